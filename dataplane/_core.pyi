@@ -1,0 +1,211 @@
+"""Types of the compiled forwarding core (``ext/``): namespaces, devices, tables and raw frames.
+
+The core knows nothing of Kubernetes. Addresses cross this border as ``bytes`` in network byte order
+(4 bytes: IPv4, 16 bytes: IPv6), MACs as 6 bytes, times as integer nanoseconds of virtual time, devices
+and namespaces as the small integers that ``add_device`` and ``add_namespace`` returned.
+``origin`` is an opaque integer that the caller chose (0: none): walks and tables hand it back, so that
+a decision can name the manifest line it comes from.
+"""
+
+from typing import Any, NamedTuple, Sequence, TypedDict
+
+class Frame(NamedTuple):
+    """One frame as a packet socket on one interface saw it."""
+
+    time: int  # virtual nanoseconds
+    device: int
+    outgoing: bool  # True: dir "out", False: dir "in"
+    packet: int  # the same id for one frame on all its hops
+    data: bytes
+
+class Drop(NamedTuple):
+    """One dropped frame and why."""
+
+    time: int
+    namespace: int
+    device: int  # -1: none
+    packet: int
+    reason: int  # index into drop_reasons()
+    data: bytes  # the frame as it stood when it was dropped
+    origin: int  # the rule or route that decided, 0: none
+
+class Event(NamedTuple):
+    """One step of a walk; made only while tracing is on."""
+
+    time: int
+    namespace: int
+    device: int
+    packet: int
+    stage: str  # stage name, the same word as its file in ext/stages
+    what: str  # "route", "rule", "conntrack", "fdb", "neighbour", "dnat", "snat", "encap", "ttl", ...
+    detail: str  # one readable line
+    origin: int
+    data: bytes  # L3 bytes or the frame after this step, where it changed; else b""
+
+class DropReason(NamedTuple):
+    """One public drop reason: ``name`` is ``<stage>/<fact>`` and API."""
+
+    name: str
+    sentence: str
+    linux: str  # SKB_DROP_REASON_* name without the prefix, or ""
+
+class Delivery(NamedTuple):
+    """One packet handed to an application socket."""
+
+    time: int
+    namespace: int
+    socket: int
+    packet: int
+    data: bytes  # the IP packet
+
+class Match(TypedDict, total=False):
+    """One rule of a netfilter chain. Absent key: not matched on. Keys ending in _not invert the match."""
+
+    src: tuple[bytes, int]  # address, prefix length
+    src_not: bool
+    dst: tuple[bytes, int]
+    dst_not: bool
+    iif: str  # interface name, trailing + is a wildcard
+    iif_not: bool
+    oif: str
+    oif_not: bool
+    proto: int  # IP protocol number
+    proto_not: bool
+    sport: tuple[int, int]  # inclusive range
+    sport_not: bool
+    dport: tuple[int, int]
+    dport_not: bool
+    ctstate: int  # CT_* bits
+    ctstate_not: bool
+    src_type: int  # ADDR_* bits (addrtype)
+    src_type_not: bool
+    dst_type: int
+    dst_type_not: bool
+    mark: tuple[int, int]  # value, mask
+    mark_not: bool
+    probability: float  # statistic mode random
+    recent: tuple[str, str, int, bool]  # "rcheck"|"update"|"set"|"remove", list name, seconds (0: any age), reap
+    recent_not: bool
+    icmp_type: tuple[int, int, int]  # type, lowest code, highest code
+    tcp_flags: tuple[int, int]  # mask, wanted
+    fragment: bool  # -f: second and later fragments
+    # what happens then; exactly one of
+    target: str  # ACCEPT DROP RETURN REJECT MARK DNAT SNAT MASQUERADE, a chain's name, or "" (count only)
+    goto: bool
+    reject_with: int  # ICMP code (type 3), or 256 for tcp-reset
+    set_mark: tuple[int, int]  # value, mask: mark = (mark & ~mask) ^ value
+    to: tuple[bytes, bytes, int, int]  # NAT: lowest address, highest address, lowest port, highest port (0: keep)
+    random: bool  # --random or --random-fully
+    persistent: bool
+    comment: str
+    origin: int
+
+class Chain(NamedTuple):
+    """A chain; ``policy`` is "ACCEPT" or "DROP" for a built-in one, "" for a user chain."""
+
+    name: str
+    policy: str
+    rules: Sequence[Match]
+
+class Outcome(NamedTuple):
+    """One way that a random choice in the rules can go, with its probability."""
+
+    probability: float
+    verdict: str  # ACCEPT DROP REJECT
+    dnat: tuple[bytes, int] | None  # new destination address and port
+    mark: int
+    origins: tuple[int, ...]  # of the rules that matched, in order
+
+CT_INVALID: int
+CT_NEW: int
+CT_ESTABLISHED: int
+CT_RELATED: int
+CT_UNTRACKED: int
+CT_SNAT: int
+CT_DNAT: int
+ADDR_UNICAST: int
+ADDR_LOCAL: int
+ADDR_BROADCAST: int
+ADDR_MULTICAST: int
+ADDR_BLACKHOLE: int
+ADDR_UNREACHABLE: int
+ADDR_PROHIBIT: int
+
+def drop_reasons() -> list[DropReason]: ...
+
+class Engine:
+    """All namespaces, the links between them and virtual time. Not thread-safe; independent engines are."""
+
+    def __init__(self, seed: int = 0) -> None: ...
+    @property
+    def now(self) -> int: ...
+    # ---- namespaces and devices
+    def add_namespace(self, name: str) -> int:
+        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
+    def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: int | bytes) -> int:
+        """``kind``: veth, bridge, or a registered encapsulation (params are its configuration; vxlan:
+        id, port, local, dev, ttl, learning, udp_checksum). Raises ValueError for a name in use or an unknown kind."""
+    def find_device(self, ns: int, name: str) -> int:
+        """-1 if there is none."""
+    def connect(self, a: int, b: int, *, latency: int = 0) -> None:
+        """Make two veth devices each other's peer; ``latency`` in ns."""
+    def set_device(self, dev: int, *, up: bool | None = None, mtu: int | None = None, mac: bytes | None = None,
+                   master: int | None = None, hairpin: bool | None = None, learning: bool | None = None,
+                   capture: bool | None = None) -> None:
+        """``master``: the bridge device it becomes a port of, -1: none. ``capture``: frames are recorded (default True)."""
+    def set_sysctl(self, ns: int, name: str, value: int) -> None:
+        """Full dotted name, device names as in sysctl(8) (``net.ipv4.conf.eth0.rp_filter``; a dot in a device's name is written /). KeyError: not one we know."""
+    def get_sysctl(self, ns: int, name: str) -> int: ...
+    def add_address(self, dev: int, address: bytes, prefix_len: int, *, broadcast: bytes | None = None, origin: int = 0) -> None:
+        """With the local, broadcast and connected routes that Linux adds."""
+    def del_address(self, dev: int, address: bytes, prefix_len: int) -> None: ...
+    # ---- tables
+    def add_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str = "unicast", via: bytes | None = None, dev: int = -1,
+                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, scope: int = -1,
+                  replace: bool = False, origin: int = 0) -> None:
+        """Main table. kind: unicast blackhole unreachable prohibit throw. ValueError: exists, or gateway not reachable."""
+    def del_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None, dev: int = -1, metric: int = -1) -> bool: ...
+    def add_neighbour(self, dev: int, address: bytes, mac: bytes, *, permanent: bool = True, origin: int = 0) -> None: ...
+    def del_neighbour(self, dev: int, address: bytes) -> bool: ...
+    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None, origin: int = 0) -> None:
+        """``dev`` a bridge port (its bridge's FDB) or a tunnel with ``dst`` (the tunnel's FDB)."""
+    def del_fdb(self, dev: int, mac: bytes) -> bool: ...
+    def set_rules(self, ns: int, family: int, table: str, chains: Sequence[Chain]) -> None:
+        """Replace table ``raw``, ``mangle``, ``nat`` or ``filter`` of family 4 or 6. ValueError: unknown chain, loop, or match without sense."""
+    def add_pin(self, ns: int, proto: int, orig: tuple[bytes, int, bytes, int], reply: tuple[bytes, int, bytes, int]) -> None:
+        """The next connection with this original tuple (src, sport, dst, dport) is translated so that its reply tuple is this one, if the rules allow it."""
+    def pin_failures(self) -> list[str]:
+        """Pins that the rules did not allow, or that no connection took up."""
+    def flush(self, ns: int, what: str) -> None:
+        """conntrack, neighbours (dynamic ones), exceptions (PMTU and redirects), recent."""
+    def lookup_route(self, ns: int, dst: bytes, *, src: bytes | None = None, iif: int = -1) -> dict[str, Any]: ...
+    def outcomes(self, ns: int, family: int, hook: str, packet: bytes, *, iif: int = -1) -> list[Outcome]:
+        """Every way that the rules at prerouting or output (and the filter rules the packet meets then) can go for this IP packet; changes nothing."""
+    # ---- what tables hold, as plain dicts in the order Linux prints them
+    def devices(self, ns: int) -> list[dict[str, Any]]: ...
+    def routes(self, ns: int) -> list[dict[str, Any]]: ...
+    def neighbours(self, ns: int) -> list[dict[str, Any]]: ...
+    def fdb(self, ns: int) -> list[dict[str, Any]]: ...
+    def conntrack(self, ns: int) -> list[dict[str, Any]]:
+        """family, proto, state, status flags (assured, seen_reply), timeout (ns left), orig/reply: dicts of src, dst (bytes), sport, dport | type, code, id | key; zone; mark."""
+    # ---- traffic
+    def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
+        """Hand a frame to the transmit queue of ``dev`` as a packet socket does. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN tag)."""
+    def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
+        """Hand a frame to the receive path of ``dev``. Returns its packet id."""
+    def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:
+        """An application of ``ns`` sends this IP packet (output hooks, routing, ...). Returns its packet id."""
+    def open_socket(self, ns: int, proto: int, port: int, address: bytes | None = None) -> int:
+        """Deliver packets for this protocol and port (ICMP: id of echo replies; 0: any) to ``deliveries()``; they are not answered by the core."""
+    def close_socket(self, socket: int) -> None: ...
+    def run(self, until: int | None = None) -> bool:
+        """Carry everything due up to and including ``until`` (None: until nothing is due but housekeeping). Stops early, returning True, when a delivery waits."""
+    def deliveries(self) -> list[Delivery]: ...
+    def frames(self) -> list[Frame]:
+        """Frames captured since the last call, in order."""
+    def drops(self) -> list[Drop]:
+        """Drops since the last call, in order."""
+    def trace(self, on: bool) -> None: ...
+    def events(self) -> list[Event]: ...
+    def counters(self) -> dict[str, int]:
+        """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; drop/<reason>."""

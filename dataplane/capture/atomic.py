@@ -1,0 +1,54 @@
+"""Files that are either whole or not there: written beside their place, moved into it at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from dataplane.errors import InputError
+
+
+class AtomicFile:
+    """A binary file that appears under ``path`` only with ``commit()``. Raises InputError where it cannot be written."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"{path}: is not a regular file; give the name of a file to write")
+        try:
+            self._file = self._temporary.open("wb")
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def write(self, data: bytes | bytearray) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.discard()
+            raise self._failure(error) from error
+
+    def finish(self) -> None:
+        """Close the temporary file, so that a full disk is noticed before anything is moved."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.discard()
+            raise self._failure(error) from error
+
+    def commit(self) -> None:
+        self.finish()
+        try:
+            self._temporary.replace(self.path)
+        except OSError as error:
+            self.discard()
+            raise self._failure(error) from error
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # what cannot be flushed is thrown away all the same
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _failure(self, error: OSError) -> InputError:
+        return InputError(f"{self.path}: cannot be written: {error.strerror}; give another place for the output")

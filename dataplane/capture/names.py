@@ -1,0 +1,29 @@
+"""Names for the addresses of a cluster, as captures and summaries show them."""
+
+from __future__ import annotations
+
+from dataplane.k8s.objects import Manifests
+
+
+def address_names(manifests: Manifests) -> dict[bytes, str]:
+    """Packed address (4 or 16 bytes, network byte order) to name.
+
+    A node or a host of the underlay keeps its name, a pod is ``web-0.default.pod``, a service
+    ``web.default.svc`` on every address it answers on. Of two owners of one address the first kind in this
+    order wins: a pod on its node's network does not rename the node.
+    """
+    names: dict[bytes, str] = {}
+    for node in manifests.nodes:
+        for address in (*node.addresses, *node.external_addresses):
+            names.setdefault(address.packed, node.name)
+    for host in manifests.config.underlay.hosts:
+        for address in host.addresses:
+            names.setdefault(address.packed, host.name)
+    for pod in manifests.pods:
+        for address in pod.addresses:
+            names.setdefault(address.packed, f"{pod.name}.{pod.namespace}.pod")
+    for service in manifests.services:
+        balanced = (ingress.address for ingress in service.load_balancer)
+        for address in (*service.cluster_ips, *service.external_ips, *balanced):
+            names.setdefault(address.packed, f"{service.name}.{service.namespace}.svc")
+    return names

@@ -1,0 +1,56 @@
+"""Options that mean the same in every verb, and how a verb speaks to its user.
+
+Results go to standard output, progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TextIO
+
+OUTPUT_FORMATS = ("table", "wide", "json", "yaml", "name")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """``-f FILE|DIR|-`` (repeatable, ``args.filename``) and ``-n NAMESPACE`` (``args.namespace``)."""
+    explained = "manifests of the cluster, - is standard input; repeatable"
+    parser.add_argument("-f", "--filename", action="append", required=True, metavar="FILE|DIR|-", help=explained)
+    parser.add_argument("-n", "--namespace", default="default", help="Kubernetes namespace (default: %(default)s)")
+
+
+def add_output(parser: argparse.ArgumentParser, formats: tuple[str, ...] = OUTPUT_FORMATS) -> None:
+    """``-o FORMAT`` (``args.output``); the first of ``formats`` is the default."""
+    parser.add_argument("-o", "--output", choices=formats, default=formats[0], help="output format (default: %(default)s)")
+
+
+def add_read(parser: argparse.ArgumentParser) -> None:
+    """``-r IN`` (``args.read``): a capture to read."""
+    parser.add_argument("-r", "--read", required=True, metavar="IN", help="capture to read: pcap or pcapng")
+
+
+def add_write(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """``-w OUT`` (``args.write``): a capture to write."""
+    parser.add_argument("-w", "--write", required=required, metavar="OUT", help="capture to write: pcapng")
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """``--seed N`` (``args.seed``): the same seed gives the same bytes."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """``-q`` (``args.quiet``): no progress."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on standard error")
+
+
+def progress(message: str, quiet: bool = False) -> None:
+    """Say on standard error what is going on."""
+    if not quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def use_colour(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal and the user has not said NO_COLOR (no-color.org: any value but the empty one)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")

@@ -1,0 +1,10 @@
+"""The verbs and their one line of help.
+
+A static table, so that ``dataplane --help`` imports no verb; a test keeps it equal to the files.
+"""
+
+VERBS = {
+    "check": "run case files and name what differs",
+    "schema": "print the JSON Schema of our own manifest kinds",
+    "wireshark": "open a capture in Wireshark, or write a Wireshark profile for our captures",
+}

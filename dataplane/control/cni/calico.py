@@ -1,0 +1,107 @@
+"""Calico without encapsulation: pods on routed veths, nodes announcing their blocks to each other.
+
+Facts: the CNI plugin gives a pod a full-length address, 169.254.1.1 (IPv6: the host end's link-local address) as on-link
+gateway and ee:ee:ee:ee:ee:ee as host end; Felix adds a route and a static ARP entry per pod and answers the pod's ARP by
+proxy ARP; a block of addresses is affine to one node, which announces it as a whole and has a blackhole route for it; an
+address borrowed from another node's block is announced on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from typing import Any, NamedTuple
+
+from dataplane.control.cni.flannel import node_address
+from dataplane.control.pods import add_pod, host_mac, pod_mac
+from dataplane.control.underlay import default_route, uplink_mtu
+from dataplane.control.wiring import SCOPE_LINK, Wiring
+from dataplane.errors import InputError
+from dataplane.k8s.objects import ClusterConfig, IPAddress, IPNetwork, Node, Pod
+
+GATEWAYS: dict[int, IPAddress] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::ecee:eeff:feee:eeee")}
+HOST_END_SYSCTLS = {
+    "net.ipv4.conf.{device}.proxy_arp": 1,
+    "net.ipv4.conf.{device}.rp_filter": 1,
+    "net.ipv4.conf.{device}.route_localnet": 1,
+    "net.ipv4.neigh.{device}.proxy_delay": 0,
+}
+
+
+class Pool(NamedTuple):
+    """An IPPool, as far as it concerns packets."""
+
+    cidr: IPNetwork
+    nat_outgoing: bool
+
+
+class Announcement(NamedTuple):
+    """A prefix that one node answers for, and whether it is a whole block."""
+
+    network: IPNetwork
+    node: Node
+    is_block: bool
+
+
+def build(wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
+    """Set up every node's ``pods`` and the routes between nodes."""
+    read_pools(wiring.manifests.config)
+    nodes = wiring.manifests.nodes
+    for node in nodes:
+        for pod in pods[node.name]:
+            attach_pod(wiring, node, pod)
+    announcements = [announcement for node in nodes for announcement in announce(node, pods[node.name])]
+    for node in nodes:
+        machine = wiring.topology.endpoint(f"node/{node.name}")
+        for network, other, is_block in announcements:
+            if other is not node:
+                wiring.route(machine.namespace, network, other.origin, via=node_address(other, network.version), device=machine.eth0)
+            elif is_block:
+                wiring.route(machine.namespace, network, other.origin, kind="blackhole")
+
+
+def read_pools(config: ClusterConfig) -> list[Pool]:
+    """The IPPools; ``InputError`` for one with an encapsulation."""
+    return [read_pool(config, pool) for pool in config.cni.ip_pools]
+
+
+def read_pool(config: ClusterConfig, pool: Mapping[str, Any]) -> Pool:
+    for encapsulation in ("ipipMode", "vxlanMode"):
+        if pool.get(encapsulation, "Never") != "Never":
+            place = f"{config.origin}: cni.ipPools: {pool['cidr']}"
+            raise InputError(f"{place}: {encapsulation} {pool[encapsulation]} is not supported: write Never")
+    return Pool(ip_network(pool["cidr"]), pool.get("natOutgoing", False))
+
+
+def attach_pod(wiring: Wiring, node: Node, pod: Pod) -> None:
+    machine = wiring.topology.endpoint(f"node/{node.name}")
+    eth0, host = add_pod(wiring, pod, machine.namespace, wiring.manifests.config.cni.mtu or uplink_mtu(wiring, node))
+    namespace, mac = wiring.topology.device_namespace(eth0), pod_mac(pod)
+    set_up_host_end(wiring, host)
+    for address in pod.addresses:
+        gateway, alone = GATEWAYS[address.version], ip_network(address)
+        wiring.address(eth0, ip_interface(address), mac, pod.origin)
+        if address.version == 4:  # the IPv6 gateway is link-local: on-link as it is
+            wiring.route(namespace, ip_network(gateway), pod.origin, device=eth0, scope=SCOPE_LINK)
+        wiring.route(namespace, default_route(address.version), pod.origin, via=gateway, device=eth0)
+        wiring.static_neighbour(eth0, gateway, host_mac(pod), pod.origin)
+        wiring.topology.macs[gateway.packed] = host_mac(pod)
+        wiring.route(machine.namespace, alone, pod.origin, device=host, scope=SCOPE_LINK if address.version == 4 else -1)
+        wiring.neighbour(host, address, mac, pod.origin)
+
+
+def set_up_host_end(wiring: Wiring, device: int) -> None:
+    """The settings that Felix writes for each workload interface."""
+    namespace = wiring.topology.device_namespace(device)
+    name = wiring.topology.short_device_name(device).replace(".", "/")
+    for key, value in HOST_END_SYSCTLS.items():
+        wiring.engine.set_sysctl(namespace, key.format(device=name), value)
+
+
+def announce(node: Node, pods: list[Pod]) -> Iterator[Announcement]:
+    """A node's blocks, and the addresses of its pods that lie outside them."""
+    for block in node.ipam_blocks:
+        yield Announcement(block, node, is_block=True)
+    for address in (address for pod in pods for address in pod.addresses):
+        if not any(block.version == address.version and address in block for block in node.ipam_blocks):
+            yield Announcement(ip_network(address), node, is_block=False)

@@ -1,0 +1,1 @@
+"""Service proxies: from Services and EndpointSlices to the tables of a node."""

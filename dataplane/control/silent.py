@@ -1,0 +1,30 @@
+"""``endSystems: silent``: pods and hosts that record and answer nothing but ARP and neighbour solicitations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dataplane.control.firewall import firewall_of, load
+from dataplane.control.topology import Topology
+
+if TYPE_CHECKING:
+    from dataplane._core import Engine
+
+NEIGHBOUR_DISCOVERY = (135, 136)  # solicitation and advertisement, RFC 4861 section 4
+
+
+def silence(engine: Engine, topology: Topology) -> None:
+    """Drop everything in the raw table of every pod and host, both ways. ARP does not pass there; ICMPv6 does."""
+    origin = topology.origin_id(topology.manifests.config.origin)
+    for machine in topology.machines.values():
+        if machine.kind == "node":
+            continue
+        firewall = firewall_of(topology, machine.namespace)
+        for family in sorted({address.version for address in machine.addresses}):
+            tables = firewall[family]
+            for chain in ("PREROUTING", "OUTPUT"):
+                if family == 6:
+                    for kind in NEIGHBOUR_DISCOVERY:
+                        tables.append("raw", chain, f"-p icmpv6 --icmpv6-type {kind} -j ACCEPT", origin)
+                tables.append("raw", chain, "-j DROP", origin)
+            load(engine, machine.namespace, tables)

@@ -1,0 +1,151 @@
+"""What was built: which integer of the core is which node, pod, host, device or manifest line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dataplane.control.iptables import IptablesTables
+from dataplane.errors import InputError
+from dataplane.k8s.objects import IPAddress, Manifests, Origin
+
+Firewall = dict[int, IptablesTables]
+"""The iptables of one namespace by family, 4 or 6."""
+
+NO_ORIGIN = Origin("", 0, "nothing written")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node, a pod or a host of the underlay: a namespace with an ``eth0``."""
+
+    namespace: int
+    name: str  # as cases and captures write it: node1, p15, kube-system/dns, cl
+    kind: str  # node | pod | host
+    ref: str  # node/node1, pod/default/p15, host/cl
+    eth0: int
+    mac: bytes
+    addresses: tuple[IPAddress, ...]
+    origin: Origin
+
+
+class Topology:
+    """Names of everything in the core. Filled by ``build``; everybody else only reads.
+
+    ``origins[n]`` is the origin that the core knows as ``n``; 0 is "nothing written". ``macs`` maps the
+    address of every device with an address (packed, either family) to that device's MAC.
+    """
+
+    def __init__(self, manifests: Manifests) -> None:
+        self.manifests = manifests
+        self.origins: list[Origin] = [NO_ORIGIN]
+        self.machines: dict[int, Machine] = {}
+        self.switch = -1
+        self.firewalls: dict[int, Firewall] = {}
+        self.macs: dict[bytes, bytes] = {}
+        self.warnings: list[str] = []
+        self._origin_ids: dict[Origin, int] = {NO_ORIGIN: 0}
+        self._namespaces: dict[int, str] = {}
+        self._namespace_ids: dict[str, int] = {}
+        self._devices: dict[int, tuple[int, str]] = {}
+        self._device_ids: dict[int, dict[str, int]] = {}
+        self._refs: dict[str, Machine] = {}
+
+    # ---- filled while building
+    def origin_id(self, origin: Origin) -> int:
+        """The integer that stands for ``origin`` in the core; the same one each time."""
+        if origin not in self._origin_ids:
+            self._origin_ids[origin] = len(self.origins)
+            self.origins.append(origin)
+        return self._origin_ids[origin]
+
+    def add_namespace(self, namespace: int, name: str) -> None:
+        self._namespaces[namespace] = name
+        self._namespace_ids[name] = namespace
+        self._device_ids[namespace] = {}
+
+    def add_device(self, namespace: int, name: str, device: int) -> None:
+        self._devices[device] = (namespace, name)
+        self._device_ids[namespace][name] = device
+
+    def add_machine(self, machine: Machine) -> None:
+        self.machines[machine.namespace] = machine
+        self._refs[machine.ref] = machine
+
+    def add_alias(self, ref: str, machine: Machine) -> None:
+        """A pod on its node's network is reached as that node."""
+        self._refs[ref] = machine
+
+    # ---- looked up
+    def origin(self, number: int) -> Origin | None:
+        """The origin behind an integer of the core; None for 0."""
+        return self.origins[number] if number else None
+
+    def has_namespace(self, name: str) -> bool:
+        return name in self._namespace_ids
+
+    def namespace_id(self, name: str) -> int:
+        """``InputError`` for a name that no node, pod or host has."""
+        if name not in self._namespace_ids:
+            raise InputError(f"no node, pod or host is called {name!r}: write pods of namespace default as NAME, others as NAMESPACE/NAME")
+        return self._namespace_ids[name]
+
+    def namespace_name(self, namespace: int) -> str:
+        return self._namespaces[namespace]
+
+    def device_id(self, name: str) -> int:
+        """Of ``node1/eth0`` or ``kube-system/dns/eth0``; ``InputError`` if there is none."""
+        owner, _, device = name.rpartition("/")
+        if not device or not owner:
+            raise InputError(f"{name!r} is not an interface: write it as node1/eth0")
+        namespace = self.namespace_id(owner)
+        devices = self._device_ids[namespace]
+        if device not in devices:
+            raise InputError(f"{owner} has no interface {device!r}: it has {', '.join(devices)}")
+        return devices[device]
+
+    def has_device(self, name: str) -> bool:
+        owner, _, device = name.rpartition("/")
+        return device in self._device_ids.get(self._namespace_ids.get(owner, -1), {})
+
+    def device_name(self, device: int) -> str:
+        """``node1/eth0``."""
+        namespace, name = self._devices[device]
+        return f"{self._namespaces[namespace]}/{name}"
+
+    def short_device_name(self, device: int) -> str:
+        """``eth0``."""
+        return self._devices[device][1]
+
+    def device_namespace(self, device: int) -> int:
+        return self._devices[device][0]
+
+    def devices_of(self, namespace: int) -> dict[str, int]:
+        """A namespace's devices by name, in the order they were made, ``lo`` first."""
+        return dict(self._device_ids[namespace])
+
+    def device_ids(self) -> list[int]:
+        """Every device that frames are captured on: all but the underlay's switch."""
+        return [device for device, (namespace, _) in self._devices.items() if namespace != self.switch]
+
+    def endpoint(self, ref: str) -> Machine:
+        """The machine behind ``pod/NAMESPACE/NAME``, ``node/NAME`` or ``host/NAME``; ``InputError`` if there is none."""
+        machine = self._refs.get(ref)
+        if machine is None:
+            raise InputError(f"{ref}: {self._why_absent(ref)}")
+        return machine
+
+    def _why_absent(self, ref: str) -> str:
+        kind, _, name = ref.partition("/")
+        if kind == "pod":
+            for pod in self.manifests.pods:
+                if pod.key == name:
+                    state = f"phase {pod.phase}, node {pod.node or 'none'}, {len(pod.addresses)} addresses"
+                    return f"this pod ({pod.origin}) has no network: {state}"
+        if kind == "host":
+            for host in self.manifests.config.underlay.hosts:
+                if host.name == name:
+                    return f"this host is only an address behind {host.behind}: name that one"
+        if kind not in ("pod", "node", "host"):
+            return "write pod/NAMESPACE/NAME, node/NAME or host/NAME"
+        known = [other for other in self._refs if other.startswith(f"{kind}/")]
+        return f"there is no such {kind}: there are {', '.join(known[:8]) or 'none'}{' and more' if len(known) > 8 else ''}"

@@ -1,0 +1,1 @@
+"""Encapsulations: the registry that hands plug-ins to the core."""

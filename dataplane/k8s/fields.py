@@ -1,0 +1,224 @@
+"""Typed reading of a mapping's fields; what is wrong becomes one line with file, line, object and field."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from dataplane.errors import InputError
+from dataplane.k8s.objects import IPAddress, IPNetwork, Origin
+from dataplane.k8s.positions import line_of
+
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+def place(origin: Origin) -> str:
+    """How a message about an object begins: ``FILE:LINE: OBJECT``."""
+    line = f":{origin.line}" if origin.line else ""
+    return f"{origin.file}{line}: {origin.what}"
+
+
+@dataclass(slots=True)
+class Subject:
+    """The object that is being read, for messages, and where its warnings go."""
+
+    file: str
+    what: str
+    warnings: list[str] = field(default_factory=list)
+
+
+class Fields:
+    """The fields of one mapping. A field that is absent or null has its default; any other type is an InputError."""
+
+    __slots__ = ("data", "line", "path", "subject")
+
+    def __init__(self, data: Mapping[str, Any], subject: Subject, path: str = "", line: int = 1) -> None:
+        self.data = data
+        self.subject = subject
+        self.path = path
+        self.line = line_of(data, line)
+
+    # Messages
+
+    def name_of(self, key: str) -> str:
+        key = key if key.isprintable() else repr(key)
+        return f"{self.path}.{key}" if self.path else key
+
+    def line_at(self, key: str) -> int:
+        return line_of(self.data, self.line, key)
+
+    def error(self, key: str, wrong: str, remedy: str) -> InputError:
+        """The error to raise: ``FILE:LINE: OBJECT: FIELD WRONG; REMEDY``."""
+        return InputError(f"{self._place(key)}: {self.name_of(key)} {wrong}; {remedy}")
+
+    def warn(self, key: str, wrong: str, remedy: str) -> None:
+        self.subject.warnings.append(f"{self._place(key)}: {self.name_of(key)} {wrong}; {remedy}")
+
+    def _place(self, key: str) -> str:
+        return f"{self.subject.file}:{self.line_at(key)}: {self.subject.what}"
+
+    def warn_unknown(self, known: Collection[str]) -> None:
+        for key in self.data:
+            if key not in known:
+                self.warn(key, "is no known field and is ignored", "correct its name or remove it")
+
+    # Values
+
+    def has(self, key: str) -> bool:
+        return self.data.get(key) is not None
+
+    def text(self, key: str, default: str = "") -> str:
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            remedy = "put the value in quotes" if isinstance(value, bool | int | float) else "write a string"
+            raise self.error(key, f"must be a string, not {_kind(value)}", remedy)
+        return value
+
+    def required_text(self, key: str) -> str:
+        value = self.text(key)
+        if not value:
+            raise self.error(key, "is missing", "add it")
+        return value
+
+    def choice(self, key: str, default: str, allowed: Collection[str]) -> str:
+        value = self.text(key) or default
+        if value not in allowed:
+            raise self.error(key, f"is {_shown(value)}", f"write one of {', '.join(allowed)}")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, not {_kind(value)}", "write true or false without quotes")
+        return value
+
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(key, f"must be a whole number, not {_kind(value)}", f"write a number from {low} to {high} without quotes")
+        if not low <= value <= high:
+            raise self.error(key, f"is {value}", f"write a number from {low} to {high}")
+        return value
+
+    def child(self, key: str) -> Fields:
+        """The mapping under ``key``; an empty one where it is absent."""
+        value = self.data.get(key)
+        if value is None:
+            return Fields({}, self.subject, self.name_of(key), self.line_at(key))
+        if not isinstance(value, Mapping):
+            raise self.error(key, f"must be a mapping, not {_kind(value)}", "write NAME: VALUE lines, indented below it")
+        return Fields(value, self.subject, self.name_of(key), self.line_at(key))
+
+    def _list(self, key: str) -> list[Any]:
+        value = self.data.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.error(key, f"must be a list, not {_kind(value)}", 'write lines that begin with "- " below it')
+        return value
+
+    def children(self, key: str) -> Iterator[Fields]:
+        """The mappings of the list under ``key``."""
+        values = self._list(key)
+        for index, value in enumerate(values):
+            path = f"{self.name_of(key)}[{index}]"
+            line = line_of(values, self.line_at(key), index)
+            if not isinstance(value, Mapping):
+                place = f"{self.subject.file}:{line}: {self.subject.what}"
+                raise InputError(f"{place}: {path} must be a mapping, not {_kind(value)}; write NAME: VALUE lines")
+            yield Fields(value, self.subject, path, line)
+
+    def texts(self, key: str) -> list[tuple[str, Fields]]:
+        """The strings of a list, each with a one-field view that gives its own line and index in messages."""
+        values = self._list(key)
+        found = []
+        for index, value in enumerate(values):
+            line = line_of(values, self.line_at(key), index)
+            name = f"{key}[{index}]"
+            item = Fields({name: value}, self.subject, self.path, line)
+            found.append((item.required_text(name) if value is None else item.text(name), item))
+        return found
+
+    def string_map(self, key: str) -> dict[str, str]:
+        fields = self.child(key)
+        return {name: fields.text(name) for name in fields.data}
+
+    def address(self, key: str) -> IPAddress | None:
+        text = self.text(key)
+        return self.parse_address(key, text) if text else None
+
+    def parse_address(self, key: str, text: str) -> IPAddress:
+        try:
+            return _checked_address(text)
+        except ValueError:
+            raise self.error(key, f"is {_shown(text)}, which is no IP address", "write it as 10.0.0.1 or fd00::1") from None
+
+    def addresses(self, key: str) -> tuple[IPAddress, ...]:
+        return tuple(item.parse_address(f"{key}[{index}]", text) for index, (text, item) in enumerate(self.texts(key)))
+
+    def parse_network(self, key: str, text: str, *, strict: bool = False) -> IPNetwork:
+        """A prefix; ``strict`` refuses host bits, which the Kubernetes API silently clears."""
+        try:
+            if "/" not in text or "%" in text:
+                raise ValueError
+            network = ip_network(text, strict=False)
+        except ValueError:
+            raise self.error(key, f"is {_shown(text)}, which is no CIDR", "write it as 10.0.0.0/16 or fd00::/64") from None
+        if strict and ip_address(text.partition("/")[0]) != network.network_address:
+            raise self.error(key, f"is {_shown(text)}, which has bits set after the prefix", f"write {network}")
+        return network
+
+    def network(self, key: str, *, strict: bool = False) -> IPNetwork | None:
+        text = self.text(key)
+        return self.parse_network(key, text, strict=strict) if text else None
+
+    def networks(self, key: str, *, strict: bool = False) -> tuple[IPNetwork, ...]:
+        """The prefixes of a list; blanks around one are ignored, as kube-proxy does with loadBalancerSourceRanges."""
+        return tuple(
+            item.parse_network(f"{key}[{index}]", text.strip(), strict=strict) for index, (text, item) in enumerate(self.texts(key))
+        )
+
+    def single_and_list(self, single: str, plural: str, *, strict: bool) -> tuple[IPNetwork, ...]:
+        """Prefixes from a field pair such as podCIDR and podCIDRs, of which the first must agree where both are given."""
+        one, several = self.network(single, strict=strict), self.networks(plural, strict=strict)
+        if one is not None and several and several[0] != one:
+            raise self.error(single, f"is {one}, but {plural} begins with {several[0]}", "make them equal or remove one")
+        return several or ((one,) if one is not None else ())
+
+    def mac(self, key: str) -> str | None:
+        """A unicast MAC address in lower case with colons."""
+        text = self.text(key)
+        if not text:
+            return None
+        parts = text.lower().split(":")
+        if len(parts) != 6 or any(len(part) != 2 or not set(part) <= set("0123456789abcdef") for part in parts):
+            raise self.error(key, f"is {_shown(text)}, which is no MAC address", "write it as 02:00:00:00:00:01")
+        if int(parts[0], 16) & 1:
+            raise self.error(key, f"is {_shown(text)}, a multicast address", "write one whose first byte is even")
+        return ":".join(parts)
+
+
+def _checked_address(text: str) -> IPAddress:
+    if "%" in text:  # a zone names an interface of one machine
+        raise ValueError(text)
+    return ip_address(text)
+
+
+def _shown(text: str) -> str:
+    """A value in quotes, on one line and not endless."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _kind(value: Any) -> str:
+    for types, name in ((bool, "a boolean"), (int | float, "a number"), (str, "a string"), (Mapping, "a mapping"), (list, "a list")):
+        if isinstance(value, types):
+            return name
+    return f"a {type(value).__name__}"

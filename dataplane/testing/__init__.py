@@ -1,0 +1,1 @@
+"""Case files: found, run and compared."""

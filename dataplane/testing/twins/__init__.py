@@ -1,0 +1,1 @@
+"""Slow, obvious Python twins of the compiled structures, for differential tests."""

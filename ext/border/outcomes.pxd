@@ -1,0 +1,114 @@
+# Every way that the rules can go for a packet: the random matches of the nat table, each way, then the filter rules met.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport *
+from ext.stages.nat cimport next_fall
+from ext.stages.netfilter cimport flow_of
+from ext.stages.route cimport route_input
+from ext.tables.rules cimport *
+from ext.wire.bytes cimport ld16, st16
+from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, ipv4_hlen
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory, DST_LOCAL, PF_DOREDIRECT
+
+
+cdef inline Pkt *probe_packet(Core *c, int dev, bytes packet) except NULL:
+    cdef Pkt *p
+    if len(packet) < IPV4_HLEN or packet[0] >> 4 != 4 or ipv4_hlen(packet) > len(packet):
+        raise ValueError("not an IPv4 packet")
+    p = pkt_new(<uint32_t>len(packet))
+    if p == NULL:
+        raise MemoryError
+    memcpy(p.buf + p.l3, <const char *>packet, len(packet))
+    p.end = p.l3 + <uint32_t>len(packet)
+    p.dev = p.iif = dev
+    p.protocol = 0x0800
+    return p
+
+
+cdef inline tuple verdict_origins(const Verdict *v):
+    return tuple([v.origins[i] for i in range(v.n_origins)])
+
+
+cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int oif, uint32_t state, list origins):
+    """What the filter table says at one hook."""
+    cdef Flow f
+    cdef Choices ch
+    cdef Verdict v
+    if ns.rules[0][TABLE_FILTER].n_chains == 0:
+        return "ACCEPT"
+    flow_of(c, ns, p, iif, oif, &f)
+    f.ctstate = state
+    memset(&ch, 0, sizeof(Choices))
+    rules_walk(&ns.rules[0][TABLE_FILTER], hook, &f, &p.mark, &ch, &v)
+    origins.extend(verdict_origins(&v))
+    return {T_DROP: "DROP", T_REJECT: "REJECT"}.get(v.target, "ACCEPT")
+
+
+cdef inline tuple apply_dnat(Pkt *p, const Verdict *v):
+    """Write the new destination into the probe; what it is, or None."""
+    cdef uint8_t *ip = pkt_l3(p)
+    cdef uint32_t hlen = ipv4_hlen(ip)
+    if v.target != T_DNAT:
+        return None
+    if v.rule.has_address:
+        memcpy(ip + IPV4_DST, v.rule.to_min, 4)
+    if v.rule.port_min and p.end - p.l3 >= hlen + 4:
+        st16(ip + hlen + 2, v.rule.port_min)
+    return bytes(ip[IPV4_DST:IPV4_DST + 4]), ld16(ip + hlen + 2) if p.end - p.l3 >= hlen + 4 else 0
+
+
+cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choices *ch, object Outcome):
+    """Walk nat, then route, then filter, for one fall of the random matches."""
+    cdef Flow f
+    cdef Verdict v
+    cdef double probability = 1
+    cdef uint32_t state = CT_BIT_NEW
+    cdef int i
+    v.target = T_ACCEPT
+    v.n_origins = 0
+    ch.n = 0
+    if ns.rules[0][TABLE_NAT].n_chains:
+        flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, -1 if hook == HOOK_PREROUTING else iif, &f)
+        f.ctstate = CT_BIT_NEW
+        rules_walk(&ns.rules[0][TABLE_NAT], hook, &f, &p.mark, ch, &v)
+    for i in range(ch.n):
+        probability *= ch.chance[i]
+    origins = list(verdict_origins(&v))
+    dnat = apply_dnat(p, &v)
+    if dnat is not None:
+        state |= CT_BIT_DNAT
+    if v.target == T_DROP:
+        verdict = "DROP"
+    elif hook == HOOK_OUTPUT:
+        verdict = filter_verdict(c, ns, p, HOOK_OUTPUT, -1, iif, state, origins)
+    elif route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, iif) < 0:
+        verdict = "DROP"
+    elif p.dst.flags & DST_LOCAL:
+        verdict = filter_verdict(c, ns, p, HOOK_INPUT, iif, -1, state, origins)
+    elif p.dst.error:
+        verdict = "DROP"
+    else:
+        verdict = filter_verdict(c, ns, p, HOOK_FORWARD, iif, p.dst.oif, state, origins)
+    return Outcome(probability, verdict, dnat, p.mark, tuple(origins))
+
+
+cdef inline list enumerate_outcomes(Core *c, Ns *ns, int hook, bytes packet, int iif, object Outcome):
+    cdef Choices ch
+    cdef Pkt *p
+    cdef uint8_t tracing = c.tracing
+    memset(&ch, 0, sizeof(Choices))
+    ch.enumerate = True
+    found = []
+    c.tracing = False
+    try:
+        while True:
+            p = probe_packet(c, iif, packet)
+            try:
+                found.append(one_outcome(c, ns, p, hook, iif, &ch, Outcome))
+            finally:
+                pkt_release_memory(p)
+            if not next_fall(&ch):
+                return found
+    finally:
+        c.tracing = tracing

@@ -1,0 +1,91 @@
+# What happened since the last call, as Python tuples.
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from ext.devices.core cimport *
+from ext.tables.fragments cimport FragQueue
+from ext.tables.htab cimport HNode
+from ext.tables.neighbour cimport Neigh
+
+
+cdef inline bytes stored(Core *c, uint64_t at, uint32_t n):
+    return PyBytes_FromStringAndSize(<char *>c.bytes.mem + at, n) if n else b""
+
+
+cdef inline int forget_bytes(Core *c) except -1:
+    """Once nobody refers to the byte store any more, it starts anew."""
+    if c.frames.n == 0 and c.drops.n == 0 and c.events.n == 0 and c.deliveries.n == 0:
+        c.bytes.n = 0
+    return 0
+
+
+cdef inline list take_frames(Core *c, object Frame):
+    cdef uint64_t i, n = c.frames.n // sizeof(FrameRecord)
+    cdef FrameRecord *r = <FrameRecord *>c.frames.mem
+    out = [Frame(r[i].time, r[i].dev, bool(r[i].outgoing), r[i].packet, stored(c, r[i].at, r[i].len)) for i in range(n)]
+    c.frames.n = 0
+    forget_bytes(c)
+    return out
+
+
+cdef inline list take_drops(Core *c, object Drop):
+    cdef uint64_t i, n = c.drops.n // sizeof(DropRecord)
+    cdef DropRecord *r = <DropRecord *>c.drops.mem
+    out = [Drop(r[i].time, r[i].ns, r[i].dev, r[i].packet, r[i].reason, stored(c, r[i].at, r[i].len), r[i].origin) for i in range(n)]
+    c.drops.n = 0
+    forget_bytes(c)
+    return out
+
+
+cdef inline str event_detail(const EventRecord *e, list reasons):
+    """A drop's detail is its reason's number until here."""
+    cdef int stage
+    if e.what[0] != b"d" or e.what[1] != b"r":
+        return (<bytes>e.detail).decode("utf-8", "replace")
+    memcpy(&stage, e.detail + 4, sizeof(int))
+    return f"{reasons[-stage].name}: {reasons[-stage].sentence}"
+
+
+cdef inline list take_events(Core *c, object Event, list reasons):
+    cdef uint64_t i, n = c.events.n // sizeof(EventRecord)
+    cdef EventRecord *e = <EventRecord *>c.events.mem
+    out = [Event(e[i].time, e[i].ns, e[i].dev, e[i].packet, e[i].stage.decode(), e[i].what.decode(), event_detail(&e[i], reasons), e[i].origin,
+                 stored(c, e[i].at, e[i].len)) for i in range(n)]
+    c.events.n = 0
+    forget_bytes(c)
+    return out
+
+
+cdef inline list take_deliveries(Core *c, object Delivery):
+    cdef uint64_t i, n = c.deliveries.n // sizeof(DeliveryRecord)
+    cdef DeliveryRecord *r = <DeliveryRecord *>c.deliveries.mem
+    out = [Delivery(r[i].time, r[i].ns, r[i].socket, r[i].packet, stored(c, r[i].at, r[i].len)) for i in range(n)]
+    c.deliveries.n = 0
+    c.n_deliveries = 0
+    forget_bytes(c)
+    return out
+
+
+cdef inline uint64_t packets_held(const Core *c) noexcept nogil:
+    """Packets that wait: in the event queue, for neighbours, for the rest of their datagram. Counted anew each time."""
+    cdef uint64_t held = 0
+    cdef int i
+    cdef uint32_t k
+    cdef HNode *node
+    cdef FragQueue *q
+    for i in range(c.n_heap):
+        held += c.heap[i].p != NULL
+    for i in range(c.n_dev):
+        if c.dev[i].neigh.tab.bucket != NULL:
+            for k in range(c.dev[i].neigh.tab.mask + 1):
+                node = c.dev[i].neigh.tab.bucket[k]
+                while node != NULL:
+                    held += (<Neigh *>node).queued
+                    node = node.next
+    for i in range(c.n_ns):
+        q = c.ns[i].frags.first
+        while q != NULL:
+            held += q.n
+            q = q.next
+    return held

@@ -1,0 +1,176 @@
+# From the rule dictionaries of Python (``Match`` in _core.pyi) to the structs of tables/rules.pxd.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset, strlen
+from ext.tables.rules cimport *
+
+cdef enum:
+    RULES_MAX = 1 << 22
+
+
+cdef inline int copy_address(uint8_t *to, bytes addr) except -1:
+    if len(addr) not in (4, 16):
+        raise ValueError(f"an address has 4 or 16 bytes, not {len(addr)}")
+    memset(to, 0, 16)
+    memcpy(to, <const char *>addr, len(addr))
+    return 0
+
+
+cdef inline int match_bit(Rule *r, dict m, str key, uint32_t bit) except -1:
+    """Note that a rule matches on ``key``; returns whether it does."""
+    if key not in m:
+        return 0
+    r.match |= bit
+    if m.get(key + "_not"):
+        r.invert |= bit
+    return 1
+
+
+cdef inline int match_name(char *name, uint8_t *length, str text) except -1:
+    cdef bytes raw = text.encode()
+    cdef bint prefix = raw.endswith(b"+")
+    if prefix:
+        raw = raw[:len(raw) - 1]
+    if len(raw) >= IFNAME_MAX:
+        raise ValueError(f"interface name {text!r} is longer than 15 characters")
+    memset(name, 0, IFNAME_MAX)
+    memcpy(name, <const char *>raw, len(raw))
+    length[0] = <uint8_t>(len(raw) if prefix else len(raw) + 1)
+    return 0
+
+
+cdef inline int rule_addresses(Rule *r, dict m) except -1:
+    if match_bit(r, m, "src", M_SRC):
+        copy_address(r.src, m["src"][0])
+        r.src_len = m["src"][1]
+    if match_bit(r, m, "dst", M_DST):
+        copy_address(r.dst, m["dst"][0])
+        r.dst_len = m["dst"][1]
+    if match_bit(r, m, "iif", M_IIF):
+        match_name(r.iif, &r.iif_len, m["iif"])
+    if match_bit(r, m, "oif", M_OIF):
+        match_name(r.oif, &r.oif_len, m["oif"])
+    if match_bit(r, m, "proto", M_PROTO):
+        r.proto = m["proto"]
+    if match_bit(r, m, "src_type", M_SRC_TYPE):
+        r.src_type = m["src_type"]
+    if match_bit(r, m, "dst_type", M_DST_TYPE):
+        r.dst_type = m["dst_type"]
+    return 0
+
+
+cdef inline int rule_transport(Rule *r, dict m) except -1:
+    if match_bit(r, m, "sport", M_SPORT):
+        r.sport[0], r.sport[1] = m["sport"]
+    if match_bit(r, m, "dport", M_DPORT):
+        r.dport[0], r.dport[1] = m["dport"]
+    if match_bit(r, m, "icmp_type", M_ICMP):
+        r.icmp_type, r.icmp_low, r.icmp_high = m["icmp_type"]
+    if match_bit(r, m, "tcp_flags", M_TCP_FLAGS):
+        r.tcp_mask, r.tcp_want = m["tcp_flags"]
+    if "fragment" in m:
+        r.match |= M_FRAGMENT
+        if not m["fragment"]:
+            r.invert |= M_FRAGMENT
+    return 0
+
+
+cdef inline int rule_state(Rule *r, dict m, dict lists) except -1:
+    if match_bit(r, m, "ctstate", M_CTSTATE):
+        r.ctstate = m["ctstate"]
+    if match_bit(r, m, "mark", M_MARK):
+        r.mark, r.mark_mask = m["mark"]
+    if "probability" in m:
+        r.match |= M_STATISTIC
+        r.probability = min(<uint32_t>0x80000000, <uint32_t>(m["probability"] * 2147483648.0 + 0.5))
+    if match_bit(r, m, "recent", M_RECENT):
+        op, name, seconds, reap = m["recent"]
+        r.recent_op = {"rcheck": RECENT_RCHECK, "update": RECENT_UPDATE, "set": RECENT_SET, "remove": RECENT_REMOVE}[op]
+        r.recent_list = lists.setdefault(name, len(lists) + 1)
+        r.recent_ns = <int64_t>seconds * 1000000000
+        r.recent_reap = bool(reap)
+    return 0
+
+
+cdef inline int rule_target(Rule *r, dict m, dict chains) except -1:
+    cdef str target = m.get("target", "")
+    codes = {"": T_NONE, "ACCEPT": T_ACCEPT, "DROP": T_DROP, "RETURN": T_RETURN, "REJECT": T_REJECT, "MARK": T_MARK, "DNAT": T_DNAT,
+             "SNAT": T_SNAT, "MASQUERADE": T_MASQUERADE}
+    r.origin = m.get("origin", 0)
+    r.random = bool(m.get("random", False))
+    r.persistent = bool(m.get("persistent", False))
+    if target in codes:
+        r.target = codes[target]
+    elif target in chains:
+        r.target = T_GOTO if m.get("goto") else T_JUMP
+        r.chain = chains[target]
+    else:
+        raise ValueError(f"no chain or target {target!r}")
+    if r.target == T_REJECT:
+        r.reject_with = m.get("reject_with", 3)
+    if r.target == T_MARK:
+        r.set_value, r.set_mask = m["set_mark"]
+    if "to" in m:
+        low, high, r.port_min, r.port_max = m["to"]
+        r.has_address = len(low) > 0
+        if r.has_address:
+            copy_address(r.to_min, low)
+            copy_address(r.to_max, high if len(high) else low)
+        if r.port_min and not r.port_max:
+            r.port_max = r.port_min
+    return 0
+
+
+cdef inline int rule_from_dict(Rule *r, dict m, dict chains, dict lists) except -1:
+    rule_addresses(r, m)
+    rule_transport(r, m)
+    rule_state(r, m, lists)
+    return rule_target(r, m, chains)
+
+
+cdef inline int check_loops(RuleTable *t, list names) except -1:
+    """Chains must not reach themselves by jumps, nor nest deeper than the stack."""
+    cdef int i, k, depth
+    depths = [0] * t.n_chains
+    for depth in range(JUMPS_MAX + 2):
+        changed = False
+        for i in range(t.n_chains):
+            for k in range(t.chain[i].count):
+                r = t.rule[t.chain[i].first + k]
+                if (r.target == T_JUMP or r.target == T_GOTO) and depths[r.chain] < depths[i] + 1:
+                    depths[r.chain] = depths[i] + 1
+                    changed = True
+        if not changed:
+            return 0
+    raise ValueError("chains jump in a circle or too deep: " + ", ".join([n for n, d in zip(names, depths) if d > JUMPS_MAX]))
+
+
+cdef inline int table_build(RuleTable *t, object chains, dict lists) except -1:
+    """Fill an empty table from a sequence of ``Chain``."""
+    cdef int at = 0, i
+    hooks = {"PREROUTING": HOOK_PREROUTING, "INPUT": HOOK_INPUT, "FORWARD": HOOK_FORWARD, "OUTPUT": HOOK_OUTPUT,
+             "POSTROUTING": HOOK_POSTROUTING}
+    index = {chain.name: i for i, chain in enumerate(chains)}
+    total = sum([len(chain.rules) for chain in chains])
+    if total > RULES_MAX:
+        raise ValueError(f"{total} rules are more than a table takes ({RULES_MAX})")
+    t.rule = <Rule *>calloc(max(total, 1), sizeof(Rule))
+    t.chain = <RuleChain *>calloc(max(len(chains), 1), sizeof(RuleChain))
+    if t.rule == NULL or t.chain == NULL:
+        raise MemoryError
+    for i in range(HOOKS):
+        t.builtin[i] = -1
+    for i, chain in enumerate(chains):
+        t.chain[i].first = at
+        t.chain[i].count = len(chain.rules)
+        t.chain[i].policy = {"ACCEPT": T_ACCEPT, "DROP": T_DROP, "": T_NONE}[chain.policy]
+        if chain.policy and chain.name in hooks:
+            t.builtin[hooks[chain.name]] = i
+        t.n_chains = i + 1
+        for m in chain.rules:
+            rule_from_dict(&t.rule[at], m, index, lists)
+            t.random = t.random or (t.rule[at].match & M_STATISTIC) != 0
+            at += 1
+            t.n_rules = at
+    return check_loops(t, [chain.name for chain in chains])

@@ -1,0 +1,87 @@
+# Names of sysctls and where their values live.
+
+from ext.devices.core cimport *
+from libc.stdint cimport uint8_t, int64_t
+from ext.tables.ct_settings cimport CtSettings
+
+
+cdef inline dict conf_names():
+    """``net.ipv4.conf.DEV.NAME`` and ``net.ipv4.neigh.DEV.NAME`` -> place in the device's values."""
+    return {
+        "conf.forwarding": CONF_FORWARDING, "conf.rp_filter": CONF_RP_FILTER, "conf.route_localnet": CONF_ROUTE_LOCALNET,
+        "conf.proxy_arp": CONF_PROXY_ARP, "conf.send_redirects": CONF_SEND_REDIRECTS,
+        "conf.accept_redirects": CONF_ACCEPT_REDIRECTS, "conf.shared_media": CONF_SHARED_MEDIA,
+        "conf.accept_local": CONF_ACCEPT_LOCAL, "conf.accept_source_route": CONF_ACCEPT_SOURCE_ROUTE,
+        "conf.arp_ignore": CONF_ARP_IGNORE, "conf.arp_announce": CONF_ARP_ANNOUNCE, "conf.arp_accept": CONF_ARP_ACCEPT,
+        "conf.drop_unicast_in_l2_multicast": CONF_DROP_UNICAST_IN_L2_MULTICAST,
+        "conf.drop_gratuitous_arp": CONF_DROP_GRATUITOUS_ARP, "conf.bc_forwarding": CONF_BC_FORWARDING,
+        "conf.log_martians": CONF_LOG_MARTIANS, "conf.secure_redirects": CONF_SECURE_REDIRECTS,
+        "neigh.retrans_time_ms": CONF_RETRANS_TIME_MS, "neigh.base_reachable_time_ms": CONF_BASE_REACHABLE_TIME_MS,
+        "neigh.mcast_solicit": CONF_MCAST_SOLICIT, "neigh.ucast_solicit": CONF_UCAST_SOLICIT,
+        "neigh.delay_first_probe_time": CONF_DELAY_FIRST_PROBE_TIME, "neigh.proxy_delay": CONF_PROXY_DELAY,
+        "neigh.locktime": CONF_LOCKTIME, "neigh.gc_stale_time": CONF_GC_STALE_TIME,
+    }
+
+
+cdef inline dict sys_names():
+    return {
+        "net.ipv4.ip_default_ttl": SYS_IP_DEFAULT_TTL, "net.ipv4.icmp_ratelimit": SYS_ICMP_RATELIMIT,
+        "net.ipv4.icmp_ratemask": SYS_ICMP_RATEMASK, "net.ipv4.icmp_echo_ignore_all": SYS_ICMP_ECHO_IGNORE_ALL,
+        "net.ipv4.icmp_echo_ignore_broadcasts": SYS_ICMP_ECHO_IGNORE_BROADCASTS,
+        "net.ipv4.icmp_errors_use_inbound_ifaddr": SYS_ICMP_ERRORS_USE_INBOUND_IFADDR,
+        "net.ipv4.icmp_msgs_per_sec": SYS_ICMP_MSGS_PER_SEC, "net.ipv4.icmp_msgs_burst": SYS_ICMP_MSGS_BURST,
+        "net.ipv4.ipfrag_time": SYS_IPFRAG_TIME, "net.ipv4.route.min_pmtu": SYS_MIN_PMTU, "net.ipv4.route.mtu_expires": SYS_MTU_EXPIRES,
+        "net.bridge.bridge-nf-call-iptables": SYS_NF_CALL_IPTABLES, "net.bridge.bridge-nf-call-ip6tables": SYS_NF_CALL_IP6TABLES,
+        "net.bridge.bridge-nf-call-arptables": SYS_NF_CALL_ARPTABLES,
+        "net.netfilter.nf_conntrack_max": SYS_NF_CONNTRACK_MAX, "net.netfilter.nf_conntrack_checksum": SYS_NF_CHECKSUM,
+    }
+
+
+cdef inline dict conf_defaults():
+    """Linux' defaults where they are not zero (net/ipv4/devinet.c: ipv4_devconf_dflt, net/ipv4/arp.c: arp_tbl)."""
+    return {
+        CONF_SEND_REDIRECTS: 1, CONF_ACCEPT_REDIRECTS: 1, CONF_SHARED_MEDIA: 1, CONF_SECURE_REDIRECTS: 1, CONF_ACCEPT_SOURCE_ROUTE: 1,
+        CONF_RETRANS_TIME_MS: 1000, CONF_BASE_REACHABLE_TIME_MS: 30000, CONF_MCAST_SOLICIT: 3, CONF_UCAST_SOLICIT: 3,
+        CONF_DELAY_FIRST_PROBE_TIME: 5, CONF_PROXY_DELAY: 80, CONF_LOCKTIME: 100, CONF_GC_STALE_TIME: 60,
+    }
+
+
+cdef inline dict sys_defaults():
+    return {
+        SYS_IP_DEFAULT_TTL: 64, SYS_ICMP_RATELIMIT: 1000, SYS_ICMP_RATEMASK: 6168, SYS_ICMP_ECHO_IGNORE_BROADCASTS: 1,
+        SYS_ICMP_MSGS_PER_SEC: 10000, SYS_ICMP_MSGS_BURST: 10000, SYS_IPFRAG_TIME: 30, SYS_NF_CALL_IPTABLES: 1, SYS_NF_CALL_IP6TABLES: 1,
+        SYS_NF_CALL_ARPTABLES: 1, SYS_NF_CONNTRACK_MAX: 262144, SYS_NF_CHECKSUM: 1, SYS_MIN_PMTU: 552, SYS_MTU_EXPIRES: 600,
+    }
+
+
+cdef inline int64_t *ct_time(CtSettings *s, str name):
+    """Where a timeout of net.netfilter.nf_conntrack_NAME lives (there in seconds, here in ns); NULL: not one."""
+    states = {"syn_sent": 1, "syn_recv": 2, "established": 3, "fin_wait": 4, "close_wait": 5, "last_ack": 6, "time_wait": 7, "close": 8}
+    if name.startswith("tcp_timeout_") and name[12:] in states:
+        return &s.tcp_timeout[<int>states[name[12:]]]
+    if name == "tcp_timeout_max_retrans":
+        return &s.tcp_timeout_max_retrans
+    if name == "tcp_timeout_unacknowledged":
+        return &s.tcp_timeout_unacknowledged
+    if name == "udp_timeout":
+        return &s.udp_timeout
+    if name == "udp_timeout_stream":
+        return &s.udp_timeout_stream
+    if name == "icmp_timeout":
+        return &s.icmp_timeout
+    if name == "generic_timeout":
+        return &s.generic_timeout
+    return NULL
+
+
+cdef inline uint8_t *ct_flag(CtSettings *s, str name):
+    """Where a switch or small number of net.netfilter.nf_conntrack_NAME lives; NULL: not one."""
+    if name == "tcp_be_liberal":
+        return &s.tcp_be_liberal
+    if name == "tcp_loose":
+        return &s.tcp_loose
+    if name == "tcp_max_retrans":
+        return &s.tcp_max_retrans
+    if name == "tcp_ignore_invalid_rst":
+        return &s.tcp_ignore_invalid_rst
+    return NULL

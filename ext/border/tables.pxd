@@ -1,0 +1,303 @@
+# Addresses and routes as ``ip address`` and ``ip route`` change them, and freeing what a world held.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memcmp, memset
+from ext.devices.core cimport *
+from ext.tables.conntrack cimport ct_table_free
+from ext.tables.fdb cimport fdb_clear
+from ext.tables.fib cimport *
+from ext.tables.fragments cimport FragQueue
+from ext.tables.htab cimport HNode, HTab, htab_free
+from ext.tables.neighbour cimport Neigh
+from ext.tables.rules cimport rules_free, TABLES
+from ext.wire.packet cimport Pkt, pkt_release_memory
+
+
+cdef inline void mask_prefix(uint8_t *addr, int plen, int alen) noexcept nogil:
+    """Clear the host bits."""
+    cdef int i
+    for i in range(alen):
+        if plen < i * 8 + 8:
+            addr[i] &= <uint8_t>(0xff00 >> (plen - i * 8)) if plen > i * 8 else 0
+
+
+cdef inline int route_kind_code(str kind) except -1:
+    codes = {"unicast": RT_UNICAST, "blackhole": RT_BLACKHOLE, "unreachable": RT_UNREACHABLE, "prohibit": RT_PROHIBIT, "throw": RT_THROW,
+             "local": RT_LOCAL, "broadcast": RT_BROADCAST}
+    if kind not in codes:
+        raise ValueError(f"no kind of route is called {kind!r}")
+    return codes[kind]
+
+
+cdef inline int own_route(Ns *ns, int alen, const uint8_t *addr, int plen, int type, int scope, int dev, const uint8_t *src, int origin) except -1:
+    """A route that an address brings with it; one that is there already stays."""
+    cdef Route r
+    cdef Fib *f = ns_fib(ns, alen)
+    cdef int i
+    memset(&r, 0, sizeof(Route))
+    memcpy(r.prefix, addr, alen)
+    mask_prefix(r.prefix, plen, alen)
+    r.plen = <uint8_t>plen
+    r.type = <uint8_t>type
+    r.scope = <uint8_t>scope
+    r.dev = dev
+    r.has_src = True
+    memcpy(r.src, src, alen)
+    r.local_table = type != RT_UNICAST
+    r.origin = origin
+    i = fib_find(f, r.prefix, plen, r.local_table)
+    while i >= 0:
+        if f.route[i].dev == dev and f.route[i].type == type:
+            return 0
+        i = f.route[i].next
+    if fib_add(f, &r) < 0:
+        raise MemoryError
+    return 0
+
+
+cdef inline int address_routes(Core *c, Dev *d, const IfAddr *a) except -1:
+    """fib_add_ifaddr(): local, broadcast and connected routes."""
+    cdef Ns *ns = c.ns[d.ns]
+    cdef int alen = 4 if a.family == 4 else 16, i
+    cdef bint loop = d.kind == DEV_LO
+    cdef uint8_t net[16]
+    own_route(ns, alen, a.addr, alen * 8, RT_LOCAL, SCOPE_HOST, d.id, a.addr, a.origin)
+    if a.family != 4:
+        if a.plen < 128:
+            own_route(ns, 16, a.addr, a.plen, RT_UNICAST, SCOPE_LINK, d.id, a.addr, a.origin)
+        return 0
+    if a.has_brd:
+        own_route(ns, 4, a.brd, 32, RT_BROADCAST, SCOPE_LINK, d.id, a.addr, a.origin)
+    if a.plen == 32:
+        return 0
+    own_route(ns, 4, a.addr, a.plen, RT_LOCAL if loop else RT_UNICAST, SCOPE_HOST if loop else SCOPE_LINK, d.id, a.addr, a.origin)
+    if a.plen < 31:
+        memcpy(net, a.addr, 4)
+        for i in range(4):
+            net[i] |= 0 if a.plen >= i * 8 + 8 else (0xff >> (a.plen - i * 8) if a.plen > i * 8 else 0xff)
+        own_route(ns, 4, net, 32, RT_BROADCAST, SCOPE_LINK, d.id, a.addr, a.origin)
+    return 0
+
+
+cdef inline int find_address(const Dev *d, bytes address, int prefix_len) except -2:
+    cdef int i
+    cdef int family = 4 if len(address) == 4 else 6
+    for i in range(d.n_addr):
+        if d.addr[i].family == family and memcmp(d.addr[i].addr, <const char *>address, len(address)) == 0:
+            if prefix_len < 0 or d.addr[i].plen == prefix_len:
+                return i
+    return -1
+
+
+cdef inline int address_add(Core *c, Dev *d, bytes address, int prefix_len, object broadcast, int origin) except -1:
+    cdef IfAddr *grown
+    cdef IfAddr *a
+    if len(address) not in (4, 16) or not 0 <= prefix_len <= len(address) * 8:
+        raise ValueError("an address has 4 or 16 bytes and a prefix length within its bits")
+    if find_address(d, address, prefix_len) >= 0:
+        raise ValueError(f"{d.name.decode()} has this address already")
+    grown = <IfAddr *>realloc(d.addr, (d.n_addr + 1) * sizeof(IfAddr))
+    if grown == NULL:
+        raise MemoryError
+    d.addr = grown
+    a = &d.addr[d.n_addr]
+    memset(a, 0, sizeof(IfAddr))
+    a.family = 4 if len(address) == 4 else 6
+    memcpy(a.addr, <const char *>address, len(address))
+    a.plen = <uint8_t>prefix_len
+    a.scope = SCOPE_HOST if a.family == 4 and a.addr[0] == 127 else SCOPE_UNIVERSE
+    if broadcast is not None:
+        a.has_brd = True
+        memcpy(a.brd, <const char *>(<bytes>broadcast), 4)
+    a.origin = origin
+    d.n_addr += 1
+    return address_routes(c, d, a)
+
+
+cdef inline int address_remove(Core *c, Dev *d, bytes address, int prefix_len) except -1:
+    """The address and the routes that came with it."""
+    cdef int i = find_address(d, address, prefix_len), k, alen = <int>len(address)
+    cdef Fib *f = ns_fib(c.ns[d.ns], alen)
+    cdef Route *r
+    if i < 0:
+        raise ValueError(f"{d.name.decode()} does not have this address")
+    for k in range(f.n):
+        r = &f.route[k]
+        if r.type and r.dev == d.id and not r.has_gw and r.has_src and memcmp(r.src, d.addr[i].addr, alen) == 0:
+            fib_remove(f, k)
+    d.n_addr -= 1
+    for k in range(i, d.n_addr):
+        d.addr[k] = d.addr[k + 1]
+    return 0
+
+
+cdef inline int route_scope(const Route *r) noexcept nogil:
+    """The scope that ip(8) gives a route when none is asked for."""
+    if r.type == RT_LOCAL:
+        return SCOPE_HOST
+    if r.type == RT_BROADCAST or (r.type == RT_UNICAST and not r.has_gw):
+        return SCOPE_LINK
+    return SCOPE_UNIVERSE
+
+
+cdef inline int route_gateway(Core *c, Ns *ns, Route *r, int alen) except -1:
+    """A gateway must be a direct neighbour, unless the route is ``onlink`` (fib_check_nh())."""
+    cdef FibResult res
+    if r.onlink:
+        if r.dev < 0:
+            raise ValueError("an onlink route needs a device")
+        return 0
+    res = fib_lookup(ns_fib(ns, alen), r.gw, r.dev)
+    if res.error or (res.route.type != RT_UNICAST and res.route.type != RT_LOCAL) or res.route.has_gw:
+        raise ValueError("the gateway is not reachable directly")
+    if r.dev < 0:
+        r.dev = res.route.dev
+    return 0
+
+
+cdef inline int route_fill(Core *c, Ns *ns, Route *r, bytes prefix, int prefix_len, str kind, object via, int dev, bint onlink) except -1:
+    cdef int alen = <int>len(prefix)
+    if alen not in (4, 16) or not 0 <= prefix_len <= alen * 8:
+        raise ValueError("a prefix has 4 or 16 bytes and a length within its bits")
+    memset(r, 0, sizeof(Route))
+    memcpy(r.prefix, <const char *>prefix, alen)
+    mask_prefix(r.prefix, prefix_len, alen)
+    r.plen = <uint8_t>prefix_len
+    r.type = <uint8_t>route_kind_code(kind)
+    r.local_table = r.type == RT_LOCAL or r.type == RT_BROADCAST
+    r.dev = dev
+    r.onlink = onlink
+    if via is not None:
+        r.has_gw = True
+        memcpy(r.gw, <const char *>(<bytes>via), len(via))
+        route_gateway(c, ns, r, alen)
+    if r.type == RT_UNICAST and r.dev < 0:
+        raise ValueError("a route needs a device or a gateway")
+    if r.dev >= 0:
+        r.dead = not c.dev[r.dev].up
+    r.scope = <uint8_t>route_scope(r)
+    return 0
+
+
+cdef inline int route_add(Core *c, Ns *ns, bytes prefix, int prefix_len, str kind, object via, int dev, bint onlink, object metric, object src,
+                          object mtu, int scope, bint replace, int origin) except -1:
+    cdef Route r
+    cdef Fib *f = ns_fib(ns, <int>len(prefix))
+    cdef int i, after
+    route_fill(c, ns, &r, prefix, prefix_len, kind, via, dev, onlink)
+    r.metric = metric
+    r.mtu = mtu
+    r.origin = origin
+    if scope >= 0:
+        r.scope = <uint8_t>scope
+    if src is not None:
+        r.has_src = True
+        memcpy(r.src, <const char *>(<bytes>src), len(src))
+    i = fib_find(f, r.prefix, r.plen, r.local_table)
+    while i >= 0:
+        after = f.route[i].next
+        if f.route[i].metric == r.metric:
+            if not replace:
+                raise ValueError("the route exists")
+            fib_remove(f, i)
+        i = after
+    if fib_add(f, &r) < 0:
+        raise MemoryError
+    return 0
+
+
+cdef inline bint route_is(const Route *r, str kind, object via, int dev, int metric) except -1:
+    if kind is not None and r.type != route_kind_code(kind):
+        return False
+    if via is not None and (not r.has_gw or memcmp(r.gw, <const char *>(<bytes>via), len(via)) != 0):
+        return False
+    return (dev < 0 or r.dev == dev) and (metric < 0 or r.metric == <uint32_t>metric)
+
+
+cdef inline bint route_remove(Ns *ns, bytes prefix, int prefix_len, str kind, object via, int dev, int metric) except -1:
+    """Remove the first route that fits. False: there is none."""
+    cdef Fib *f = ns_fib(ns, <int>len(prefix))
+    cdef uint8_t key[16]
+    cdef int i
+    memcpy(key, <const char *>prefix, len(prefix))
+    mask_prefix(key, prefix_len, <int>len(prefix))
+    i = fib_find(f, key, prefix_len, kind in ("local", "broadcast"))
+    while i >= 0:
+        if route_is(&f.route[i], kind, via, dev, metric):
+            fib_remove(f, i)
+            return True
+        i = f.route[i].next
+    return False
+
+
+# ---- the end of a world
+
+cdef inline void free_nodes(HTab *t) noexcept nogil:
+    """Free the nodes of a table that own nothing else, and empty it."""
+    cdef uint32_t i
+    cdef HNode *node
+    cdef HNode *after
+    if t.bucket != NULL:
+        for i in range(t.mask + 1):
+            node = t.bucket[i]
+            while node != NULL:
+                after = node.next
+                free(node)
+                node = after
+    htab_free(t)
+
+
+cdef inline void free_waiting(Core *c, Dev *d) noexcept nogil:
+    """Packets that wait for neighbours."""
+    cdef uint32_t i
+    cdef HNode *node
+    cdef Pkt *p
+    cdef Neigh *n
+    if d.neigh.tab.bucket == NULL:
+        return
+    for i in range(d.neigh.tab.mask + 1):
+        node = d.neigh.tab.bucket[i]
+        while node != NULL:
+            n = <Neigh *>node
+            node = node.next
+            while n.queue != NULL:
+                p = n.queue
+                n.queue = p.next
+                pkt_free(c, p)
+
+
+cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
+    cdef int i, k
+    cdef FragQueue *q
+    for i in range(ns.n_devs):
+        free_waiting(c, c.dev[ns.devs[i]])
+    while ns.frags.first != NULL:
+        q = ns.frags.first
+        ns.frags.first = q.next
+        for i in range(q.n):
+            pkt_free(c, q.frag[i].p)
+        free(q.frag)
+        free(q)
+    for i in range(2):
+        for k in range(TABLES):
+            rules_free(&ns.rules[i][k])
+    free_nodes(&ns.recent)
+    free_nodes(&ns.peers)
+    free_nodes(&ns.pmtu)
+    ct_table_free(&ns.ct)
+    fib_clear(&ns.fib4)
+    fib_clear(&ns.fib6)
+    free(ns.pins)
+    free(ns.devs)
+    free(ns)
+
+
+cdef inline void device_free(Dev *d) noexcept nogil:
+    if d.encap != NULL and d.encap_state != NULL:
+        d.encap.destroy(d.encap_state)
+    free_nodes(&d.neigh.tab)
+    fdb_clear(&d.fdb)
+    free(d.addr)
+    free(d.ports)
+    free(d)

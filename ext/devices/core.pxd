@@ -1,0 +1,507 @@
+# The state of one emulated world: namespaces, devices, the event queue, and what it has to tell.
+#
+# Namespaces and devices name each other by small integers, the places in ``Core``'s arrays.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdlib cimport malloc, calloc, realloc, free
+from libc.string cimport memcpy, memset, memcmp, strlen
+from libc.stdio cimport snprintf
+from ext.encap.abi cimport dataplane_encap
+from ext.tables.conntrack cimport CtTable, Ct, ct_put
+from ext.tables.fdb cimport Fdb
+from ext.tables.fib cimport Fib
+from ext.tables.fragments cimport FragTable
+from ext.tables.htab cimport HTab, HNode
+from ext.tables.neighbour cimport NeighTable, Neigh
+from ext.tables.rules cimport RuleTable, TABLES
+from ext.wire.packet cimport Pkt, pkt_release_memory, pkt_copy
+from ext.wire.hash cimport mix64, hash_bytes
+
+cdef enum:
+    NAME_MAX_LEN = 64
+    IFNAME_LEN = 16
+    DETAIL_LEN = 160
+    DRAW_COUNTERS = 1024
+    DEV_LO = 1
+    DEV_VETH = 2
+    DEV_BRIDGE = 3
+    DEV_TUNNEL = 4
+    # net.ipv4.conf.*
+    CONF_FORWARDING = 0
+    CONF_RP_FILTER = 1
+    CONF_ROUTE_LOCALNET = 2
+    CONF_PROXY_ARP = 3
+    CONF_SEND_REDIRECTS = 4
+    CONF_ACCEPT_REDIRECTS = 5
+    CONF_SHARED_MEDIA = 6
+    CONF_ACCEPT_LOCAL = 7
+    CONF_ACCEPT_SOURCE_ROUTE = 8
+    CONF_ARP_IGNORE = 9
+    CONF_ARP_ANNOUNCE = 10
+    CONF_ARP_ACCEPT = 11
+    CONF_DROP_UNICAST_IN_L2_MULTICAST = 12
+    CONF_DROP_GRATUITOUS_ARP = 13
+    CONF_BC_FORWARDING = 14
+    CONF_LOG_MARTIANS = 15
+    CONF_SECURE_REDIRECTS = 16
+    # net.ipv4.neigh.*
+    CONF_RETRANS_TIME_MS = 17
+    CONF_BASE_REACHABLE_TIME_MS = 18
+    CONF_MCAST_SOLICIT = 19
+    CONF_UCAST_SOLICIT = 20
+    CONF_DELAY_FIRST_PROBE_TIME = 21
+    CONF_PROXY_DELAY = 22
+    CONF_LOCKTIME = 23
+    CONF_GC_STALE_TIME = 24
+    CONF_DISABLE_IPV6 = 25  # net.ipv6.conf.*
+    CONF_COUNT = 26
+    # one value per namespace
+    SYS_IP_DEFAULT_TTL = 0
+    SYS_ICMP_RATELIMIT = 1
+    SYS_ICMP_RATEMASK = 2
+    SYS_ICMP_ECHO_IGNORE_ALL = 3
+    SYS_ICMP_ECHO_IGNORE_BROADCASTS = 4
+    SYS_ICMP_ERRORS_USE_INBOUND_IFADDR = 5
+    SYS_ICMP_MSGS_PER_SEC = 6
+    SYS_ICMP_MSGS_BURST = 7
+    SYS_IPFRAG_TIME = 8
+    SYS_NF_CALL_IPTABLES = 9
+    SYS_NF_CALL_IP6TABLES = 10
+    SYS_NF_CALL_ARPTABLES = 11
+    SYS_NF_FILTER_VLAN_TAGGED = 12
+    SYS_IP_FORWARD_USE_PMTU = 13
+    SYS_IP_FWD_UPDATE_PRIORITY = 14
+    SYS_NF_CONNTRACK_MAX = 15
+    SYS_PORT_MIN = 16  # ip_local_port_range
+    SYS_PORT_MAX = 17
+    SYS_NF_CHECKSUM = 18
+    SYS_MIN_PMTU = 19
+    SYS_MTU_EXPIRES = 20
+    SYS_COUNT = 21
+    # events of the queue
+    EV_RECEIVE = 1  # a frame reaches a device
+    EV_TRANSMIT = 2  # a frame is handed to a device's transmit queue
+    EV_SEND = 3  # an application sends an IP packet
+    EV_NEIGH = 4  # a neighbour's timer
+    EV_FRAG = 5  # a fragment queue's timer
+
+cdef struct IfAddr:
+    uint8_t addr[16]
+    uint8_t brd[16]
+    uint8_t family
+    uint8_t plen
+    uint8_t scope
+    uint8_t has_brd
+    int origin
+
+cdef struct Dev:
+    int id
+    int ns
+    char name[IFNAME_LEN]
+    uint8_t kind
+    uint8_t mac[8]
+    uint8_t up
+    uint8_t capture
+    uint8_t hairpin
+    uint8_t learning
+    uint32_t mtu
+    int peer
+    int64_t latency  # ns, towards the peer
+    int master
+    int *ports
+    int n_ports
+    IfAddr *addr
+    int n_addr
+    int conf[CONF_COUNT]
+    uint8_t conf_set[CONF_COUNT]  # written by name: ``default`` no longer reaches it
+    Fdb fdb
+    NeighTable neigh
+    const dataplane_encap *encap
+    void *encap_state
+    uint8_t tunnel_family
+    uint8_t tunnel_local[16]
+    int tunnel_lower
+
+cdef struct Peer:
+    # what Linux keeps per remote address to limit ICMP (struct inet_peer), times in ns
+    HNode node
+    uint8_t addr[16]
+    uint8_t alen
+    int64_t tokens
+    int64_t last
+    int redirects
+
+cdef struct PmtuEntry:
+    HNode node
+    uint8_t dst[16]
+    uint8_t alen
+    uint32_t mtu
+    int64_t expires
+
+cdef struct Socket:
+    int id
+    int ns
+    int port
+    uint8_t proto
+    uint8_t open
+    uint8_t alen  # 0: any address
+    uint8_t addr[16]
+
+cdef struct Pin:
+    uint8_t proto
+    uint8_t used
+    uint8_t tried
+    uint8_t osrc[16]
+    uint8_t odst[16]
+    uint8_t rsrc[16]
+    uint8_t rdst[16]
+    uint8_t alen
+    uint16_t osport
+    uint16_t odport
+    uint16_t rsport
+    uint16_t rdport
+
+cdef struct Ns:
+    int id
+    char name[NAME_MAX_LEN]
+    int *devs
+    int n_devs
+    int lo
+    Fib fib4
+    Fib fib6
+    int conf_all[CONF_COUNT]
+    int conf_default[CONF_COUNT]
+    int sys[SYS_COUNT]
+    uint8_t conntrack
+    uint8_t nat
+    uint8_t rules_on
+    CtTable ct
+    RuleTable rules[2][TABLES]  # [0] IPv4, [1] IPv6
+    HTab recent
+    FragTable frags
+    HTab peers
+    HTab pmtu
+    Pin *pins
+    int n_pins
+    int64_t icmp_tokens
+    int64_t icmp_last
+    uint16_t draws[DRAW_COUNTERS]  # how often chance has been asked for a subject; subjects may share a counter
+    uint64_t name_hash
+
+cdef struct FrameRecord:
+    int64_t time
+    int dev
+    uint32_t packet
+    uint32_t len
+    uint64_t at  # in the byte store
+    uint8_t outgoing
+
+cdef struct DropRecord:
+    int64_t time
+    int ns
+    int dev
+    uint32_t packet
+    int reason
+    int origin
+    uint32_t len
+    uint64_t at
+
+cdef struct EventRecord:
+    int64_t time
+    int ns
+    int dev
+    uint32_t packet
+    const char *stage
+    const char *what
+    char detail[DETAIL_LEN]
+    int origin
+    uint32_t len
+    uint64_t at
+
+cdef struct DeliveryRecord:
+    int64_t time
+    int ns
+    int socket
+    uint32_t packet
+    uint32_t len
+    uint64_t at
+
+cdef struct Store:
+    # a growing array of records, or of bytes
+    uint8_t *mem
+    uint64_t n
+    uint64_t cap
+
+cdef struct Due:
+    int64_t time
+    uint64_t seq
+    int kind
+    int dev  # or namespace
+    Pkt *p
+    uint8_t addr[16]  # neighbour
+    uint8_t alen
+    void *queue  # fragment queue, compared only
+
+cdef struct Counters:
+    uint64_t received
+    uint64_t generated
+    uint64_t copies
+    uint64_t fragments_made
+    uint64_t out
+    uint64_t dropped
+    uint64_t consumed
+    uint64_t fragments_merged
+    uint64_t rules_walked
+
+cdef struct Core
+
+ctypedef void (*RunFn)(Core *c, Pkt *p, int stage) noexcept nogil
+
+cdef struct Core:
+    Ns **ns
+    int n_ns
+    Dev **dev
+    int n_dev
+    uint64_t seed
+    int64_t now
+    uint64_t seq
+    uint32_t next_packet
+    uint8_t tracing
+    int drop_origin  # rule or route behind the drop that is being returned
+    int depth  # stages nested in each other by side packets
+    Due *heap
+    int n_heap
+    int heap_cap
+    Store bytes
+    Store frames
+    Store drops
+    Store events
+    Store deliveries
+    uint64_t n_deliveries
+    Socket *sockets
+    int n_sockets
+    Counters count
+    uint64_t *drop_count
+    RunFn run
+    uint8_t out_of_memory
+
+
+# ---- growing stores
+
+cdef inline void *store_add(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """Room for ``size`` more bytes, NULL (and the engine's flag set) when memory is out."""
+    cdef uint64_t cap = s.cap
+    cdef uint8_t *mem
+    if s.n + size > cap:
+        while s.n + size > cap:
+            cap = cap * 2 if cap else 65536
+        mem = <uint8_t *>realloc(s.mem, cap)
+        if mem == NULL:
+            c.out_of_memory = True
+            return NULL
+        s.mem = mem
+        s.cap = cap
+    s.n += size
+    return s.mem + s.n - size
+
+
+cdef inline uint64_t store_bytes(Core *c, const uint8_t *p, uint32_t n) noexcept nogil:
+    cdef void *to = store_add(c, &c.bytes, n)
+    if to == NULL:
+        return 0
+    memcpy(to, p, n)
+    return c.bytes.n - n
+
+
+# ---- what happened
+
+cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:
+    cdef FrameRecord *r
+    cdef uint64_t at
+    if not d.capture:
+        return
+    at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
+    r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
+    if r == NULL:
+        return
+    r.time = c.now
+    r.dev = d.id
+    r.packet = p.id
+    r.len = p.end - p.l2
+    r.at = at
+    r.outgoing = outgoing
+
+
+cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
+    cdef DropRecord *r
+    cdef uint64_t at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
+    c.count.dropped += 1
+    c.drop_count[reason] += 1
+    r = <DropRecord *>store_add(c, &c.drops, sizeof(DropRecord))
+    if r == NULL:
+        return
+    r.time = c.now
+    r.dev = p.dev
+    r.ns = c.dev[p.dev].ns if p.dev >= 0 else -1
+    r.packet = p.id
+    r.reason = reason
+    r.origin = c.drop_origin
+    r.len = p.end - p.l2
+    r.at = at
+    c.drop_origin = 0
+
+
+cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
+    """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
+    cdef EventRecord *e
+    cdef uint64_t at
+    cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
+    if not c.tracing:
+        return NULL
+    at = store_bytes(c, p.buf + start, p.end - start)
+    e = <EventRecord *>store_add(c, &c.events, sizeof(EventRecord))
+    if e == NULL:
+        return NULL
+    e.time = c.now
+    e.dev = p.dev
+    e.ns = c.dev[p.dev].ns if p.dev >= 0 else -1
+    e.packet = p.id
+    e.stage = stage
+    e.what = what
+    e.detail[0] = 0
+    e.origin = origin
+    e.len = p.end - start
+    e.at = at
+    return e
+
+
+# ---- packets
+
+cdef inline void ct_release(Core *c, Pkt *p) noexcept nogil:
+    """Take the packet's hold off its conntrack entry."""
+    if p.ct != NULL and p.dev >= 0:
+        ct_put(&c.ns[c.dev[p.dev].ns].ct, <Ct *>p.ct)
+    p.ct = NULL
+
+
+cdef inline void pkt_free(Core *c, Pkt *p) noexcept nogil:
+    ct_release(c, p)
+    pkt_release_memory(p)
+
+
+cdef inline void pkt_consume(Core *c, Pkt *p) noexcept nogil:
+    """The packet has reached its end and done its work."""
+    c.count.consumed += 1
+    pkt_free(c, p)
+
+
+cdef inline Pkt *pkt_clone(Core *c, const Pkt *p) noexcept nogil:
+    """A copy that is counted and holds the same conntrack entry; NULL when memory is out."""
+    cdef Pkt *q = pkt_copy(p)
+    if q == NULL:
+        c.out_of_memory = True
+        return NULL
+    if q.ct != NULL:
+        (<Ct *>q.ct).refs += 1
+    c.count.copies += 1
+    return q
+
+
+cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:
+    return c.ns[c.dev[p.dev].ns]
+
+
+# ---- the event queue: a binary heap by time, then by order of arrival
+
+cdef inline bint event_before(const Due *a, const Due *b) noexcept nogil:
+    return a.time < b.time or (a.time == b.time and a.seq < b.seq)
+
+
+cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
+    """Queue an event; the caller fills in the rest. NULL when memory is out."""
+    cdef Due e
+    cdef Due *grown
+    cdef int i, up, cap
+    if c.n_heap == c.heap_cap:
+        cap = c.heap_cap * 2 if c.heap_cap else 64
+        grown = <Due *>realloc(c.heap, cap * sizeof(Due))
+        if grown == NULL:
+            c.out_of_memory = True
+            return NULL
+        c.heap = grown
+        c.heap_cap = cap
+    memset(&e, 0, sizeof(Due))
+    e.time = time
+    e.kind = kind
+    e.dev = dev
+    c.seq += 1
+    e.seq = c.seq
+    i = c.n_heap
+    c.n_heap += 1
+    while i > 0:
+        up = (i - 1) >> 1
+        if event_before(&c.heap[up], &e):
+            break
+        c.heap[i] = c.heap[up]
+        i = up
+    c.heap[i] = e
+    return &c.heap[i]
+
+
+cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) noexcept nogil:
+    cdef Due *e = event_add(c, time, kind, dev)
+    if e == NULL:
+        pkt_free(c, p)
+        return False
+    e.p = p
+    return True
+
+
+cdef inline Due event_pop(Core *c) noexcept nogil:
+    """The earliest event; there must be one."""
+    cdef Due top = c.heap[0], last
+    cdef int i = 0, child
+    c.n_heap -= 1
+    last = c.heap[c.n_heap]
+    while True:
+        child = i * 2 + 1
+        if child >= c.n_heap:
+            break
+        if child + 1 < c.n_heap and event_before(&c.heap[child + 1], &c.heap[child]):
+            child += 1
+        if event_before(&last, &c.heap[child]):
+            break
+        c.heap[i] = c.heap[child]
+        i = child
+    if c.n_heap > 0:
+        c.heap[i] = last
+    return top
+
+
+# ---- configuration
+
+cdef inline int conf_or(Core *c, const Dev *d, int key) noexcept nogil:
+    return c.ns[d.ns].conf_all[key] or d.conf[key]
+
+
+cdef inline int conf_and(Core *c, const Dev *d, int key) noexcept nogil:
+    return c.ns[d.ns].conf_all[key] and d.conf[key]
+
+
+cdef inline int conf_max(Core *c, const Dev *d, int key) noexcept nogil:
+    cdef int a = c.ns[d.ns].conf_all[key]
+    return a if a > d.conf[key] else d.conf[key]
+
+
+cdef inline Fib *ns_fib(Ns *ns, int alen) noexcept nogil:
+    return &ns.fib4 if alen == 4 else &ns.fib6
+
+
+# ---- chance
+
+cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
+    """Decided by the seed, the namespace, the purpose, its subject and how often it was asked before."""
+    cdef uint64_t h = hash_bytes(c.seed ^ ns.name_hash ^ mix64(purpose), subject, n)
+    cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
+    draws[0] += 1
+    return mix64(h + draws[0])

@@ -1,0 +1,843 @@
+"""The forwarding core's border to Python: everything per packet is in the ``.pxd`` files beside it.
+
+Types and sentences of the public names are in ``dataplane/_core.pyi``.
+"""
+
+from collections import namedtuple
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memcmp, memset, strcmp
+
+from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
+from ext.border.outcomes cimport enumerate_outcomes
+from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
+from ext.border.rules cimport table_build
+from ext.border.sysctl cimport conf_defaults, conf_names, ct_flag, ct_time, sys_defaults, sys_names
+from ext.border.tables cimport (address_add, address_remove, device_free, free_nodes, namespace_free, route_add,
+                                route_remove)
+from ext.devices.core cimport *
+from ext.encap.abi cimport dataplane_encap, dataplane_encap_option, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE
+from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
+from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
+from ext.stages.neighbour cimport neigh_due, neigh_release_queue
+from ext.stages.receive cimport ether_classify, RECEIVE_FRAME_TRUNCATED
+from ext.stages.route cimport route_input, route_output, route_source, ROUTE_OUTPUT_FAILED
+from ext.stages.run cimport is_lower, reason_text, run_lower, run_upper
+from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.tunnel cimport DP_ENCAPS_MAX, dp_encap_reason, dp_encaps, dp_n_encaps, encap_register
+from ext.stages.verdict cimport DEPTH_MAX, DROPS_ENCAP, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
+from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
+from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
+from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
+from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
+from ext.tables.htab cimport HNode, HTab, htab_free, htab_remove
+from ext.tables.neighbour cimport Neigh, NUD_NOARP, NUD_PERMANENT, NUD_STALE, NUD_VALID, neigh_find, neigh_get
+from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, TABLES, rules_free
+from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, VLAN_HLEN, ethertype_is_vlan
+from ext.wire.bytes cimport ld16
+from ext.wire.hash cimport hash_bytes
+from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, ipv4_hlen
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory
+
+Frame = namedtuple("Frame", "time device outgoing packet data")
+Drop = namedtuple("Drop", "time namespace device packet reason data origin")
+Event = namedtuple("Event", "time namespace device packet stage what detail origin data")
+DropReason = namedtuple("DropReason", "name sentence linux")
+Delivery = namedtuple("Delivery", "time namespace socket packet data")
+Chain = namedtuple("Chain", "name policy rules")
+Outcome = namedtuple("Outcome", "probability verdict dnat mark origins")
+
+CT_INVALID = 1
+CT_ESTABLISHED = 2
+CT_RELATED = 4
+CT_NEW = 8
+CT_SNAT = 1 << 6
+CT_DNAT = 1 << 7
+CT_UNTRACKED = 1 << 8
+ADDR_UNICAST = 1 << 1
+ADDR_LOCAL = 1 << 2
+ADDR_BROADCAST = 1 << 3
+ADDR_MULTICAST = 1 << 5
+ADDR_BLACKHOLE = 1 << 6
+ADDR_UNREACHABLE = 1 << 7
+ADDR_PROHIBIT = 1 << 8
+
+_capsules = []  # keeps the registered encapsulations' modules alive
+
+
+def register_encap(capsule):
+    cdef const dataplane_encap *e = <const dataplane_encap *>PyCapsule_GetPointer(capsule, DATAPLANE_ENCAP_CAPSULE)
+    cdef int i, first = DROPS_ENCAP
+    if e.abi != DATAPLANE_ENCAP_ABI:
+        raise ValueError(f"encapsulation of ABI {e.abi}; this core speaks ABI {DATAPLANE_ENCAP_ABI}")
+    for i in range(dp_n_encaps):
+        if dp_encaps[i] == e:
+            return
+        if strcmp(dp_encaps[i].name, e.name) == 0:
+            raise ValueError(f"an encapsulation named {e.name.decode()!r} is registered already")
+        first = dp_encap_reason[i] + dp_encaps[i].n_drop_reasons
+    if dp_n_encaps == DP_ENCAPS_MAX or first + e.n_drop_reasons > DROPS_END or e.n_drop_reasons < 0:
+        raise ValueError("too many encapsulations, or too many drop reasons")
+    encap_register(e, first)
+    _capsules.append(capsule)
+
+
+def encapsulations():
+    return [dp_encaps[i].name.decode() for i in range(dp_n_encaps)]
+
+
+def encap_overhead(name, family):
+    cdef int i
+    for i in range(dp_n_encaps):
+        if dp_encaps[i].name.decode() == name:
+            return dp_encaps[i].overhead_v4 if family == 4 else dp_encaps[i].overhead_v6
+    raise ValueError(f"no encapsulation named {name!r}")
+
+
+def drop_reasons():
+    cdef int r, i
+    cdef const char *text
+    reasons = []
+    for r in range(DROPS_ENCAP):
+        text = reason_text(r)
+        reasons.append(DropReason(*text.decode().split("\t")) if text != NULL else DropReason("", "", ""))
+    for i in range(dp_n_encaps):
+        for r in range(dp_encaps[i].n_drop_reasons):
+            reasons.append(DropReason(f"{dp_encaps[i].name.decode()}/{dp_encaps[i].drop_reasons[r].name.decode()}",
+                                      dp_encaps[i].drop_reasons[r].sentence.decode(), dp_encaps[i].drop_reasons[r].linux_name.decode()))
+    return reasons
+
+
+cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
+    """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
+    cdef EventRecord *ev
+    c.depth += 1
+    if c.depth > DEPTH_MAX and stage > 0:
+        stage = -TRANSMIT_NESTED_TOO_DEEP
+    while stage > 0:
+        stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
+    if stage < 0:
+        ev = log_event(c, p, b"drop", b"drop", c.drop_origin)
+        if ev != NULL:
+            ev.detail[0] = 0
+            memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
+        log_drop(c, p, -stage)
+        pkt_free(c, p)
+    c.depth -= 1
+
+
+cdef void fragments_due(Core *c, Due *e) noexcept nogil:
+    """A datagram was not completed in time; only its final destination says so (ip_expire())."""
+    cdef Ns *ns = c.ns[e.dev]
+    cdef FragQueue *q = ns.frags.first
+    cdef Pkt *p
+    while q != NULL and (q != <FragQueue *>e.queue or q.expires != e.time):
+        q = q.next
+    if q == NULL:
+        return
+    if q.flags & FRAG_FIRST_IN:
+        p = q.frag[0].p
+        p.dst.valid = False
+        if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, p.dev) == 0 and p.dst.error == 0:
+            if q.key[11] == FRAG_USER_LOCAL or p.dst.type == RT_LOCAL:
+                icmp_send(c, p, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, 0)
+    queue_drop(c, ns, q, NULL, DEFRAGMENT_TIMEOUT)
+
+
+cdef void event_happens(Core *c, Due *e) noexcept nogil:
+    cdef Neigh *n
+    cdef Dev *d
+    cdef uint8_t saddr[16]
+    if e.kind == EV_RECEIVE:
+        core_run(c, e.p, ST_RECEIVE)
+    elif e.kind == EV_TRANSMIT:
+        core_run(c, e.p, ST_TRANSMIT)
+    elif e.kind == EV_SEND:
+        memset(saddr, 0, 16)
+        memcpy(saddr, pkt_l3(e.p) + IPV4_SRC, 4)
+        if route_output(c, pkt_ns(c, e.p), pkt_l3(e.p) + IPV4_DST, saddr, False, &e.p.dst):
+            core_run(c, e.p, -ROUTE_OUTPUT_FAILED)
+            return
+        memcpy(pkt_l3(e.p) + IPV4_SRC, saddr, 4)
+        core_run(c, e.p, ST_LOCAL_OUT)
+    elif e.kind == EV_NEIGH:
+        d = c.dev[e.dev]
+        n = neigh_find(&d.neigh, e.addr, e.alen)
+        if n != NULL:
+            neigh_due(c, d, n)
+    elif e.kind == EV_FRAG:
+        fragments_due(c, e)
+
+
+cdef class Engine:
+    cdef Core c
+    cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
+
+    def __cinit__(self, seed=0):
+        memset(&self.c, 0, sizeof(Core))
+        self.c.seed = seed & 0xffffffffffffffff
+        self.c.run = core_run
+        self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
+        self.recent_lists = {}
+        if self.c.drop_count == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef int i
+        while self.c.n_heap:
+            self.c.n_heap -= 1
+            if self.c.heap[self.c.n_heap].p != NULL:
+                pkt_free(&self.c, self.c.heap[self.c.n_heap].p)
+        for i in range(self.c.n_ns):
+            namespace_free(&self.c, self.c.ns[i])
+        for i in range(self.c.n_dev):
+            device_free(self.c.dev[i])
+        free(self.c.heap)
+        free(self.c.ns)
+        free(self.c.dev)
+        free(self.c.sockets)
+        free(self.c.drop_count)
+        free(self.c.bytes.mem)
+        free(self.c.frames.mem)
+        free(self.c.drops.mem)
+        free(self.c.events.mem)
+        free(self.c.deliveries.mem)
+
+    @property
+    def now(self):
+        return self.c.now
+
+    cdef Ns *ns_at(self, int ns) except NULL:
+        if not 0 <= ns < self.c.n_ns:
+            raise ValueError(f"no namespace {ns}")
+        return self.c.ns[ns]
+
+    cdef Dev *dev_at(self, int dev) except NULL:
+        if not 0 <= dev < self.c.n_dev:
+            raise ValueError(f"no device {dev}")
+        return self.c.dev[dev]
+
+    # ---- namespaces and devices
+
+    def add_namespace(self, str name):
+        cdef Ns *ns = <Ns *>calloc(1, sizeof(Ns))
+        cdef Ns **grown = <Ns **>realloc(self.c.ns, (self.c.n_ns + 1) * sizeof(Ns *))
+        cdef bytes raw = name.encode()
+        if ns == NULL or grown == NULL:
+            raise MemoryError
+        self.c.ns = grown
+        ns.id = self.c.n_ns
+        memcpy(ns.name, <const char *>raw, min(len(raw), NAME_MAX_LEN - 1))
+        ns.name_hash = hash_bytes(1, raw, <int>len(raw))
+        if not fib_init(&ns.fib4, 32) or not fib_init(&ns.fib6, 128):
+            raise MemoryError
+        ct_table_init(&ns.ct)
+        for key, value in conf_defaults().items():
+            ns.conf_default[<int>key] = value
+            ns.conf_all[<int>key] = value
+        ns.conf_all[CONF_ACCEPT_SOURCE_ROUTE] = 0
+        for key, value in sys_defaults().items():
+            ns.sys[<int>key] = value
+        ns.icmp_last = -1000000000
+        self.c.ns[ns.id] = ns
+        self.c.n_ns += 1
+        ns.lo = -1
+        ns.lo = self.add_device(ns.id, "lo", "lo", mac=bytes(6), mtu=65536)
+        self.add_address(ns.lo, bytes([127, 0, 0, 1]), 8)
+        return ns.id
+
+    def add_device(self, int ns, str name, str kind, *, bytes mac, int mtu, bint up=True, **params):
+        cdef Ns *n = self.ns_at(ns)
+        cdef Dev *d
+        cdef Dev **grown
+        cdef int *devs
+        cdef bytes raw = name.encode()
+        if not 0 < len(raw) < IFNAME_LEN:
+            raise ValueError(f"device name {name!r} must have 1 to 15 bytes")
+        if len(mac) != 6 or not 0 < mtu <= 65536:
+            raise ValueError(f"{name}: a MAC has 6 bytes and an MTU is 1 to 65536")
+        if self.find_device(ns, name) >= 0:
+            raise ValueError(f"{n.name.decode()} has a device {name} already")
+        d = <Dev *>calloc(1, sizeof(Dev))
+        grown = <Dev **>realloc(self.c.dev, (self.c.n_dev + 1) * sizeof(Dev *))
+        devs = <int *>realloc(n.devs, (n.n_devs + 1) * sizeof(int))
+        if d == NULL or grown == NULL or devs == NULL:
+            raise MemoryError
+        self.c.dev = grown
+        n.devs = devs
+        self.init_device(d, ns, raw, mac, mtu, up)
+        try:
+            self.set_kind(d, kind, params)
+        except BaseException:
+            free(d)
+            raise
+        d.id = self.c.n_dev
+        self.c.dev[d.id] = d
+        self.c.n_dev += 1
+        n.devs[n.n_devs] = d.id
+        n.n_devs += 1
+        if d.kind == DEV_BRIDGE:
+            fdb_set(&d.fdb, d.mac, -1, FDB_LOCAL | FDB_STATIC, 0)
+        return d.id
+
+    cdef int init_device(self, Dev *d, int ns, bytes name, bytes mac, int mtu, bint up) except -1:
+        cdef int i
+        d.ns = ns
+        memcpy(d.name, <const char *>name, len(name))
+        memcpy(d.mac, <const char *>mac, 6)
+        d.mtu = mtu
+        d.up = up
+        d.capture = d.learning = True
+        d.peer = d.master = d.tunnel_lower = -1
+        d.fdb.ageing = <int64_t>300 * 1000000000
+        for i in range(CONF_COUNT):
+            d.conf[i] = self.c.ns[ns].conf_default[i]
+        return 0
+
+    cdef int set_kind(self, Dev *d, str kind, dict params) except -1:
+        cdef int i
+        kinds = {"lo": DEV_LO, "veth": DEV_VETH, "bridge": DEV_BRIDGE}
+        if kind in kinds:
+            if params:
+                raise ValueError(f"{kind} devices take no parameter {', '.join(params)}")
+            d.kind = kinds[kind]
+            return 0
+        for i in range(dp_n_encaps):
+            if dp_encaps[i].name.decode() == kind:
+                d.encap = dp_encaps[i]
+                break
+        else:
+            raise ValueError(f"no kind of device or encapsulation is called {kind!r}")
+        d.kind = DEV_TUNNEL
+        local = params.pop("local", None)
+        d.tunnel_lower = params.pop("dev", -1)
+        if local is not None:
+            d.tunnel_family = 4 if len(local) == 4 else 6
+            memcpy(d.tunnel_local, <const char *>(<bytes>local), len(local))
+        params.pop("learning", None)  # FDB entries of tunnels are given, never learned
+        return self.create_encap(d, params)
+
+    cdef int create_encap(self, Dev *d, dict params) except -1:
+        cdef char error[128]
+        cdef dataplane_encap_option *options = <dataplane_encap_option *>calloc(len(params) + 1, sizeof(dataplane_encap_option))
+        cdef int i
+        if options == NULL:
+            raise MemoryError
+        keys = [key.encode() for key in params]
+        values = list(params.values())
+        error[0] = 0
+        for i in range(len(keys)):
+            options[i].key = <bytes>keys[i]
+            if isinstance(values[i], bytes):
+                options[i].bytes = <bytes>values[i]
+                options[i].size = len(values[i])
+            else:
+                options[i].number = values[i]
+        d.encap_state = d.encap.create(options, <int>len(keys), error)
+        free(options)
+        if d.encap_state == NULL:
+            raise ValueError(error.decode(errors="replace"))
+        return 0
+
+    def find_device(self, int ns, str name):
+        cdef Ns *n = self.ns_at(ns)
+        cdef int i
+        cdef bytes raw = name.encode()
+        for i in range(n.n_devs):
+            if strcmp(self.c.dev[n.devs[i]].name, raw) == 0:
+                return n.devs[i]
+        return -1
+
+    def connect(self, int a, int b, *, latency=0):
+        if self.dev_at(a).kind != DEV_VETH or self.dev_at(b).kind != DEV_VETH:
+            raise ValueError("only veth devices have a peer")
+        self.c.dev[a].peer = b
+        self.c.dev[b].peer = a
+        self.c.dev[a].latency = self.c.dev[b].latency = latency
+
+    def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None):
+        cdef Dev *d = self.dev_at(dev)
+        cdef Ns *ns = self.c.ns[d.ns]
+        if up is not None:
+            d.up = bool(up)
+            fib_device_state(&ns.fib4, d.id, d.up)
+            fib_device_state(&ns.fib6, d.id, d.up)
+        if mtu is not None:
+            d.mtu = mtu
+        if mac is not None:
+            self.set_mac(d, mac)
+        if master is not None:
+            self.set_master(d, master)
+        if hairpin is not None:
+            d.hairpin = bool(hairpin)
+        if learning is not None:
+            d.learning = bool(learning)
+        if capture is not None:
+            d.capture = bool(capture)
+
+    cdef int set_mac(self, Dev *d, bytes mac) except -1:
+        cdef Dev *owner = d if d.kind == DEV_BRIDGE else (self.c.dev[d.master] if d.master >= 0 else NULL)
+        if len(mac) != 6:
+            raise ValueError("a MAC has 6 bytes")
+        if owner != NULL:
+            fdb_delete(&owner.fdb, d.mac)
+        memcpy(d.mac, <const char *>mac, 6)
+        if owner != NULL:
+            fdb_set(&owner.fdb, d.mac, -1 if d.kind == DEV_BRIDGE else d.id, FDB_LOCAL | FDB_STATIC, 0)
+        return 0
+
+    cdef int set_master(self, Dev *d, int master) except -1:
+        cdef Dev *br
+        cdef int *ports
+        cdef int i, k = 0
+        if d.master >= 0:
+            br = self.c.dev[d.master]
+            fdb_delete(&br.fdb, d.mac)
+            for i in range(br.n_ports):
+                if br.ports[i] != d.id:
+                    br.ports[k] = br.ports[i]
+                    k += 1
+            br.n_ports = k
+            d.master = -1
+        if master < 0:
+            return 0
+        br = self.dev_at(master)
+        if br.kind != DEV_BRIDGE or br.ns != d.ns:
+            raise ValueError(f"{br.name.decode()} is no bridge of the device's namespace")
+        ports = <int *>realloc(br.ports, (br.n_ports + 1) * sizeof(int))
+        if ports == NULL:
+            raise MemoryError
+        br.ports = ports
+        # the kernel adds ports at the head of its list and floods in that order
+        for i in range(br.n_ports, 0, -1):
+            br.ports[i] = br.ports[i - 1]
+        br.ports[0] = d.id
+        br.n_ports += 1
+        d.master = master
+        fdb_set(&br.fdb, d.mac, d.id, FDB_LOCAL | FDB_STATIC, 0)
+        return 0
+
+    # ---- sysctls
+
+    cdef tuple conf_place(self, Ns *ns, str name):
+        """(device name, place) of net.ipv4.{conf,neigh}.DEV.NAME, or None."""
+        parts = name.split(".")
+        if name == "net.ipv4.ip_forward":
+            return "all", CONF_FORWARDING
+        if len(parts) == 5 and parts[:3] == ["net", "ipv6", "conf"] and parts[4] == "disable_ipv6":
+            return parts[3].replace("/", "."), CONF_DISABLE_IPV6
+        if len(parts) != 5 or parts[:2] != ["net", "ipv4"]:
+            return None
+        place = conf_names().get(f"{parts[2]}.{parts[4]}")
+        return None if place is None else (parts[3].replace("/", "."), place)
+
+    def set_sysctl(self, int ns, str name, int value):
+        cdef Ns *n = self.ns_at(ns)
+        cdef int64_t *time
+        cdef uint8_t *flag
+        where = self.conf_place(n, name)
+        if where is not None:
+            self.set_conf(n, where[0], where[1], value)
+        elif name in sys_names():
+            n.sys[<int>sys_names()[name]] = value
+            n.ct.max = n.sys[SYS_NF_CONNTRACK_MAX]
+        elif name.startswith("net.netfilter.nf_conntrack_"):
+            time = ct_time(&n.ct.set, name[27:])
+            flag = ct_flag(&n.ct.set, name[27:])
+            if time != NULL:
+                time[0] = <int64_t>value * 1000000000
+            elif flag != NULL:
+                flag[0] = value
+            else:
+                raise KeyError(name)
+        else:
+            raise KeyError(name)
+
+    cdef int set_conf(self, Ns *ns, str dev, int place, int value) except -1:
+        """``all`` counts beside each device's own; ``default`` is what devices have that were not set by name."""
+        cdef int i, d
+        if dev == "all":
+            ns.conf_all[place] = value
+            if place != CONF_FORWARDING and place != CONF_DISABLE_IPV6:
+                return 0
+        if dev == "all" or dev == "default":
+            ns.conf_default[place] = value
+            if place == CONF_FORWARDING:
+                ns.conf_all[CONF_ACCEPT_REDIRECTS] = not value
+                ns.conf_default[CONF_ACCEPT_REDIRECTS] = not value
+            for i in range(ns.n_devs):
+                if dev == "all" or not self.c.dev[ns.devs[i]].conf_set[place]:
+                    self.c.dev[ns.devs[i]].conf[place] = value
+            return 0
+        d = self.find_device(ns.id, dev)
+        if d < 0:
+            raise KeyError(dev)
+        self.c.dev[d].conf[place] = value
+        self.c.dev[d].conf_set[place] = True
+        return 0
+
+    def get_sysctl(self, int ns, str name):
+        cdef Ns *n = self.ns_at(ns)
+        cdef int d
+        where = self.conf_place(n, name)
+        if where is not None:
+            if where[0] in ("all", "default"):
+                return n.conf_all[<int>where[1]] if where[0] == "all" else n.conf_default[<int>where[1]]
+            d = self.find_device(ns, where[0])
+            if d < 0:
+                raise KeyError(name)
+            return self.c.dev[d].conf[<int>where[1]]
+        if name in sys_names():
+            return n.sys[<int>sys_names()[name]]
+        if name.startswith("net.netfilter.nf_conntrack_"):
+            if ct_time(&n.ct.set, name[27:]) != NULL:
+                return ct_time(&n.ct.set, name[27:])[0] // 1000000000
+            if ct_flag(&n.ct.set, name[27:]) != NULL:
+                return ct_flag(&n.ct.set, name[27:])[0]
+        raise KeyError(name)
+
+    # ---- addresses and tables
+
+    def add_address(self, int dev, bytes address, int prefix_len, *, broadcast=None, int origin=0):
+        address_add(&self.c, self.dev_at(dev), address, prefix_len, broadcast, origin)
+
+    def del_address(self, int dev, bytes address, int prefix_len):
+        address_remove(&self.c, self.dev_at(dev), address, prefix_len)
+
+    def add_route(self, int ns, bytes prefix, int prefix_len, *, str kind="unicast", via=None, int dev=-1, bint onlink=False, metric=0,
+                  src=None, mtu=0, int scope=-1, bint replace=False, int origin=0):
+        route_add(&self.c, self.ns_at(ns), prefix, prefix_len, kind, via, dev, onlink, metric, src, mtu, scope, replace, origin)
+
+    def del_route(self, int ns, bytes prefix, int prefix_len, *, kind=None, via=None, int dev=-1, int metric=-1):
+        return route_remove(self.ns_at(ns), prefix, prefix_len, kind, via, dev, metric)
+
+    def add_neighbour(self, int dev, bytes address, bytes mac, *, bint permanent=True, int origin=0):
+        cdef Dev *d = self.dev_at(dev)
+        cdef Neigh *n
+        if len(address) not in (4, 16) or len(mac) != 6:
+            raise ValueError("an address has 4 or 16 bytes, a MAC 6")
+        n = neigh_get(&d.neigh, address, <int>len(address))
+        if n == NULL:
+            raise MemoryError
+        memcpy(n.mac, <const char *>mac, 6)
+        n.state = NUD_PERMANENT if permanent else NUD_STALE
+        n.updated = self.c.now
+        n.origin = origin
+        if n.queue != NULL:
+            neigh_release_queue(&self.c, d, n)
+
+    def del_neighbour(self, int dev, bytes address):
+        cdef Dev *d = self.dev_at(dev)
+        cdef Neigh *n = neigh_find(&d.neigh, address, <int>len(address))
+        cdef Pkt *p
+        if n == NULL:
+            return False
+        while n.queue != NULL:
+            p = n.queue
+            n.queue = p.next
+            pkt_consume(&self.c, p)
+        htab_remove(&d.neigh.tab, &n.node)
+        free(n)
+        return True
+
+    def add_fdb(self, int dev, bytes mac, *, bint local=False, bint static=True, dst=None, int origin=0):
+        cdef Dev *d = self.dev_at(dev)
+        cdef FdbEntry *e
+        cdef Dev *owner = d
+        if len(mac) != 6:
+            raise ValueError("a MAC has 6 bytes")
+        if d.kind != DEV_TUNNEL and d.kind != DEV_BRIDGE:
+            if d.master < 0:
+                raise ValueError(f"{d.name.decode()} is no bridge port and no tunnel: it has no FDB")
+            owner = self.c.dev[d.master]
+        e = fdb_set(&owner.fdb, mac, -1 if d.kind == DEV_BRIDGE else d.id, (FDB_LOCAL if local else 0) | (FDB_STATIC if static or local else 0),
+                    self.c.now)
+        if e == NULL:
+            raise MemoryError
+        e.origin = origin
+        if dst is not None:
+            e.dst_family = 4 if len(dst) == 4 else 6
+            memcpy(e.dst, <const char *>(<bytes>dst), len(dst))
+
+    def del_fdb(self, int dev, bytes mac):
+        cdef Dev *d = self.dev_at(dev)
+        if d.kind != DEV_TUNNEL and d.kind != DEV_BRIDGE and d.master >= 0:
+            d = self.c.dev[d.master]
+        return fdb_delete(&d.fdb, mac)
+
+    def set_rules(self, int ns, int family, str table, chains):
+        cdef Ns *n = self.ns_at(ns)
+        cdef RuleTable fresh
+        cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], i
+        memset(&fresh, 0, sizeof(RuleTable))
+        try:
+            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}))
+        except BaseException:
+            rules_free(&fresh)
+            raise
+        rules_free(&n.rules[family == 6][k])
+        n.rules[family == 6][k] = fresh
+        n.rules_on = True
+        if family == 4 and k == TABLE_NAT:
+            n.nat = n.conntrack = True
+        for i in range(fresh.n_rules):
+            if fresh.rule[i].match & M_CTSTATE:
+                n.conntrack = True
+
+    def add_pin(self, int ns, int proto, tuple orig, tuple reply):
+        cdef Ns *n = self.ns_at(ns)
+        cdef Pin *pins = <Pin *>realloc(n.pins, (n.n_pins + 1) * sizeof(Pin))
+        cdef Pin *pin
+        if pins == NULL:
+            raise MemoryError
+        n.pins = pins
+        pin = &pins[n.n_pins]
+        memset(pin, 0, sizeof(Pin))
+        pin.proto = proto
+        pin.alen = len(orig[0])
+        memcpy(pin.osrc, <const char *>(<bytes>orig[0]), pin.alen)
+        memcpy(pin.odst, <const char *>(<bytes>orig[2]), pin.alen)
+        memcpy(pin.rsrc, <const char *>(<bytes>reply[0]), pin.alen)
+        memcpy(pin.rdst, <const char *>(<bytes>reply[2]), pin.alen)
+        pin.osport, pin.odport = orig[1], orig[3]
+        pin.rsport, pin.rdport = reply[1], reply[3]
+        n.n_pins += 1
+
+    def pin_failures(self):
+        cdef int i, k
+        cdef Pin *pin
+        failures = []
+        for i in range(self.c.n_ns):
+            for k in range(self.c.ns[i].n_pins):
+                pin = &self.c.ns[i].pins[k]
+                if not pin.used or not pin.tried:
+                    why = "the rules do not allow it" if pin.used else "no connection took it up"
+                    src = ".".join(str(pin.osrc[j]) for j in range(4))
+                    dst = ".".join(str(pin.odst[j]) for j in range(4))
+                    failures.append(f"{self.c.ns[i].name.decode()}: pin for {src}:{pin.osport} > {dst}:{pin.odport}: {why}")
+        return failures
+
+    def flush(self, int ns, str what):
+        cdef Ns *n = self.ns_at(ns)
+        cdef int i
+        if what == "conntrack":
+            ct_flush(&n.ct)
+        elif what == "neighbours":
+            for i in range(n.n_devs):
+                for row in neigh_list(self.c.dev[n.devs[i]]):
+                    if row["state"] not in ("permanent", "noarp"):
+                        self.del_neighbour(n.devs[i], row["address"])
+        elif what == "exceptions":
+            free_nodes(&n.pmtu)
+            free_nodes(&n.peers)
+        elif what == "recent":
+            free_nodes(&n.recent)
+        else:
+            raise ValueError(f"nothing called {what!r} can be flushed")
+
+    def lookup_route(self, int ns, bytes dst, *, src=None, int iif=-1):
+        """Through the packet path's table, by the rules of output routing."""
+        cdef Ns *n = self.ns_at(ns)
+        cdef int alen = <int>len(dst)
+        cdef FibResult res = fib_lookup(ns_fib(n, alen), dst, -1)
+        cdef uint8_t addr[16]
+        if res.route == NULL:
+            return {"kind": "unreachable", "dev": -1, "via": None, "src": None, "mtu": 0, "origin": 0}
+        row = route_dict(res.route, alen)
+        memset(addr, 0, 16)
+        if alen == 4 and res.error == 0 and row["src"] is None:
+            if res.route.type == RT_LOCAL:
+                row["src"] = dst
+            elif route_source(&self.c, n, res.route, addr):
+                row["src"] = <bytes>(<char *>addr)[:4]
+        if row["mtu"] == 0 and res.route.dev >= 0:
+            row["mtu"] = self.c.dev[res.route.dev].mtu
+        return row
+
+    def outcomes(self, int ns, int family, str hook, bytes packet, *, int iif=-1):
+        cdef Ns *n = self.ns_at(ns)
+        if family != 4:
+            raise ValueError("only IPv4 packets can be followed")
+        return enumerate_outcomes(&self.c, n, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
+                                  Outcome)
+
+    # ---- what tables hold
+
+    def devices(self, int ns):
+        cdef Ns *n = self.ns_at(ns)
+        return [dev_dict(self.c.dev[n.devs[i]]) for i in range(n.n_devs)]
+
+    def routes(self, int ns):
+        return fib_list(&self.ns_at(ns).fib4, 4) + fib_list(&self.ns_at(ns).fib6, 16)
+
+    def neighbours(self, int ns):
+        cdef Ns *n = self.ns_at(ns)
+        return [row for i in range(n.n_devs) for row in neigh_list(self.c.dev[n.devs[i]])]
+
+    def fdb(self, int ns):
+        cdef Ns *n = self.ns_at(ns)
+        return [row for i in range(n.n_devs) for row in fdb_list(self.c.dev[n.devs[i]])]
+
+    def conntrack(self, int ns):
+        cdef Ns *n = self.ns_at(ns)
+        cdef Ct *ct
+        ct_expire_all(&n.ct, self.c.now)
+        rows = []
+        ct = n.ct.first
+        while ct != NULL:
+            rows.append(ct_dict(ct, self.c.now))
+            ct = ct.next
+        return rows
+
+    # ---- traffic
+
+    cdef Pkt *frame_packet(self, Dev *d, bytes frame) except NULL:
+        cdef Pkt *p = pkt_new(<uint32_t>len(frame))
+        if p == NULL:
+            raise MemoryError
+        memcpy(p.buf + p.l2, <const char *>frame, len(frame))
+        p.end = p.l2 + <uint32_t>len(frame)
+        p.dev = d.id
+        self.c.next_packet += 1
+        p.id = self.c.next_packet
+        self.c.count.received += 1
+        ether_classify(p, d)
+        return p
+
+    cdef int64_t when(self, object at) except -1:
+        cdef int64_t time = self.c.now if at is None else at
+        if time < self.c.now:
+            raise ValueError(f"time {time} lies before now ({self.c.now})")
+        return time
+
+    def inject(self, int dev, bytes frame, *, at=None):
+        cdef Dev *d = self.dev_at(dev)
+        cdef uint32_t most = d.mtu + ETH_HLEN
+        cdef Pkt *p
+        cdef uint32_t packet
+        if len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
+            most += VLAN_HLEN
+        if not ETH_HLEN <= len(frame) <= most:
+            return -1
+        when = self.when(at)
+        p = self.frame_packet(d, frame)
+        packet = p.id
+        event_packet(&self.c, when, EV_TRANSMIT, dev, p)
+        return packet
+
+    def receive(self, int dev, bytes frame, *, at=None):
+        cdef Dev *d = self.dev_at(dev)
+        cdef Pkt *p
+        cdef uint32_t packet
+        if len(frame) < ETH_HLEN:
+            raise ValueError("a frame has at least 14 bytes")
+        when = self.when(at)
+        p = self.frame_packet(d, frame)
+        packet = p.id
+        event_packet(&self.c, when, EV_RECEIVE, dev, p)
+        return packet
+
+    def send(self, int ns, bytes packet, *, at=None, int socket=-1):
+        cdef Ns *n = self.ns_at(ns)
+        cdef Pkt *p
+        cdef uint32_t number
+        if not IPV4_HLEN <= len(packet) <= 65535 or packet[0] >> 4 != 4 or not IPV4_HLEN <= (packet[0] & 15) * 4 <= len(packet):
+            raise ValueError("not an IPv4 packet")
+        when = self.when(at)
+        p = local_packet(&self.c, n, <uint32_t>len(packet))
+        if p == NULL:
+            raise MemoryError
+        memcpy(p.buf + p.l3, <const char *>packet, len(packet))
+        p.end = p.l3 + <uint32_t>len(packet)
+        number = p.id
+        event_packet(&self.c, when, EV_SEND, ns, p)
+        return number
+
+    def open_socket(self, int ns, int proto, int port, address=None):
+        cdef Socket *grown
+        cdef Socket *s
+        self.ns_at(ns)
+        grown = <Socket *>realloc(self.c.sockets, (self.c.n_sockets + 1) * sizeof(Socket))
+        if grown == NULL:
+            raise MemoryError
+        self.c.sockets = grown
+        s = &grown[self.c.n_sockets]
+        memset(s, 0, sizeof(Socket))
+        s.id = self.c.n_sockets
+        s.ns = ns
+        s.proto = proto
+        s.port = port
+        s.open = True
+        if address is not None:
+            s.alen = len(address)
+            memcpy(s.addr, <const char *>(<bytes>address), s.alen)
+        self.c.n_sockets += 1
+        return s.id
+
+    def close_socket(self, int socket):
+        if 0 <= socket < self.c.n_sockets:
+            self.c.sockets[socket].open = False
+
+    def run(self, until=None):
+        cdef int64_t limit = 0x7fffffffffffffff if until is None else until
+        cdef Due e
+        cdef bint forever = until is None
+        with nogil:
+            while self.c.n_heap and self.c.n_deliveries == 0 and self.c.heap[0].time <= limit:
+                if forever and self.only_housekeeping():
+                    break
+                e = event_pop(&self.c)
+                self.c.now = e.time
+                event_happens(&self.c, &e)
+        if self.c.out_of_memory:
+            self.c.out_of_memory = False
+            raise MemoryError
+        if self.c.n_deliveries:
+            return True
+        if not forever and limit > self.c.now:
+            self.c.now = limit
+        return False
+
+    cdef bint only_housekeeping(self) noexcept nogil:
+        """Is nothing left but timers that would go on for ever, or that only tidy up?"""
+        cdef int i
+        for i in range(self.c.n_heap):
+            if self.c.heap[i].kind != EV_NEIGH and self.c.heap[i].kind != EV_FRAG:
+                return False
+            if self.c.heap[i].kind == EV_NEIGH and self.neighbour_awaited(&self.c.heap[i]):
+                return False
+        return True
+
+    cdef bint neighbour_awaited(self, const Due *e) noexcept nogil:
+        cdef Neigh *n = neigh_find(&self.c.dev[e.dev].neigh, e.addr, e.alen)
+        return n != NULL and n.queue != NULL
+
+    def deliveries(self):
+        return take_deliveries(&self.c, Delivery)
+
+    def frames(self):
+        return take_frames(&self.c, Frame)
+
+    def drops(self):
+        return take_drops(&self.c, Drop)
+
+    def trace(self, bint on):
+        self.c.tracing = on
+
+    def events(self):
+        return take_events(&self.c, Event, drop_reasons())
+
+    def counters(self):
+        cdef Counters *n = &self.c.count
+        cdef int r
+        rows = {"in": n.received, "generated": n.generated, "copies": n.copies, "fragments_made": n.fragments_made, "out": n.out,
+                "dropped": n.dropped, "consumed": n.consumed, "fragments_merged": n.fragments_merged, "held": packets_held(&self.c),
+                "rules_walked": n.rules_walked}
+        for r, reason in enumerate(drop_reasons()):
+            if self.c.drop_count[r]:
+                rows[f"drop/{reason.name}"] = self.c.drop_count[r]
+        return rows
+

@@ -1,0 +1,295 @@
+# The way of a packet through connection tracking: net/netfilter/nf_conntrack_core.c (nf_conntrack_in(), nf_confirm()).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memcmp, memset
+from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
+from ext.stages.verdict cimport DROPS_CONNTRACK
+from ext.tables.conntrack cimport (Ct, CtNode, CtTable, Tuple, tuple_invert, tuple_equal, ct_find, ct_new, ct_kill, ct_put, ct_insert,
+                                   ct_early_drop, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT)
+from ext.tables.ct_generic cimport ct_generic_packet
+from ext.tables.ct_gre cimport ct_gre_packet
+from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, CT_ICMP_INVALID, CT_ICMP_ERROR, ICMP_HEADER)
+from ext.tables.ct_sctp cimport ct_sctp_valid, ct_sctp_new, ct_sctp_packet, ct_sctp_checksum_ok
+from ext.tables.ct_settings cimport (CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY,
+                                     CTS_CONFIRMED)
+from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
+from ext.tables.ct_tuple cimport ct_pkt_to_tuple
+from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
+from ext.tables.rules cimport HOOK_PREROUTING
+from ext.wire.bytes cimport ld16
+from ext.wire.checksum cimport csum_add_bytes, pseudo_sum, csum_fold
+from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_LEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP,
+                            IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_GRE, IPPROTO_ICMPV6, ipv4_hlen)
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
+
+cdef enum:
+    CONNTRACK_TABLE_FULL = DROPS_CONNTRACK
+    CONNTRACK_CLASH
+    NOT_TRACKED = 0  # results of tracking one packet
+    TRACKED = 1
+    TRACK_AGAIN = 2
+
+cdef struct L4:
+    # the layer-4 part of a packet
+    uint8_t *at
+    uint32_t len
+    uint8_t proto
+
+
+cdef inline const char *conntrack_reason(int r) noexcept nogil:
+    if r == CONNTRACK_TABLE_FULL:
+        return b"conntrack/table_full\tThe connection tracking table is full and no entry may go\tNETFILTER_DROP"
+    if r == CONNTRACK_CLASH:
+        return b"conntrack/clash\tAnother connection took this tuple while the packet was on its way\tNETFILTER_DROP"
+    return NULL
+
+
+cdef inline bint find_l4(const uint8_t *ip, uint32_t n, L4 *l4) noexcept nogil:
+    """Where layer 4 begins; False: a later fragment, or there is none (get_l4proto())."""
+    cdef uint32_t hlen = ipv4_hlen(ip)
+    if ld16(ip + IPV4_FRAG) & IPV4_OFFSET or hlen > n:
+        return False
+    l4.at = <uint8_t *>ip + hlen
+    l4.len = n - hlen
+    l4.proto = ip[IPV4_PROTO]
+    return True
+
+
+cdef inline bint l4_checksum_ok(const uint8_t *ip, const L4 *l4, uint32_t covered) noexcept nogil:
+    """nf_ip_checksum(): TCP and UDP with the pseudo header, everything else over its own bytes."""
+    cdef uint32_t sum = 0
+    if l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP or l4.proto == IPPROTO_UDPLITE:
+        sum = pseudo_sum(ip + IPV4_SRC, ip + IPV4_DST, 4, l4.proto, l4.len)
+    return csum_add_bytes(l4.at, covered, sum) == 0xffff
+
+
+cdef inline bint udplite_checksum_ok(const uint8_t *ip, const L4 *l4, uint32_t covered) noexcept nogil:
+    """Connection tracking takes protocol 17 into the pseudo header of UDP-Lite, against RFC 3828 (nf_ip_checksum_partial())."""
+    cdef L4 as_udp = l4[0]
+    as_udp.proto = IPPROTO_UDP
+    return l4_checksum_ok(ip, &as_udp, covered)
+
+
+cdef inline bint packet_tuple(const uint8_t *ip, const L4 *l4, Tuple *t) noexcept nogil:
+    cdef uint16_t sport, dport
+    if not ct_pkt_to_tuple(l4.proto, l4.at, <int>l4.len, &sport, &dport):
+        return False
+    memset(t, 0, sizeof(Tuple))
+    memcpy(t.src, ip + IPV4_SRC, 4)
+    memcpy(t.dst, ip + IPV4_DST, 4)
+    t.sport = sport
+    t.dport = dport
+    t.family = 4
+    t.proto = l4.proto
+    return True
+
+
+cdef inline void ct_set(Pkt *p, Ct *ct, int info) noexcept nogil:
+    p.ct = ct
+    p.ctinfo = <uint8_t>info
+    ct.refs += 1
+
+
+# ---- ICMP errors
+
+cdef inline int track_icmp(Core *c, Ns *ns, Pkt *p, const L4 *l4, int hook) noexcept nogil:
+    """nf_conntrack_icmpv4_error(): NOT_TRACKED (INVALID), TRACKED (related), or TRACK_AGAIN: a query like any packet."""
+    cdef int kind = ct_icmp_class(l4.at, <int>l4.len)
+    if kind == CT_ICMP_INVALID:
+        return NOT_TRACKED
+    if hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM] and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
+        return NOT_TRACKED
+    if kind != CT_ICMP_ERROR:
+        return TRACK_AGAIN
+    return track_quote(c, ns, p, l4)
+
+
+cdef inline int track_quote(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
+    """nf_conntrack_inet_error(): does the quoted packet belong to a connection, and is the error for its sender?"""
+    cdef const uint8_t *ip = pkt_l3(p)
+    cdef const uint8_t *inner = l4.at + ICMP_HEADER
+    cdef uint32_t left = l4.len - ICMP_HEADER
+    cdef L4 quoted
+    cdef Tuple t, inverse
+    cdef CtNode *found
+    if left < IPV4_HLEN or not find_l4(inner, left, &quoted):
+        return NOT_TRACKED
+    if not packet_tuple(inner, &quoted, &t) or not tuple_invert(&inverse, &t):
+        return NOT_TRACKED
+    found = ct_find(&ns.ct, &inverse, c.now)
+    if found == NULL or memcmp(ip + IPV4_DST, found.t.dst, 4) != 0:
+        return NOT_TRACKED
+    ct_set(p, <Ct *>found.ct, CTI_RELATED + (CTI_REPLY if found.dir else 0))
+    return TRACKED
+
+
+# ---- all other packets
+
+cdef inline bint l4_acceptable(Ns *ns, const Pkt *p, const L4 *l4, int hook, uint32_t *chunks) noexcept nogil:
+    """The *_error() functions: what makes a packet INVALID whatever its connection."""
+    cdef bint check = hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM]
+    cdef const uint8_t *ip = p.buf + p.l3
+    cdef int covered
+    if l4.proto == IPPROTO_TCP:
+        return ct_tcp_valid(l4.at, <int>l4.len) and (not check or l4_checksum_ok(ip, l4, l4.len))
+    if l4.proto == IPPROTO_UDP:
+        if not ct_udp_valid(l4.at, <int>l4.len):
+            return False
+        return not check or ld16(l4.at + 6) == 0 or l4_checksum_ok(ip, l4, l4.len)
+    if l4.proto == IPPROTO_UDPLITE:
+        covered = ct_udplite_coverage(l4.at, <int>l4.len)
+        return covered >= 0 and (not check or udplite_checksum_ok(ip, l4, covered))
+    if l4.proto == IPPROTO_SCTP:
+        if l4.len < 12 or not ct_sctp_valid(l4.at, <int>l4.len, chunks):
+            return False
+        return not check or ct_sctp_checksum_ok(l4.at, <int>l4.len)
+    return l4.proto != IPPROTO_ICMPV6
+
+
+cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *full) noexcept nogil:
+    """resolve_normal_ct(): the packet's entry, held by the packet; NULL: none can be made."""
+    cdef CtNode *found = ct_find(&ns.ct, t, c.now)
+    cdef Tuple reply
+    cdef Ct *ct
+    if found != NULL:
+        ct = <Ct *>found.ct
+        if found.dir:
+            ct_set(p, ct, CTI_ESTABLISHED + CTI_REPLY)
+        else:
+            ct_set(p, ct, CTI_ESTABLISHED if ct.status & CTS_SEEN_REPLY else CTI_NEW)
+        return ct
+    if not tuple_invert(&reply, t):
+        return NULL
+    if ns.ct.count >= ns.ct.max and not ct_early_drop(&ns.ct, c.now):
+        full[0] = True
+        return NULL
+    ct = ct_new(t, &reply)
+    if ct == NULL:
+        c.out_of_memory = True
+        return NULL
+    p.ct = ct
+    p.ctinfo = CTI_NEW
+    return ct
+
+
+cdef inline int track_l4(Core *c, Ns *ns, Ct *ct, int dir, const L4 *l4, uint32_t chunks, int64_t *timeout) noexcept nogil:
+    """nf_conntrack_handle_packet(): a CTV_* verdict."""
+    cdef bint fresh = not (ct.status & CTS_CONFIRMED)
+    cdef int64_t left = ct.expires - c.now
+    timeout[0] = CT_KEEP_TIMEOUT
+    if l4.proto == IPPROTO_TCP:
+        if fresh and not ct_tcp_new(&ct.proto.tcp, l4.at, <int>l4.len, &ns.ct.set):
+            return CTV_INVALID
+        return ct_tcp_packet(&ct.proto.tcp, dir, l4.at, <int>l4.len, &ns.ct.set, left, &ct.status, timeout)
+    if l4.proto == IPPROTO_UDP:
+        return ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, timeout)
+    if l4.proto == IPPROTO_UDPLITE:
+        return ct_udplite_packet(&ns.ct.set, &ct.status, timeout)
+    if l4.proto == IPPROTO_ICMP:
+        return ct_icmp_packet(4, ct.dir[0].t.dport >> 8, &ns.ct.set, timeout)
+    if l4.proto == IPPROTO_SCTP:
+        if fresh and not ct_sctp_new(&ct.proto.sctp, l4.at, <int>l4.len, chunks):
+            return CTV_INVALID
+        return ct_sctp_packet(&ct.proto.sctp, dir, l4.at, <int>l4.len, chunks, &ns.ct.set, &ct.status, timeout)
+    if l4.proto == IPPROTO_GRE:
+        return ct_gre_packet(&ct.proto.gre, &ns.ct.set, &ct.status, timeout)
+    return ct_generic_packet(&ns.ct.set, timeout)
+
+
+cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t, uint32_t chunks, bint *full) noexcept nogil:
+    cdef Ct *ct = lookup_or_new(c, ns, p, t, full)
+    cdef int64_t timeout
+    cdef int verdict
+    if ct == NULL:
+        return NOT_TRACKED
+    verdict = track_l4(c, ns, ct, p.ctinfo >= CTI_REPLY, l4, chunks, &timeout)
+    if timeout != CT_KEEP_TIMEOUT:
+        ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
+    if verdict == CTV_KILL:
+        ct_kill(&ns.ct, ct)
+    if verdict == CTV_REPEAT:
+        ct_kill(&ns.ct, ct)
+        ct_release(c, p)
+        return TRACK_AGAIN
+    if verdict == CTV_INVALID:
+        ct_release(c, p)
+        return NOT_TRACKED
+    if p.ctinfo == CTI_ESTABLISHED + CTI_REPLY:
+        ct.status |= CTS_SEEN_REPLY
+    return TRACKED
+
+
+cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
+    """Find or begin the packet's connection: 0, or a drop. A packet without a connection afterwards is INVALID."""
+    cdef L4 l4
+    cdef Tuple t
+    cdef uint32_t chunks = 0
+    cdef bint full = False
+    cdef int res = TRACK_AGAIN
+    if p.ct != NULL:
+        return 0  # seen before: looped back, or an error about a tracked packet
+    if not find_l4(pkt_l3(p), pkt_l3_len(p), &l4):
+        return 0
+    if l4.proto == IPPROTO_ICMP:
+        res = track_icmp(c, ns, p, &l4, hook)
+    if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
+        while res == TRACK_AGAIN:
+            res = track_once(c, ns, p, &l4, &t, chunks, &full)
+    trace_conntrack(c, p)
+    return -CONNTRACK_TABLE_FULL if full else 0
+
+
+cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
+    cdef EventRecord *ev = log_event(c, p, b"conntrack", b"conntrack", 0)
+    cdef Ct *ct = <Ct *>p.ct
+    cdef const char *state = b"NEW"
+    if ev == NULL:
+        return
+    if ct == NULL:
+        snprintf(ev.detail, DETAIL_LEN, b"INVALID")
+        return
+    if p.ctinfo % CTI_REPLY == CTI_RELATED:
+        state = b"RELATED"
+    elif p.ctinfo % CTI_REPLY == CTI_ESTABLISHED:
+        state = b"ESTABLISHED"
+    snprintf(ev.detail, DETAIL_LEN, b"%s %s, %d.%d.%d.%d:%d > %d.%d.%d.%d:%d proto %d", state,
+             b"reply" if p.ctinfo >= CTI_REPLY else b"original", ct.dir[0].t.src[0], ct.dir[0].t.src[1], ct.dir[0].t.src[2],
+             ct.dir[0].t.src[3], ct.dir[0].t.sport, ct.dir[0].t.dst[0], ct.dir[0].t.dst[1], ct.dir[0].t.dst[2], ct.dir[0].t.dst[3],
+             ct.dir[0].t.dport, ct.dir[0].t.proto)
+
+
+# ---- pins and confirmation
+
+cdef inline Pin *pin_for(Ns *ns, const Tuple *t) noexcept nogil:
+    """The first unused pin for this original tuple."""
+    cdef int i
+    cdef Pin *pin
+    for i in range(ns.n_pins):
+        pin = &ns.pins[i]
+        if (not pin.used and pin.proto == t.proto and pin.osport == t.sport and pin.odport == t.dport
+                and memcmp(pin.osrc, t.src, 16) == 0 and memcmp(pin.odst, t.dst, 16) == 0):
+            return pin
+    return NULL
+
+
+cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
+    """The connection stands: was it translated as its pin wants?"""
+    cdef Pin *pin = pin_for(ns, &ct.dir[0].t)
+    cdef const Tuple *r = &ct.dir[1].t
+    if pin == NULL:
+        return
+    pin.used = True
+    pin.tried = (r.sport == pin.rsport and r.dport == pin.rdport and memcmp(pin.rsrc, r.src, 16) == 0
+                 and memcmp(pin.rdst, r.dst, 16) == 0)
+
+
+cdef inline int conntrack_confirm(Core *c, Ns *ns, Pkt *p) noexcept nogil:
+    """The packet got through: its connection enters the table. 0 or a drop."""
+    cdef Ct *ct = <Ct *>p.ct
+    if ct == NULL or ct.status & CTS_CONFIRMED or p.ctinfo >= CTI_REPLY:
+        return 0
+    if not ct_insert(&ns.ct, ct, c.now):
+        return -CONNTRACK_CLASH
+    pin_settle(ns, ct)
+    return 0

@@ -1,0 +1,259 @@
+# Delivery to this namespace: net/ipv4/ip_input.c (ip_local_deliver()), icmp.c, udp.c, tcp_ipv4.c, without their sockets.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.string cimport memcpy, memcmp, memset
+from ext.devices.core cimport (Core, Ns, Dev, Socket, DeliveryRecord, EventRecord, log_event, store_add, store_bytes, pkt_ns, pkt_consume,
+                               SYS_ICMP_ECHO_IGNORE_ALL, SYS_ICMP_ECHO_IGNORE_BROADCASTS, DETAIL_LEN)
+from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
+from ext.stages.defragment cimport defragment
+from ext.stages.icmp cimport (icmp_send, icmp_reply, icmp_is_error, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_TIMESTAMP,
+                              ICMP_TIMESTAMP_REPLY, ICMP_TYPES, ICMP_HLEN, UNREACH_PROTOCOL, UNREACH_PORT, UNREACH_FRAG_NEEDED)
+from ext.stages.netfilter cimport hook_input
+from ext.stages.options cimport time_of_day_ms
+from ext.stages.reject cimport tcp_reset_packet, TCP_HLEN, TCPF_RST
+from ext.stages.route cimport route_output
+from ext.stages.tunnel cimport tunnel_receive, tunnel_on_port, pmtu_learn
+from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT, DROPS_LOCAL
+from ext.tables.fib cimport RT_LOCAL
+from ext.tables.fragments cimport FRAG_USER_LOCAL
+from ext.wire.bytes cimport ld16, ld32, st32
+from ext.wire.checksum cimport csum_bytes
+from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP,
+                            IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, DST_BROADCAST, DST_MULTICAST
+from libc.stdio cimport snprintf
+
+cdef enum:
+    LOCAL_NO_PROTOCOL = DROPS_LOCAL
+    LOCAL_TCP_TRUNCATED
+    LOCAL_TCP_BAD_CHECKSUM
+    LOCAL_TCP_NO_SOCKET
+    LOCAL_UDP_BAD_LENGTH
+    LOCAL_UDP_BAD_CHECKSUM
+    LOCAL_UDP_NO_SOCKET
+    LOCAL_ICMP_TRUNCATED
+    LOCAL_ICMP_BAD_CHECKSUM
+    LOCAL_ICMP_UNKNOWN_TYPE
+    LOCAL_ICMP_TO_GROUP
+    LOCAL_TCP_TO_GROUP
+
+
+cdef inline const char *local_reason(int r) noexcept nogil:
+    if r == LOCAL_NO_PROTOCOL:
+        return b"local/no_protocol\tNobody handles this IP protocol: the sender is told\tIP_NOPROTO"
+    if r == LOCAL_TCP_TRUNCATED:
+        return b"local/tcp_truncated\tThe packet ends inside its TCP header\tPKT_TOO_SMALL"
+    if r == LOCAL_TCP_BAD_CHECKSUM:
+        return b"local/tcp_bad_checksum\tThe TCP checksum is wrong\tTCP_CSUM"
+    if r == LOCAL_TCP_NO_SOCKET:
+        return b"local/tcp_no_socket\tNothing listens on this TCP port: a RST is the answer\tNO_SOCKET"
+    if r == LOCAL_UDP_BAD_LENGTH:
+        return b"local/udp_bad_length\tThe UDP length cannot be\tPKT_TOO_SMALL"
+    if r == LOCAL_UDP_BAD_CHECKSUM:
+        return b"local/udp_bad_checksum\tThe UDP checksum is wrong\tUDP_CSUM"
+    if r == LOCAL_UDP_NO_SOCKET:
+        return b"local/udp_no_socket\tNothing listens on this UDP port: the sender is told\tNO_SOCKET"
+    if r == LOCAL_ICMP_TRUNCATED:
+        return b"local/icmp_truncated\tThe packet ends inside its ICMP header\tPKT_TOO_SMALL"
+    if r == LOCAL_ICMP_BAD_CHECKSUM:
+        return b"local/icmp_bad_checksum\tThe ICMP checksum is wrong\tICMP_CSUM"
+    if r == LOCAL_ICMP_UNKNOWN_TYPE:
+        return b"local/icmp_unknown_type\tAn ICMP type that nobody knows\tUNHANDLED_PROTO"
+    if r == LOCAL_ICMP_TO_GROUP:
+        return b"local/icmp_to_group\tICMP to a broadcast or multicast address is not answered\tINVALID_PROTO"
+    if r == LOCAL_TCP_TO_GROUP:
+        return b"local/tcp_to_group\tA TCP segment in a broadcast or multicast frame\tNOT_SPECIFIED"
+    return NULL
+
+
+cdef inline int stage_local(Core *c, Pkt *p) noexcept nogil:
+    """ip_local_deliver(): reassemble, then the input hooks."""
+    cdef int v
+    if ipv4_is_fragment(pkt_l3(p)):
+        v = defragment(c, pkt_ns(c, p), p, FRAG_USER_LOCAL)
+        if v:
+            return ST_DONE if v > 0 else v
+    v = hook_input(c, p, p.dev)
+    return v if v else ST_TRANSPORT
+
+
+# ---- sockets of applications outside the core
+
+cdef inline Socket *socket_for(Core *c, int ns, int proto, int port, const uint8_t *addr) noexcept nogil:
+    cdef int i
+    cdef Socket *s
+    for i in range(c.n_sockets):
+        s = &c.sockets[i]
+        if s.open and s.ns == ns and s.proto == proto and (s.port == port or (s.port == 0 and proto == IPPROTO_ICMP)):
+            if s.alen == 0 or memcmp(s.addr, addr, s.alen) == 0:
+                return s
+    return NULL
+
+
+cdef inline int deliver(Core *c, Pkt *p, const Socket *s) noexcept nogil:
+    """Hand the packet to an application; always ST_DONE."""
+    cdef uint64_t at = store_bytes(c, pkt_l3(p), pkt_l3_len(p))
+    cdef DeliveryRecord *r = <DeliveryRecord *>store_add(c, &c.deliveries, sizeof(DeliveryRecord))
+    cdef EventRecord *ev = log_event(c, p, b"local", b"socket", 0)
+    if ev != NULL:
+        snprintf(ev.detail, DETAIL_LEN, b"delivered to the application on port %d", s.port)
+    if r != NULL:
+        r.time = c.now
+        r.ns = s.ns
+        r.socket = s.id
+        r.packet = p.id
+        r.len = pkt_l3_len(p)
+        r.at = at
+        c.n_deliveries += 1
+    pkt_consume(c, p)
+    return ST_DONE
+
+
+# ---- transports
+
+cdef inline int local_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+    cdef uint32_t n
+    cdef Socket *s
+    cdef int v
+    if l4.len < 8:
+        return -LOCAL_UDP_BAD_LENGTH
+    n = ld16(l4.at + 4)
+    if l4.proto == IPPROTO_UDP:
+        if n > l4.len or n < 8:
+            return -LOCAL_UDP_BAD_LENGTH
+        p.end -= l4.len - n
+        l4.len = n
+    if ld16(l4.at + 6) != 0 and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
+        return -LOCAL_UDP_BAD_CHECKSUM
+    v = tunnel_receive(c, ns, p, l4.proto, ld16(l4.at + 2))
+    if v <= 0:
+        return v
+    s = socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST)
+    if s != NULL:
+        return deliver(c, p, s)
+    if not p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
+        icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PORT, 0)
+    return -LOCAL_UDP_NO_SOCKET
+
+
+cdef inline int local_tcp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+    cdef uint32_t hlen
+    cdef Socket *s
+    if p.pkt_type != TO_HOST:
+        return -LOCAL_TCP_TO_GROUP
+    if l4.len < TCP_HLEN:
+        return -LOCAL_TCP_TRUNCATED
+    hlen = (l4.at[12] >> 4) * 4
+    if hlen < TCP_HLEN or l4.len < hlen:
+        return -LOCAL_TCP_TRUNCATED
+    if not l4_checksum_ok(pkt_l3(p), l4, l4.len):
+        return -LOCAL_TCP_BAD_CHECKSUM
+    s = socket_for(c, ns.id, IPPROTO_TCP, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST)
+    if s != NULL:
+        return deliver(c, p, s)
+    if not l4.at[13] & TCPF_RST and p.dst.type == RT_LOCAL:
+        send_reset(c, ns, p, l4)
+    return -LOCAL_TCP_NO_SOCKET
+
+
+cdef inline void send_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
+    """tcp_v4_send_reset() without a socket: TOS as received."""
+    cdef Pkt *q = tcp_reset_packet(c, ns, p, l4, pkt_l3(p)[IPV4_TOS])
+    cdef uint8_t saddr[16]
+    if q == NULL:
+        return
+    memset(saddr, 0, 16)
+    memcpy(saddr, pkt_l3(q) + IPV4_SRC, 4)
+    if route_output(c, ns, pkt_l3(q) + IPV4_DST, saddr, False, &q.dst):
+        pkt_consume(c, q)
+        return
+    c.run(c, q, ST_LOCAL_OUT)
+
+
+cdef inline int local_timestamp(Core *c, Pkt *p, const L4 *l4) noexcept nogil:
+    cdef uint8_t times[12]
+    cdef uint32_t now = time_of_day_ms(c)
+    if l4.len < ICMP_HLEN + 4:
+        return -LOCAL_ICMP_TRUNCATED
+    memcpy(times, l4.at + ICMP_HLEN, 4)
+    st32(times + 4, now)
+    st32(times + 8, now)
+    icmp_reply(c, p, ICMP_TIMESTAMP_REPLY, times, 12)
+    pkt_consume(c, p)
+    return ST_DONE
+
+
+cdef inline Socket *quoted_socket(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
+    """The application that sent the packet which an ICMP error quotes."""
+    cdef const uint8_t *inner = l4.at + ICMP_HLEN
+    cdef L4 quoted
+    if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
+        return NULL
+    return socket_for(c, ns.id, quoted.proto, ld16(quoted.at + (4 if quoted.proto == IPPROTO_ICMP else 0)), inner + IPV4_SRC)
+
+
+cdef inline void learn_path_mtu(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
+    """Fragmentation needed about a packet of one of our tunnels (__udp4_lib_err_encap())."""
+    cdef const uint8_t *inner = l4.at + ICMP_HLEN
+    cdef L4 quoted
+    cdef int at = 0
+    cdef uint32_t mtu = ld16(l4.at + 6)
+    if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
+        return
+    if quoted.proto == IPPROTO_UDP and tunnel_on_port(c, ns, IPPROTO_UDP, ld16(quoted.at + 2), &at) != NULL:
+        pmtu_learn(c, ns, inner + IPV4_DST, mtu)
+
+
+cdef inline int local_icmp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+    """icmp_rcv()."""
+    cdef int type
+    cdef Socket *s = NULL
+    if csum_bytes(l4.at, l4.len) != 0:
+        return -LOCAL_ICMP_BAD_CHECKSUM
+    if l4.len < ICMP_HLEN:
+        return -LOCAL_ICMP_TRUNCATED
+    type = l4.at[0]
+    if type > ICMP_TYPES:
+        return -LOCAL_ICMP_UNKNOWN_TYPE
+    if p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
+        if ns.sys[SYS_ICMP_ECHO_IGNORE_BROADCASTS] or (type != ICMP_ECHO and type != ICMP_TIMESTAMP):
+            return -LOCAL_ICMP_TO_GROUP
+    if type == ICMP_ECHO and not ns.sys[SYS_ICMP_ECHO_IGNORE_ALL]:
+        icmp_reply(c, p, ICMP_ECHO_REPLY, l4.at + ICMP_HLEN, <int>l4.len - ICMP_HLEN)
+    elif type == ICMP_TIMESTAMP:
+        return local_timestamp(c, p, l4)
+    elif type == ICMP_ECHO_REPLY:
+        s = socket_for(c, ns.id, IPPROTO_ICMP, ld16(l4.at + 4), pkt_l3(p) + IPV4_DST)
+    elif icmp_is_error(type):
+        if type == ICMP_DEST_UNREACH and l4.at[1] == UNREACH_FRAG_NEEDED:
+            learn_path_mtu(c, ns, l4)
+        s = quoted_socket(c, ns, l4)
+    if s != NULL:
+        return deliver(c, p, s)
+    pkt_consume(c, p)
+    return ST_DONE
+
+
+cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
+    """ip_local_deliver_finish(): to whom the packet belongs."""
+    cdef Ns *ns = pkt_ns(c, p)
+    cdef L4 l4
+    cdef int v
+    cdef uint8_t *ip = pkt_l3(p)
+    l4.proto = ip[IPV4_PROTO]
+    l4.at = ip + ipv4_hlen(ip)
+    l4.len = pkt_l3_len(p) - ipv4_hlen(ip)
+    if l4.proto == IPPROTO_UDP or l4.proto == IPPROTO_UDPLITE:
+        return local_udp(c, ns, p, &l4)
+    if l4.proto == IPPROTO_TCP:
+        return local_tcp(c, ns, p, &l4)
+    if l4.proto == IPPROTO_ICMP:
+        return local_icmp(c, ns, p, &l4)
+    if l4.proto == IPPROTO_IGMP:
+        pkt_consume(c, p)
+        return ST_DONE
+    v = tunnel_receive(c, ns, p, l4.proto, 0)
+    if v <= 0:
+        return v
+    icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PROTOCOL, 0)
+    return -LOCAL_NO_PROTOCOL

@@ -1,0 +1,509 @@
+# Address translation: net/netfilter/nf_nat_core.c, nf_nat_proto.c, nf_nat_masquerade.c.
+#
+# A connection's first packet decides by the nat rules; every packet is then rewritten by its entry's tuples.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memcmp, memset
+from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
+from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok, pin_for
+from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
+from ext.stages.route cimport route_output, select_address
+from ext.stages.verdict cimport DROPS_NAT
+from ext.tables.conntrack cimport (Ct, Tuple, HNode, tuple_invert, tuple_equal, ct_tuple_taken, ct_kill, source_hash, CTI_RELATED, CTI_NEW,
+                                   CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE,
+                                   CTS_NAT_DONE_MASK, CT_TUPLE_BYTES)
+from ext.tables.ct_sctp cimport sctp_crc32c
+from ext.tables.ct_settings cimport CTS_CONFIRMED
+from ext.tables.fib cimport SCOPE_UNIVERSE
+from ext.tables.htab cimport htab_first, htab_next, htab_insert
+from ext.tables.rules cimport (Rule, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP, T_ACCEPT,
+                               TABLE_NAT, HOOK_PREROUTING, HOOK_INPUT, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.wire.bytes cimport ld16, st16
+from ext.wire.checksum cimport csum_replace, csum_bytes
+from ext.wire.hash cimport mix64
+from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
+                            IPPROTO_SCTP, ipv4_hlen)
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
+
+cdef enum:
+    NAT_QUOTE_NOT_TRANSLATED = DROPS_NAT
+    NAT_NO_MASQUERADE_ADDRESS
+    NAT_MASQUERADE_DEVICE_CHANGED
+    NAT_NO_ROUTE_AFTER_DNAT
+    NAT_REFUSED
+    MANIP_SRC = 0
+    MANIP_DST = 1
+    NAT_ATTEMPTS = 128
+    PURPOSE_NAT_PORT = 2
+    PURPOSE_NAT_RULES = 3
+
+cdef struct NatRange:
+    uint8_t min[16]
+    uint8_t max[16]
+    uint8_t has_address
+    uint8_t has_ports
+    uint8_t random
+    uint8_t persistent
+    uint16_t port_min
+    uint16_t port_max
+
+
+cdef inline const char *nat_reason(int r) noexcept nogil:
+    if r == NAT_QUOTE_NOT_TRANSLATED:
+        return b"nat/quote_not_translated\tAn ICMP error about a translated connection whose quote cannot be translated back\tNETFILTER_DROP"
+    if r == NAT_NO_MASQUERADE_ADDRESS:
+        return b"nat/no_masquerade_address\tMASQUERADE finds no address on the outgoing device\tNETFILTER_DROP"
+    if r == NAT_MASQUERADE_DEVICE_CHANGED:
+        return b"nat/masquerade_device_changed\tA masqueraded connection leaves by another device than it began with\tNETFILTER_DROP"
+    if r == NAT_NO_ROUTE_AFTER_DNAT:
+        return b"nat/no_route_after_dnat\tNo route to the address that DNAT gave a packet of this namespace's own\tNETFILTER_DROP"
+    if r == NAT_REFUSED:
+        return b"nat/refused\tA rule of the nat table says DROP\tNETFILTER_DROP"
+    return NULL
+
+
+# ---- rewriting packets
+
+cdef inline void csum_patch(uint8_t *check, const uint8_t *old_addr, const uint8_t *new_addr, uint32_t old_port, uint32_t new_port) noexcept nogil:
+    """The layer-4 checksum after its pseudo header and one port have changed."""
+    cdef uint8_t a[2]
+    cdef uint8_t b[2]
+    csum_replace(check, old_addr, new_addr, 4)
+    st16(a, old_port)
+    st16(b, new_port)
+    csum_replace(check, a, b, 2)
+
+
+cdef inline bint manip_ports(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noexcept nogil:
+    """TCP, UDP, UDP-Lite, SCTP: the port and what follows from it. False: not enough of the header is there."""
+    cdef uint8_t *port = l4.at + (0 if manip == MANIP_SRC else 2)
+    cdef const uint8_t *old = ip + (IPV4_SRC if manip == MANIP_SRC else IPV4_DST)
+    cdef const uint8_t *new = &t.src[0] if manip == MANIP_SRC else &t.dst[0]
+    cdef uint32_t was, now = t.sport if manip == MANIP_SRC else t.dport
+    if l4.len < 8:
+        return False
+    was = ld16(port)
+    st16(port, now)
+    if l4.proto == IPPROTO_TCP:
+        if l4.len >= 20:
+            csum_patch(l4.at + 16, old, new, was, now)
+    elif l4.proto == IPPROTO_SCTP:
+        if l4.len >= 12:
+            sctp_set_checksum(l4.at, l4.len)
+    elif ld16(l4.at + 6) != 0 or l4.proto == IPPROTO_UDPLITE:
+        csum_patch(l4.at + 6, old, new, was, now)
+        if ld16(l4.at + 6) == 0:
+            st16(l4.at + 6, 0xffff)
+    return True
+
+
+cdef inline void sctp_set_checksum(uint8_t *sctp, uint32_t n) noexcept nogil:
+    """CRC32c over the packet with its own field zero, stored little-endian (RFC 9260, appendix A)."""
+    cdef uint32_t crc
+    memset(sctp + 8, 0, 4)
+    crc = sctp_crc32c(sctp, <int>n)
+    sctp[8] = <uint8_t>crc
+    sctp[9] = <uint8_t>(crc >> 8)
+    sctp[10] = <uint8_t>(crc >> 16)
+    sctp[11] = <uint8_t>(crc >> 24)
+
+
+cdef inline bint icmp_has_id(uint8_t type) noexcept nogil:
+    return type == 0 or type == 8 or (13 <= type <= 18)
+
+
+cdef inline bint manip_l4(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noexcept nogil:
+    cdef uint8_t id[2]
+    if l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP or l4.proto == IPPROTO_UDPLITE or l4.proto == IPPROTO_SCTP:
+        return manip_ports(ip, l4, t, manip)
+    if l4.proto != IPPROTO_ICMP:
+        return True
+    if l4.len < ICMP_HLEN:
+        return False
+    if icmp_has_id(l4.at[0]):
+        st16(id, t.sport)
+        csum_replace(l4.at + 2, l4.at + 4, id, 2)
+        memcpy(l4.at + 4, id, 2)
+    return True
+
+
+cdef inline bint manip_packet(uint8_t *ip, uint32_t n, int proto, const Tuple *t, int manip) noexcept nogil:
+    """Rewrite one side of an IPv4 packet of ``n`` bytes; ``proto`` 0: its address only (nf_nat_ipv4_manip_pkt())."""
+    cdef L4 l4
+    cdef int at = IPV4_SRC if manip == MANIP_SRC else IPV4_DST
+    cdef const uint8_t *new = &t.src[0] if manip == MANIP_SRC else &t.dst[0]
+    cdef uint32_t hlen = ipv4_hlen(ip)
+    if n < IPV4_HLEN or hlen > n:
+        return False
+    if proto:
+        l4.at = ip + hlen
+        l4.len = n - hlen
+        l4.proto = <uint8_t>proto
+        if not manip_l4(ip, &l4, t, manip):
+            return False
+    csum_replace(ip + IPV4_CSUM, ip + at, new, 4)
+    memcpy(ip + at, new, 4)
+    return True
+
+
+cdef inline uint32_t nat_status_bit(int manip, int dir) noexcept nogil:
+    """Which half of the translation this hook undoes or does for packets of this direction."""
+    cdef uint32_t bit = CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
+    return bit ^ CTS_NAT_MASK if dir else bit
+
+
+cdef inline void trace_nat(Core *c, Pkt *p, int manip) noexcept nogil:
+    cdef EventRecord *ev = log_event(c, p, b"nat", b"snat" if manip == MANIP_SRC else b"dnat", 0)
+    cdef const uint8_t *a = pkt_l3(p) + (IPV4_SRC if manip == MANIP_SRC else IPV4_DST)
+    if ev != NULL:
+        snprintf(ev.detail, DETAIL_LEN, b"%s is now %d.%d.%d.%d", b"source" if manip == MANIP_SRC else b"destination", a[0], a[1], a[2], a[3])
+
+
+cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
+    """nf_nat_packet(): 0 or a drop."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int dir = p.ctinfo >= CTI_REPLY
+    cdef Tuple target
+    if not ct.status & nat_status_bit(manip, dir):
+        return 0
+    tuple_invert(&target, &ct.dir[1 - dir].t)
+    if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
+        return -NAT_QUOTE_NOT_TRANSLATED
+    trace_nat(c, p, manip)
+    return 0
+
+
+cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
+    """nf_nat_icmp_reply_translation(): the quote inside and the address outside. 0 or a drop."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int dir = p.ctinfo >= CTI_REPLY
+    cdef L4 l4, quoted
+    cdef Tuple target
+    if not find_l4(pkt_l3(p), pkt_l3_len(p), &l4) or l4.len < ICMP_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
+        return -NAT_QUOTE_NOT_TRANSLATED
+    if l4.at[0] == ICMP_REDIRECT:
+        if ct.status & CTS_NAT_DONE_MASK != CTS_NAT_DONE_MASK or ct.status & CTS_NAT_MASK:
+            return -NAT_QUOTE_NOT_TRANSLATED
+    if not ct.status & nat_status_bit(manip, dir):
+        return 0
+    if l4.len < ICMP_HLEN + IPV4_HLEN:
+        return -NAT_QUOTE_NOT_TRANSLATED
+    if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
+        return -NAT_QUOTE_NOT_TRANSLATED
+    st16(l4.at + 2, 0)
+    st16(l4.at + 2, csum_bytes(l4.at, l4.len))
+    tuple_invert(&target, &ct.dir[1 - dir].t)
+    manip_packet(pkt_l3(p), pkt_l3_len(p), 0, &target, manip)
+    trace_nat(c, p, manip)
+    return 0
+
+
+# ---- choosing a mapping
+
+cdef inline bint port_in_range(const Tuple *t, int manip, const NatRange *r) noexcept nogil:
+    cdef uint16_t port = t.sport
+    if t.proto == IPPROTO_ICMP or manip == MANIP_SRC:
+        return r.port_min <= port <= r.port_max
+    return r.port_min <= t.dport <= r.port_max
+
+
+cdef inline bint source_in_range(const Tuple *t, const NatRange *r) noexcept nogil:
+    if r.has_address and (memcmp(t.src, r.min, 16) < 0 or memcmp(t.src, r.max, 16) > 0):
+        return False
+    return not r.has_ports or port_in_range(t, MANIP_SRC, r)
+
+
+cdef inline bint reuse_source_mapping(Ns *ns, const Tuple *orig, Tuple *out, const NatRange *r) noexcept nogil:
+    """find_appropriate_src(): the mapping that another connection from the same source has, newest first."""
+    cdef HNode *node = htab_first(&ns.ct.by_source, source_hash(orig))
+    cdef Ct *other
+    cdef const Tuple *t
+    while node != NULL:
+        other = <Ct *>(<uint8_t *>node - <size_t>&(<Ct *>NULL).by_source)
+        node = htab_next(node)
+        t = &other.dir[0].t
+        if t.proto != orig.proto or t.sport != orig.sport or memcmp(t.src, orig.src, 16) != 0:
+            continue
+        tuple_invert(out, &other.dir[1].t)
+        memcpy(out.dst, orig.dst, 16)
+        out.dport = orig.dport
+        if source_in_range(out, r):
+            return True
+    return False
+
+
+cdef inline void choose_address(Tuple *t, const NatRange *r, int manip) noexcept nogil:
+    """find_best_ips_proto(): spread over the range by a hash of source and destination."""
+    cdef uint8_t *var = &t.src[0] if manip == MANIP_SRC else &t.dst[0]
+    cdef uint64_t span, h = 0
+    cdef uint32_t low = 0, high = 0
+    cdef int i
+    if not r.has_address:
+        return
+    if memcmp(r.min, r.max, 16) != 0:
+        for i in range(4):
+            low = low << 8 | r.min[i]
+            high = high << 8 | r.max[i]
+            h = h << 8 | t.src[i]
+        for i in range(4):
+            h = h << 8 | (0 if r.persistent else t.dst[i])
+        span = <uint64_t>high - low + 1
+        low += <uint32_t>(mix64(h) % span)
+        for i in range(4):
+            var[i] = <uint8_t>(low >> (24 - 8 * i))
+        return
+    memcpy(var, r.min, 16)
+
+
+cdef inline bint free_port_range(const Tuple *t, int manip, const NatRange *r, uint32_t *low, uint32_t *span) noexcept nogil:
+    """Where a new port or id may lie (nf_nat_l4proto_unique_tuple()); False: it cannot be changed."""
+    cdef uint32_t port = t.sport if manip == MANIP_SRC else t.dport
+    if r.has_ports:
+        low[0] = r.port_min
+        span[0] = <uint32_t>r.port_max - r.port_min + 1
+    elif t.proto == IPPROTO_ICMP:
+        low[0] = 0
+        span[0] = 65536
+    elif manip == MANIP_DST:
+        return False
+    elif port < 512:
+        low[0] = 1
+        span[0] = 511
+    elif port < 1024:
+        low[0] = 600
+        span[0] = 1023 - 600 + 1
+    else:
+        low[0] = 1024
+        span[0] = 65535 - 1024 + 1
+    return (t.proto == IPPROTO_TCP or t.proto == IPPROTO_UDP or t.proto == IPPROTO_UDPLITE or t.proto == IPPROTO_SCTP
+            or t.proto == IPPROTO_ICMP)
+
+
+cdef inline void set_port(Tuple *t, int manip, uint32_t port) noexcept nogil:
+    if manip == MANIP_SRC or t.proto == IPPROTO_ICMP:
+        t.sport = <uint16_t>port
+    else:
+        t.dport = <uint16_t>port
+
+
+cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint32_t low, uint32_t span) noexcept nogil:
+    """A pin chooses the port, if the rules would let chance choose it."""
+    cdef Pin *pin = pin_for(ns, &ct.dir[0].t)
+    cdef Tuple wanted = t[0]
+    cdef uint32_t port
+    if pin == NULL:
+        return False
+    port = pin.rdport if manip == MANIP_SRC else pin.rsport
+    if t.proto == IPPROTO_ICMP:
+        port = pin.rsport
+    set_port(&wanted, manip, port)
+    if port < low or port >= low + span or ct_tuple_taken(&ns.ct, &wanted, ct, c.now):
+        return False
+    t[0] = wanted
+    return True
+
+
+cdef inline void choose_port(Core *c, Ns *ns, Ct *ct, Tuple *t, const NatRange *r, int manip) noexcept nogil:
+    cdef uint32_t low, span, off, attempts, i
+    if not free_port_range(t, manip, r, &low, &span) or pinned_port(c, ns, ct, t, manip, low, span):
+        return
+    attempts = span if span < NAT_ATTEMPTS else NAT_ATTEMPTS
+    while True:
+        off = 0
+        if manip == MANIP_SRC or r.random:
+            off = <uint32_t>(chance(c, ns, <const uint8_t *>&ct.dir[0].t, CT_TUPLE_BYTES, PURPOSE_NAT_PORT) & 0xffff)
+        for i in range(attempts):
+            set_port(t, manip, low + (off + i) % span)
+            if not ct_tuple_taken(&ns.ct, t, ct, c.now):
+                return
+        if attempts >= span or attempts < 16:
+            return
+        attempts >>= 1
+
+
+cdef inline void unique_tuple(Core *c, Ns *ns, Ct *ct, const Tuple *orig, Tuple *t, const NatRange *r, int manip) noexcept nogil:
+    """get_unique_tuple(): keep what can be kept, then the address, then the port."""
+    if manip == MANIP_SRC and not r.random:
+        if source_in_range(orig, r):
+            if not ct_tuple_taken(&ns.ct, orig, ct, c.now):
+                t[0] = orig[0]
+                return
+        elif reuse_source_mapping(ns, orig, t, r) and not ct_tuple_taken(&ns.ct, t, ct, c.now):
+            return
+    t[0] = orig[0]
+    choose_address(t, r, manip)
+    if not r.random:
+        if r.has_ports:
+            if port_in_range(t, manip, r) and (r.port_min == r.port_max or not ct_tuple_taken(&ns.ct, t, ct, c.now)):
+                return
+        elif not ct_tuple_taken(&ns.ct, t, ct, c.now):
+            return
+    choose_port(c, ns, ct, t, r, manip)
+
+
+cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip) noexcept nogil:
+    """nf_nat_setup_info(): fix one half of the connection's mapping."""
+    cdef Tuple current, chosen
+    cdef uint32_t done = CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE
+    if ct.status & CTS_CONFIRMED:
+        return
+    tuple_invert(&current, &ct.dir[1].t)
+    unique_tuple(c, ns, ct, &current, &chosen, r, manip)
+    if not tuple_equal(&chosen, &current):
+        tuple_invert(&ct.dir[1].t, &chosen)
+        ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
+    ct.status |= done
+    if manip == MANIP_SRC and not htab_insert(&ns.ct.by_source, &ct.by_source, source_hash(&ct.dir[0].t)):
+        ct.status &= ~done
+        c.out_of_memory = True
+
+
+cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
+    """No rule asks for a translation: the address stays, the port only if nobody else has it."""
+    cdef NatRange r
+    memset(&r, 0, sizeof(NatRange))
+    r.has_address = True
+    memcpy(r.min, &ct.dir[1].t.dst[0] if manip == MANIP_SRC else &ct.dir[1].t.src[0], 16)
+    memcpy(r.max, r.min, 16)
+    nat_setup(c, ns, ct, &r, manip)
+
+
+# ---- rules
+
+cdef inline bint verdict_is_pinned(const Verdict *v, const Pin *pin) noexcept nogil:
+    """Does this outcome of the rules lead to the destination that the pin names?"""
+    if v.target != T_DNAT:
+        return memcmp(pin.rsrc, pin.odst, 16) == 0 and pin.rsport == pin.odport
+    if v.rule.has_address and memcmp(v.rule.to_min, pin.rsrc, 16) != 0:
+        return False
+    return v.rule.port_min == 0 or v.rule.port_min == pin.rsport
+
+
+cdef inline bint next_fall(Choices *ch) noexcept nogil:
+    """The next combination of random outcomes, depth first; False: all have been seen."""
+    ch.n_fixed = ch.n
+    while ch.n_fixed > 0:
+        if ch.fall[ch.n_fixed - 1] and ch.chance[ch.n_fixed - 1] < 1:
+            ch.fall[ch.n_fixed - 1] = 0
+            return True
+        ch.n_fixed -= 1
+    return False
+
+
+cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt *p, Verdict *v) noexcept nogil:
+    """Walk the nat chain; random matches fall by the seed, or as the connection's pin wants if they can."""
+    cdef Choices ch
+    cdef Pin *pin = NULL
+    cdef uint32_t mark
+    memset(&ch, 0, sizeof(Choices))
+    if ns.rules[0][TABLE_NAT].random and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
+        pin = pin_for(ns, &ct.dir[0].t)
+    ch.enumerate = pin != NULL
+    while True:
+        ch.n = 0
+        mark = p.mark
+        if pin == NULL and ns.rules[0][TABLE_NAT].random:
+            ch.seed = chance(c, ns, <const uint8_t *>&ct.dir[0].t, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
+        rules_walk(&ns.rules[0][TABLE_NAT], hook, f, &mark, &ch, v)
+        if pin == NULL or verdict_is_pinned(v, pin):
+            break
+        if not next_fall(&ch):
+            pin = NULL  # the rules do not allow it: chance decides, and the pin is reported
+            ch.n_fixed = 0
+            ch.enumerate = False
+    p.mark = mark
+    c.count.rules_walked += v.walked
+
+
+cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int hook, int out) noexcept nogil:
+    """Carry out what the rules said: 0 or a drop."""
+    cdef NatRange r
+    cdef const Rule *rule = v.rule
+    cdef int manip = MANIP_DST if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else MANIP_SRC
+    cdef uint8_t addr[16]
+    if v.target == T_DROP:
+        c.drop_origin = rule.origin if rule != NULL else 0
+        return -NAT_REFUSED
+    if v.target != T_DNAT and v.target != T_SNAT and v.target != T_MASQUERADE:
+        nat_null(c, ns, ct, manip)
+        return 0
+    memset(&r, 0, sizeof(NatRange))
+    r.random = rule.random
+    r.persistent = rule.persistent
+    r.has_address = rule.has_address
+    memcpy(r.min, rule.to_min, 16)
+    memcpy(r.max, rule.to_max, 16)
+    r.has_ports = rule.port_min != 0
+    r.port_min = rule.port_min
+    r.port_max = rule.port_max
+    if v.target == T_MASQUERADE:
+        if memcmp(ct.dir[0].t.src, b"\0\0\0\0", 4) == 0:
+            nat_null(c, ns, ct, manip)
+            return 0
+        if not select_address(c, ns, out, &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + IPV4_DST, SCOPE_UNIVERSE, addr):
+            return -NAT_NO_MASQUERADE_ADDRESS
+        ct.masq_dev = out
+        r.has_address = True
+        memcpy(r.min, addr, 16)
+        memcpy(r.max, addr, 16)
+    nat_setup(c, ns, ct, &r, manip)
+    return 0
+
+
+cdef inline void trace_rule(Core *c, Pkt *p, const char *table, const Verdict *v) noexcept nogil:
+    cdef int i
+    cdef EventRecord *ev
+    for i in range(v.n_origins):
+        ev = log_event(c, p, b"rules", b"rule", v.origins[i])
+        if ev != NULL:
+            snprintf(ev.detail, DETAIL_LEN, b"%s table, matched rule %d of %d", table, i + 1, v.n_origins)
+
+
+cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
+    """First packet of a connection at this hook."""
+    cdef Verdict v
+    cdef int i
+    nat_rules(c, ns, <Ct *>p.ct, f, hook, p, &v)
+    for i in range(v.n_recent):
+        recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
+    trace_rule(c, p, b"nat", &v)
+    return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
+
+
+cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
+    """nf_nat_ipv4_fn(): 0 or a drop."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int manip = MANIP_DST if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else MANIP_SRC
+    cdef int v
+    cdef int info
+    if ct == NULL:
+        return 0
+    info = p.ctinfo % CTI_REPLY
+    if info == CTI_RELATED and pkt_l3(p)[IPV4_PROTO] == IPPROTO_ICMP:
+        return nat_icmp_error(c, p, manip)
+    if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
+        v = nat_decide(c, ns, p, f, hook, out)
+        if v:
+            return v
+    elif hook == HOOK_POSTROUTING and p.ctinfo < CTI_REPLY and ct.masq_dev >= 0 and ct.masq_dev != out:
+        ct_kill(&ns.ct, ct)
+        return -NAT_MASQUERADE_DEVICE_CHANGED
+    v = nat_packet(c, p, manip)
+    if v == 0 and hook == HOOK_OUTPUT:
+        return nat_reroute(c, ns, p)
+    return v
+
+
+cdef inline int nat_reroute(Core *c, Ns *ns, Pkt *p) noexcept nogil:
+    """A packet of our own whose destination has changed takes another way (ip_route_me_harder())."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int dir = p.ctinfo >= CTI_REPLY
+    cdef uint8_t saddr[16]
+    if memcmp(ct.dir[dir].t.dst, ct.dir[1 - dir].t.src, 16) == 0:
+        return 0
+    memset(saddr, 0, 16)
+    memcpy(saddr, pkt_l3(p) + IPV4_SRC, 4)
+    if route_output(c, ns, pkt_l3(p) + IPV4_DST, saddr, True, &p.dst):
+        return -NAT_NO_ROUTE_AFTER_DNAT
+    return 0

@@ -1,0 +1,223 @@
+# From next hop to MAC address: net/core/neighbour.c, net/ipv4/arp.c, ip_output.c (ip_finish_output2()).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport (Core, Ns, Dev, Due, EventRecord, event_add, log_event, pkt_ns, pkt_free, EV_NEIGH, DETAIL_LEN,
+                               CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT, CONF_UCAST_SOLICIT,
+                               CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
+from ext.stages.icmp cimport icmp_send, local_packet, ICMP_DEST_UNREACH, UNREACH_HOST
+from ext.stages.options cimport options_compile
+from ext.stages.route cimport select_address, is_own_address
+from ext.stages.verdict cimport ST_DONE, ST_TRANSMIT, DROPS_NEIGHBOUR
+from ext.tables.fib cimport RT_BROADCAST, RT_MULTICAST, SCOPE_LINK, SCOPE_UNIVERSE
+from ext.tables.neighbour cimport (Neigh, neigh_get, NUD_NONE, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED,
+                                   NUD_CONNECTED, NUD_VALID, NUD_PERMANENT, NUD_NOARP, NEIGH_QUEUE_MAX)
+from ext.wire.arp cimport arp_write, ARP_FRAME, ARP_REQUEST
+from ext.wire.bytes cimport st16
+from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETH_TYPE, ETHERTYPE_ARP, ETHERTYPE_IPV4
+from ext.wire.ipv4 cimport IPV4_SRC, IPV4_DST, IPV4_HLEN, ipv4_hlen
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l2, pkt_push_room, PF_GENERATED
+
+cdef enum:
+    NEIGHBOUR_UNRESOLVED = DROPS_NEIGHBOUR
+    NEIGHBOUR_QUEUE_FULL
+    NEIGHBOUR_TABLE_FULL
+    MS = 1000000
+
+
+cdef inline const char *neighbour_reason(int r) noexcept nogil:
+    if r == NEIGHBOUR_UNRESOLVED:
+        return b"neighbour/unresolved\tNobody answered for the next hop's address\tNEIGH_FAILED"
+    if r == NEIGHBOUR_QUEUE_FULL:
+        return b"neighbour/queue_full\tToo many packets wait for the next hop's MAC address\tNEIGH_QUEUEFULL"
+    if r == NEIGHBOUR_TABLE_FULL:
+        return b"neighbour/table_full\tThe neighbour table of the device is full\tNEIGH_CREATEFAIL"
+    return NULL
+
+
+cdef inline int write_ether(Core *c, Pkt *p, const uint8_t *dst) noexcept nogil:
+    """Put an Ethernet header before the packet; on to the device."""
+    cdef uint8_t *eth
+    if not pkt_push_room(p, ETH_HLEN):
+        c.out_of_memory = True
+        return -NEIGHBOUR_TABLE_FULL
+    p.l2 = p.l3 - ETH_HLEN
+    eth = pkt_l2(p)
+    memcpy(eth + ETH_DST, dst, 6)
+    memcpy(eth + ETH_SRC, c.dev[p.dev].mac, 6)
+    st16(eth + ETH_TYPE, p.protocol)
+    return ST_TRANSMIT
+
+
+cdef inline int stage_neighbour(Core *c, Pkt *p) noexcept nogil:
+    """ip_finish_output2(). ``p.dev``: the outgoing device, ``p.dst``: the route."""
+    cdef Dev *d = c.dev[p.dev]
+    cdef uint8_t mac[6]
+    cdef const uint8_t *hop = &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + IPV4_DST
+    cdef Neigh *n
+    if d.kind == DEV_LO:
+        memset(mac, 0, 6)
+        return write_ether(c, p, mac)
+    if p.dst.type == RT_BROADCAST:
+        memset(mac, 0xff, 6)
+        return write_ether(c, p, mac)
+    if p.dst.type == RT_MULTICAST:
+        memcpy(mac, b"\x01\x00\x5e", 3)  # RFC 1112 6.4
+        mac[3] = hop[1] & 0x7f
+        mac[4] = hop[2]
+        mac[5] = hop[3]
+        return write_ether(c, p, mac)
+    n = neigh_get(&d.neigh, hop, 4)
+    if n == NULL:
+        return -NEIGHBOUR_TABLE_FULL
+    return neigh_output(c, d, n, p)
+
+
+cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
+    """neigh_resolve_output(): send if the address is known, else wait for it."""
+    cdef int v
+    if n.state & NUD_STALE:
+        n.state = NUD_DELAY
+        neigh_timer(c, d, n, <int64_t>d.conf[CONF_DELAY_FIRST_PROBE_TIME] * 1000 * MS)
+    if n.state & NUD_VALID:
+        trace_neighbour(c, p, n)
+        n.header_cached = True
+        return write_ether(c, p, n.mac)
+    if n.queued >= NEIGH_QUEUE_MAX:
+        return -NEIGHBOUR_QUEUE_FULL
+    p.next = NULL
+    if n.queue_tail != NULL:
+        n.queue_tail.next = p
+    else:
+        n.queue = p
+    n.queue_tail = p
+    n.queued += 1
+    if n.state != NUD_INCOMPLETE:
+        n.state = NUD_INCOMPLETE
+        n.probes = 0
+        neigh_probe(c, d, n)
+    return ST_DONE
+
+
+cdef inline void trace_neighbour(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
+    cdef EventRecord *ev = log_event(c, p, b"neighbour", b"neighbour", n.origin)
+    if ev != NULL:
+        snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d is at %02x:%02x:%02x:%02x:%02x:%02x", n.addr[0], n.addr[1], n.addr[2], n.addr[3],
+                 n.mac[0], n.mac[1], n.mac[2], n.mac[3], n.mac[4], n.mac[5])
+
+
+cdef inline void neigh_timer(Core *c, Dev *d, Neigh *n, int64_t delay) noexcept nogil:
+    cdef Due *e = event_add(c, c.now + delay, EV_NEIGH, d.id)
+    n.timer = c.now + delay
+    if e != NULL:
+        memcpy(e.addr, n.addr, 16)
+        e.alen = n.alen
+
+
+cdef inline void neigh_probe(Core *c, Dev *d, Neigh *n) noexcept nogil:
+    """neigh_probe(): one more solicitation, and the timer for the next."""
+    n.probes += 1
+    neigh_timer(c, d, n, <int64_t>d.conf[CONF_RETRANS_TIME_MS] * MS)
+    arp_solicit(c, d, n)
+
+
+cdef inline void arp_solicit(Core *c, Dev *d, Neigh *n) noexcept nogil:
+    """Ask everybody, or in state PROBE only the known address (arp_solicit())."""
+    cdef Ns *ns = c.ns[d.ns]
+    cdef uint8_t saddr[16]
+    cdef uint8_t to[6]
+    cdef Pkt *q
+    memset(saddr, 0, 16)
+    if n.queue != NULL and is_own_address(c, ns, pkt_l3(n.queue) + IPV4_SRC):
+        memcpy(saddr, pkt_l3(n.queue) + IPV4_SRC, 4)
+    else:
+        select_address(c, ns, d.id, n.addr, SCOPE_LINK, saddr)
+    q = local_packet(c, ns, ARP_FRAME)
+    if q == NULL:
+        return
+    memset(to, 0xff, 6)
+    if n.state == NUD_PROBE:
+        memcpy(to, n.mac, 6)
+    q.dev = d.id
+    arp_write(q, ARP_REQUEST, d.mac, to, d.mac, saddr, b"\0\0\0\0\0\0", n.addr)
+    c.run(c, q, ST_TRANSMIT)
+
+
+cdef inline void neigh_release_queue(Core *c, Dev *d, Neigh *n) noexcept nogil:
+    """The address has become known: what waited is sent, in order."""
+    cdef Pkt *p = n.queue
+    cdef Pkt *after
+    n.queue = n.queue_tail = NULL
+    n.queued = 0
+    while p != NULL:
+        after = p.next
+        p.next = NULL
+        n.header_cached = True
+        c.run(c, p, write_ether(c, p, n.mac))
+        p = after
+
+
+cdef inline void neigh_fail(Core *c, Dev *d, Neigh *n) noexcept nogil:
+    """neigh_invalidate(): nobody answered; the senders of what waited are told."""
+    cdef Pkt *p = n.queue
+    cdef Pkt *after
+    n.state = NUD_FAILED
+    n.updated = c.now
+    n.timer = 0
+    n.queue = n.queue_tail = NULL
+    n.queued = 0
+    while p != NULL:
+        after = p.next
+        p.next = NULL
+        if ipv4_hlen(pkt_l3(p)) <= IPV4_HLEN:
+            memset(&p.opt, 0, sizeof(p.opt))
+        icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_HOST, 0)
+        c.run(c, p, -NEIGHBOUR_UNRESOLVED)
+        p = after
+
+
+cdef inline void neigh_due(Core *c, Dev *d, Neigh *n) noexcept nogil:
+    """neigh_timer_handler()."""
+    if n.timer == 0 or n.timer > c.now:
+        return  # a later timer has taken its place
+    n.timer = 0
+    if n.state == NUD_REACHABLE:
+        if c.now - n.confirmed >= <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS:
+            n.state = NUD_STALE
+        else:
+            neigh_timer(c, d, n, n.confirmed + <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS - c.now)
+    elif n.state == NUD_DELAY:
+        n.state = NUD_PROBE
+        n.probes = 0
+        neigh_probe(c, d, n)
+    elif n.state == NUD_PROBE or n.state == NUD_INCOMPLETE:
+        if n.probes >= d.conf[CONF_UCAST_SOLICIT if n.state == NUD_PROBE else CONF_MCAST_SOLICIT]:
+            neigh_fail(c, d, n)
+        else:
+            neigh_probe(c, d, n)
+
+
+cdef inline void neigh_update(Core *c, Dev *d, Neigh *n, const uint8_t *mac, int state, bint override) noexcept nogil:
+    """neigh_update(): what an ARP message says of a neighbour."""
+    cdef bint known = n.state & NUD_VALID
+    cdef bint same = known and memcmp6(n.mac, mac)
+    if n.state & (NUD_PERMANENT | NUD_NOARP):
+        return
+    if known and not same and not override:
+        return
+    if same and state == NUD_STALE and n.state & NUD_CONNECTED:
+        return  # a weaker word about what we know
+    memcpy(n.mac, mac, 6)
+    n.updated = c.now
+    n.state = <uint8_t>state
+    n.timer = 0
+    if state == NUD_REACHABLE:
+        n.confirmed = c.now
+        neigh_timer(c, d, n, <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS)
+    if not known:
+        neigh_release_queue(c, d, n)
+
+
+cdef inline bint memcmp6(const uint8_t *a, const uint8_t *b) noexcept nogil:
+    return a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[4] == b[4] and a[5] == b[5]

@@ -1,0 +1,193 @@
+# The netfilter hooks of IPv4 in the order of their priorities (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities).
+#
+#   -400 defragmentation, -300 raw, -200 conntrack, -150 mangle, -100 destination NAT,
+#   0 filter, 100 source NAT, last: confirmation.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport Core, Ns, Dev, chance, pkt_ns, log_event, EventRecord, DETAIL_LEN
+from ext.stages.conntrack cimport L4, find_l4, conntrack_in, conntrack_confirm
+from ext.stages.defragment cimport defragment
+from ext.stages.nat cimport nat_hook, trace_rule
+from ext.stages.reject cimport reject
+from ext.stages.verdict cimport DROPS_RULES
+from ext.tables.conntrack cimport Ct, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT
+from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
+from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_ACCEPT, T_DROP, T_REJECT, CT_BIT_INVALID,
+                               CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_FILTER, HOOK_PREROUTING,
+                               HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.wire.bytes cimport ld16
+from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_is_fragment
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED
+
+cdef enum:
+    RULES_DENIED = DROPS_RULES
+    RULES_REJECTED
+    NF_STOLEN = 1  # the packet is held by a fragment queue
+    PURPOSE_RULES = 4
+
+
+cdef inline const char *rules_reason(int r) noexcept nogil:
+    if r == RULES_DENIED:
+        return b"rules/denied\tA netfilter rule or policy says DROP\tNETFILTER_DROP"
+    if r == RULES_REJECTED:
+        return b"rules/rejected\tA netfilter rule says REJECT: the sender is told\tNETFILTER_DROP"
+    return NULL
+
+
+cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
+    """State of the packet as xt_conntrack matches it."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef uint32_t bits
+    if ct == NULL:
+        return CT_BIT_INVALID
+    bits = <uint32_t>1 << (p.ctinfo % CTI_REPLY + 1)
+    if ct.status & CTS_SRC_NAT:
+        bits |= CT_BIT_SNAT
+    if ct.status & CTS_DST_NAT:
+        bits |= CT_BIT_DNAT
+    return bits
+
+
+cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
+    """What the rules see of an IPv4 packet."""
+    cdef const uint8_t *ip = p.buf + p.l3
+    cdef L4 l4
+    memset(f, 0, sizeof(Flow))
+    f.family = 4
+    f.alen = 4
+    f.proto = ip[IPV4_PROTO]
+    f.later_fragment = ld16(ip + IPV4_FRAG) & IPV4_OFFSET != 0
+    f.src = ip + IPV4_SRC
+    f.dst = ip + IPV4_DST
+    if find_l4(ip, pkt_l3_len(p), &l4):
+        f.l4 = l4.at
+        f.l4len = l4.len
+    f.iif = f.oif = b""
+    if in_dev >= 0:
+        f.iif = c.dev[in_dev].name
+    if out_dev >= 0:
+        f.oif = c.dev[out_dev].name
+    f.ctstate = ctstate_bits(p)
+    f.mark = p.mark
+    f.now = c.now
+    f.recent = &ns.recent
+    f.fib = &ns.fib4
+
+
+cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table, int hook, int in_dev, int out_dev) noexcept nogil:
+    """One table at one hook: 0 or a drop."""
+    cdef RuleTable *t = &ns.rules[0][table]
+    cdef Flow f
+    cdef Choices ch
+    cdef Verdict v
+    cdef int i
+    if t.n_chains == 0 or t.builtin[hook] < 0:
+        return 0
+    flow_of(c, ns, p, in_dev, out_dev, &f)
+    memset(&ch, 0, sizeof(Choices))
+    if t.random:
+        ch.seed = chance(c, ns, f.src, 8, PURPOSE_RULES)
+    rules_walk(t, hook, &f, &p.mark, &ch, &v)
+    c.count.rules_walked += v.walked
+    trace_rule(c, p, name, &v)
+    for i in range(v.n_recent):
+        recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
+    if v.target == T_DROP or v.target == T_REJECT:
+        if v.target == T_REJECT:
+            reject(c, ns, p, hook, v.rule.reject_with)
+        c.drop_origin = v.rule.origin if v.rule != NULL else 0
+        return -RULES_REJECTED if v.target == T_REJECT else -RULES_DENIED
+    return 0
+
+
+cdef inline int nat_at(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out_dev) noexcept nogil:
+    cdef Flow f
+    if not ns.nat or p.ct == NULL:
+        return 0
+    flow_of(c, ns, p, in_dev, out_dev, &f)
+    return nat_hook(c, ns, p, &f, hook, out_dev)
+
+
+cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
+    """0, a drop, or NF_STOLEN."""
+    cdef Ns *ns = pkt_ns(c, p)
+    cdef int v
+    if p.brnf & BRNF_ACTIVE and not p.brnf & (BRNF_IN_PREROUTING | BRNF_SABOTAGED):
+        p.brnf |= BRNF_SABOTAGED  # the bridge has been through this hook already (ip_sabotage_in())
+        return 0
+    if not ns.rules_on:
+        return 0
+    if ns.conntrack and ipv4_is_fragment(pkt_l3(p)):
+        v = defragment(c, ns, p, FRAG_USER_BRIDGE_IN if p.brnf & BRNF_IN_PREROUTING else FRAG_USER_CONNTRACK_IN)
+        if v:
+            return v
+    v = rules_hook(c, ns, p, b"raw", TABLE_RAW, HOOK_PREROUTING, in_dev, -1)
+    if v == 0 and ns.conntrack:
+        v = conntrack_in(c, ns, p, HOOK_PREROUTING)
+    if v == 0:
+        v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_PREROUTING, in_dev, -1)
+    if v == 0:
+        v = nat_at(c, ns, p, HOOK_PREROUTING, in_dev, -1)
+    return v
+
+
+cdef inline int hook_input(Core *c, Pkt *p, int in_dev) noexcept nogil:
+    cdef Ns *ns = pkt_ns(c, p)
+    cdef int v
+    if not ns.rules_on:
+        return 0
+    v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_INPUT, in_dev, -1)
+    if v == 0:
+        v = rules_hook(c, ns, p, b"filter", TABLE_FILTER, HOOK_INPUT, in_dev, -1)
+    if v == 0:
+        v = nat_at(c, ns, p, HOOK_INPUT, in_dev, -1)
+    if v == 0:
+        v = conntrack_confirm(c, ns, p)
+    return v
+
+
+cdef inline int hook_forward(Core *c, Pkt *p, int in_dev, int out_dev) noexcept nogil:
+    cdef Ns *ns = pkt_ns(c, p)
+    cdef int v
+    if not ns.rules_on:
+        return 0
+    v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_FORWARD, in_dev, out_dev)
+    if v == 0:
+        v = rules_hook(c, ns, p, b"filter", TABLE_FILTER, HOOK_FORWARD, in_dev, out_dev)
+    return v
+
+
+cdef inline int hook_output(Core *c, Pkt *p, int out_dev) noexcept nogil:
+    cdef Ns *ns = pkt_ns(c, p)
+    cdef int v
+    if not ns.rules_on:
+        return 0
+    if ns.conntrack and ipv4_is_fragment(pkt_l3(p)):
+        v = defragment(c, ns, p, FRAG_USER_CONNTRACK_OUT)
+        if v:
+            return v
+    v = rules_hook(c, ns, p, b"raw", TABLE_RAW, HOOK_OUTPUT, -1, out_dev)
+    if v == 0 and ns.conntrack:
+        v = conntrack_in(c, ns, p, HOOK_OUTPUT)
+    if v == 0:
+        v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_OUTPUT, -1, out_dev)
+    if v == 0:
+        v = nat_at(c, ns, p, HOOK_OUTPUT, -1, out_dev)
+    if v == 0:
+        v = rules_hook(c, ns, p, b"filter", TABLE_FILTER, HOOK_OUTPUT, -1, out_dev)
+    return v
+
+
+cdef inline int hook_postrouting(Core *c, Pkt *p, int out_dev) noexcept nogil:
+    cdef Ns *ns = pkt_ns(c, p)
+    cdef int v
+    if not ns.rules_on:
+        return 0
+    v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_POSTROUTING, -1, out_dev)
+    if v == 0:
+        v = nat_at(c, ns, p, HOOK_POSTROUTING, -1, out_dev)
+    if v == 0:
+        v = conntrack_confirm(c, ns, p)
+    return v

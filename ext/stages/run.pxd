@@ -1,0 +1,104 @@
+# The run loop: carries a packet from stage to stage until it is gone, and counts what is dropped on the way.
+
+from ext.devices.core cimport Core, Dev, Due, pkt_free, pkt_consume, log_drop, log_event, EventRecord, DETAIL_LEN, EV_RECEIVE, EV_TRANSMIT
+from ext.stages.arp cimport stage_arp, arp_reason
+from ext.stages.bridge cimport (stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_xmit, bridge_reason)
+from ext.stages.bridge_netfilter cimport bridge_netfilter_reason
+from ext.stages.conntrack cimport conntrack_reason
+from ext.stages.defragment cimport defragment_reason
+from ext.stages.forward cimport stage_forward, forward_reason
+from ext.stages.local cimport stage_local, stage_transport, local_reason
+from ext.stages.nat cimport nat_reason
+from ext.stages.neighbour cimport stage_neighbour, neighbour_reason
+from ext.stages.netfilter cimport rules_reason
+from ext.stages.output cimport stage_local_out, stage_output, stage_fragment, output_reason
+from ext.stages.parse cimport stage_ip_receive, stage_ip_route, parse_reason
+from ext.stages.receive cimport stage_receive, receive_reason
+from ext.stages.route cimport route_reason
+from ext.stages.transmit cimport stage_transmit, transmit_reason, TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.tunnel cimport stage_tunnel_out, tunnel_reason
+from ext.stages.verdict cimport *
+from ext.wire.packet cimport Pkt
+from libc.stdio cimport snprintf
+
+
+cdef inline int run_lower(Core *c, Pkt *p, int stage) noexcept nogil:
+    """Stages of frames."""
+    if stage == ST_RECEIVE:
+        return stage_receive(c, p)
+    if stage == ST_BRIDGE_IN:
+        return stage_bridge_in(c, p)
+    if stage == ST_BRIDGE_FORWARD:
+        return stage_bridge_forward(c, p)
+    if stage == ST_BRIDGE_UP:
+        return stage_bridge_up(c, p)
+    if stage == ST_BRIDGE_PORT:
+        return stage_bridge_port(c, p)
+    if stage == ST_BRIDGE_XMIT:
+        return stage_bridge_xmit(c, p)
+    if stage == ST_ARP:
+        return stage_arp(c, p)
+    if stage == ST_TRANSMIT:
+        return stage_transmit(c, p)
+    return stage_tunnel_out(c, p)
+
+
+cdef inline int run_upper(Core *c, Pkt *p, int stage) noexcept nogil:
+    """Stages of packets."""
+    if stage == ST_IP_RECEIVE:
+        return stage_ip_receive(c, p)
+    if stage == ST_IP_ROUTE:
+        return stage_ip_route(c, p)
+    if stage == ST_LOCAL:
+        return stage_local(c, p)
+    if stage == ST_TRANSPORT:
+        return stage_transport(c, p)
+    if stage == ST_FORWARD:
+        return stage_forward(c, p)
+    if stage == ST_LOCAL_OUT:
+        return stage_local_out(c, p)
+    if stage == ST_OUTPUT:
+        return stage_output(c, p)
+    if stage == ST_FRAGMENT:
+        return stage_fragment(c, p)
+    return stage_neighbour(c, p)
+
+
+cdef inline bint is_lower(int stage) noexcept nogil:
+    return stage <= ST_ARP or stage == ST_TRANSMIT or stage == ST_TUNNEL_OUT
+
+
+cdef inline const char *reason_text(int r) noexcept nogil:
+    """``name<tab>sentence<tab>Linux' name`` of a drop reason of the stages; NULL: there is no such reason."""
+    cdef const char *t = receive_reason(r)
+    if t == NULL:
+        t = bridge_reason(r)
+    if t == NULL:
+        t = bridge_netfilter_reason(r)
+    if t == NULL:
+        t = arp_reason(r)
+    if t == NULL:
+        t = parse_reason(r)
+    if t == NULL:
+        t = conntrack_reason(r)
+    if t == NULL:
+        t = nat_reason(r)
+    if t == NULL:
+        t = rules_reason(r)
+    if t == NULL:
+        t = route_reason(r)
+    if t == NULL:
+        t = forward_reason(r)
+    if t == NULL:
+        t = local_reason(r)
+    if t == NULL:
+        t = output_reason(r)
+    if t == NULL:
+        t = neighbour_reason(r)
+    if t == NULL:
+        t = transmit_reason(r)
+    if t == NULL:
+        t = tunnel_reason(r)
+    if t == NULL:
+        t = defragment_reason(r)
+    return t

@@ -1,0 +1,81 @@
+# A frame leaves by a device: net/core/dev.c (dev_queue_xmit()), drivers/net/veth.c, drivers/net/loopback.c.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+from ext.devices.core cimport (Core, Dev, log_frame, event_packet, ct_release, pkt_consume, pkt_free, DEV_LO, DEV_VETH, DEV_BRIDGE,
+                               DEV_TUNNEL, EV_RECEIVE)
+from ext.stages.receive cimport ether_classify
+from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_XMIT, ST_TUNNEL_OUT, DROPS_TRANSMIT
+from ext.wire.ether cimport ETH_HLEN, VLAN_HLEN
+from ext.wire.packet cimport Pkt, PF_IGNORE_DF, PF_GENERATED, TO_HOST
+
+cdef enum:
+    TRANSMIT_DEVICE_DOWN = DROPS_TRANSMIT
+    TRANSMIT_PEER_DOWN
+    TRANSMIT_OVER_MTU
+    TRANSMIT_NESTED_TOO_DEEP
+
+
+cdef inline const char *transmit_reason(int r) noexcept nogil:
+    if r == TRANSMIT_DEVICE_DOWN:
+        return b"transmit/device_down\tThe sending device is down\tDEV_READY"
+    if r == TRANSMIT_PEER_DOWN:
+        return b"transmit/peer_down\tThe device at the other end is down or absent\tDEV_READY"
+    if r == TRANSMIT_OVER_MTU:
+        return b"transmit/over_mtu\tThe frame is longer than the receiving device's MTU allows\tPKT_TOO_BIG"
+    if r == TRANSMIT_NESTED_TOO_DEEP:
+        return b"transmit/nested_too_deep\tTunnels or side packets are nested too deep\tRECURSION_LIMIT"
+    return NULL
+
+
+cdef inline bint frame_fits(const Dev *d, const Pkt *p) noexcept nogil:
+    """is_skb_forwardable(): MTU, Ethernet header and one VLAN tag."""
+    return p.end - p.l2 <= d.mtu + ETH_HLEN + VLAN_HLEN
+
+
+cdef inline void packet_scrub(Core *c, Pkt *p) noexcept nogil:
+    """Forget everything that belongs to the namespace it leaves (skb_scrub_packet())."""
+    ct_release(c, p)
+    p.ctinfo = 0
+    p.mark = 0
+    p.brnf = 0
+    p.flags = 0
+    p.phys_in = p.phys_out = -1
+    p.frag_max_size = 0
+    p.brnf_frag_max = 0
+    p.n_frags = 0
+    p.iif = -1
+    memset(&p.dst, 0, sizeof(p.dst))
+    memset(&p.opt, 0, sizeof(p.opt))
+
+
+cdef inline int stage_transmit(Core *c, Pkt *p) noexcept nogil:
+    """``p.dev``: the sending device; the frame begins at ``l2``."""
+    cdef Dev *d = c.dev[p.dev]
+    cdef Dev *peer
+    if not d.up:
+        return -TRANSMIT_DEVICE_DOWN
+    log_frame(c, d, p, True)
+    if d.kind == DEV_BRIDGE:
+        return ST_BRIDGE_XMIT
+    if d.kind == DEV_TUNNEL:
+        return ST_TUNNEL_OUT
+    if d.kind == DEV_LO:
+        ether_classify(p, d)
+        p.pkt_type = TO_HOST
+        event_packet(c, c.now, EV_RECEIVE, d.id, p)
+        return ST_DONE
+    if d.peer < 0:
+        c.count.out += 1
+        pkt_free(c, p)
+        return ST_DONE
+    peer = c.dev[d.peer]
+    if not peer.up:
+        return -TRANSMIT_PEER_DOWN
+    if not frame_fits(peer, p):
+        return -TRANSMIT_OVER_MTU
+    packet_scrub(c, p)
+    p.dev = peer.id
+    ether_classify(p, peer)
+    event_packet(c, c.now + d.latency, EV_RECEIVE, peer.id, p)
+    return ST_DONE

@@ -1,0 +1,382 @@
+# Netfilter tables as iptables knows them: chains of rules with matches and a target.
+#
+# Rules are walked one by one, jumps on a small stack: what the kernel does, in the kernel's order.
+# Random matches (``statistic``) take their outcome from a ``Choices`` record, so that a caller can let them
+# fall by the seed, enumerate them, or look for the fall that a pin asks for.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdlib cimport free, calloc
+from libc.string cimport memcpy, memcmp, memset, strncmp
+from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
+from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove, htab_free
+from ext.wire.hash cimport hash_bytes, mix64
+from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
+
+cdef enum:
+    # matches of a rule; the same bit in ``invert`` turns it round
+    M_SRC = 1 << 0
+    M_DST = 1 << 1
+    M_IIF = 1 << 2
+    M_OIF = 1 << 3
+    M_PROTO = 1 << 4
+    M_SPORT = 1 << 5
+    M_DPORT = 1 << 6
+    M_CTSTATE = 1 << 7
+    M_SRC_TYPE = 1 << 8
+    M_DST_TYPE = 1 << 9
+    M_MARK = 1 << 10
+    M_STATISTIC = 1 << 11
+    M_RECENT = 1 << 12
+    M_ICMP = 1 << 13
+    M_TCP_FLAGS = 1 << 14
+    M_FRAGMENT = 1 << 15
+    # targets
+    T_NONE = 0
+    T_ACCEPT = 1
+    T_DROP = 2
+    T_RETURN = 3
+    T_REJECT = 4
+    T_MARK = 5
+    T_DNAT = 6
+    T_SNAT = 7
+    T_MASQUERADE = 8
+    T_JUMP = 9
+    T_GOTO = 10
+    # conntrack states, as xt_conntrack's bits
+    CT_BIT_INVALID = 1
+    CT_BIT_ESTABLISHED = 2
+    CT_BIT_RELATED = 4
+    CT_BIT_NEW = 8
+    CT_BIT_SNAT = 1 << 6
+    CT_BIT_DNAT = 1 << 7
+    CT_BIT_UNTRACKED = 1 << 8
+    RECENT_RCHECK = 0
+    RECENT_UPDATE = 1
+    RECENT_SET = 2
+    RECENT_REMOVE = 3
+    REJECT_TCP_RESET = 256
+    IFNAME_MAX = 16
+    JUMPS_MAX = 32
+    CHOICES_MAX = 64
+    RECENT_MAX = 65536  # addresses of all lists of a namespace; ip_list_tot is 100 a list, which kube-proxy's lists outgrow silently
+    HOOKS = 5
+    HOOK_PREROUTING = 0
+    HOOK_INPUT = 1
+    HOOK_FORWARD = 2
+    HOOK_OUTPUT = 3
+    HOOK_POSTROUTING = 4
+    TABLES = 4
+    TABLE_RAW = 0
+    TABLE_MANGLE = 1
+    TABLE_NAT = 2
+    TABLE_FILTER = 3
+
+cdef struct Rule:
+    uint32_t match
+    uint32_t invert
+    uint8_t src[16]
+    uint8_t dst[16]
+    uint8_t src_len
+    uint8_t dst_len
+    uint8_t proto
+    uint8_t recent_op
+    char iif[IFNAME_MAX]
+    char oif[IFNAME_MAX]
+    uint8_t iif_len  # bytes to compare: with the terminating zero unless the name ended in +
+    uint8_t oif_len
+    uint8_t recent_reap
+    uint8_t tcp_mask
+    uint8_t tcp_want
+    uint8_t icmp_type
+    uint8_t icmp_low
+    uint8_t icmp_high
+    uint16_t sport[2]
+    uint16_t dport[2]
+    uint32_t ctstate
+    uint32_t src_type
+    uint32_t dst_type
+    uint32_t mark
+    uint32_t mark_mask
+    uint32_t probability  # of 2^31
+    uint32_t recent_list
+    int64_t recent_ns
+    uint8_t target
+    uint8_t random
+    uint8_t persistent
+    uint16_t reject_with
+    int chain  # jump and goto
+    uint32_t set_value
+    uint32_t set_mask
+    uint8_t to_min[16]
+    uint8_t to_max[16]
+    uint16_t port_min
+    uint16_t port_max
+    uint8_t has_address
+    int origin
+
+cdef struct RuleChain:
+    int first
+    int count
+    uint8_t policy  # T_ACCEPT, T_DROP; T_NONE: a user chain
+
+cdef struct RuleTable:
+    Rule *rule
+    RuleChain *chain
+    int n_rules
+    int n_chains
+    int builtin[HOOKS]  # chain of a hook, -1: none
+    uint8_t random  # some rule asks chance
+
+cdef struct RecentEntry:
+    HNode node
+    uint32_t list
+    uint8_t addr[16]
+    int64_t stamp
+
+cdef struct Choices:
+    # outcomes of random matches in the order met; beyond ``n_fixed`` they fall by ``seed`` or, if ``enumerate``, to True
+    uint8_t fall[CHOICES_MAX]
+    double chance[CHOICES_MAX]  # probability of what it fell to
+    int n_fixed
+    int n
+    uint8_t enumerate
+    uint64_t seed
+
+cdef struct RecentMark:
+    uint32_t list
+    uint8_t op
+    uint8_t addr[16]
+
+cdef struct Flow:
+    # what rules see of a packet
+    uint8_t family
+    uint8_t proto
+    uint8_t later_fragment
+    uint8_t alen
+    const uint8_t *src
+    const uint8_t *dst
+    const uint8_t *l4
+    uint32_t l4len
+    const char *iif
+    const char *oif
+    uint32_t ctstate
+    uint32_t mark
+    int64_t now
+    HTab *recent
+    const Fib *fib
+
+cdef struct Verdict:
+    uint8_t target  # ACCEPT DROP REJECT DNAT SNAT MASQUERADE
+    const Rule *rule  # that decided, NULL: the policy or the end of the chain
+    int walked  # rules looked at
+    # what ``recent --set`` and its kin want remembered, if the verdict is carried out
+    RecentMark recent[4]
+    int n_recent
+    int origins[8]  # of the matching rules with an origin, in order
+    int n_origins
+
+
+cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits) noexcept nogil:
+    cdef int whole = bits >> 3, rest = bits & 7
+    if memcmp(a, b, whole):
+        return False
+    return rest == 0 or ((a[whole] ^ b[whole]) >> (8 - rest)) == 0
+
+
+cdef inline RecentEntry *recent_find(const HTab *t, uint32_t list, const uint8_t *addr, int alen) noexcept nogil:
+    cdef HNode *node = htab_first(t, hash_bytes(list, addr, alen))
+    while node != NULL:
+        if (<RecentEntry *>node).list == list and memcmp((<RecentEntry *>node).addr, addr, alen) == 0:
+            return <RecentEntry *>node
+        node = htab_next(node)
+    return NULL
+
+
+cdef inline void recent_apply(HTab *t, const RecentMark *m, int alen, int64_t now) noexcept nogil:
+    cdef RecentEntry *e = recent_find(t, m.list, m.addr, alen)
+    if m.op == RECENT_REMOVE:
+        if e != NULL:
+            htab_remove(t, &e.node)
+            free(e)
+        return
+    if e == NULL:
+        if t.count >= RECENT_MAX:
+            return
+        e = <RecentEntry *>calloc(1, sizeof(RecentEntry))
+        if e == NULL:
+            return
+        e.list = m.list
+        memcpy(e.addr, m.addr, alen)
+        if not htab_insert(t, &e.node, hash_bytes(m.list, m.addr, alen)):
+            free(e)
+            return
+    e.stamp = now
+
+
+cdef inline bint match_recent(const Rule *r, const Flow *f, Verdict *v) noexcept nogil:
+    """net/netfilter/xt_recent.c: the source address against a list; what it changes is noted, not done."""
+    cdef RecentEntry *e = recent_find(f.recent, r.recent_list, f.src, f.alen)
+    cdef bint known = e != NULL and (r.recent_ns == 0 or f.now - e.stamp <= r.recent_ns)
+    cdef RecentMark *m
+    if r.recent_op == RECENT_RCHECK:
+        return known
+    if (r.recent_op == RECENT_SET or known) and v.n_recent < 4:
+        m = &v.recent[v.n_recent]
+        v.n_recent += 1
+        m.list = r.recent_list
+        m.op = r.recent_op
+        memcpy(m.addr, f.src, f.alen)
+    return True if r.recent_op == RECENT_SET else known
+
+
+cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nogil:
+    cdef bint fall
+    cdef double p = r.probability / 2147483648.0
+    if c.n >= CHOICES_MAX:
+        return False
+    if c.n < c.n_fixed:
+        fall = c.fall[c.n]
+    elif c.enumerate:
+        fall = True
+    else:
+        fall = (mix64(c.seed ^ mix64(<uint64_t>at)) & 0x7fffffff) < r.probability
+    c.fall[c.n] = fall
+    c.chance[c.n] = p if fall else 1 - p
+    c.n += 1
+    return fall
+
+
+cdef inline bint match_ports(const Rule *r, const Flow *f) noexcept nogil:
+    cdef uint16_t port
+    if r.match & (M_SPORT | M_DPORT) == 0:
+        return True
+    if f.later_fragment or f.l4len < 4:
+        return False
+    if r.match & M_SPORT:
+        port = <uint16_t>((f.l4[0] << 8) | f.l4[1])
+        if (r.sport[0] <= port <= r.sport[1]) == ((r.invert & M_SPORT) != 0):
+            return False
+    if r.match & M_DPORT:
+        port = <uint16_t>((f.l4[2] << 8) | f.l4[3])
+        if (r.dport[0] <= port <= r.dport[1]) == ((r.invert & M_DPORT) != 0):
+            return False
+    return True
+
+
+cdef inline bint match_l4(const Rule *r, const Flow *f) noexcept nogil:
+    cdef bint hit
+    if r.match & M_FRAGMENT and (f.later_fragment != 0) == ((r.invert & M_FRAGMENT) != 0):
+        return False
+    if not match_ports(r, f):
+        return False
+    if r.match & M_TCP_FLAGS:
+        if f.later_fragment or f.l4len < 14:
+            return False
+        hit = (f.l4[13] & r.tcp_mask) == r.tcp_want
+        if hit == ((r.invert & M_TCP_FLAGS) != 0):
+            return False
+    if r.match & M_ICMP:
+        if f.later_fragment or f.l4len < 2:
+            return False
+        hit = (r.icmp_type == 255 or f.l4[0] == r.icmp_type) and r.icmp_low <= f.l4[1] <= r.icmp_high
+        if hit == ((r.invert & M_ICMP) != 0):
+            return False
+    return True
+
+
+cdef inline bint match_l3(const Rule *r, const Flow *f) noexcept nogil:
+    if r.match & M_SRC and prefix_match(f.src, r.src, r.src_len) == ((r.invert & M_SRC) != 0):
+        return False
+    if r.match & M_DST and prefix_match(f.dst, r.dst, r.dst_len) == ((r.invert & M_DST) != 0):
+        return False
+    if r.match & M_IIF and (strncmp(f.iif, r.iif, r.iif_len) == 0) == ((r.invert & M_IIF) != 0):
+        return False
+    if r.match & M_OIF and (strncmp(f.oif, r.oif, r.oif_len) == 0) == ((r.invert & M_OIF) != 0):
+        return False
+    return not (r.match & M_PROTO and (f.proto == r.proto) == ((r.invert & M_PROTO) != 0))
+
+
+cdef inline int addr_type(const Fib *fib, const uint8_t *addr, int alen) noexcept nogil:
+    """What kind of address it is for this namespace (inet_addr_type(), ipv6_addr_type()): an RT_* value."""
+    if alen == 4:
+        if ipv4_is_zeronet(addr) or ipv4_is_lbcast(addr):
+            return RT_BROADCAST
+        if ipv4_is_multicast(addr):
+            return RT_MULTICAST
+    elif addr[0] == 0xff:
+        return RT_MULTICAST
+    return fib_local_type(fib, addr, -1)
+
+
+cdef inline bint addr_type_in(const Flow *f, const uint8_t *addr, uint32_t types) noexcept nogil:
+    return (<uint32_t>1 << addr_type(f.fib, addr, f.alen)) & types != 0
+
+
+cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices *c, Verdict *v, int at) noexcept nogil:
+    if not match_l3(r, f) or not match_l4(r, f):
+        return False
+    if r.match & M_CTSTATE and ((f.ctstate & r.ctstate) != 0) == ((r.invert & M_CTSTATE) != 0):
+        return False
+    if r.match & M_SRC_TYPE and addr_type_in(f, f.src, r.src_type) == ((r.invert & M_SRC_TYPE) != 0):
+        return False
+    if r.match & M_DST_TYPE and addr_type_in(f, f.dst, r.dst_type) == ((r.invert & M_DST_TYPE) != 0):
+        return False
+    if r.match & M_MARK and ((mark & r.mark_mask) == r.mark) == ((r.invert & M_MARK) != 0):
+        return False
+    if r.match & M_STATISTIC and match_statistic(r, c, at) == ((r.invert & M_STATISTIC) != 0):
+        return False
+    return not (r.match & M_RECENT and match_recent(r, f, v) == ((r.invert & M_RECENT) != 0))
+
+
+cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
+    """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way."""
+    cdef int back[JUMPS_MAX]
+    cdef int back_chain[JUMPS_MAX]
+    cdef int depth = 0, chain = t.builtin[hook], i
+    cdef const Rule *r
+    v.rule = NULL
+    v.target = T_ACCEPT
+    v.walked = v.n_recent = v.n_origins = 0
+    if chain < 0:
+        return
+    i = 0
+    while True:
+        if i >= t.chain[chain].count:
+            if depth == 0:
+                v.target = t.chain[chain].policy
+                return
+            depth -= 1
+            i = back[depth]
+            chain = back_chain[depth]
+            continue
+        r = &t.rule[t.chain[chain].first + i]
+        v.walked += 1
+        i += 1
+        if not match_rule(r, f, mark[0], c, v, t.chain[chain].first + i):
+            continue
+        if r.origin and v.n_origins < 8:
+            v.origins[v.n_origins] = r.origin
+            v.n_origins += 1
+        if r.target == T_NONE:
+            continue
+        if r.target == T_MARK:
+            mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
+        elif r.target == T_RETURN:
+            i = t.chain[chain].count
+        elif r.target == T_JUMP or r.target == T_GOTO:
+            if r.target == T_JUMP and depth < JUMPS_MAX:
+                back[depth] = i
+                back_chain[depth] = chain
+                depth += 1
+            chain = r.chain
+            i = 0
+        else:
+            v.target = r.target
+            v.rule = r
+            return
+
+
+cdef inline void rules_free(RuleTable *t) noexcept nogil:
+    free(t.rule)
+    free(t.chain)
+    memset(t, 0, sizeof(RuleTable))

@@ -1,0 +1,172 @@
+# One packet on its way: its bytes and what the stages have found out about it.
+#
+# Offsets into ``buf``: ``l2`` the Ethernet header, ``l3`` the network header, ``end`` one past the last
+# byte. Encapsulation moves ``l2`` and ``l3`` down into the headroom, decapsulation up.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdlib cimport malloc, free
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    PKT_HEADROOM = 192  # four nested tunnel headers of 46 bytes (VXLAN + Ethernet + IPv4) fit
+    PKT_TAILROOM = 64
+    # pkt_type, as Linux' PACKET_*
+    TO_HOST = 0
+    TO_BROADCAST = 1
+    TO_MULTICAST = 2
+    TO_OTHERHOST = 3
+    # dst flags, as Linux' RTCF_*
+    DST_LOCAL = 1
+    DST_BROADCAST = 2
+    DST_MULTICAST = 4
+    DST_INPUT = 8  # found for a received packet
+    DST_FAKE = 16  # a bridge's stand-in for packets that are only switched
+    # flags
+    PF_FORWARDED = 1
+    PF_REROUTED = 2
+    PF_DOREDIRECT = 4
+    PF_IGNORE_DF = 8
+    PF_REASM_DF = 16  # the largest fragment had DF (IPSKB_FRAG_PMTU)
+    PF_GENERATED = 32  # made by the core, not received
+    PF_CT_UNTRACKED = 64
+    # bridge netfilter
+    BRNF_ACTIVE = 1
+    BRNF_IN_PREROUTING = 2
+    BRNF_PKT_OTHERHOST = 4
+    BRNF_BRIDGED_DNAT = 8
+    BRNF_SABOTAGED = 16
+
+cdef struct IpOptions:
+    # offsets from the start of the IP header; 0: absent
+    uint8_t len
+    uint8_t srr
+    uint8_t rr
+    uint8_t ts
+    uint8_t cipso
+    uint8_t router_alert
+    uint8_t strict
+    uint8_t changed
+    uint8_t rr_needaddr
+    uint8_t ts_needaddr
+    uint8_t ts_needtime
+
+cdef struct Dst:
+    # the route a packet has been given
+    uint8_t valid
+    uint8_t type  # RT_* of tables/fib.pxd
+    uint8_t flags
+    uint8_t has_gw
+    int error  # errno of an input route that leads nowhere
+    int oif
+    uint8_t gw[16]
+    uint32_t mtu  # of the route, 0: the device's
+    int origin
+
+cdef struct Pkt:
+    uint8_t *buf
+    uint32_t cap
+    uint32_t l2
+    uint32_t l3
+    uint32_t end
+    uint32_t id
+    int dev  # the device it is at
+    int iif  # the device it entered the IP layer by, -1: locally made
+    uint16_t protocol  # EtherType
+    uint32_t vlan  # 0: none, else 0x10000 | TCI of an 802.1Q tag that the receive path has taken off
+    uint8_t pkt_type
+    uint8_t flags
+    uint8_t brnf
+    uint8_t ctinfo
+    void *ct
+    uint32_t mark
+    uint32_t frag_max_size
+    int to_port  # bridge port it is being sent to
+    uint8_t from_bridge  # the bridge device itself sends it
+    int phys_in  # bridge port it came in by, for bridge netfilter
+    int phys_out
+    uint8_t brnf_daddr[16]
+    uint8_t brnf_mac[8]  # source MAC and EtherType kept while the neighbour layer writes its own
+    uint32_t brnf_frag_max
+    IpOptions opt
+    Dst dst
+    # payload sizes of the fragments it was put together from, in order; NULL: never was fragmented
+    uint16_t *frags
+    uint16_t n_frags
+    Pkt *next
+
+
+cdef inline Pkt *pkt_new(uint32_t room) noexcept nogil:
+    """A packet with room for ``room`` bytes behind the headroom; NULL when memory is out."""
+    cdef Pkt *p = <Pkt *>malloc(sizeof(Pkt))
+    if p == NULL:
+        return NULL
+    memset(p, 0, sizeof(Pkt))
+    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
+    p.buf = <uint8_t *>malloc(p.cap)
+    if p.buf == NULL:
+        free(p)
+        return NULL
+    p.l2 = p.l3 = p.end = PKT_HEADROOM
+    p.dev = p.iif = p.to_port = p.phys_in = p.phys_out = -1
+    return p
+
+
+cdef inline void pkt_release_memory(Pkt *p) noexcept nogil:
+    """Give the memory back. Callers drop the conntrack reference first (see conntrack_put)."""
+    free(p.frags)
+    free(p.buf)
+    free(p)
+
+
+cdef inline uint8_t *pkt_l2(const Pkt *p) noexcept nogil:
+    return p.buf + p.l2
+
+
+cdef inline uint8_t *pkt_l3(const Pkt *p) noexcept nogil:
+    return p.buf + p.l3
+
+
+cdef inline uint32_t pkt_l3_len(const Pkt *p) noexcept nogil:
+    return p.end - p.l3
+
+
+cdef inline bint pkt_push_room(Pkt *p, uint32_t n) noexcept nogil:
+    """Make sure of ``n`` bytes of headroom before ``l3``; False when memory is out."""
+    cdef uint32_t extra
+    cdef uint8_t *buf
+    if p.l3 >= n:
+        return True
+    extra = PKT_HEADROOM + n
+    buf = <uint8_t *>malloc(p.cap + extra)
+    if buf == NULL:
+        return False
+    memcpy(buf + extra, p.buf, p.cap)
+    free(p.buf)
+    p.buf = buf
+    p.cap += extra
+    p.l2 += extra
+    p.l3 += extra
+    p.end += extra
+    return True
+
+
+cdef inline Pkt *pkt_copy(const Pkt *p) noexcept nogil:
+    """A copy with bytes and findings of its own. The conntrack entry is shared: the caller counts it."""
+    cdef Pkt *q = <Pkt *>malloc(sizeof(Pkt))
+    if q == NULL:
+        return NULL
+    memcpy(q, p, sizeof(Pkt))
+    q.next = NULL
+    q.frags = NULL
+    q.buf = <uint8_t *>malloc(p.cap)
+    if q.buf == NULL:
+        free(q)
+        return NULL
+    memcpy(q.buf, p.buf, p.cap)
+    if p.n_frags:
+        q.frags = <uint16_t *>malloc(p.n_frags * sizeof(uint16_t))
+        if q.frags == NULL:
+            q.n_frags = 0
+        else:
+            memcpy(q.frags, p.frags, p.n_frags * sizeof(uint16_t))
+    return q

@@ -1,0 +1,23 @@
+"""Drop reasons are API: named by one pattern, each with a sentence of its own."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from dataplane._core import drop_reasons
+
+NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*/[a-z0-9]+(_[a-z0-9]+)*")
+
+
+def test_names_are_stage_slash_fact() -> None:
+    assert [reason.name for reason in drop_reasons() if not NAME.fullmatch(reason.name)] == []
+
+
+def test_no_name_and_no_sentence_stands_twice() -> None:
+    counts = Counter(text for reason in drop_reasons() for text in (reason.name, reason.sentence))
+    assert [text for text, count in counts.items() if count > 1] == []
+
+
+def test_each_reason_has_a_sentence() -> None:
+    assert [reason.name for reason in drop_reasons() if len(reason.sentence.split()) < 3] == []

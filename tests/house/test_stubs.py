@@ -1,0 +1,20 @@
+"""The stubs of the compiled modules say what the modules hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from house.sources import ROOT
+
+pytestmark = [pytest.mark.house, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("module", ["dataplane._core", "dataplane._lpm"])
+def test_stubs_hold(module: str) -> None:
+    allowed = ["--allowlist", str(ROOT / "tools" / "stubtest-allowlist.txt"), "--ignore-unused-allowlist"]
+    command = [sys.executable, "-m", "mypy.stubtest", *allowed, module]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,77 @@
+"""Random frames through the real kernel and through the emulator: the same frames on every interface, the same conntrack tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import strategies as st
+
+from dataplane.testing.kinds import frames
+
+from . import generate, live, netns, oracle, record
+from .taps import DropTrace
+from .topology import MODES, Topology, cluster_file, load
+
+HEAD = {"name": "drawn", "doc": "drawn by Hypothesis", "cluster": ""}
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
+SEEDS = range(14)
+LENGTH = 40  # frames injected by each sequence: 3 x 14 x 40, and about five times as many seen
+
+
+@pytest.fixture(scope="session")
+def trace() -> Iterator[DropTrace]:
+    reason = netns.unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    oracle.remove_leftovers()
+    with closing(DropTrace()) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=MODES)
+def topology(request: pytest.FixtureRequest) -> Topology:
+    return load(cluster_file(request.param))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_seeded_frames_fare_as_in_the_kernel(topology: Topology, trace: DropTrace, seed: int, tmp_path: Path) -> None:
+    case = live.recorded(topology, trace, seed, LENGTH, tmp_path)
+    assert not frames.run(case, tmp_path / "case.json")
+
+
+@settings(max_examples=10, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_frames_that_hypothesis_draws_fare_as_in_the_kernel(topology: Topology, trace: DropTrace, data: st.DataObject) -> None:
+    sequence = data.draw(generate.sequences(topology, 12))
+    try:
+        case = record.record(topology, trace, sequence, HEAD | {"cluster": str(topology.path)})
+    except record.Flaky:
+        reject()
+    assert not frames.run(case, topology.path)
+
+
+def test_the_oracle_repeats_given_recordings(trace: DropTrace, cases: Path) -> None:
+    """Our namespaces are the ones the given recordings were made in: the kernel does the same in both."""
+    wrong = {}
+    for path in sorted((cases / "kernel").glob("*/*.json"))[::6]:
+        case = record.load_case(path)
+        built = load((path.parent / case["cluster"]).resolve())
+        gaps = [step["settle_ms"] / 1000 for step in case["steps"]]
+        run = record.replay(built, trace, record.steps_of(case), gaps, record.pins_in(case), only_pinned=True)
+        wrong[path.stem] = record.differences(case, run, built.vxlan_port)
+    assert wrong
+    assert not {name: lines for name, lines in wrong.items() if lines}
+
+
+def test_a_choice_made_otherwise_is_noticed(trace: DropTrace) -> None:
+    """A recording whose second run reaches another endpoint must not become a case."""
+    topology = load(cluster_file("flannel-host-gw"))
+    run = record.play(topology, trace, generate.seeded(topology, 1, 1))
+    other = record.play(topology, trace, generate.seeded(topology, 2, 1))
+    with pytest.raises(record.Flaky):
+        record.case_of(topology, run, other, [], HEAD)
