@@ -10,6 +10,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from typing import TYPE_CHECKING
 
 from dataplane.control.topology import Machine, Topology
+from dataplane.encap import registry
 from dataplane.errors import InputError
 from dataplane.k8s.objects import IPAddress, IPNetwork, Manifests, Origin
 
@@ -63,6 +64,8 @@ class Wiring:
         self.topology.add_machine(Machine(namespace, self.topology.namespace_name(namespace), kind, ref, eth0, mac, addresses, origin))
 
     def device(self, namespace: int, name: str, kind: str, *, mac: bytes, mtu: int, origin: Origin, **params: int | bytes) -> int:
+        if kind not in ("veth", "bridge"):
+            registry.ensure(kind)
         with refused(origin, f"interface {name}"):
             device = self.engine.add_device(namespace, name, kind, mac=mac, mtu=mtu, up=True, **params)
         self.topology.add_device(namespace, name, device)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from ext.devices.core cimport Core, Dev, EventRecord, log_frame, log_event, pkt_clone, pkt_ns, DETAIL_LEN
-from ext.stages.bridge_netfilter cimport brnf_prerouting, brnf_forward, brnf_postrouting, brnf_local_in, brnf_slow_return
+from ext.stages.bridge_netfilter cimport BRNF_TAKEN, brnf_prerouting, brnf_forward, brnf_postrouting, brnf_local_in, brnf_slow_return
 from ext.stages.receive cimport receive_protocol
 from ext.stages.transmit cimport frame_fits
 from ext.stages.verdict cimport (ST_DONE, ST_BRIDGE_FORWARD, ST_BRIDGE_UP, ST_BRIDGE_PORT, ST_TRANSMIT, DROPS_BRIDGE)
@@ -132,7 +132,7 @@ cdef inline int stage_bridge_port(Core *c, Pkt *p) noexcept nogil:
             return v
     v = brnf_postrouting(c, p)
     if v:
-        return v
+        return ST_DONE if v == BRNF_TAKEN else v
     return bridge_push(c, p)
 
 
@@ -140,7 +140,7 @@ cdef inline int bridge_push(Core *c, Pkt *p) noexcept nogil:
     """br_dev_queue_push_xmit()."""
     if not frame_fits(c.dev[p.dev], p):
         return -BRIDGE_OVER_MTU
-    p.dst.flags &= ~DST_FAKE
+    p.dst.valid = p.dst.valid and not p.dst.flags & DST_FAKE
     return ST_TRANSMIT
 
 

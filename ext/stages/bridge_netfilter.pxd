@@ -22,6 +22,7 @@ from ext.wire.packet cimport (Pkt, Dst, IpOptions, pkt_l2, pkt_l3, pkt_l3_len, T
 
 cdef enum:
     BRNF_OVER_MTU_WITH_DF = 78  # within the bridge's range of reasons
+    BRNF_TAKEN = 1  # the packet has left in parts
 
 
 cdef inline const char *bridge_netfilter_reason(int r) noexcept nogil:
@@ -149,7 +150,7 @@ cdef inline int brnf_forward(Core *c, Pkt *p, int came_by) noexcept nogil:
 
 
 cdef inline int brnf_postrouting(Core *c, Pkt *p) noexcept nogil:
-    """br_nf_post_routing() and br_nf_dev_queue_xmit(): 0, a drop, or a stage that has taken over."""
+    """br_nf_post_routing() and br_nf_dev_queue_xmit(): 0, a drop, or BRNF_TAKEN."""
     cdef int v
     if not p.brnf & BRNF_ACTIVE or p.phys_out < 0 or not brnf_applies(c, p):
         return 0
@@ -180,7 +181,8 @@ cdef inline int brnf_refragment(Core *c, Pkt *p) noexcept nogil:
     p.brnf = 0
     if p.frag_max_size and p.frag_max_size < limit:
         limit = p.frag_max_size
-    return fragment_packet(c, p, limit, ETH_HLEN, ST_TRANSMIT)
+    fragment_packet(c, p, limit, ETH_HLEN, ST_TRANSMIT)
+    return BRNF_TAKEN
 
 
 cdef inline int brnf_local_in(Core *c, Pkt *p) noexcept nogil:

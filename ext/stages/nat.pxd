@@ -481,7 +481,8 @@ cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) no
         return 0
     info = p.ctinfo % CTI_REPLY
     if info == CTI_RELATED and pkt_l3(p)[IPV4_PROTO] == IPPROTO_ICMP:
-        return nat_icmp_error(c, p, manip)
+        v = nat_icmp_error(c, p, manip)
+        return nat_reroute(c, ns, p) if v == 0 and hook == HOOK_OUTPUT else v
     if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
         v = nat_decide(c, ns, p, f, hook, out)
         if v:
