@@ -136,7 +136,7 @@ class Loop:
     def route(self, ns: int, destination: bytes) -> Route | None:
         """None if the namespace has no way to the destination."""
         found = self._core.lookup_route(ns, destination)
-        if found.get("kind") not in ("unicast", "local"):
+        if found["kind"] not in ("unicast", "local") or found["src"] is None:
             return None
         return Route(found["src"], found["mtu"])
 

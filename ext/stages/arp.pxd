@@ -136,7 +136,7 @@ cdef inline int stage_arp(Core *c, Pkt *p) noexcept nogil:
     request = ld16(arp + ARP_OP) == ARP_REQUEST
     if ld32(arp + ARP_SPA) == 0:
         # duplicate address detection (RFC 5227)
-        if not request or fib_local_type(&ns.fib4, arp + ARP_TPA, d.id) != RT_LOCAL or arp_ignored(c, ns, d, arp + ARP_TPA):
+        if not request or fib_local_type(&ns.fib4, arp + ARP_TPA, -1) != RT_LOCAL or arp_ignored(c, ns, d, arp + ARP_TPA):
             return -ARP_NOT_ANSWERED
         arp_answer(c, d, arp, arp + ARP_SPA)
         pkt_consume(c, p)

@@ -6,16 +6,16 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memcmp, memset
-from ext.devices.core cimport Core, Ns, Dev, pkt_ns, SYS_NF_CALL_IPTABLES, CONF_FORWARDING
+from ext.devices.core cimport Core, Ns, Dev, pkt_ns, SYS_NF_CALL_IPTABLES, SYS_NF_CALL_IP6TABLES, CONF_FORWARDING
 from ext.stages.fragment cimport fragment_packet
 from ext.stages.conntrack cimport conntrack_confirm
 from ext.stages.netfilter cimport hook_prerouting, hook_forward, hook_postrouting
-from ext.stages.parse cimport validate_ipv4
+from ext.stages.parse cimport validate_ipv4, validate_ipv6
 from ext.stages.route cimport route_input, dst_mtu
 from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_FORWARD, ST_NEIGHBOUR, ST_TRANSMIT
 from ext.tables.neighbour cimport Neigh, neigh_get, NUD_CONNECTED
 from ext.wire.bytes cimport ld16
-from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETHERTYPE_IPV4
+from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC, IPV4_FRAG, IPV4_DF
 from ext.wire.packet cimport (Pkt, Dst, IpOptions, pkt_l2, pkt_l3, pkt_l3_len, TO_HOST, TO_OTHERHOST, BRNF_ACTIVE, BRNF_IN_PREROUTING,
                               BRNF_PKT_OTHERHOST, BRNF_BRIDGED_DNAT, DST_FAKE, DST_LOCAL, PF_IGNORE_DF, PF_GENERATED)
@@ -65,6 +65,9 @@ cdef inline int brnf_prerouting(Core *c, Pkt *p) noexcept nogil:
     cdef int v
     p.brnf = 0
     p.phys_out = -1
+    if p.protocol == ETHERTYPE_IPV6 and p.vlan == 0 and pkt_ns(c, p).sys[SYS_NF_CALL_IP6TABLES]:
+        v = validate_ipv6(p)
+        return v if v else ST_BRIDGE_FORWARD
     if not pkt_ns(c, p).sys[SYS_NF_CALL_IPTABLES] or not brnf_applies(c, p):
         return ST_BRIDGE_FORWARD
     v = brnf_validate(p)

@@ -20,7 +20,6 @@ cdef enum:
     FORWARD_STRICT_ROUTE_FAILED
     REDIRECT_NUMBER = 9
     REDIRECT_LOAD = 20000000  # ns; doubled with every redirect sent
-    REDIRECT_SILENCE = REDIRECT_LOAD << 10
 
 
 cdef inline const char *forward_reason(int r) noexcept nogil:
@@ -61,7 +60,7 @@ cdef inline void send_redirect(Core *c, Pkt *p) noexcept nogil:
     if peer == NULL:
         icmp_send(c, p, ICMP_REDIRECT, REDIRECT_HOST, gw)
         return
-    if c.now > peer.last + REDIRECT_SILENCE:
+    if c.now > peer.last + (<int64_t>REDIRECT_LOAD << (REDIRECT_NUMBER + 1)):
         peer.tokens = 0
         peer.redirects = 0
     if peer.redirects >= REDIRECT_NUMBER:

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, log_event, EventRecord, DETAIL_LEN, pkt_consume
+from ext.devices.core cimport Core, log_event, EventRecord, DETAIL_LEN, DEV_TUNNEL, pkt_consume
 from ext.stages.verdict cimport ST_DONE
 from ext.tables.conntrack cimport Ct
 from ext.wire.bytes cimport ld16, st16
@@ -14,11 +14,16 @@ from ext.wire.packet cimport Pkt, pkt_new, pkt_l3, pkt_l3_len, PF_REASM_DF
 from libc.stdio cimport snprintf
 
 
-cdef inline bint old_cuts_fit(const Pkt *p, uint32_t mtu) noexcept nogil:
-    """May the packet be cut where it was before? ``mtu``: room behind the IP header."""
+cdef inline bint old_cuts_fit(Core *c, const Pkt *p, uint32_t mtu) noexcept nogil:
+    """May the packet be cut where it was before? ``mtu``: room behind the IP header.
+
+    The old pieces have no headroom for a tunnel's headers: on the way into one they are copied into new ones.
+    """
     cdef int i
     cdef uint32_t hlen = ipv4_hlen(p.buf + p.l3), sum = 0
-    if p.n_frags < 2 or ld16(p.buf + p.l3 + IPV4_FRAG) & (IPV4_MF | IPV4_OFFSET):
+    if p.n_frags < 2 or (p.dst.oif >= 0 and c.dev[p.dst.oif].kind == DEV_TUNNEL):
+        return False
+    if ld16(p.buf + p.l3 + IPV4_FRAG) & (IPV4_MF | IPV4_OFFSET):
         return False
     for i in range(p.n_frags):
         sum += p.frags[i]
@@ -80,7 +85,7 @@ cdef inline int fragment_packet(Core *c, Pkt *p, uint32_t mtu, uint32_t l2len, i
     cdef Pkt *q
     trace_fragment(c, p, mtu)
     mtu = mtu - hlen if mtu > hlen + 8 else 8
-    old = old_cuts_fit(p, mtu)
+    old = old_cuts_fit(c, p, mtu)
     if not old and p.flags & PF_REASM_DF:
         df = IPV4_DF
     while left > 0:

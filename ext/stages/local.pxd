@@ -7,7 +7,7 @@ from ext.devices.core cimport (Core, Ns, Dev, Socket, DeliveryRecord, EventRecor
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.defragment cimport defragment
 from ext.stages.icmp cimport (icmp_send, icmp_reply, icmp_is_error, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_TIMESTAMP,
-                              ICMP_TIMESTAMP_REPLY, ICMP_TYPES, ICMP_HLEN, UNREACH_PROTOCOL, UNREACH_PORT, UNREACH_FRAG_NEEDED)
+                              ICMP_TIMESTAMP_REPLY, ICMP_REDIRECT, ICMP_TYPES, ICMP_HLEN, UNREACH_PROTOCOL, UNREACH_PORT, UNREACH_FRAG_NEEDED)
 from ext.stages.netfilter cimport hook_input
 from ext.stages.options cimport time_of_day_ms
 from ext.stages.reject cimport tcp_reset_packet, TCP_HLEN, TCPF_RST
@@ -18,7 +18,7 @@ from ext.tables.fib cimport RT_LOCAL
 from ext.tables.fragments cimport FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, ld32, st32
 from ext.wire.checksum cimport csum_bytes
-from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP,
+from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, ECN_MASK, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP,
                             IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, DST_BROADCAST, DST_MULTICAST
 from libc.stdio cimport snprintf
@@ -36,6 +36,7 @@ cdef enum:
     LOCAL_ICMP_UNKNOWN_TYPE
     LOCAL_ICMP_TO_GROUP
     LOCAL_TCP_TO_GROUP
+    LOCAL_ICMP_BAD_QUOTE
 
 
 cdef inline const char *local_reason(int r) noexcept nogil:
@@ -61,6 +62,8 @@ cdef inline const char *local_reason(int r) noexcept nogil:
         return b"local/icmp_unknown_type\tAn ICMP type that nobody knows\tUNHANDLED_PROTO"
     if r == LOCAL_ICMP_TO_GROUP:
         return b"local/icmp_to_group\tICMP to a broadcast or multicast address is not answered\tINVALID_PROTO"
+    if r == LOCAL_ICMP_BAD_QUOTE:
+        return b"local/icmp_bad_quote\tAn ICMP error whose quoted IPv4 header cannot be one\tIP_INHDR"
     if r == LOCAL_TCP_TO_GROUP:
         return b"local/tcp_to_group\tA TCP segment in a broadcast or multicast frame\tNOT_SPECIFIED"
     return NULL
@@ -157,8 +160,8 @@ cdef inline int local_tcp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
 
 
 cdef inline void send_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
-    """tcp_v4_send_reset() without a socket: TOS as received."""
-    cdef Pkt *q = tcp_reset_packet(c, ns, p, l4, pkt_l3(p)[IPV4_TOS])
+    """tcp_v4_send_reset() without a socket: TOS as received but for ECN."""
+    cdef Pkt *q = tcp_reset_packet(c, ns, p, l4, pkt_l3(p)[IPV4_TOS] & ~ECN_MASK, True)
     cdef uint8_t saddr[16]
     if q == NULL:
         return
@@ -225,6 +228,10 @@ cdef inline int local_icmp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
     elif type == ICMP_ECHO_REPLY:
         s = socket_for(c, ns.id, IPPROTO_ICMP, ld16(l4.at + 4), pkt_l3(p) + IPV4_DST)
     elif icmp_is_error(type):
+        if l4.len < ICMP_HLEN + IPV4_HLEN:
+            return -LOCAL_ICMP_TRUNCATED
+        if type != ICMP_REDIRECT and ipv4_hlen(l4.at + ICMP_HLEN) < IPV4_HLEN:
+            return -LOCAL_ICMP_BAD_QUOTE
         if type == ICMP_DEST_UNREACH and l4.at[1] == UNREACH_FRAG_NEEDED:
             learn_path_mtu(c, ns, l4)
         s = quoted_socket(c, ns, l4)

@@ -24,7 +24,7 @@ from ext.wire.checksum cimport csum_replace, csum_bytes
 from ext.wire.hash cimport mix64
 from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
                             IPPROTO_SCTP, ipv4_hlen)
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_pull_head
 
 cdef enum:
     NAT_QUOTE_NOT_TRANSLATED = DROPS_NAT
@@ -160,6 +160,15 @@ cdef inline void trace_nat(Core *c, Pkt *p, int manip) noexcept nogil:
         snprintf(ev.detail, DETAIL_LEN, b"%s is now %d.%d.%d.%d", b"source" if manip == MANIP_SRC else b"destination", a[0], a[1], a[2], a[3])
 
 
+cdef inline uint32_t manip_reach(int proto, uint32_t n) noexcept nogil:
+    """How many of ``n`` layer-4 bytes a translation has to have in one piece (skb_ensure_writable() in nf_nat_proto.c)."""
+    if proto == IPPROTO_TCP:
+        return 20 if n >= 20 else 8
+    if proto == IPPROTO_SCTP:
+        return 12 if n >= 12 else 8
+    return 8 if proto == IPPROTO_UDP or proto == IPPROTO_UDPLITE or proto == IPPROTO_ICMP else 0
+
+
 cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
     """nf_nat_packet(): 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
@@ -168,6 +177,7 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
     if not ct.status & nat_status_bit(manip, dir):
         return 0
     tuple_invert(&target, &ct.dir[1 - dir].t)
+    pkt_pull_head(p, manip_reach(ct.dir[0].t.proto, pkt_l3_len(p) - ipv4_hlen(pkt_l3(p))))
     if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     trace_nat(c, p, manip)
@@ -178,8 +188,9 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
     """nf_nat_icmp_reply_translation(): the quote inside and the address outside. 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
-    cdef L4 l4, quoted
+    cdef L4 l4
     cdef Tuple target
+    cdef uint32_t hlen
     if not find_l4(pkt_l3(p), pkt_l3_len(p), &l4) or l4.len < ICMP_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
         return -NAT_QUOTE_NOT_TRANSLATED
     if l4.at[0] == ICMP_REDIRECT:
@@ -189,6 +200,10 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
         return 0
     if l4.len < ICMP_HLEN + IPV4_HLEN:
         return -NAT_QUOTE_NOT_TRANSLATED
+    pkt_pull_head(p, ICMP_HLEN + IPV4_HLEN)
+    hlen = ipv4_hlen(l4.at + ICMP_HLEN)
+    if l4.len > ICMP_HLEN + hlen:
+        pkt_pull_head(p, ICMP_HLEN + hlen + manip_reach(ct.dir[0].t.proto, l4.len - ICMP_HLEN - hlen))
     if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     st16(l4.at + 2, 0)

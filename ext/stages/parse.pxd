@@ -12,8 +12,8 @@ from ext.stages.verdict cimport ST_DONE, ST_IP_ROUTE, ST_LOCAL, ST_FORWARD, DROP
 from ext.tables.fib cimport ERR_EINVAL, ERR_EHOSTUNREACH, ERR_ENETUNREACH, ERR_EACCES, RT_BROADCAST, RT_MULTICAST, RT_UNICAST, RT_LOCAL
 from ext.wire.bytes cimport ld16
 from ext.wire.checksum cimport csum_bytes
-from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_SRC, IPV4_DST, ipv4_hlen
-from ext.wire.packet cimport (Pkt, IpOptions, pkt_l3, pkt_l3_len, TO_OTHERHOST, TO_HOST, TO_BROADCAST, TO_MULTICAST, DST_LOCAL, PF_GENERATED, PF_IGNORE_DF)
+from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPPROTO_TCP, IPPROTO_UDP, ipv4_hlen
+from ext.wire.packet cimport (Pkt, IpOptions, pkt_l3, pkt_l3_len, pkt_pull_head, TO_OTHERHOST, TO_HOST, TO_BROADCAST, TO_MULTICAST, DST_LOCAL, PF_GENERATED, PF_IGNORE_DF)
 
 cdef enum:
     PARSE_OTHERHOST = DROPS_PARSE
@@ -24,6 +24,9 @@ cdef enum:
     PARSE_IPV4_BAD_OPTION
     PARSE_SOURCE_ROUTED
     PARSE_UNICAST_IN_GROUP_FRAME
+    PARSE_IPV6_TRUNCATED
+    PARSE_IPV6_BAD_HEADER
+    IPV6_HLEN = 40
     SECOND = 1000000000
 
 
@@ -42,6 +45,10 @@ cdef inline const char *parse_reason(int r) noexcept nogil:
         return b"parse/ipv4_bad_option\tA malformed IPv4 option: the sender is told where\tIP_INHDR"
     if r == PARSE_SOURCE_ROUTED:
         return b"parse/source_routed\tA source-routed packet where source routing is off\tIP_INHDR"
+    if r == PARSE_IPV6_TRUNCATED:
+        return b"parse/ipv6_truncated\tThe frame ends inside the IPv6 packet\tPKT_TOO_SMALL"
+    if r == PARSE_IPV6_BAD_HEADER:
+        return b"parse/ipv6_bad_header\tVersion is not 6, or a hop-by-hop header or length that cannot be\tIP_INHDR"
     if r == PARSE_UNICAST_IN_GROUP_FRAME:
         return b"parse/unicast_in_group_frame\tA unicast packet in a broadcast or multicast frame\tUNICAST_IN_L2_MULTICAST"
     return NULL
@@ -66,6 +73,25 @@ cdef inline int validate_ipv4(Pkt *p) noexcept nogil:
     if total < hlen:
         return -PARSE_IPV4_BAD_HEADER
     p.end = p.l3 + total
+    return 0
+
+
+cdef inline int validate_ipv6(Pkt *p) noexcept nogil:
+    """Version, lengths, and the hop-by-hop header's length; padding is cut off (br_validate_ipv6()). 0 or a drop."""
+    cdef uint8_t *ip = pkt_l3(p)
+    cdef uint32_t n = pkt_l3_len(p), payload
+    if n < IPV6_HLEN:
+        return -PARSE_IPV6_TRUNCATED
+    if ip[0] >> 4 != 6:
+        return -PARSE_IPV6_BAD_HEADER
+    payload = ld16(ip + 4)
+    if payload == 0 and ip[6] == 0:
+        return -PARSE_IPV6_BAD_HEADER  # a jumbogram, which no frame here can hold
+    if payload + IPV6_HLEN > n:
+        return -PARSE_IPV6_TRUNCATED
+    p.end = p.l3 + IPV6_HLEN + payload
+    if ip[6] == 0 and (payload < 8 or <uint32_t>(ip[IPV6_HLEN + 1] + 1) * 8 > payload):
+        return -PARSE_IPV6_BAD_HEADER
     return 0
 
 
@@ -97,11 +123,21 @@ cdef inline int receive_options(Core *c, Pkt *p) noexcept nogil:
     return 0
 
 
+cdef inline void early_demux(Pkt *p) noexcept nogil:
+    """The search for a socket before the route looks at the transport header, and so has it in one piece (ip_early_demux)."""
+    cdef const uint8_t *ip = pkt_l3(p)
+    if p.pkt_type == TO_HOST and ip[IPV4_PROTO] == IPPROTO_TCP:
+        pkt_pull_head(p, 20)
+    elif ip[IPV4_PROTO] == IPPROTO_UDP:
+        pkt_pull_head(p, 8)
+
+
 cdef inline int stage_ip_route(Core *c, Pkt *p) noexcept nogil:
     """ip_rcv_finish(): find the way, read the options."""
     cdef uint8_t *ip = pkt_l3(p)
     cdef int v
     if not p.dst.valid:
+        early_demux(p)
         v = route_input(c, p, ip + IPV4_DST, ip + IPV4_SRC, p.dev)
         if v:
             return v

@@ -1,10 +1,11 @@
 # The REJECT target: net/ipv4/netfilter/nf_reject_ipv4.c.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, Ns
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.icmp cimport icmp_send, local_packet, write_ipv4, ct_attach_error, ICMP_DEST_UNREACH
+from ext.stages.options cimport options_build, options_echo, OPTIONS_MAX
 from ext.stages.route cimport route_input, route_output
 from ext.stages.verdict cimport ST_LOCAL_OUT
 from ext.tables.conntrack cimport Ct
@@ -15,7 +16,7 @@ from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_ID, IPV4_FRAG, IPV4_DF, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_TCP, IPPROTO_UDPLITE,
                             IPPROTO_SCTP)
-from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
+from ext.wire.packet cimport Pkt, Dst, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
 
 cdef enum:
     TCP_HLEN = 20
@@ -61,23 +62,33 @@ cdef inline void tcp_reset_fields(const L4 *l4, uint8_t *tcp) noexcept nogil:
         tcp[13] = TCPF_RST | TCPF_ACK
 
 
-cdef inline Pkt *tcp_reset_packet(Core *c, Ns *ns, Pkt *p, const L4 *l4, int tos) noexcept nogil:
-    """A RST for a segment, IP header first: identification 0 and DF, as Linux writes it."""
-    cdef Pkt *q = local_packet(c, ns, IPV4_HLEN + TCP_HLEN)
+cdef inline Pkt *tcp_reset_packet(Core *c, Ns *ns, Pkt *p, const L4 *l4, int tos, bint echo) noexcept nogil:
+    """A RST for a segment, IP header first: identification 0 and DF, as Linux writes it; ``echo``: IP options come back."""
+    cdef Pkt *q
+    cdef uint8_t opts[OPTIONS_MAX]
+    cdef IpOptions opt
     cdef uint8_t *ip
     cdef uint8_t *tcp
-    cdef uint32_t sum
+    cdef uint32_t sum, hlen
+    memset(&opt, 0, sizeof(IpOptions))
+    if echo and options_echo(c, p, opts, &opt) < 0:
+        return NULL
+    hlen = IPV4_HLEN + opt.len
+    q = local_packet(c, ns, hlen + TCP_HLEN)
     if q == NULL:
         return NULL
+    q.opt = opt
     ip = q.buf + q.l3
-    tcp = ip + IPV4_HLEN
-    write_ipv4(c, ns, ip, IPV4_HLEN + TCP_HLEN, IPV4_HLEN, tos, IPPROTO_TCP, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC)
+    tcp = ip + hlen
+    write_ipv4(c, ns, ip, hlen + TCP_HLEN, <int>hlen, tos, IPPROTO_TCP, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC)
     st16(ip + IPV4_ID, 0)
     st16(ip + IPV4_FRAG, IPV4_DF)
+    memcpy(ip + IPV4_HLEN, opts, opt.len)
+    options_build(c, ip, &opt)
     tcp_reset_fields(l4, tcp)
     sum = pseudo_sum(ip + IPV4_SRC, ip + IPV4_DST, 4, IPPROTO_TCP, TCP_HLEN)
     st16(tcp + 16, ~csum_add_bytes(tcp, TCP_HLEN, sum) & 0xffff)
-    q.end = q.l3 + IPV4_HLEN + TCP_HLEN
+    q.end = q.l3 + hlen + TCP_HLEN
     return q
 
 
@@ -91,7 +102,7 @@ cdef inline void reject_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept no
         return
     if p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
         return
-    q = tcp_reset_packet(c, ns, p, l4, 0)
+    q = tcp_reset_packet(c, ns, p, l4, 0, False)
     if q == NULL:
         return
     memset(saddr, 0, 16)
@@ -106,5 +117,3 @@ cdef inline void reject_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept no
             ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
     c.run(c, q, ST_LOCAL_OUT)
 
-
-from libc.stdint cimport int64_t

@@ -22,7 +22,7 @@ from ext.wire.checksum cimport csum_replace
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_FRAG, IPV4_DF, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_CSUM, IPPROTO_TCP, IPPROTO_UDP,
-                            IPPROTO_SCTP, IPPROTO_UDPLITE, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0, ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
+                            IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0, ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport (Pkt, Dst, pkt_l2, pkt_l3, pkt_l3_len, pkt_push_room, PF_GENERATED, TO_HOST)
 
 cdef enum:
@@ -68,23 +68,29 @@ cdef inline uint8_t inner_tos(const Pkt *p) noexcept nogil:
     return 0
 
 
+cdef inline int ports_offset(int proto) noexcept nogil:
+    """Where four bytes lie that tell flows apart: ports, or the SPI of ESP and AH (proto_ports_offset()); -1: nowhere."""
+    if (proto == IPPROTO_TCP or proto == IPPROTO_UDP or proto == IPPROTO_SCTP or proto == IPPROTO_UDPLITE or proto == IPPROTO_DCCP
+            or proto == IPPROTO_ESP):
+        return 0
+    return 4 if proto == IPPROTO_AH else -1
+
+
 cdef inline uint32_t inner_flow_hash(Core *c, const Pkt *p) noexcept nogil:
     """The same in both directions of a flow; fragments go by addresses alone, ICMP ids do not count (skb_get_hash())."""
     cdef const uint8_t *ip = p.buf + p.l3
     cdef uint64_t h = mix64(c.seed), a, b
     cdef uint32_t hlen
+    cdef int at
     if p.protocol != ETHERTYPE_IPV4 or pkt_l3_len(p) < IPV4_HLEN:
-        a = hash_bytes(c.seed, p.buf + p.l2, 6)
-        b = hash_bytes(c.seed, p.buf + p.l2 + 6, 6)
-        return <uint32_t>mix64(h ^ (a + b) ^ p.protocol)
+        return <uint32_t>mix64(h ^ p.protocol)
     a = hash_bytes(c.seed, ip + IPV4_SRC, 4)
     b = hash_bytes(c.seed, ip + IPV4_DST, 4)
     hlen = ipv4_hlen(ip)
-    if not ipv4_is_fragment(ip) and pkt_l3_len(p) >= hlen + 4:
-        if (ip[IPV4_PROTO] == IPPROTO_TCP or ip[IPV4_PROTO] == IPPROTO_UDP or ip[IPV4_PROTO] == IPPROTO_SCTP
-                or ip[IPV4_PROTO] == IPPROTO_UDPLITE):
-            a += mix64(ld16(ip + hlen))
-            b += mix64(ld16(ip + hlen + 2))
+    at = ports_offset(ip[IPV4_PROTO])
+    if at >= 0 and not ipv4_is_fragment(ip) and pkt_l3_len(p) >= hlen + at + 4:
+        a += mix64(ld16(ip + hlen + at))
+        b += mix64(ld16(ip + hlen + at + 2))
     return <uint32_t>mix64(h ^ (mix64(a) + mix64(b)) ^ ip[IPV4_PROTO])
 
 

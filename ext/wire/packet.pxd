@@ -150,6 +150,35 @@ cdef inline bint pkt_push_room(Pkt *p, uint32_t n) noexcept nogil:
     return True
 
 
+cdef inline void pkt_pull_head(Pkt *p, uint32_t n) noexcept nogil:
+    """Linux has to have the first ``n`` bytes behind the IP header in one piece: the first fragment takes them from the next ones.
+
+    It shows where the packet is cut again (__pskb_pull_tail()). ``n`` beyond the packet: nothing happens.
+    """
+    cdef uint32_t want
+    cdef int i, gone = 0
+    if p.n_frags < 2 or p.frags[0] >= n:
+        return
+    want = n - p.frags[0]
+    for i in range(1, p.n_frags):
+        want = want - p.frags[i] if want > p.frags[i] else 0
+    if want:
+        return
+    want = n - p.frags[0]
+    p.frags[0] = <uint16_t>n
+    for i in range(1, p.n_frags):
+        if p.frags[i] > want:
+            p.frags[i] -= <uint16_t>want
+            break
+        want -= p.frags[i]
+        gone += 1
+        if want == 0:
+            break
+    for i in range(1, p.n_frags - gone):
+        p.frags[i] = p.frags[i + gone]
+    p.n_frags -= <uint16_t>gone
+
+
 cdef inline Pkt *pkt_copy(const Pkt *p) noexcept nogil:
     """A copy with bytes and findings of its own. The conntrack entry is shared: the caller counts it."""
     cdef Pkt *q = <Pkt *>malloc(sizeof(Pkt))

@@ -64,7 +64,7 @@ class FakeCore:
         address = ip_address(dst)
         known = self._owner(str(address)) is not None or any(str(address) == vip for vip, _ in self.virtual)
         if not known and str(address) != self.refused_address:
-            return {"kind": "unreachable"}
+            return {"kind": "unreachable", "src": None, "mtu": 0}
         own = next(each for each in self.addresses[ns] if ip_address(each).version == address.version)
         return {"kind": "unicast", "src": ip_address(own).packed, "mtu": self.route_mtu}
 
