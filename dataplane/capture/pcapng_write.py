@@ -7,15 +7,12 @@ of IETF draft-ietf-opsawg-pcapng, so stock Wireshark shows them.
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from dataplane.capture.atomic import AtomicFile
 from dataplane.capture.packet import LINKTYPE_ETHERNET
-from dataplane.errors import InputError
 
 # Linux include/uapi/linux/pkt_cls.h: what the kernel's traffic control would have answered
 TC_ACT_OK = 0
@@ -153,57 +150,6 @@ class CaptureWriter:
     def _flush(self) -> None:
         self._file.write(self._buffer)
         self._buffer.clear()
-
-
-def write_per_interface(
-    folder: str | os.PathLike[str],
-    interfaces: Sequence[Interface],
-    records: Iterable[Record],
-    names: Mapping[bytes, str] | None = None,
-    application: str = "dataplane",
-    comment: str = "",
-) -> list[Path]:
-    """One pcapng file for each interface that saw a frame; returns their paths in the interfaces' order.
-
-    The folder is made if missing. All files are finished before the first gets its name. Raises InputError
-    where something cannot be written.
-    """
-    target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{target}: the folder cannot be made: {error.strerror}; give another place for the output") from error
-    grouped: dict[int, list[Record]] = {}
-    for record in records:
-        grouped.setdefault(record.interface, []).append(record)
-    used = sorted(grouped)
-    paths = [target / file for file in _file_names([interfaces[index].name for index in used])]
-    writers: list[CaptureWriter] = []
-    try:
-        for index, path in zip(used, paths, strict=True):
-            writer = CaptureWriter(path, [interfaces[index]], names, application, comment)
-            writers.append(writer)
-            for record in grouped[index]:
-                writer.write(0, *record[1:])
-            writer.finish()
-    except BaseException:
-        for writer in writers:
-            writer.discard()
-        raise
-    for writer in writers:
-        writer.commit()
-    return paths
-
-
-def _file_names(interfaces: list[str]) -> list[str]:
-    """``node1/cni0`` becomes ``node1_cni0.pcapng``; names that come out alike are numbered."""
-    seen: dict[str, int] = {}
-    names = []
-    for interface in interfaces:
-        stem = re.sub(r"[^A-Za-z0-9.-]", "_", interface).lstrip(".") or "interface"
-        seen[stem] = seen.get(stem, 0) + 1
-        names.append(f"{stem}.pcapng" if seen[stem] == 1 else f"{stem}~{seen[stem]}.pcapng")
-    return names
 
 
 class _Statistics:

@@ -17,7 +17,7 @@ from dataplane.k8s.objects import Host, InterfaceHint, IPAddress, IPNetwork, Nod
 
 SWITCH = "underlay"
 UPLINK = "eth0"
-SWITCH_SYSCTLS = {"net.bridge.bridge-nf-call-iptables": 0, "net.bridge.bridge-nf-call-ip6tables": 0, "net.ipv6.conf.all.disable_ipv6": 1}
+SWITCH_SYSCTLS = {"net.bridge.bridge-nf-call-iptables": 0, "net.ipv6.conf.all.disable_ipv6": 1}
 NO_HINT = InterfaceHint()
 
 

@@ -50,6 +50,8 @@ cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint
     q.pkt_type = p.pkt_type
     q.flags = p.flags
     q.mark = p.mark
+    q.hash = p.hash
+    q.hash_l4 = p.hash_l4
     q.dst = p.dst
     q.opt = p.opt
     q.ctinfo = p.ctinfo

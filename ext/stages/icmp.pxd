@@ -50,6 +50,11 @@ cdef inline bint icmp_is_error(int type) noexcept nogil:
             or type == ICMP_PARAMETER_PROBLEM)
 
 
+cdef inline bint icmp_never_answered(int type) noexcept nogil:
+    """Errors, and the types without a handler, which Linux treats as errors (icmp_pointers[])."""
+    return icmp_is_error(type) or type > ICMP_TYPES or type in (1, 2, 6, 7, 9, 10)
+
+
 cdef inline uint16_t new_ip_id(Core *c, Ns *ns, const uint8_t *addrs) noexcept nogil:
     """``addrs``: source and destination. Linux draws from a hashed counter (ip_idents_reserve())."""
     return <uint16_t>chance(c, ns, addrs, 8, PURPOSE_IP_ID)
@@ -70,7 +75,7 @@ cdef inline bint icmp_may_answer(const Pkt *p) noexcept nogil:
     hlen = ipv4_hlen(ip)
     if pkt_l3_len(p) <= hlen:
         return False
-    return ip[hlen] <= ICMP_TYPES and not icmp_is_error(ip[hlen])
+    return not icmp_never_answered(ip[hlen])
 
 
 cdef inline bint icmp_allowed(Core *c, Ns *ns, int type, int code, const Dst *out, const uint8_t *daddr) noexcept nogil:

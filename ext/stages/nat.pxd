@@ -191,6 +191,7 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef L4 l4
     cdef Tuple target
     cdef uint32_t hlen
+    pkt_pull_head(p, ICMP_HLEN + IPV4_HLEN)
     if not find_l4(pkt_l3(p), pkt_l3_len(p), &l4) or l4.len < ICMP_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
         return -NAT_QUOTE_NOT_TRANSLATED
     if l4.at[0] == ICMP_REDIRECT:
@@ -200,7 +201,6 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
         return 0
     if l4.len < ICMP_HLEN + IPV4_HLEN:
         return -NAT_QUOTE_NOT_TRANSLATED
-    pkt_pull_head(p, ICMP_HLEN + IPV4_HLEN)
     hlen = ipv4_hlen(l4.at + ICMP_HLEN)
     if l4.len > ICMP_HLEN + hlen:
         pkt_pull_head(p, ICMP_HLEN + hlen + manip_reach(ct.dir[0].t.proto, l4.len - ICMP_HLEN - hlen))
@@ -369,9 +369,8 @@ cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip
         tuple_invert(&ct.dir[1].t, &chosen)
         ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
     ct.status |= done
-    if manip == MANIP_SRC and not htab_insert(&ns.ct.by_source, &ct.by_source, source_hash(&ct.dir[0].t)):
-        ct.status &= ~done
-        c.out_of_memory = True
+    if manip == MANIP_SRC:
+        ct.in_by_source = htab_insert(&ns.ct.by_source, &ct.by_source, source_hash(&ct.dir[0].t))
 
 
 cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:

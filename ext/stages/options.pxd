@@ -307,6 +307,11 @@ cdef inline int options_echo(Core *c, const Pkt *p, uint8_t *out, IpOptions *opt
         opt.len += <uint8_t>n
     if p.opt.srr:
         opt.len += <uint8_t>echo_source_route(p, out + opt.len, opt)
+    if p.opt.cipso:
+        n = p.buf[p.l3 + p.opt.cipso + 1]
+        opt.cipso = <uint8_t>(opt.len + IPV4_HLEN)
+        memcpy(out + opt.len, p.buf + p.l3 + p.opt.cipso, n)
+        opt.len += <uint8_t>n
     while opt.len & 3:
         out[opt.len] = IPOPT_END
         opt.len += 1

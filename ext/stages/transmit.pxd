@@ -43,7 +43,6 @@ cdef inline void packet_scrub(Core *c, Pkt *p) noexcept nogil:
     p.phys_in = p.phys_out = -1
     p.frag_max_size = 0
     p.brnf_frag_max = 0
-    p.n_frags = 0
     p.iif = -1
     memset(&p.dst, 0, sizeof(p.dst))
     memset(&p.opt, 0, sizeof(p.opt))
@@ -56,6 +55,7 @@ cdef inline int stage_transmit(Core *c, Pkt *p) noexcept nogil:
     if not d.up:
         return -TRANSMIT_DEVICE_DOWN
     log_frame(c, d, p, True)
+    p.n_frags = 0  # without scatter-gather offload the device gets it in one piece (validate_xmit_skb())
     if d.kind == DEV_BRIDGE:
         return ST_BRIDGE_XMIT
     if d.kind == DEV_TUNNEL:

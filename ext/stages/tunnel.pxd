@@ -76,8 +76,17 @@ cdef inline int ports_offset(int proto) noexcept nogil:
     return 4 if proto == IPPROTO_AH else -1
 
 
-cdef inline uint32_t inner_flow_hash(Core *c, const Pkt *p) noexcept nogil:
-    """The same in both directions of a flow; fragments go by addresses alone, ICMP ids do not count (skb_get_hash())."""
+cdef inline uint32_t flow_hash(Core *c, Pkt *p) noexcept nogil:
+    """skb_get_hash(): computed once for a packet, however often its addresses are translated afterwards."""
+    if p.hash == 0:
+        p.hash = inner_flow_hash(c, p)
+        if p.hash == 0:
+            p.hash = 1
+    return p.hash
+
+
+cdef inline uint32_t inner_flow_hash(Core *c, Pkt *p) noexcept nogil:
+    """The same in both directions of a flow; fragments go by addresses alone, ICMP ids do not count."""
     cdef const uint8_t *ip = p.buf + p.l3
     cdef uint64_t h = mix64(c.seed), a, b
     cdef uint32_t hlen
@@ -91,6 +100,7 @@ cdef inline uint32_t inner_flow_hash(Core *c, const Pkt *p) noexcept nogil:
     if at >= 0 and not ipv4_is_fragment(ip) and pkt_l3_len(p) >= hlen + at + 4:
         a += mix64(ld16(ip + hlen + at))
         b += mix64(ld16(ip + hlen + at + 2))
+        p.hash_l4 = True
     return <uint32_t>mix64(h ^ (mix64(a) + mix64(b)) ^ ip[IPV4_PROTO])
 
 
@@ -208,7 +218,7 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     info.family = 4
     info.inner_tos = inner_tos(p)
     info.inner_protocol = ETHERTYPE_TEB if d.encap.ethernet else p.protocol
-    info.flow_hash = inner_flow_hash(c, p)
+    info.flow_hash = flow_hash(c, p)
     mtu = dst_mtu(c, &dst)
     if p.dst.valid and p.dst.oif == d.id and p.protocol == ETHERTYPE_IPV4 and mtu < dst_mtu(c, &p.dst) + d.encap.overhead_v4:
         pmtu_learn(c, ns, pkt_l3(p) + IPV4_DST, mtu - d.encap.overhead_v4)
@@ -327,6 +337,8 @@ cdef inline int tunnel_deliver(Core *c, Dev *d, Pkt *p, const dataplane_encap_po
     trace_tunnel(c, p, b"decap", info.remote, 0)
     packet_scrub(c, p)
     p.mark = mark
+    if not p.hash_l4:
+        p.hash = 0
     p.vlan = 0
     p.dev = d.id
     event_packet(c, c.now, EV_RECEIVE, d.id, p)

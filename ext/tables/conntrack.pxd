@@ -59,7 +59,7 @@ cdef struct Ct:
     uint32_t refs  # packets that hold it, plus one while it is in the table
     uint32_t mark
     int masq_dev  # device that MASQUERADE took the address of, -1: none
-    uint8_t pinned  # a pin waits for its confirmation
+    uint8_t in_by_source  # by_source is linked
     int64_t expires  # virtual ns; before confirmation: the time to live
     CtProto proto
     Ct *next  # all entries, in order of confirmation
@@ -122,9 +122,9 @@ cdef inline void ct_unlink(CtTable *t, Ct *ct) noexcept nogil:
         else:
             t.last = ct.prev
         t.count -= 1
-    if ct.status & CTS_SRC_NAT_DONE:
+    if ct.in_by_source:
         htab_remove(&t.by_source, &ct.by_source)
-        ct.status &= ~<uint32_t>CTS_SRC_NAT_DONE
+        ct.in_by_source = False
 
 
 cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:

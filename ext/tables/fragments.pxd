@@ -264,6 +264,8 @@ cdef inline void frag_inherit(Pkt *p, const Pkt *head) noexcept nogil:
     p.flags = head.flags
     p.brnf = head.brnf
     p.mark = head.mark
+    p.hash = head.hash
+    p.hash_l4 = head.hash_l4
     p.phys_in = head.phys_in
     p.phys_out = head.phys_out
     memcpy(p.brnf_daddr, head.brnf_daddr, 16)

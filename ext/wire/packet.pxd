@@ -79,6 +79,8 @@ cdef struct Pkt:
     uint8_t ctinfo
     void *ct
     uint32_t mark
+    uint32_t hash  # of the flow, kept from the first tunnel on (skb->hash); 0: not computed
+    uint8_t hash_l4  # ports went into it: it outlives the tunnel
     uint32_t frag_max_size
     int to_port  # bridge port it is being sent to
     uint8_t from_bridge  # the bridge device itself sends it

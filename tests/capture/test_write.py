@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.utils import PcapNgReader, PcapReader
 
+from dataplane.capture.folder import FolderWriter
 from dataplane.capture.open import open_capture
 from dataplane.capture.pcap import PcapWriter
-from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record, write_per_interface
+from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
 from dataplane.errors import InputError
 
 from .conftest import Tool
@@ -242,7 +243,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
             CaptureWriter(path, INTERFACES)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="the folder cannot be made"):
-        write_per_interface(tmp_path / "file", INTERFACES, [])
+        FolderWriter(tmp_path / "file", INTERFACES)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,8 +257,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
 def test_a_file_for_each_interface(tmp_path: Path, syn: bytes) -> None:
     interfaces = [Interface("node1/cni0"), Interface("node1_cni0"), Interface("silent/eth0"), Interface("../up")]
-    records = [Record(index, time, syn, False, index + 1, None, (f"on {index}",)) for time, index in enumerate((3, 0, 1, 0))]
-    paths = write_per_interface(tmp_path / "new", interfaces, records)
+    with FolderWriter(tmp_path / "new", interfaces) as writer:
+        for time, index in enumerate((3, 0, 1, 0)):
+            writer.write(index, time, syn, False, index + 1, None, [f"on {index}"])
+    paths = writer.paths
     assert [path.name for path in paths] == ["node1_cni0.pcapng", "node1_cni0~2.pcapng", "_up.pcapng"]
     assert sorted(paths) == sorted((tmp_path / "new").iterdir())
     read = [[(packet.interface, packet.time_ns, packet.comments) for packet in open_capture(path)] for path in paths]
@@ -270,6 +273,14 @@ def test_a_file_for_each_interface(tmp_path: Path, syn: bytes) -> None:
 
 def test_no_file_of_many_stays_if_one_fails(tmp_path: Path, syn: bytes) -> None:
     (tmp_path / "b.pcapng").mkdir()
-    with pytest.raises(InputError, match="is not a regular file"):
-        write_per_interface(tmp_path, [Interface("a"), Interface("b")], [Record(0, 0, syn, False, 1), Record(1, 0, syn, False, 2)])
+    with pytest.raises(InputError, match="is not a regular file"), FolderWriter(tmp_path, [Interface("a"), Interface("b")]) as writer:
+        writer.write(0, 0, syn, False, 1)
+        writer.write(1, 0, syn, False, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["b.pcapng"]
+
+
+def test_a_folder_made_for_nothing_goes_again(tmp_path: Path, syn: bytes) -> None:
+    with pytest.raises(RuntimeError), FolderWriter(tmp_path / "new", [Interface("a")]) as writer:
+        writer.write(0, 0, syn, False, 1)
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []

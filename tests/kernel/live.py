@@ -82,12 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     topology = load((options.cluster or cluster_file(options.mode)).resolve())
     folder = options.out.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     found = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # as an exception, which takes the namespaces down
     oracle.remove_leftovers()
     with closing(DropTrace()) as trace:
         for _, case, lines in failures(topology, trace, range(options.seed, options.seed + options.cases), options.length, folder):
-            folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{case['name']}.json"
             record.write(minimise(topology, trace, case, path), path)
             print(f"{path}: {lines[0]}")
