@@ -7,7 +7,10 @@ and namespaces as the small integers that ``add_device`` and ``add_namespace`` r
 a decision can name the manifest line it comes from.
 """
 
-from typing import Any, NamedTuple, Sequence, TypedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self, TypedDict, type_check_only
+
+from typing_extensions import disjoint_base
 
 class Frame(NamedTuple):
     """One frame as a packet socket on one interface saw it."""
@@ -58,6 +61,7 @@ class Delivery(NamedTuple):
     packet: int
     data: bytes  # the IP packet
 
+@type_check_only
 class Match(TypedDict, total=False):
     """One rule of a netfilter chain. Absent key: not matched on. Keys ending in _not invert the match."""
 
@@ -131,12 +135,25 @@ ADDR_BLACKHOLE: int
 ADDR_UNREACHABLE: int
 ADDR_PROHIBIT: int
 
-def drop_reasons() -> list[DropReason]: ...
+def drop_reasons() -> list[DropReason]:
+    """By number; a number that no reason has yet holds an empty name. Those of encapsulations join as these are registered."""
 
+def register_encap(capsule: object) -> None:
+    """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi1`` with the struct of
+    ``encap_abi.h``; the same one again changes nothing. ValueError: another ABI, a name that is taken, or too many."""
+
+def encapsulations() -> list[str]:
+    """Names of those registered, in the order in which they were."""
+
+def encap_overhead(name: str, family: int) -> int:
+    """Bytes that it adds to an inner IP packet over an underlay of family 4 or 6, all headers included. ValueError: not registered."""
+
+@disjoint_base
 class Engine:
     """All namespaces, the links between them and virtual time. Not thread-safe; independent engines are."""
 
-    def __init__(self, seed: int = 0) -> None: ...
+    def __new__(cls, seed: int = 0) -> Self:
+        """``seed``: its lowest 64 bits decide every choice that Linux would draw at random."""
     @property
     def now(self) -> int: ...
     # ---- namespaces and devices
@@ -144,7 +161,8 @@ class Engine:
         """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
     def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: int | bytes) -> int:
         """``kind``: veth, bridge, or a registered encapsulation (params are its configuration; vxlan:
-        id, port, local, dev, ttl, learning, udp_checksum). Raises ValueError for a name in use or an unknown kind."""
+        id, port, local, dev, ttl, learning, udp_checksum, port_min, port_max). ValueError: a name in use, an unknown kind,
+        or a parameter that the kind does not take."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
@@ -154,7 +172,8 @@ class Engine:
                    capture: bool | None = None) -> None:
         """``master``: the bridge device it becomes a port of, -1: none. ``capture``: frames are recorded (default True)."""
     def set_sysctl(self, ns: int, name: str, value: int) -> None:
-        """Full dotted name, device names as in sysctl(8) (``net.ipv4.conf.eth0.rp_filter``; a dot in a device's name is written /). KeyError: not one we know."""
+        """Full dotted name, device names as in sysctl(8) (``net.ipv4.conf.eth0.rp_filter``; a dot in a device's name is
+        written /). KeyError: not one we know, or no such device."""
     def get_sysctl(self, ns: int, name: str) -> int: ...
     def add_address(self, dev: int, address: bytes, prefix_len: int, *, broadcast: bytes | None = None, origin: int = 0) -> None:
         """With the local, broadcast and connected routes that Linux adds."""
@@ -164,42 +183,53 @@ class Engine:
                   onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, scope: int = -1,
                   replace: bool = False, origin: int = 0) -> None:
         """Main table. kind: unicast blackhole unreachable prohibit throw. ValueError: exists, or gateway not reachable."""
-    def del_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None, dev: int = -1, metric: int = -1) -> bool: ...
+    def del_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None,
+                  dev: int = -1, metric: int = -1) -> bool: ...
     def add_neighbour(self, dev: int, address: bytes, mac: bytes, *, permanent: bool = True, origin: int = 0) -> None: ...
     def del_neighbour(self, dev: int, address: bytes) -> bool: ...
-    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None, origin: int = 0) -> None:
+    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None,
+                origin: int = 0) -> None:
         """``dev`` a bridge port (its bridge's FDB) or a tunnel with ``dst`` (the tunnel's FDB)."""
     def del_fdb(self, dev: int, mac: bytes) -> bool: ...
     def set_rules(self, ns: int, family: int, table: str, chains: Sequence[Chain]) -> None:
-        """Replace table ``raw``, ``mangle``, ``nat`` or ``filter`` of family 4 or 6. ValueError: unknown chain, loop, or match without sense."""
+        """Replace table ``raw``, ``mangle``, ``nat`` or ``filter`` of family 4 or 6. ValueError: unknown chain, loop, or
+        match without sense."""
     def add_pin(self, ns: int, proto: int, orig: tuple[bytes, int, bytes, int], reply: tuple[bytes, int, bytes, int]) -> None:
-        """The next connection with this original tuple (src, sport, dst, dport) is translated so that its reply tuple is this one, if the rules allow it."""
+        """The next connection with this original tuple (src, sport, dst, dport) is translated so that its reply tuple is
+        this one, if the rules allow it."""
     def pin_failures(self) -> list[str]:
         """Pins that the rules did not allow, or that no connection took up."""
     def flush(self, ns: int, what: str) -> None:
         """conntrack, neighbours (dynamic ones), exceptions (PMTU and redirects), recent."""
     def lookup_route(self, ns: int, dst: bytes, *, src: bytes | None = None, iif: int = -1) -> dict[str, Any]: ...
     def outcomes(self, ns: int, family: int, hook: str, packet: bytes, *, iif: int = -1) -> list[Outcome]:
-        """Every way that the rules at prerouting or output (and the filter rules the packet meets then) can go for this IP packet; changes nothing."""
+        """Every way that the rules at prerouting or output (and the filter rules the packet meets then) can go for this
+        IPv4 packet; changes nothing. ValueError: another family, or no IPv4 packet."""
     # ---- what tables hold, as plain dicts in the order Linux prints them
     def devices(self, ns: int) -> list[dict[str, Any]]: ...
     def routes(self, ns: int) -> list[dict[str, Any]]: ...
     def neighbours(self, ns: int) -> list[dict[str, Any]]: ...
     def fdb(self, ns: int) -> list[dict[str, Any]]: ...
     def conntrack(self, ns: int) -> list[dict[str, Any]]:
-        """family, proto, state, status flags (assured, seen_reply), timeout (ns left), orig/reply: dicts of src, dst (bytes), sport, dport | type, code, id | key; zone; mark."""
+        """family, proto, state (None: the protocol has none), assured, seen_reply, timeout (ns left), orig and reply: dicts of
+        src, dst (bytes) and sport, dport (TCP, UDP, UDP-Lite, SCTP, DCCP) | type, code, id (ICMP) | srckey, dstkey (GRE);
+        zone; mark."""
     # ---- traffic
     def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
-        """Hand a frame to the transmit queue of ``dev`` as a packet socket does. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN tag)."""
+        """Hand a frame to the transmit queue of ``dev`` as a packet socket does. Returns its packet id, or -1 when a packet
+        socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN tag). ValueError: ``at`` has passed."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
-        """Hand a frame to the receive path of ``dev``. Returns its packet id."""
+        """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:
-        """An application of ``ns`` sends this IP packet (output hooks, routing, ...). Returns its packet id."""
+        """An application of ``ns`` sends this IPv4 packet (output hooks, routing, ...). Returns its packet id. ValueError: it
+        is none, or ``at`` has passed."""
     def open_socket(self, ns: int, proto: int, port: int, address: bytes | None = None) -> int:
-        """Deliver packets for this protocol and port (ICMP: id of echo replies; 0: any) to ``deliveries()``; they are not answered by the core."""
+        """Deliver packets for this protocol and port (ICMP: id of echo replies; 0: any) to ``deliveries()``; they are not
+        answered by the core."""
     def close_socket(self, socket: int) -> None: ...
     def run(self, until: int | None = None) -> bool:
-        """Carry everything due up to and including ``until`` (None: until nothing is due but housekeeping). Stops early, returning True, when a delivery waits."""
+        """Carry everything due up to and including ``until`` (None: until nothing is due but housekeeping). Stops early,
+        returning True, when a delivery waits."""
     def deliveries(self) -> list[Delivery]: ...
     def frames(self) -> list[Frame]:
         """Frames captured since the last call, in order."""
@@ -208,4 +238,4 @@ class Engine:
     def trace(self, on: bool) -> None: ...
     def events(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
-        """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; drop/<reason>."""
+        """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

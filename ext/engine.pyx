@@ -12,23 +12,25 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memcmp, memset, strcmp
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
+from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master
 from ext.border.outcomes cimport enumerate_outcomes
+from ext.border.pins cimport pin_add, pin_complaints
+from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_names, registry_overhead
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
-from ext.border.sysctl cimport conf_defaults, conf_names, ct_flag, ct_time, sys_defaults, sys_names
+from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport (address_add, address_remove, device_free, free_nodes, namespace_free, route_add,
                                 route_remove)
 from ext.devices.core cimport *
-from ext.encap.abi cimport dataplane_encap, dataplane_encap_option, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE
+from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_CAPSULE
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
 from ext.stages.receive cimport ether_classify, RECEIVE_FRAME_TRUNCATED
 from ext.stages.route cimport route_input, route_output, route_source, ROUTE_OUTPUT_FAILED
-from ext.stages.run cimport is_lower, reason_text, run_lower, run_upper
+from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
-from ext.stages.tunnel cimport DP_ENCAPS_MAX, dp_encap_reason, dp_encaps, dp_n_encaps, encap_register
-from ext.stages.verdict cimport DEPTH_MAX, DROPS_ENCAP, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
+from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
@@ -70,45 +72,20 @@ _capsules = []  # keeps the registered encapsulations' modules alive
 
 def register_encap(capsule):
     cdef const dataplane_encap *e = <const dataplane_encap *>PyCapsule_GetPointer(capsule, DATAPLANE_ENCAP_CAPSULE)
-    cdef int i, first = DROPS_ENCAP
-    if e.abi != DATAPLANE_ENCAP_ABI:
-        raise ValueError(f"encapsulation of ABI {e.abi}; this core speaks ABI {DATAPLANE_ENCAP_ABI}")
-    for i in range(dp_n_encaps):
-        if dp_encaps[i] == e:
-            return
-        if strcmp(dp_encaps[i].name, e.name) == 0:
-            raise ValueError(f"an encapsulation named {e.name.decode()!r} is registered already")
-        first = dp_encap_reason[i] + dp_encaps[i].n_drop_reasons
-    if dp_n_encaps == DP_ENCAPS_MAX or first + e.n_drop_reasons > DROPS_END or e.n_drop_reasons < 0:
-        raise ValueError("too many encapsulations, or too many drop reasons")
-    encap_register(e, first)
-    _capsules.append(capsule)
+    if registry_add(e):
+        _capsules.append(capsule)
 
 
 def encapsulations():
-    return [dp_encaps[i].name.decode() for i in range(dp_n_encaps)]
+    return registry_names()
 
 
 def encap_overhead(name, family):
-    cdef int i
-    for i in range(dp_n_encaps):
-        if dp_encaps[i].name.decode() == name:
-            return dp_encaps[i].overhead_v4 if family == 4 else dp_encaps[i].overhead_v6
-    raise ValueError(f"no encapsulation named {name!r}")
+    return registry_overhead(name, family)
 
 
 def drop_reasons():
-    cdef int r, i
-    cdef const char *text
-    reasons = []
-    for r in range(DROPS_ENCAP):
-        text = reason_text(r)
-        reasons.append(DropReason(*text.decode().split("\t")) if text != NULL else DropReason("", "", ""))
-    for i in range(dp_n_encaps):
-        for r in range(dp_encaps[i].n_drop_reasons):
-            reasons.append(DropReason(f"{dp_encaps[i].name.decode()}/{dp_encaps[i].drop_reasons[r].name.decode()}",
-                                      dp_encaps[i].drop_reasons[r].sentence.decode(), dp_encaps[i].drop_reasons[r].linux_name.decode()))
-    return reasons
+    return reason_list(DropReason)
 
 
 cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
@@ -268,9 +245,9 @@ cdef class Engine:
             raise MemoryError
         self.c.dev = grown
         n.devs = devs
-        self.init_device(d, ns, raw, mac, mtu, up)
+        device_init(&self.c, d, ns, raw, mac, mtu, up)
         try:
-            self.set_kind(d, kind, params)
+            device_kind(d, kind, params)
         except BaseException:
             free(d)
             raise
@@ -283,73 +260,8 @@ cdef class Engine:
             fdb_set(&d.fdb, d.mac, -1, FDB_LOCAL | FDB_STATIC, 0)
         return d.id
 
-    cdef int init_device(self, Dev *d, int ns, bytes name, bytes mac, int mtu, bint up) except -1:
-        cdef int i
-        d.ns = ns
-        memcpy(d.name, <const char *>name, len(name))
-        memcpy(d.mac, <const char *>mac, 6)
-        d.mtu = mtu
-        d.up = up
-        d.capture = d.learning = True
-        d.peer = d.master = d.tunnel_lower = -1
-        d.fdb.ageing = <int64_t>300 * 1000000000
-        for i in range(CONF_COUNT):
-            d.conf[i] = self.c.ns[ns].conf_default[i]
-        return 0
-
-    cdef int set_kind(self, Dev *d, str kind, dict params) except -1:
-        cdef int i
-        kinds = {"lo": DEV_LO, "veth": DEV_VETH, "bridge": DEV_BRIDGE}
-        if kind in kinds:
-            if params:
-                raise ValueError(f"{kind} devices take no parameter {', '.join(params)}")
-            d.kind = kinds[kind]
-            return 0
-        for i in range(dp_n_encaps):
-            if dp_encaps[i].name.decode() == kind:
-                d.encap = dp_encaps[i]
-                break
-        else:
-            raise ValueError(f"no kind of device or encapsulation is called {kind!r}")
-        d.kind = DEV_TUNNEL
-        local = params.pop("local", None)
-        d.tunnel_lower = params.pop("dev", -1)
-        if local is not None:
-            d.tunnel_family = 4 if len(local) == 4 else 6
-            memcpy(d.tunnel_local, <const char *>(<bytes>local), len(local))
-        params.pop("learning", None)  # FDB entries of tunnels are given, never learned
-        return self.create_encap(d, params)
-
-    cdef int create_encap(self, Dev *d, dict params) except -1:
-        cdef char error[128]
-        cdef dataplane_encap_option *options = <dataplane_encap_option *>calloc(len(params) + 1, sizeof(dataplane_encap_option))
-        cdef int i
-        if options == NULL:
-            raise MemoryError
-        keys = [key.encode() for key in params]
-        values = list(params.values())
-        error[0] = 0
-        for i in range(len(keys)):
-            options[i].key = <bytes>keys[i]
-            if isinstance(values[i], bytes):
-                options[i].bytes = <bytes>values[i]
-                options[i].size = len(values[i])
-            else:
-                options[i].number = values[i]
-        d.encap_state = d.encap.create(options, <int>len(keys), error)
-        free(options)
-        if d.encap_state == NULL:
-            raise ValueError(error.decode(errors="replace"))
-        return 0
-
     def find_device(self, int ns, str name):
-        cdef Ns *n = self.ns_at(ns)
-        cdef int i
-        cdef bytes raw = name.encode()
-        for i in range(n.n_devs):
-            if strcmp(self.c.dev[n.devs[i]].name, raw) == 0:
-                return n.devs[i]
-        return -1
+        return device_find(&self.c, self.ns_at(ns), name)
 
     def connect(self, int a, int b, *, latency=0):
         if self.dev_at(a).kind != DEV_VETH or self.dev_at(b).kind != DEV_VETH:
@@ -368,9 +280,9 @@ cdef class Engine:
         if mtu is not None:
             d.mtu = mtu
         if mac is not None:
-            self.set_mac(d, mac)
+            device_mac(&self.c, d, mac)
         if master is not None:
-            self.set_master(d, master)
+            device_master(&self.c, d, master)
         if hairpin is not None:
             d.hairpin = bool(hairpin)
         if learning is not None:
@@ -378,126 +290,15 @@ cdef class Engine:
         if capture is not None:
             d.capture = bool(capture)
 
-    cdef int set_mac(self, Dev *d, bytes mac) except -1:
-        cdef Dev *owner = d if d.kind == DEV_BRIDGE else (self.c.dev[d.master] if d.master >= 0 else NULL)
-        if len(mac) != 6:
-            raise ValueError("a MAC has 6 bytes")
-        if owner != NULL:
-            fdb_delete(&owner.fdb, d.mac)
-        memcpy(d.mac, <const char *>mac, 6)
-        if owner != NULL:
-            fdb_set(&owner.fdb, d.mac, -1 if d.kind == DEV_BRIDGE else d.id, FDB_LOCAL | FDB_STATIC, 0)
-        return 0
-
-    cdef int set_master(self, Dev *d, int master) except -1:
-        cdef Dev *br
-        cdef int *ports
-        cdef int i, k = 0
-        if d.master >= 0:
-            br = self.c.dev[d.master]
-            fdb_delete(&br.fdb, d.mac)
-            for i in range(br.n_ports):
-                if br.ports[i] != d.id:
-                    br.ports[k] = br.ports[i]
-                    k += 1
-            br.n_ports = k
-            d.master = -1
-        if master < 0:
-            return 0
-        br = self.dev_at(master)
-        if br.kind != DEV_BRIDGE or br.ns != d.ns:
-            raise ValueError(f"{br.name.decode()} is no bridge of the device's namespace")
-        ports = <int *>realloc(br.ports, (br.n_ports + 1) * sizeof(int))
-        if ports == NULL:
-            raise MemoryError
-        br.ports = ports
-        # the kernel adds ports at the head of its list and floods in that order
-        for i in range(br.n_ports, 0, -1):
-            br.ports[i] = br.ports[i - 1]
-        br.ports[0] = d.id
-        br.n_ports += 1
-        d.master = master
-        fdb_set(&br.fdb, d.mac, d.id, FDB_LOCAL | FDB_STATIC, 0)
-        return 0
+    # ---- sysctls
 
     # ---- sysctls
 
-    cdef tuple conf_place(self, Ns *ns, str name):
-        """(device name, place) of net.ipv4.{conf,neigh}.DEV.NAME, or None."""
-        parts = name.split(".")
-        if name == "net.ipv4.ip_forward":
-            return "all", CONF_FORWARDING
-        if len(parts) == 5 and parts[:3] == ["net", "ipv6", "conf"] and parts[4] == "disable_ipv6":
-            return parts[3].replace("/", "."), CONF_DISABLE_IPV6
-        if len(parts) != 5 or parts[:2] != ["net", "ipv4"]:
-            return None
-        place = conf_names().get(f"{parts[2]}.{parts[4]}")
-        return None if place is None else (parts[3].replace("/", "."), place)
-
     def set_sysctl(self, int ns, str name, int value):
-        cdef Ns *n = self.ns_at(ns)
-        cdef int64_t *time
-        cdef uint8_t *flag
-        where = self.conf_place(n, name)
-        if where is not None:
-            self.set_conf(n, where[0], where[1], value)
-        elif name in sys_names():
-            n.sys[<int>sys_names()[name]] = value
-            n.ct.max = n.sys[SYS_NF_CONNTRACK_MAX]
-        elif name.startswith("net.netfilter.nf_conntrack_"):
-            time = ct_time(&n.ct.set, name[27:])
-            flag = ct_flag(&n.ct.set, name[27:])
-            if time != NULL:
-                time[0] = <int64_t>value * 1000000000
-            elif flag != NULL:
-                flag[0] = value
-            else:
-                raise KeyError(name)
-        else:
-            raise KeyError(name)
-
-    cdef int set_conf(self, Ns *ns, str dev, int place, int value) except -1:
-        """``all`` counts beside each device's own; ``default`` is what devices have that were not set by name."""
-        cdef int i, d
-        if dev == "all":
-            ns.conf_all[place] = value
-            if place != CONF_FORWARDING and place != CONF_DISABLE_IPV6:
-                return 0
-        if dev == "all" or dev == "default":
-            ns.conf_default[place] = value
-            if place == CONF_FORWARDING:
-                ns.conf_all[CONF_ACCEPT_REDIRECTS] = not value
-                ns.conf_default[CONF_ACCEPT_REDIRECTS] = not value
-            for i in range(ns.n_devs):
-                if dev == "all" or not self.c.dev[ns.devs[i]].conf_set[place]:
-                    self.c.dev[ns.devs[i]].conf[place] = value
-            return 0
-        d = self.find_device(ns.id, dev)
-        if d < 0:
-            raise KeyError(dev)
-        self.c.dev[d].conf[place] = value
-        self.c.dev[d].conf_set[place] = True
-        return 0
+        sysctl_write(&self.c, self.ns_at(ns), name, value)
 
     def get_sysctl(self, int ns, str name):
-        cdef Ns *n = self.ns_at(ns)
-        cdef int d
-        where = self.conf_place(n, name)
-        if where is not None:
-            if where[0] in ("all", "default"):
-                return n.conf_all[<int>where[1]] if where[0] == "all" else n.conf_default[<int>where[1]]
-            d = self.find_device(ns, where[0])
-            if d < 0:
-                raise KeyError(name)
-            return self.c.dev[d].conf[<int>where[1]]
-        if name in sys_names():
-            return n.sys[<int>sys_names()[name]]
-        if name.startswith("net.netfilter.nf_conntrack_"):
-            if ct_time(&n.ct.set, name[27:]) != NULL:
-                return ct_time(&n.ct.set, name[27:])[0] // 1000000000
-            if ct_flag(&n.ct.set, name[27:]) != NULL:
-                return ct_flag(&n.ct.set, name[27:])[0]
-        raise KeyError(name)
+        return sysctl_read(&self.c, self.ns_at(ns), name)
 
     # ---- addresses and tables
 
@@ -588,37 +389,10 @@ cdef class Engine:
                 n.conntrack = True
 
     def add_pin(self, int ns, int proto, tuple orig, tuple reply):
-        cdef Ns *n = self.ns_at(ns)
-        cdef Pin *pins = <Pin *>realloc(n.pins, (n.n_pins + 1) * sizeof(Pin))
-        cdef Pin *pin
-        if pins == NULL:
-            raise MemoryError
-        n.pins = pins
-        pin = &pins[n.n_pins]
-        memset(pin, 0, sizeof(Pin))
-        pin.proto = proto
-        pin.alen = len(orig[0])
-        memcpy(pin.osrc, <const char *>(<bytes>orig[0]), pin.alen)
-        memcpy(pin.odst, <const char *>(<bytes>orig[2]), pin.alen)
-        memcpy(pin.rsrc, <const char *>(<bytes>reply[0]), pin.alen)
-        memcpy(pin.rdst, <const char *>(<bytes>reply[2]), pin.alen)
-        pin.osport, pin.odport = orig[1], orig[3]
-        pin.rsport, pin.rdport = reply[1], reply[3]
-        n.n_pins += 1
+        pin_add(self.ns_at(ns), proto, orig, reply)
 
     def pin_failures(self):
-        cdef int i, k
-        cdef Pin *pin
-        failures = []
-        for i in range(self.c.n_ns):
-            for k in range(self.c.ns[i].n_pins):
-                pin = &self.c.ns[i].pins[k]
-                if not pin.used or not pin.tried:
-                    why = "the rules do not allow it" if pin.used else "no connection took it up"
-                    src = ".".join(str(pin.osrc[j]) for j in range(4))
-                    dst = ".".join(str(pin.odst[j]) for j in range(4))
-                    failures.append(f"{self.c.ns[i].name.decode()}: pin for {src}:{pin.osport} > {dst}:{pin.odport}: {why}")
-        return failures
+        return pin_complaints(&self.c)
 
     def flush(self, int ns, str what):
         cdef Ns *n = self.ns_at(ns)
@@ -822,22 +596,22 @@ cdef class Engine:
         return take_frames(&self.c, Frame)
 
     def drops(self):
-        return take_drops(&self.c, Drop)
+        return take_drops(&self.c, Drop, reason_places())
 
     def trace(self, bint on):
         self.c.tracing = on
 
     def events(self):
-        return take_events(&self.c, Event, drop_reasons())
+        return take_events(&self.c, Event, drop_reasons(), reason_places())
 
     def counters(self):
         cdef Counters *n = &self.c.count
-        cdef int r
         rows = {"in": n.received, "generated": n.generated, "copies": n.copies, "fragments_made": n.fragments_made, "out": n.out,
                 "dropped": n.dropped, "consumed": n.consumed, "fragments_merged": n.fragments_merged, "held": packets_held(&self.c),
                 "rules_walked": n.rules_walked}
-        for r, reason in enumerate(drop_reasons()):
-            if self.c.drop_count[r]:
-                rows[f"drop/{reason.name}"] = self.c.drop_count[r]
+        places = reason_places()
+        for r, reason in zip(places, drop_reasons()):
+            if self.c.drop_count[<int>r]:
+                rows[f"drop/{reason.name}"] = self.c.drop_count[<int>r]
         return rows
 

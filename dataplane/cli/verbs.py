@@ -5,6 +5,8 @@ A static table, so that ``dataplane --help`` imports no verb; a test keeps it eq
 
 VERBS = {
     "check": "run case files and name what differs",
+    "get": "show pods, nodes, services, endpoints, and what the network holds: routes, rules, conntrack, drops, ...",
+    "rules": "print a node's iptables rules, as iptables-restore takes them",
     "schema": "print the JSON Schema of our own manifest kinds",
     "wireshark": "open a capture in Wireshark, or write a Wireshark profile for our captures",
 }

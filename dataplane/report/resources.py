@@ -16,7 +16,6 @@ from dataplane.report.tables import NONE, UNKNOWN, Listing, Row
 ALL_NAMESPACES = None
 ORIGIN_ANNOTATION = "dataplane/origin"
 _SHOWN_ENDPOINTS = 3
-_SHOWN_ADDRESS = 16  # characters of a load balancer's addresses in a narrow table
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 _ROLE_LABEL = "kubernetes.io/role"
 
@@ -39,7 +38,7 @@ def pods(manifests: Manifests, namespace: str | None, names: Sequence[str]) -> L
 
 def nodes(manifests: Manifests, names: Sequence[str]) -> Listing:
     """All nodes, or those called ``names``. InputError for a name that is not there."""
-    found = _named({node.name: node for node in manifests.nodes}, names, "nodes", "")
+    found = _named({node.name: node for node in sorted(manifests.nodes, key=lambda node: node.name)}, names, "nodes", "")
     rows = [Row(node.name, _node_cells(node), _node_wide(node), _node_data(node)) for node in found]
     wide = ("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME", "ORIGIN")
     return Listing("node", ("NAME", "STATUS", "ROLES", "AGE", "VERSION"), wide, rows)
@@ -89,13 +88,13 @@ _Thing = TypeVar("_Thing")
 
 
 def _named(things: Mapping[str, _Thing], names: Sequence[str], plural: str, where: str) -> list[_Thing]:
-    """All things by name, or the named ones in the order asked for."""
+    """All things, or the named ones in the order asked for."""
     for name in names:
         if name not in things:
             known = list(things)
             shown = f"{', '.join(known[:8]) or 'none'}{' and more' if len(known) > 8 else ''}"
             raise InputError(f"{plural} {name!r} not found{where}: there are {shown}")
-    return [things[name] for name in (names or sorted(things))]
+    return [things[name] for name in names or things]
 
 
 def _lead_column(namespace: str | None) -> tuple[str, ...]:
@@ -112,10 +111,6 @@ def _object(kind: str, namespace: str, name: str, origin: str, **metadata: Any) 
     place = {"namespace": namespace} if namespace else {}
     filled = {key: dict(value) for key, value in metadata.items() if value}
     return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, **place, **filled, "annotations": annotations}}
-
-
-def _joined(addresses: Iterable[IPAddress]) -> str:
-    return ",".join(map(str, addresses))
 
 
 def _first(addresses: Sequence[IPAddress]) -> str:
@@ -176,7 +171,7 @@ def _node_data(node: Node) -> dict[str, Any]:
 
 def _service_row(service: Service, namespace: str | None) -> Row:
     selector = ",".join(f"{key}={value}" for key, value in sorted(service.selector.items())) or NONE
-    cells = (service.name, service.type, _cluster_ip(service), _external(service, _SHOWN_ADDRESS), _ports(service), UNKNOWN)
+    cells = (service.name, service.type, _cluster_ip(service), _external(service), _ports(service), UNKNOWN)
     wide = (selector, place_of(service.origin))
     return Row(service.name, _lead(service, namespace) + cells, wide, _service_data(service))
 
@@ -185,15 +180,13 @@ def _cluster_ip(service: Service) -> str:
     return "None" if service.headless else _first(service.cluster_ips)
 
 
-def _external(service: Service, width: int) -> str:
-    """The addresses from outside; a load balancer's are cut to ``width`` characters."""
+def _external(service: Service) -> str:
     if service.type == "ExternalName":
         return UNKNOWN  # the name has no part in the network and is not read
-    balancer = ",".join(sorted(str(ingress.address) for ingress in service.load_balancer)) if service.type == "LoadBalancer" else ""
-    if len(balancer) > width:
-        balancer = f"{balancer[: width - 3]}..."
-    found = ",".join(filter(None, (balancer, _joined(service.external_ips))))
-    return found or ("<pending>" if service.type == "LoadBalancer" else NONE)
+    is_balanced = service.type == "LoadBalancer"
+    balancer = sorted(str(ingress.address) for ingress in service.load_balancer) if is_balanced else []
+    found = ",".join([*balancer, *map(str, service.external_ips)])
+    return found or ("<pending>" if is_balanced else NONE)
 
 
 def _ports(service: Service) -> str:

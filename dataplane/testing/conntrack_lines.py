@@ -21,8 +21,8 @@ def tuple_text(half: Mapping[str, Any]) -> str:
         fields += [f"sport={half['sport']}", f"dport={half['dport']}"]
     elif "type" in half:
         fields += [f"type={half['type']}", f"code={half['code']}", f"id={half['id']}"]
-    elif "key" in half:
-        fields += [f"srckey=0x{half['key']:x}", f"dstkey=0x{half['key']:x}"]
+    elif "srckey" in half:
+        fields += [f"srckey=0x{half['srckey']:x}", f"dstkey=0x{half['dstkey']:x}"]
     return " ".join(fields)
 
 

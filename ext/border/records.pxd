@@ -29,28 +29,31 @@ cdef inline list take_frames(Core *c, object Frame):
     return out
 
 
-cdef inline list take_drops(Core *c, object Drop):
+cdef inline list take_drops(Core *c, object Drop, list places):
     cdef uint64_t i, n = c.drops.n // sizeof(DropRecord)
     cdef DropRecord *r = <DropRecord *>c.drops.mem
-    out = [Drop(r[i].time, r[i].ns, r[i].dev, r[i].packet, r[i].reason, stored(c, r[i].at, r[i].len), r[i].origin) for i in range(n)]
+    index = {place: at for at, place in enumerate(places)}
+    out = [Drop(r[i].time, r[i].ns, r[i].dev, r[i].packet, index[r[i].reason], stored(c, r[i].at, r[i].len), r[i].origin) for i in range(n)]
     c.drops.n = 0
     forget_bytes(c)
     return out
 
 
-cdef inline str event_detail(const EventRecord *e, list reasons):
+cdef inline str event_detail(const EventRecord *e, list reasons, dict index):
     """A drop's detail is its reason's number until here."""
     cdef int stage
     if e.what[0] != b"d" or e.what[1] != b"r":
         return (<bytes>e.detail).decode("utf-8", "replace")
     memcpy(&stage, e.detail + 4, sizeof(int))
-    return f"{reasons[-stage].name}: {reasons[-stage].sentence}"
+    reason = reasons[index[-stage]]
+    return f"{reason.name}: {reason.sentence}"
 
 
-cdef inline list take_events(Core *c, object Event, list reasons):
+cdef inline list take_events(Core *c, object Event, list reasons, list places):
     cdef uint64_t i, n = c.events.n // sizeof(EventRecord)
     cdef EventRecord *e = <EventRecord *>c.events.mem
-    out = [Event(e[i].time, e[i].ns, e[i].dev, e[i].packet, e[i].stage.decode(), e[i].what.decode(), event_detail(&e[i], reasons), e[i].origin,
+    index = {place: at for at, place in enumerate(places)}
+    out = [Event(e[i].time, e[i].ns, e[i].dev, e[i].packet, e[i].stage.decode(), e[i].what.decode(), event_detail(&e[i], reasons, index), e[i].origin,
                  stored(c, e[i].at, e[i].len)) for i in range(n)]
     c.events.n = 0
     forget_bytes(c)

@@ -1,5 +1,6 @@
 # Names of sysctls and where their values live.
 
+from ext.border.devices cimport device_find
 from ext.devices.core cimport *
 from libc.stdint cimport uint8_t, int64_t
 from ext.tables.ct_settings cimport CtSettings
@@ -85,3 +86,83 @@ cdef inline uint8_t *ct_flag(CtSettings *s, str name):
     if name == "tcp_ignore_invalid_rst":
         return &s.tcp_ignore_invalid_rst
     return NULL
+
+
+cdef inline tuple conf_place(str name):
+    """(device name, place) of net.ipv4.{conf,neigh}.DEV.NAME and net.ipv6.conf.DEV.NAME, or None."""
+    parts = name.split(".")
+    if name == "net.ipv4.ip_forward":
+        return "all", CONF_FORWARDING
+    if len(parts) == 5 and parts[:3] == ["net", "ipv6", "conf"] and parts[4] == "disable_ipv6":
+        return parts[3].replace("/", "."), CONF_DISABLE_IPV6
+    if len(parts) != 5 or parts[:2] != ["net", "ipv4"]:
+        return None
+    place = conf_names().get(f"{parts[2]}.{parts[4]}")
+    return None if place is None else (parts[3].replace("/", "."), place)
+
+
+cdef inline int conf_write(Core *c, Ns *ns, str dev, int place, int value) except -1:
+    """``all`` counts beside each device's own; ``default`` is what devices have that were not set by name."""
+    cdef int i, d
+    if dev == "all":
+        ns.conf_all[place] = value
+        if place != CONF_FORWARDING and place != CONF_DISABLE_IPV6:
+            return 0
+    if dev == "all" or dev == "default":
+        ns.conf_default[place] = value
+        if place == CONF_FORWARDING:
+            ns.conf_all[CONF_ACCEPT_REDIRECTS] = not value
+            ns.conf_default[CONF_ACCEPT_REDIRECTS] = not value
+        for i in range(ns.n_devs):
+            if dev == "all" or not c.dev[ns.devs[i]].conf_set[place]:
+                c.dev[ns.devs[i]].conf[place] = value
+        return 0
+    d = device_find(c, ns, dev)
+    if d < 0:
+        raise KeyError(dev)
+    c.dev[d].conf[place] = value
+    c.dev[d].conf_set[place] = True
+    return 0
+
+
+cdef inline int sysctl_write(Core *c, Ns *ns, str name, int value) except -1:
+    """KeyError: no sysctl of this name is known."""
+    cdef int64_t *time = NULL
+    cdef uint8_t *flag = NULL
+    where = conf_place(name)
+    if where is not None:
+        return conf_write(c, ns, where[0], where[1], value)
+    if name in sys_names():
+        ns.sys[<int>sys_names()[name]] = value
+        ns.ct.max = ns.sys[SYS_NF_CONNTRACK_MAX]
+        return 0
+    if name.startswith("net.netfilter.nf_conntrack_"):
+        time = ct_time(&ns.ct.set, name[27:])
+        flag = ct_flag(&ns.ct.set, name[27:])
+    if time != NULL:
+        time[0] = <int64_t>value * 1000000000
+    elif flag != NULL:
+        flag[0] = value
+    else:
+        raise KeyError(name)
+    return 0
+
+
+cdef inline object sysctl_read(Core *c, Ns *ns, str name):
+    cdef int d
+    where = conf_place(name)
+    if where is not None:
+        if where[0] in ("all", "default"):
+            return ns.conf_all[<int>where[1]] if where[0] == "all" else ns.conf_default[<int>where[1]]
+        d = device_find(c, ns, where[0])
+        if d < 0:
+            raise KeyError(name)
+        return c.dev[d].conf[<int>where[1]]
+    if name in sys_names():
+        return ns.sys[<int>sys_names()[name]]
+    if name.startswith("net.netfilter.nf_conntrack_"):
+        if ct_time(&ns.ct.set, name[27:]) != NULL:
+            return ct_time(&ns.ct.set, name[27:])[0] // 1000000000
+        if ct_flag(&ns.ct.set, name[27:]) != NULL:
+            return ct_flag(&ns.ct.set, name[27:])[0]
+    raise KeyError(name)

@@ -150,7 +150,7 @@ cdef struct Socket:
 cdef struct Pin:
     uint8_t proto
     uint8_t used
-    uint8_t tried
+    uint8_t kept  # the connection was translated as it says
     uint8_t osrc[16]
     uint8_t odst[16]
     uint8_t rsrc[16]

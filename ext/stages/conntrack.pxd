@@ -280,7 +280,7 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
     if pin == NULL:
         return
     pin.used = True
-    pin.tried = (r.sport == pin.rsport and r.dport == pin.rdport and memcmp(pin.rsrc, r.src, 16) == 0
+    pin.kept = (r.sport == pin.rsport and r.dport == pin.rdport and memcmp(pin.rsrc, r.src, 16) == 0
                  and memcmp(pin.rdst, r.dst, 16) == 0)
 
 

@@ -5,6 +5,7 @@ Each namespace is called ``dp<pid>-<n>-<name>``: clusters of several processes, 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -20,6 +21,7 @@ from .taps import DropTrace, Seen, Tap
 from .topology import CALICO_GATEWAY, Node, Pod, Topology
 
 SWITCH = "switch"
+XT_RECENT = "/proc/thread-self/net/xt_recent"
 QUIET = 0.006  # seconds without a frame after which a step is over: all work is done in the sender's own context
 QUIET_ARP = 0.05  # the same while a node resolves an address: longer than one retransmission (retrans_time_ms 30)
 _numbers = itertools.count()
@@ -34,6 +36,7 @@ class Outcome:
     drops: list[str]
     error: str | None
     started: float  # monotonic seconds
+    unpinned: bool = False  # a choice was to be made for which there was no pin
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Oracle:
 
     def __enter__(self) -> Oracle:
         self.listeners: list[Tap] = []
+        self.unpinned = [""] * len(self.topology.nodes)
         self.senders: dict[tuple[str, str], socket.socket] = {}
         try:
             self._build()
@@ -225,7 +229,16 @@ class Oracle:
             error = str(refused)
         frames = self.drain(QUIET)
         drops = self.trace.read()
-        return Outcome(frames, self.conntrack(), drops, error, started)
+        before, self.unpinned = self.unpinned, [self._unpinned(label) for label in self.topology.nodes]
+        return Outcome(frames, self.conntrack(), drops, error, started, self.unpinned != before)
+
+    def _unpinned(self, label: str) -> str:
+        """The list of what had no pin; times in it make it differ after each use."""
+        if not self.only_pinned:
+            return ""
+        with netns.entered(self._ns(label)), contextlib.suppress(FileNotFoundError), open(f"{XT_RECENT}/{rules.UNPINNED}") as file:
+            return file.read()
+        return ""
 
     def _sender(self, label: str, iface: str) -> socket.socket:
         key = (label, iface)

@@ -14,6 +14,9 @@ from dataplane.control.proxy.iptables import node_rules
 from dataplane.k8s import load
 
 
+UNPINNED = "unpinned"
+
+
 @dataclass(frozen=True)
 class Pin:
     """A mapping that the kernel drew: tuples are (source, source port, destination, destination port)."""
@@ -37,7 +40,8 @@ def node_text(cluster: Path, node: str) -> str:
 def pinned(text: str, pins: Sequence[Pin], *, only: bool) -> str:
     """Rules in which every choice among endpoints, and every port that was picked, comes out as in the run that ``pins`` are from.
 
-    With ``only``, a flow without a pin is not translated where there is a choice, so that a run that hangs on an unpinned choice shows.
+    With ``only``, a flow without a pin is not translated where there is a choice, and its source is put on the list ``UNPINNED`` of
+    match ``recent``: such a flow died before it had a conntrack entry, so nobody can tell what was chosen.
     """
     lines = text.splitlines()
     choices = _choices(lines)
@@ -52,7 +56,7 @@ def pinned(text: str, pins: Sequence[Pin], *, only: bool) -> str:
                 for pin in pins
                 if (end := (pin.proto, *pin.reply[:2])) in rules
             ]
-            out += [f"-A {chain} -j RETURN"] * only
+            out += [f"-A {chain} -m recent --name {UNPINNED} --set -j RETURN"] * only
         if chain == "POSTROUTING":
             out, ports = out + ports, []
         out.append(line)

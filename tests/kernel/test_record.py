@@ -122,7 +122,7 @@ def test_a_pin_comes_before_the_random_choice_and_nothing_after_it() -> None:
     lines = rules.pinned(text, [pin], only=True).splitlines()
     flow = "-p tcp -m conntrack --ctorigsrc 10.1.0.9 --ctorigsrcport 4000 --ctorigdst 10.9.0.1 --ctorigdstport 80"
     assert lines[0] == f"-A POSTROUTING {flow} -j SNAT --to-source 10.1.0.9:4001"
-    assert lines[2:4] == [f"-A KUBE-SVC-A {flow} -j KUBE-SEP-2", "-A KUBE-SVC-A -j RETURN"]
+    assert lines[2:4] == [f"-A KUBE-SVC-A {flow} -j KUBE-SEP-2", "-A KUBE-SVC-A -m recent --name unpinned --set -j RETURN"]
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from(MODES))

@@ -251,12 +251,7 @@ class _EmulatedNode:
         if src not in local:
             way_in = self._devices[_PODS if any(src in prefix for prefix in _pod_prefixes(node)) else _OUTSIDE]
             return self._engine.outcomes(self._namespace, self._family, "prerouting", packet, iif=way_in)
-        sent = self._engine.outcomes(self._namespace, self._family, "output", packet)
-        if dst not in local or any(_verdict(outcome) != "NONE" for outcome in sent):
-            return sent
-        # Nothing happened to it on its way out: it comes back in through lo.
-        loopback = self._engine.find_device(self._namespace, "lo")
-        return self._engine.outcomes(self._namespace, self._family, "prerouting", packet, iif=loopback)
+        return self._engine.outcomes(self._namespace, self._family, "output", packet)
 
 
 def _pod_prefixes(node: Mapping[str, Any]) -> list[Any]:

@@ -56,8 +56,8 @@ class NetfilterTwin:
     def outcomes(self, hook: str, packet: bytes, *, iif: str = "", ctstate: int = _core.CT_NEW) -> list[Outcome]:
         """Outcomes for an IP packet that arrives on ``iif`` (hook ``prerouting``) or that the namespace sends (``output``).
 
-        Branches that end alike (verdict, translation, mark, rules) are one outcome. Output rules may see no more than
-        the filter rules at output, even if the packet is for the namespace itself.
+        Branches that end alike (verdict, translation, mark, rules) are one outcome. What the namespace sends to itself
+        comes back in through ``lo``.
         """
         start = _parse(packet, iif, ctstate)
         if hook == "output":
@@ -65,7 +65,7 @@ class NetfilterTwin:
         chain = hook.upper()
         walks = self._tables_of(chain, ("raw", "mangle", "nat"), [start])
         if hook == "output":
-            walks = self._tables_of(chain, ("filter",), walks)
+            walks = [end for walk in self._tables_of(chain, ("filter",), walks) for end in self._looped_back(walk)]
         else:
             walks = [end for walk in walks for end in self._after_routing(walk)]
         return _merged(walks)
@@ -75,6 +75,11 @@ class NetfilterTwin:
             return [walk]
         oif = self.route(walk.dst)
         return self._tables_of("FORWARD" if oif else "INPUT", ("mangle", "filter"), [replace(walk, oif=oif)])
+
+    def _looped_back(self, walk: _Walk) -> list[_Walk]:
+        if walk.verdict in ("DROP", "REJECT") or self.route(walk.dst):
+            return [walk]
+        return self._tables_of("INPUT", ("mangle", "filter"), [replace(walk, iif="lo", oif="")])
 
     def _tables_of(self, hook: str, tables: Sequence[str], walks: Iterable[_Walk]) -> list[_Walk]:
         current = list(walks)

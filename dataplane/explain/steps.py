@@ -1,0 +1,153 @@
+"""One packet's steps: what the core recorded of it, in the order it happened, put into words and compared step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
+
+from dataplane.capture.dissect import dissect
+from dataplane.capture.layer import Layer
+from dataplane.control.topology import Topology
+from dataplane.k8s.objects import Origin
+from dataplane.traffic.packets import checksum
+
+if TYPE_CHECKING:
+    from dataplane._core import Chain, DropReason, Event, Match
+
+ETHERTYPE_IPV4 = 0x0800
+ETHERTYPE_IPV6 = 0x86DD
+
+
+class Change(NamedTuple):
+    """What became of a field, or of a whole header (``field`` "header": "" before it is put on, "" after it is taken off)."""
+
+    layer: str  # "IPv4", "inner TCP"
+    field: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to the packet."""
+
+    order: int  # rises over all steps of a walk
+    time: int  # virtual nanoseconds
+    packet: int
+    namespace: int
+    device: int  # -1: none
+    stage: str  # "in", "out": seen on the device; "drop"; else the core's stage
+    what: str
+    text: str
+    origin: Origin | None
+    data: bytes  # the frame, or the IP packet where it has no link header (yet)
+    ethertype: int  # 0: ``data`` begins with an Ethernet header
+    changes: tuple[Change, ...] = ()
+
+
+def link_type(data: bytes) -> int:
+    """0 for a frame, the EtherType for a bare IP packet.
+
+    A bare IPv4 packet is known by a header checksum that holds: no MAC address begins with one.
+    """
+    header = data[: 4 * (data[0] & 0xF)] if data else b""
+    if len(header) >= 20 and data[0] >> 4 == 4 and checksum(header) == 0:
+        return ETHERTYPE_IPV4
+    if len(data) >= 40 and data[0] >> 4 == 6 and data[12:14] not in (b"\x08\x00", b"\x08\x06", b"\x86\xdd"):
+        return ETHERTYPE_IPV6
+    return 0
+
+
+# ---- what changed
+
+
+def changes(before: Step | None, data: bytes, ethertype: int) -> tuple[Change, ...]:
+    """The fields that differ from the step before; checksums and lengths follow from the rest and are left out."""
+    if before is None or (before.data, before.ethertype) == (data, ethertype):
+        return ()
+    old, new = _headers(before.data, before.ethertype), _headers(data, ethertype)
+    found = []
+    if len(new) > len(old):
+        found += [Change(layer.name, "header", "", _head(layer)) for layer in new[: len(new) - len(old)]]
+    elif len(old) > len(new):
+        found += [Change(layer.name, "header", _head(layer), "") for layer in old[: len(old) - len(new)]]
+    common = min(len(old), len(new))
+    for left, right in zip(old[len(old) - common :], new[len(new) - common :], strict=True):
+        found += _field_changes(left, right)
+    return tuple(found)
+
+
+_FOLLOWS = {"checksum", "header checksum", "total length", "length", "data"}
+
+
+def _headers(data: bytes, ethertype: int) -> list[Layer]:
+    return [layer for layer in dissect(data, ethertype=ethertype) if layer.name not in ("Payload", "Trailer") and "quoted" not in layer.where]
+
+
+def _head(layer: Layer) -> str:
+    """What matters of a header that is put on or taken off."""
+    shown = [f"{name} {layer.text(name)}" for name in ("source", "destination", "destination port", "vni") if layer.text(name)]
+    return ", ".join(shown) or "present"
+
+
+def _field_changes(before: Layer, after: Layer) -> list[Change]:
+    if before.name != after.name:
+        return [Change(after.name, "header", before.name, after.name)]
+    pairs = zip(before.fields, after.fields, strict=False)
+    return [
+        Change(f"{after.where}{after.name}", right.name, left.text, right.text)
+        for left, right in pairs
+        if left.name == right.name and left.text != right.text and left.name not in _FOLLOWS
+    ]
+
+
+# ---- words
+
+
+class Words:
+    """Texts of events and drops."""
+
+    def __init__(self, topology: Topology, reasons: list[DropReason]) -> None:
+        self._topology = topology
+        self._reasons = reasons
+        self._rules: dict[tuple[int, int, str], list[tuple[str, Match]]] = {}
+
+    def reason(self, number: int) -> DropReason:
+        return self._reasons[number]
+
+    def event(self, event: Event) -> tuple[str, str]:
+        """What it is about, and a sentence: the core's own, but for rules, of which it knows only the number."""
+        if event.what != "rule":
+            return event.what, event.detail
+        table, _, number = event.detail.partition(" ")
+        chain, match = self._table(event, table)[int(number)]
+        comment = f' "{match["comment"]}"' if match.get("comment") else ""
+        return table, f"{chain}: {target_text(match)}{comment}"
+
+    def _table(self, event: Event, table: str) -> list[tuple[str, Match]]:
+        """The rules of a table in the order that the core numbers them in, with the chain of each."""
+        family = 6 if link_type(event.data) == ETHERTYPE_IPV6 or event.data[12:14] == b"\x86\xdd" else 4
+        key = (event.namespace, family, table)
+        if key not in self._rules:
+            chains: list[Chain] = self._topology.firewalls[event.namespace][family].compile()[table]
+            self._rules[key] = [(chain.name, match) for chain in chains for match in chain.rules]
+        return self._rules[key]
+
+
+def target_text(match: Match) -> str:
+    """What a rule does, as ``iptables -L`` words it: ``DNAT to 10.244.1.6:8080``."""
+    target = match.get("target") or "counted"
+    if target == "MARK" and "set_mark" in match:
+        value, mask = match["set_mark"]
+        return f"MARK {'xor' if mask == 0 else 'set'} {value:#x}" + (f"/{mask:#x}" if mask not in (0, 0xFFFFFFFF) else "")
+    if target == "REJECT":
+        return "REJECT with a TCP reset" if match.get("reject_with") == 256 else "REJECT"
+    if target in ("DNAT", "SNAT") and "to" in match:
+        low, high, first, last = match["to"]
+        address = str(ip_address(low)) + (f"-{ip_address(high)}" if high != low else "") if low else ""
+        port = f":{first}" + (f"-{last}" if last != first else "") if first else ""
+        return f"{target} to {address}{port}"
+    if "probability" in match:
+        return f"{target} (chance {match['probability']:.4g})"
+    return target

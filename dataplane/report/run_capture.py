@@ -1,0 +1,138 @@
+"""What a run leaves behind: the annotated capture, and a tally of what was dropped and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from dataplane._core import drop_reasons
+from dataplane.capture.headers import begins_with_ipv4
+from dataplane.capture.names import address_names
+from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, Interface, Record
+from dataplane.control.topology import Topology
+from dataplane.errors import InputError
+from dataplane.k8s.objects import Origin
+from dataplane.report.walk_comments import WalkComments
+
+if TYPE_CHECKING:
+    from dataplane._core import Drop, Engine, Frame
+
+COMMENTS = ("changes", "all", "none")
+"""What frames are commented with: drops and changes, every step, or drops alone (the fastest)."""
+
+_NO_LINK_HEADER = bytes(12) + b"\x08\x00"  # for what was dropped before it had one, as on a capture of lo
+
+
+class Output(Protocol):
+    """``CaptureWriter`` or ``FolderWriter``."""
+
+    def write(
+        self, interface_index: int, time_ns: int, data: bytes, outgoing: bool, packet_id: int, verdict: int | None, comments: Sequence[str], /
+    ) -> None: ...
+
+
+class DropKind(NamedTuple):
+    """Drops that are counted together."""
+
+    reason: str  # <stage>/<fact>
+    sentence: str
+    place: str  # node1/eth0, or the namespace alone
+    origin: Origin | None  # the manifest line that decided
+
+
+def select_devices(engine: Engine, topology: Topology, patterns: Sequence[str]) -> list[int]:
+    """Devices whose name (``node1/eth0``) matches any shell pattern; the core records frames on no other.
+
+    Raises InputError for a pattern that matches nothing.
+    """
+    names = {device: topology.device_name(device) for device in topology.device_ids()}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names.values()):
+            some = ", ".join(list(names.values())[:6])
+            raise InputError(f"--capture {pattern!r} matches no interface; there are {some}, ...")
+    chosen = [device for device, name in names.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    for device in names.keys() - set(chosen):
+        engine.set_device(device, capture=False)
+    if topology.switch >= 0:
+        for device in topology.devices_of(topology.switch).values():
+            engine.set_device(device, capture=False)
+    return chosen
+
+
+def interfaces(topology: Topology, devices: Sequence[int]) -> list[Interface]:
+    """The devices as a capture lists them, with the machine that each belongs to."""
+    owners = (topology.machines.get(topology.device_namespace(device)) for device in devices)
+    return [
+        Interface(topology.device_name(device), owner.ref if owner else "") for device, owner in zip(devices, owners, strict=True)
+    ]
+
+
+def capture_names(topology: Topology) -> dict[bytes, str]:
+    """Names for the capture's name-resolution blocks."""
+    return address_names(topology.manifests)
+
+
+class RunCapture:
+    """Takes frames, drops and steps out of the core as a run goes on, and writes them with their reasons.
+
+    Call ``drain`` now and then: what was taken is written and forgotten, so that memory does not grow with the run.
+    A frame that is dropped where it was just seen carries verdict and reason itself; what is dropped elsewhere, or later,
+    is a record of its own, with the bytes it had then.
+    """
+
+    def __init__(self, engine: Engine, topology: Topology, output: Output | None, devices: Sequence[int], comments: str) -> None:
+        self._engine = engine
+        self._topology = topology
+        self._output = output
+        self._positions = {device: position for position, device in enumerate(devices)}
+        self._reasons = drop_reasons()
+        self._walks = WalkComments(topology, every_step=comments == "all")
+        self.frames = 0
+        self.drops: Counter[DropKind] = Counter()
+        engine.trace(output is not None and comments != "none")
+
+    def drain(self) -> None:
+        """Write everything that happened since the last call."""
+        frames, drops, events = self._engine.frames(), self._engine.drops(), self._engine.events()
+        kinds = [self._kind(drop) for drop in drops]
+        self.drops.update(kinds)
+        self.frames += len(frames)
+        if self._output is None:
+            return
+        comments = self._walks.comment(frames, events)
+        records = [self._record(frame, comments.get(position, ())) for position, frame in enumerate(frames)]
+        records += self._mark_drops(records, frames, drops, kinds)
+        records.sort(key=lambda record: record.time_ns)
+        for record in records:
+            self._output.write(*record)
+
+    def _record(self, frame: Frame, comments: Sequence[str]) -> Record:
+        verdict = TC_ACT_OK if comments else None
+        return Record(self._positions[frame.device], frame.time, frame.data, frame.outgoing, frame.packet, verdict, tuple(comments))
+
+    def _mark_drops(self, records: list[Record], frames: Sequence[Frame], drops: Sequence[Drop], kinds: Sequence[DropKind]) -> list[Record]:
+        """Put verdict and reason on the records of frames that were dropped; a new record for each drop that has none."""
+        if not drops:
+            return []
+        seen = {(frame.packet, frame.device, frame.time): position for position, frame in enumerate(frames)}
+        extra = []
+        for drop, kind in zip(drops, kinds, strict=True):
+            line = f"{kind.reason}: {kind.sentence}{f' [{kind.origin}]' if kind.origin else ''}"
+            position = seen.get((drop.packet, drop.device, drop.time))
+            if position is not None:
+                record = records[position]
+                records[position] = record._replace(verdict=TC_ACT_SHOT, comments=(*record.comments, line))
+            elif drop.device in self._positions:
+                data = _NO_LINK_HEADER + drop.data if begins_with_ipv4(drop.data) else drop.data
+                extra.append(Record(self._positions[drop.device], drop.time, data, False, drop.packet, TC_ACT_SHOT, (line,)))
+        return extra
+
+    def _kind(self, drop: Drop) -> DropKind:
+        reason = self._reasons[drop.reason]
+        if drop.device >= 0:
+            place = self._topology.device_name(drop.device)
+        else:
+            place = self._topology.namespace_name(drop.namespace) if drop.namespace >= 0 else "?"
+        return DropKind(reason.name, reason.sentence, place, self._topology.origin(drop.origin))

@@ -1,0 +1,131 @@
+# Making devices: their kind, their MAC, the bridge they belong to.
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, strcmp
+from ext.devices.core cimport *
+from ext.encap.abi cimport dataplane_encap_option
+from ext.stages.tunnel cimport dp_encaps, dp_n_encaps
+from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
+
+
+cdef inline int device_find(Core *c, Ns *ns, str name) except -2:
+    """-1: the namespace has no device of this name."""
+    cdef int i
+    cdef bytes raw = name.encode()
+    for i in range(ns.n_devs):
+        if strcmp(c.dev[ns.devs[i]].name, raw) == 0:
+            return ns.devs[i]
+    return -1
+
+
+cdef inline int device_init(Core *c, Dev *d, int ns, bytes name, bytes mac, int mtu, bint up) except -1:
+    """Everything but its kind: up and learning, with the namespace's default settings."""
+    cdef int i
+    d.ns = ns
+    memcpy(d.name, <const char *>name, len(name))
+    memcpy(d.mac, <const char *>mac, 6)
+    d.mtu = mtu
+    d.up = up
+    d.capture = d.learning = True
+    d.peer = d.master = d.tunnel_lower = -1
+    d.fdb.ageing = <int64_t>300 * 1000000000
+    for i in range(CONF_COUNT):
+        d.conf[i] = c.ns[ns].conf_default[i]
+    return 0
+
+
+cdef inline int device_kind(Dev *d, str kind, dict params) except -1:
+    """lo, veth, bridge, or a registered encapsulation with its options. ValueError: none of them."""
+    cdef int i
+    kinds = {"lo": DEV_LO, "veth": DEV_VETH, "bridge": DEV_BRIDGE}
+    if kind in kinds:
+        if params:
+            raise ValueError(f"{kind} devices take no parameter {', '.join(params)}")
+        d.kind = kinds[kind]
+        return 0
+    for i in range(dp_n_encaps):
+        if dp_encaps[i].name.decode() == kind:
+            d.encap = dp_encaps[i]
+            break
+    else:
+        raise ValueError(f"no kind of device or encapsulation is called {kind!r}")
+    d.kind = DEV_TUNNEL
+    local = params.pop("local", None)
+    d.tunnel_lower = params.pop("dev", -1)
+    if local is not None:
+        d.tunnel_family = 4 if len(local) == 4 else 6
+        memcpy(d.tunnel_local, <const char *>(<bytes>local), len(local))
+    params.pop("learning", None)  # FDB entries of tunnels are given, never learned
+    return device_encap(d, params)
+
+
+cdef inline int device_encap(Dev *d, dict params) except -1:
+    cdef char error[128]
+    cdef dataplane_encap_option *options = <dataplane_encap_option *>calloc(len(params) + 1, sizeof(dataplane_encap_option))
+    cdef int i
+    if options == NULL:
+        raise MemoryError
+    keys = [key.encode() for key in params]
+    values = list(params.values())
+    error[0] = 0
+    for i in range(len(keys)):
+        options[i].key = <bytes>keys[i]
+        if isinstance(values[i], bytes):
+            options[i].bytes = <bytes>values[i]
+            options[i].size = len(values[i])
+        else:
+            options[i].number = values[i]
+    d.encap_state = d.encap.create(options, <int>len(keys), error)
+    free(options)
+    if d.encap_state == NULL:
+        raise ValueError(error.decode(errors="replace"))
+    return 0
+
+
+cdef inline int device_mac(Core *c, Dev *d, bytes mac) except -1:
+    """A new MAC, in the bridge's FDB too."""
+    cdef Dev *owner = d if d.kind == DEV_BRIDGE else (c.dev[d.master] if d.master >= 0 else NULL)
+    if len(mac) != 6:
+        raise ValueError("a MAC has 6 bytes")
+    if owner != NULL:
+        fdb_delete(&owner.fdb, d.mac)
+    memcpy(d.mac, <const char *>mac, 6)
+    if owner != NULL:
+        fdb_set(&owner.fdb, d.mac, -1 if d.kind == DEV_BRIDGE else d.id, FDB_LOCAL | FDB_STATIC, 0)
+    return 0
+
+
+cdef inline int device_master(Core *c, Dev *d, int master) except -1:
+    """Make the device a port of bridge ``master``; -1: of none."""
+    cdef Dev *br
+    cdef int *ports
+    cdef int i, k = 0
+    if d.master >= 0:
+        br = c.dev[d.master]
+        fdb_delete(&br.fdb, d.mac)
+        for i in range(br.n_ports):
+            if br.ports[i] != d.id:
+                br.ports[k] = br.ports[i]
+                k += 1
+        br.n_ports = k
+        d.master = -1
+    if master < 0:
+        return 0
+    if master >= c.n_dev:
+        raise ValueError(f"no device {master}")
+    br = c.dev[master]
+    if br.kind != DEV_BRIDGE or br.ns != d.ns:
+        raise ValueError(f"{br.name.decode()} is no bridge of the device's namespace")
+    ports = <int *>realloc(br.ports, (br.n_ports + 1) * sizeof(int))
+    if ports == NULL:
+        raise MemoryError
+    br.ports = ports
+    # the kernel adds ports at the head of its list and floods in that order
+    for i in range(br.n_ports, 0, -1):
+        br.ports[i] = br.ports[i - 1]
+    br.ports[0] = d.id
+    br.n_ports += 1
+    d.master = master
+    fdb_set(&br.fdb, d.mac, d.id, FDB_LOCAL | FDB_STATIC, 0)
+    return 0
