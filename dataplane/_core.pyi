@@ -20,6 +20,7 @@ class Frame(NamedTuple):
     outgoing: bool  # True: dir "out", False: dir "in"
     packet: int  # the same id for one frame on all its hops
     data: bytes
+    order: int  # of frames, drops and events among each other
 
 class Drop(NamedTuple):
     """One dropped frame and why."""
@@ -31,6 +32,7 @@ class Drop(NamedTuple):
     reason: int  # index into drop_reasons()
     data: bytes  # the frame as it stood when it was dropped
     origin: int  # the rule or route that decided, 0: none
+    order: int
 
 class Event(NamedTuple):
     """One step of a walk; made only while tracing is on."""
@@ -44,6 +46,7 @@ class Event(NamedTuple):
     detail: str  # one readable line
     origin: int
     data: bytes  # L3 bytes or the frame after this step, where it changed; else b""
+    order: int
 
 class DropReason(NamedTuple):
     """One public drop reason: ``name`` is ``<stage>/<fact>`` and API."""
@@ -136,7 +139,7 @@ ADDR_UNREACHABLE: int
 ADDR_PROHIBIT: int
 
 def drop_reasons() -> list[DropReason]:
-    """By number; a number that no reason has yet holds an empty name. Those of encapsulations join as these are registered."""
+    """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
 
 def register_encap(capsule: object) -> None:
     """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi1`` with the struct of

@@ -5,11 +5,10 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 
 from collections import namedtuple
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memcmp, memset, strcmp
+from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master
@@ -19,14 +18,13 @@ from ext.border.reasons cimport reason_list, reason_places, registry_add, regist
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
-from ext.border.tables cimport (address_add, address_remove, device_free, free_nodes, namespace_free, route_add,
-                                route_remove)
+from ext.border.tables cimport address_add, address_remove, device_free, free_nodes, namespace_free, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_CAPSULE
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
-from ext.stages.receive cimport ether_classify, RECEIVE_FRAME_TRUNCATED
+from ext.stages.receive cimport ether_classify
 from ext.stages.route cimport route_input, route_output, route_source, ROUTE_OUTPUT_FAILED
 from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
@@ -35,18 +33,18 @@ from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
-from ext.tables.htab cimport HNode, HTab, htab_free, htab_remove
-from ext.tables.neighbour cimport Neigh, NUD_NOARP, NUD_PERMANENT, NUD_STALE, NUD_VALID, neigh_find, neigh_get
-from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, TABLES, rules_free
-from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, VLAN_HLEN, ethertype_is_vlan
+from ext.tables.htab cimport htab_insert, htab_remove
+from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
+from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
+from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.bytes cimport ld16
 from ext.wire.hash cimport hash_bytes
-from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, ipv4_hlen
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory
+from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new
 
-Frame = namedtuple("Frame", "time device outgoing packet data")
-Drop = namedtuple("Drop", "time namespace device packet reason data origin")
-Event = namedtuple("Event", "time namespace device packet stage what detail origin data")
+Frame = namedtuple("Frame", "time device outgoing packet data order")
+Drop = namedtuple("Drop", "time namespace device packet reason data origin order")
+Event = namedtuple("Event", "time namespace device packet stage what detail origin data order")
 DropReason = namedtuple("DropReason", "name sentence linux")
 Delivery = namedtuple("Delivery", "time namespace socket packet data")
 Chain = namedtuple("Chain", "name policy rules")
@@ -152,6 +150,7 @@ cdef void event_happens(Core *c, Due *e) noexcept nogil:
 cdef class Engine:
     cdef Core c
     cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
+    cdef dict open_sockets  # id -> address of its struct
 
     def __cinit__(self, seed=0):
         memset(&self.c, 0, sizeof(Core))
@@ -159,6 +158,7 @@ cdef class Engine:
         self.c.run = core_run
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
         self.recent_lists = {}
+        self.open_sockets = {}
         if self.c.drop_count == NULL:
             raise MemoryError
 
@@ -175,7 +175,7 @@ cdef class Engine:
         free(self.c.heap)
         free(self.c.ns)
         free(self.c.dev)
-        free(self.c.sockets)
+        free_nodes(&self.c.sockets)
         free(self.c.drop_count)
         free(self.c.bytes.mem)
         free(self.c.frames.mem)
@@ -531,29 +531,30 @@ cdef class Engine:
         return number
 
     def open_socket(self, int ns, int proto, int port, address=None):
-        cdef Socket *grown
         cdef Socket *s
         self.ns_at(ns)
-        grown = <Socket *>realloc(self.c.sockets, (self.c.n_sockets + 1) * sizeof(Socket))
-        if grown == NULL:
+        s = <Socket *>calloc(1, sizeof(Socket))
+        if s == NULL:
             raise MemoryError
-        self.c.sockets = grown
-        s = &grown[self.c.n_sockets]
-        memset(s, 0, sizeof(Socket))
         s.id = self.c.n_sockets
         s.ns = ns
         s.proto = proto
         s.port = port
-        s.open = True
         if address is not None:
             s.alen = len(address)
             memcpy(s.addr, <const char *>(<bytes>address), s.alen)
+        if not htab_insert(&self.c.sockets, &s.node, socket_hash(ns, proto, port)):
+            free(s)
+            raise MemoryError
+        self.open_sockets[s.id] = <size_t>s
         self.c.n_sockets += 1
         return s.id
 
     def close_socket(self, int socket):
-        if 0 <= socket < self.c.n_sockets:
-            self.c.sockets[socket].open = False
+        cdef size_t place = self.open_sockets.pop(socket, 0)
+        if place:
+            htab_remove(&self.c.sockets, &(<Socket *>place).node)
+            free(<Socket *>place)
 
     def run(self, until=None):
         cdef int64_t limit = 0x7fffffffffffffff if until is None else until

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from dataplane.capture.atomic import AtomicFile
@@ -75,6 +76,7 @@ class CaptureWriter:
         application: str = "dataplane",
         comment: str = "",
     ) -> None:
+        self.paths = [Path(path)]
         self._file = AtomicFile(path)
         self._statistics = [_Statistics() for _ in interfaces]
         self._buffer = bytearray(_section_block(application, comment))

@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from dataplane.report.run_capture import CaptureOptions
 
 OUTPUT_FORMATS = ("table", "wide", "json", "yaml", "name")
 
@@ -33,6 +36,24 @@ def add_read(parser: argparse.ArgumentParser) -> None:
 def add_write(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """``-w OUT`` (``args.write``): a capture to write."""
     parser.add_argument("-w", "--write", required=required, metavar="OUT", help="capture to write: pcapng")
+
+
+def add_recording(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """``-w OUT`` or ``--per-interface DIR``, ``--capture PATTERN`` (repeatable) and ``--comments``; ``capture_options`` reads them."""
+    output = parser.add_mutually_exclusive_group(required=required)
+    output.add_argument("-w", "--write", metavar="OUT", help="capture to write: one pcapng with all interfaces")
+    output.add_argument("--per-interface", metavar="DIR", help="write one pcapng for each interface that saw a frame into DIR")
+    explained = "interfaces to record, such as 'node1/eth0' or 'node*/flannel.1'; repeatable (default: all)"
+    parser.add_argument("--capture", action="append", metavar="PATTERN", help=explained)
+    explained = "comment drops and changes, also every other step, or drops alone, which is faster (default: %(default)s)"
+    parser.add_argument("--comments", choices=("changes", "all", "none"), default="changes", help=explained)
+
+
+def capture_options(args: argparse.Namespace) -> CaptureOptions:
+    """What ``add_recording`` declared."""
+    from dataplane.report.run_capture import CaptureOptions
+
+    return CaptureOptions(args.write, args.per_interface, tuple(args.capture or ("*",)), args.comments)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

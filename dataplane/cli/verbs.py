@@ -6,7 +6,9 @@ A static table, so that ``dataplane --help`` imports no verb; a test keeps it eq
 VERBS = {
     "check": "run case files and name what differs",
     "get": "show pods, nodes, services, endpoints, and what the network holds: routes, rules, conntrack, drops, ...",
+    "replay": "carry a capture's frames through a cluster from a pod, node or host on",
     "rules": "print a node's iptables rules, as iptables-restore takes them",
+    "run": "carry a scenario's traffic through its cluster to the end",
     "schema": "print the JSON Schema of our own manifest kinds",
     "wireshark": "open a capture in Wireshark, or write a Wireshark profile for our captures",
 }

@@ -28,6 +28,16 @@ class Change(NamedTuple):
     after: str
 
 
+class MatchedRule(NamedTuple):
+    """A netfilter rule that matched."""
+
+    chain: str
+    target: str  # ACCEPT, DNAT, a chain's name, ...; "counted": none
+    is_jump: bool  # ``target`` is another chain
+    built_in: bool  # ``chain`` is a hook's own
+    text: str  # what it does, with its comment
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing that happened to the packet."""
@@ -44,6 +54,7 @@ class Step:
     data: bytes  # the frame, or the IP packet where it has no link header (yet)
     ethertype: int  # 0: ``data`` begins with an Ethernet header
     changes: tuple[Change, ...] = ()
+    rule: MatchedRule | None = None
 
 
 def link_type(data: bytes) -> int:
@@ -111,28 +122,34 @@ class Words:
     def __init__(self, topology: Topology, reasons: list[DropReason]) -> None:
         self._topology = topology
         self._reasons = reasons
-        self._rules: dict[tuple[int, int, str], list[tuple[str, Match]]] = {}
+        self._rules: dict[tuple[int, int, str], list[MatchedRule]] = {}
 
     def reason(self, number: int) -> DropReason:
         return self._reasons[number]
 
-    def event(self, event: Event) -> tuple[str, str]:
+    def event(self, event: Event) -> tuple[str, str, MatchedRule | None]:
         """What it is about, and a sentence: the core's own, but for rules, of which it knows only the number."""
         if event.what != "rule":
-            return event.what, event.detail
+            return event.what, event.detail, None
         table, _, number = event.detail.partition(" ")
-        chain, match = self._table(event, table)[int(number)]
-        comment = f' "{match["comment"]}"' if match.get("comment") else ""
-        return table, f"{chain}: {target_text(match)}{comment}"
+        rule = self._table(event, table)[int(number)]
+        return table, f"{rule.chain}: {rule.text}", rule
 
-    def _table(self, event: Event, table: str) -> list[tuple[str, Match]]:
-        """The rules of a table in the order that the core numbers them in, with the chain of each."""
+    def _table(self, event: Event, table: str) -> list[MatchedRule]:
+        """The rules of a table in the order that the core numbers them in."""
         family = 6 if link_type(event.data) == ETHERTYPE_IPV6 or event.data[12:14] == b"\x86\xdd" else 4
         key = (event.namespace, family, table)
         if key not in self._rules:
             chains: list[Chain] = self._topology.firewalls[event.namespace][family].compile()[table]
-            self._rules[key] = [(chain.name, match) for chain in chains for match in chain.rules]
+            names = {chain.name for chain in chains}
+            self._rules[key] = [_matched(chain, match, names) for chain in chains for match in chain.rules]
         return self._rules[key]
+
+
+def _matched(chain: Chain, match: Match, names: set[str]) -> MatchedRule:
+    target = match.get("target") or "counted"
+    comment = f' "{match["comment"]}"' if match.get("comment") else ""
+    return MatchedRule(chain.name, target, target in names, bool(chain.policy), target_text(match) + comment)
 
 
 def target_text(match: Match) -> str:

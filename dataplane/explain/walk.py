@@ -139,6 +139,7 @@ class Recorder:
         self._words = Words(topology, drop_reasons())
         self._steps: list[Step] = []
         self._last: dict[int, Step] = {}
+        self._encapsulations: dict[int, int] = {}  # packet to the step whose headers are not known yet
         self._fates: dict[int, list[Verdict]] = {}
 
     def carry(self, sent: int, sockets: set[int]) -> int | None:
@@ -176,8 +177,19 @@ class Recorder:
         for number, (_, record) in enumerate(sorted(records, key=lambda each: each[0])):
             step = self._step(record, base + number)
             if step is not None:
-                self._steps.append(step)
-                self._last[step.packet] = step
+                self._keep(step)
+
+    def _keep(self, step: Step) -> None:
+        """An encapsulation's headers are only seen on the step behind it; they belong to it all the same."""
+        if step.what == "encap":
+            self._encapsulations[step.packet] = len(self._steps)
+        else:
+            at = self._encapsulations.pop(step.packet, None)
+            if at is not None:
+                self._steps[at] = replace(self._steps[at], changes=step.changes, data=step.data, ethertype=step.ethertype)
+                step = replace(step, changes=())
+            self._last[step.packet] = step
+        self._steps.append(step)
 
     def _step(self, record: Frame | Event | Drop, order: int) -> Step | None:
         from dataplane._core import Drop, Frame
@@ -187,15 +199,17 @@ class Recorder:
         if isinstance(record, Drop):
             self._note_drop(record)
             return None  # the event of the same drop is the step
+        if record.namespace == self.topology.switch and record.stage != "drop":
+            return None
         ethertype = link_type(record.data)
-        what, text = self._words.event(record)
+        what, text, rule = self._words.event(record)
         origin = self.topology.origin(record.origin)
         changed = changes(self._last.get(record.packet), record.data, ethertype)
         if record.stage == "local":
             delivered = Verdict(DELIVERED, record.namespace, "", text, None)
             self._fates.setdefault(record.packet, []).append(delivered)
         return Step(
-            order, record.time, record.packet, record.namespace, record.device, record.stage, what, text, origin, record.data, ethertype, changed
+            order, record.time, record.packet, record.namespace, record.device, record.stage, what, text, origin, record.data, ethertype, changed, rule
         )
 
     def _seen(self, frame: Frame, order: int) -> Step | None:

@@ -34,18 +34,18 @@ def drops(world: World, namespaces: Collection[int] | None, *, with_unseen: bool
 
 def _row(world: World, reason: DropReason, found: Sequence[Drop]) -> Row:
     topology = world.topology
-    places = [
-        topology.device_name(drop.device) if drop.device >= 0 else topology.namespace_name(drop.namespace) for drop in found
-    ]
-    origins = [place_of(origin) for drop in found if (origin := topology.origin(drop.origin))]
+    places = list(
+        dict.fromkeys(topology.device_name(drop.device) if drop.device >= 0 else topology.namespace_name(drop.namespace) for drop in found)
+    )
+    origins = list(dict.fromkeys(place_of(origin) for drop in found if (origin := topology.origin(drop.origin))))
     data = {
         "kind": "DropReason",
         "reason": reason.name,
         "count": len(found),
         "sentence": reason.sentence,
         "linux": reason.linux or None,
-        "places": list(dict.fromkeys(places)),
-        "origins": list(dict.fromkeys(origins)),
+        "places": places,
+        "origins": origins,
     }
     cells = (reason.name, str(len(found)), reason.sentence, reason.linux or NONE)
-    return Row(reason.name, cells, (",".join(data["places"]) or NONE, ",".join(data["origins"]) or NONE), data)
+    return Row(reason.name, cells, (",".join(places) or NONE, ",".join(origins) or NONE), data)

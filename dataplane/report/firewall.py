@@ -48,7 +48,7 @@ def rule_lines(tables: IptablesTables) -> Iterator[RuleLine]:
 
 def rules(topology: Topology, machines: Sequence[Machine], family: int | None) -> Listing:
     """The rules of ``machines`` for one family, or (None) for each family that they have an address of."""
-    rows = []
+    rows: list[Row] = []
     for machine in machines:
         for version in [family] if family else sorted({address.version for address in machine.addresses}):
             rows += _rows(topology, machine, version)

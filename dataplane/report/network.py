@@ -59,7 +59,11 @@ def fdb(world: World, machines: Sequence[Machine]) -> Listing:
 
 def conntrack(world: World, machines: Sequence[Machine]) -> Listing:
     """The connection tracking tables; TIMEOUT is what is left, in whole seconds as conntrack(8) shows it."""
-    rows = [_conntrack_row(machine, entry) for machine in machines for entry in world.engine.conntrack(machine.namespace)]
+    rows = [
+        _conntrack_row(machine, entry, number)
+        for machine in machines
+        for number, entry in enumerate(world.engine.conntrack(machine.namespace), 1)
+    ]
     return Listing("conntrack", ("MACHINE", "PROTO", "STATE", "TIMEOUT", "ORIGINAL", "REPLY", "STATUS"), ("MARK", "ZONE"), rows)
 
 
@@ -144,7 +148,7 @@ def _plain(entry: Mapping[str, Any], topology: Topology) -> Iterator[tuple[str, 
         elif isinstance(value, bytes):
             yield key, value.hex(":") if key == "mac" else str(ip_address(value))
         elif key != "origin":
-            yield key, value
+            yield "type" if key == "kind" else key, value  # kind is the object's own, as in Kubernetes
 
 
 def _origin(topology: Topology, number: int) -> str:
@@ -174,7 +178,7 @@ def _interface_row(topology: Topology, machine: Machine, device: Mapping[str, An
     return Row(f"{machine.name}/{data['name']}", (*cells, shown), (data["peer"] or NONE, data["origin"]), data)
 
 
-def _conntrack_row(machine: Machine, entry: Mapping[str, Any]) -> Row:
+def _conntrack_row(machine: Machine, entry: Mapping[str, Any], number: int) -> Row:
     protocol = _PROTOCOLS.get(entry["proto"], str(entry["proto"]))
     original, reply = tuple_words(entry["orig"]), tuple_words(entry["reply"])
     status = [word for word, holds in (("UNREPLIED", not entry["seen_reply"]), ("ASSURED", entry["assured"])) if holds]
@@ -192,7 +196,7 @@ def _conntrack_row(machine: Machine, entry: Mapping[str, Any]) -> Row:
     }
     seconds = str(entry["timeout"] // _SECOND)
     cells = (machine.name, protocol, entry["state"] or NONE, seconds, original, reply, ",".join(status) or NONE)
-    return Row(f"{machine.name}/{protocol} {original}", cells, (str(entry["mark"]), str(entry["zone"])), data)
+    return Row(f"{machine.name}/{number}", cells, (str(entry["mark"]), str(entry["zone"])), data)
 
 
 def _half(half: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def _external(service: Service) -> str:
 
 
 def _ports(service: Service) -> str:
-    texts = [f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else f"{port.port}/{port.protocol}" for port in service.ports]
+    numbers = ((f"{port.port}:{port.node_port}" if port.node_port else f"{port.port}", port.protocol) for port in service.ports)
+    texts = [f"{number}/{protocol}" for number, protocol in numbers]
     return ",".join(texts) or NONE
 
 

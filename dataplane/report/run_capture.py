@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane._core import drop_reasons
+from dataplane.capture.folder import FolderWriter
 from dataplane.capture.headers import begins_with_ipv4
 from dataplane.capture.names import address_names
-from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, Interface, Record
+from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
 from dataplane.control.topology import Topology
 from dataplane.errors import InputError
 from dataplane.k8s.objects import Origin
@@ -25,12 +29,14 @@ COMMENTS = ("changes", "all", "none")
 _NO_LINK_HEADER = bytes(12) + b"\x08\x00"  # for what was dropped before it had one, as on a capture of lo
 
 
-class Output(Protocol):
-    """``CaptureWriter`` or ``FolderWriter``."""
+@dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """Where frames go, and which: ``file`` one pcapng, ``folder`` one pcapng for each interface, neither: nowhere."""
 
-    def write(
-        self, interface_index: int, time_ns: int, data: bytes, outgoing: bool, packet_id: int, verdict: int | None, comments: Sequence[str], /
-    ) -> None: ...
+    file: str | None = None
+    folder: str | None = None
+    patterns: tuple[str, ...] = ("*",)  # shell patterns on names such as node1/eth0
+    comments: str = COMMENTS[0]
 
 
 class DropKind(NamedTuple):
@@ -61,17 +67,31 @@ def select_devices(engine: Engine, topology: Topology, patterns: Sequence[str]) 
     return chosen
 
 
-def interfaces(topology: Topology, devices: Sequence[int]) -> list[Interface]:
-    """The devices as a capture lists them, with the machine that each belongs to."""
-    owners = (topology.machines.get(topology.device_namespace(device)) for device in devices)
-    return [
-        Interface(topology.device_name(device), owner.ref if owner else "") for device, owner in zip(devices, owners, strict=True)
-    ]
+def _open_output(topology: Topology, devices: Sequence[int], options: CaptureOptions) -> CaptureWriter | FolderWriter | None:
+    owners = {device: topology.machines.get(topology.device_namespace(device)) for device in devices}
+    described = [Interface(topology.device_name(device), owner.ref if owner else "") for device, owner in owners.items()]
+    names = address_names(topology.manifests)
+    if options.folder is not None:
+        return FolderWriter(options.folder, described, names)
+    return CaptureWriter(options.file, described, names) if options.file is not None else None
 
 
-def capture_names(topology: Topology) -> dict[bytes, str]:
-    """Names for the capture's name-resolution blocks."""
-    return address_names(topology.manifests)
+@contextmanager
+def recording(engine: Engine, topology: Topology, options: CaptureOptions) -> Iterator[RunCapture]:
+    """Record a run on a cluster that was just built: the files are there after the block, or after an exception none of them."""
+    devices = select_devices(engine, topology, options.patterns if options.file or options.folder else ())
+    output = _open_output(topology, devices, options)
+    try:
+        capture = RunCapture(engine, topology, output, devices, options.comments)
+        yield capture
+        capture.drain()
+        if output is not None:
+            output.close()
+            capture.paths = tuple(output.paths)
+    except BaseException:
+        if output is not None:
+            output.discard()
+        raise
 
 
 class RunCapture:
@@ -82,7 +102,7 @@ class RunCapture:
     is a record of its own, with the bytes it had then.
     """
 
-    def __init__(self, engine: Engine, topology: Topology, output: Output | None, devices: Sequence[int], comments: str) -> None:
+    def __init__(self, engine: Engine, topology: Topology, output: CaptureWriter | FolderWriter | None, devices: Sequence[int], comments: str) -> None:
         self._engine = engine
         self._topology = topology
         self._output = output
@@ -90,6 +110,7 @@ class RunCapture:
         self._reasons = drop_reasons()
         self._walks = WalkComments(topology, every_step=comments == "all")
         self.frames = 0
+        self.paths: tuple[Path, ...] = ()  # of what was written, once the run is over
         self.drops: Counter[DropKind] = Counter()
         engine.trace(output is not None and comments != "none")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dataplane.errors import InputError
 from dataplane.k8s import load
@@ -25,10 +25,11 @@ def load_scenario(path: str, more: Sequence[str] = ()) -> Manifests:
         raise InputError("a scenario cannot come from standard input: name a file, and give manifests from elsewhere with -f -")
     warnings: list[str] = []
     named = [found for document in read_sources([path]) for found in _cluster_paths(document, warnings)]
-    return _with_warnings(load([path, *dict.fromkeys((*named, *more))]), warnings)
+    manifests = load(list(dict.fromkeys((path, *named, *more))))
+    return replace(manifests, warnings=(*warnings, *manifests.warnings))
 
 
-def _cluster_paths(document: Document, warnings: list[str]) -> Iterable[str]:
+def _cluster_paths(document: Document, warnings: list[str]) -> list[str]:
     data = document.data
     if not (isinstance(data, Mapping) and data.get("kind") == KIND and data.get("apiVersion") == API_VERSION):
         return []
@@ -36,17 +37,11 @@ def _cluster_paths(document: Document, warnings: list[str]) -> Iterable[str]:
     fields.warn_unknown(("apiVersion", "kind", "metadata", "spec"))
     spec = fields.child("spec")
     spec.warn_unknown(("cluster",))
-    return [_beside(document.file, name, spec) for name in spec.texts("cluster")]
+    return [_beside(document.file, name, item) for name, item in spec.texts("cluster")]
 
 
-def _beside(file: str, name: str, spec: Fields) -> str:
+def _beside(file: str, name: str, item: Fields) -> str:
     path = os.path.join(os.path.dirname(file), name)
     if not os.path.exists(path):
-        raise spec.error("cluster", f"names {name}, and there is no {path}", "write paths relative to the scenario file")
+        raise item.error(next(iter(item.data)), f"is {name}, and there is no {path}", "write a path relative to the scenario file")
     return path
-
-
-def _with_warnings(manifests: Manifests, warnings: Any) -> Manifests:
-    import dataclasses
-
-    return dataclasses.replace(manifests, warnings=(*warnings, *manifests.warnings))

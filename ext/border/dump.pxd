@@ -1,6 +1,6 @@
 # What tables hold, as plain Python dictionaries.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint64_t
 from ext.devices.core cimport *
 from ext.tables.conntrack cimport *
 from ext.tables.ct_sctp cimport ct_sctp_state_name
@@ -8,7 +8,7 @@ from ext.tables.ct_settings cimport CTS_ASSURED, CTS_SEEN_REPLY
 from ext.tables.ct_tcp cimport ct_tcp_state_name
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC
 from ext.tables.fib cimport Fib, Route
-from ext.tables.htab cimport HNode, HTab
+from ext.tables.htab cimport HNode
 from ext.tables.neighbour cimport (Neigh, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED, NUD_NOARP,
                                    NUD_PERMANENT)
 

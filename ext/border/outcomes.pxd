@@ -1,6 +1,6 @@
 # Every way that the rules can go for a packet: the random matches of the nat table, each way, then the filter rules met.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
 from ext.stages.nat cimport next_fall
@@ -9,7 +9,7 @@ from ext.stages.route cimport route_input
 from ext.tables.rules cimport *
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, ipv4_hlen
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory, DST_LOCAL, PF_DOREDIRECT
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory, DST_LOCAL
 
 
 cdef inline Pkt *probe_packet(Core *c, int dev, bytes packet) except NULL:

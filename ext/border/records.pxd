@@ -1,7 +1,7 @@
 # What happened since the last call, as Python tuples.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport *
 from ext.tables.fragments cimport FragQueue
@@ -23,7 +23,8 @@ cdef inline int forget_bytes(Core *c) except -1:
 cdef inline list take_frames(Core *c, object Frame):
     cdef uint64_t i, n = c.frames.n // sizeof(FrameRecord)
     cdef FrameRecord *r = <FrameRecord *>c.frames.mem
-    out = [Frame(r[i].time, r[i].dev, bool(r[i].outgoing), r[i].packet, stored(c, r[i].at, r[i].len)) for i in range(n)]
+    out = [Frame(r[i].time, r[i].dev, bool(r[i].outgoing), r[i].packet, stored(c, r[i].at, r[i].len), r[i].order)
+           for i in range(n)]
     c.frames.n = 0
     forget_bytes(c)
     return out
@@ -33,7 +34,8 @@ cdef inline list take_drops(Core *c, object Drop, list places):
     cdef uint64_t i, n = c.drops.n // sizeof(DropRecord)
     cdef DropRecord *r = <DropRecord *>c.drops.mem
     index = {place: at for at, place in enumerate(places)}
-    out = [Drop(r[i].time, r[i].ns, r[i].dev, r[i].packet, index[r[i].reason], stored(c, r[i].at, r[i].len), r[i].origin) for i in range(n)]
+    out = [Drop(r[i].time, r[i].ns, r[i].dev, r[i].packet, index[r[i].reason], stored(c, r[i].at, r[i].len), r[i].origin,
+                r[i].order) for i in range(n)]
     c.drops.n = 0
     forget_bytes(c)
     return out
@@ -54,7 +56,7 @@ cdef inline list take_events(Core *c, object Event, list reasons, list places):
     cdef EventRecord *e = <EventRecord *>c.events.mem
     index = {place: at for at, place in enumerate(places)}
     out = [Event(e[i].time, e[i].ns, e[i].dev, e[i].packet, e[i].stage.decode(), e[i].what.decode(), event_detail(&e[i], reasons, index), e[i].origin,
-                 stored(c, e[i].at, e[i].len)) for i in range(n)]
+                 stored(c, e[i].at, e[i].len), e[i].order) for i in range(n)]
     c.events.n = 0
     forget_bytes(c)
     return out

@@ -1,8 +1,8 @@
 # From the rule dictionaries of Python (``Match`` in _core.pyi) to the structs of tables/rules.pxd.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strlen
+from libc.stdint cimport uint8_t, uint32_t, int64_t
+from libc.stdlib cimport calloc
+from libc.string cimport memcpy, memset
 from ext.tables.rules cimport *
 
 cdef enum:

@@ -11,16 +11,16 @@ cdef inline dict conf_names():
     return {
         "conf.forwarding": CONF_FORWARDING, "conf.rp_filter": CONF_RP_FILTER, "conf.route_localnet": CONF_ROUTE_LOCALNET,
         "conf.proxy_arp": CONF_PROXY_ARP, "conf.send_redirects": CONF_SEND_REDIRECTS,
-        "conf.accept_redirects": CONF_ACCEPT_REDIRECTS, "conf.shared_media": CONF_SHARED_MEDIA,
+        "conf.shared_media": CONF_SHARED_MEDIA,
         "conf.accept_local": CONF_ACCEPT_LOCAL, "conf.accept_source_route": CONF_ACCEPT_SOURCE_ROUTE,
         "conf.arp_ignore": CONF_ARP_IGNORE, "conf.arp_announce": CONF_ARP_ANNOUNCE, "conf.arp_accept": CONF_ARP_ACCEPT,
         "conf.drop_unicast_in_l2_multicast": CONF_DROP_UNICAST_IN_L2_MULTICAST,
         "conf.drop_gratuitous_arp": CONF_DROP_GRATUITOUS_ARP, "conf.bc_forwarding": CONF_BC_FORWARDING,
-        "conf.log_martians": CONF_LOG_MARTIANS, "conf.secure_redirects": CONF_SECURE_REDIRECTS,
+        "conf.log_martians": CONF_LOG_MARTIANS,  # goes to the kernel's log alone
         "neigh.retrans_time_ms": CONF_RETRANS_TIME_MS, "neigh.base_reachable_time_ms": CONF_BASE_REACHABLE_TIME_MS,
         "neigh.mcast_solicit": CONF_MCAST_SOLICIT, "neigh.ucast_solicit": CONF_UCAST_SOLICIT,
         "neigh.delay_first_probe_time": CONF_DELAY_FIRST_PROBE_TIME, "neigh.proxy_delay": CONF_PROXY_DELAY,
-        "neigh.locktime": CONF_LOCKTIME, "neigh.gc_stale_time": CONF_GC_STALE_TIME,
+        "neigh.locktime": CONF_LOCKTIME,
     }
 
 
@@ -41,9 +41,9 @@ cdef inline dict sys_names():
 cdef inline dict conf_defaults():
     """Linux' defaults where they are not zero (net/ipv4/devinet.c: ipv4_devconf_dflt, net/ipv4/arp.c: arp_tbl)."""
     return {
-        CONF_SEND_REDIRECTS: 1, CONF_ACCEPT_REDIRECTS: 1, CONF_SHARED_MEDIA: 1, CONF_SECURE_REDIRECTS: 1, CONF_ACCEPT_SOURCE_ROUTE: 1,
+        CONF_SEND_REDIRECTS: 1, CONF_SHARED_MEDIA: 1, CONF_ACCEPT_SOURCE_ROUTE: 1,
         CONF_RETRANS_TIME_MS: 1000, CONF_BASE_REACHABLE_TIME_MS: 30000, CONF_MCAST_SOLICIT: 3, CONF_UCAST_SOLICIT: 3,
-        CONF_DELAY_FIRST_PROBE_TIME: 5, CONF_PROXY_DELAY: 80, CONF_LOCKTIME: 100, CONF_GC_STALE_TIME: 60,
+        CONF_DELAY_FIRST_PROBE_TIME: 5, CONF_PROXY_DELAY: 80, CONF_LOCKTIME: 100,
     }
 
 
@@ -110,9 +110,6 @@ cdef inline int conf_write(Core *c, Ns *ns, str dev, int place, int value) excep
             return 0
     if dev == "all" or dev == "default":
         ns.conf_default[place] = value
-        if place == CONF_FORWARDING:
-            ns.conf_all[CONF_ACCEPT_REDIRECTS] = not value
-            ns.conf_default[CONF_ACCEPT_REDIRECTS] = not value
         for i in range(ns.n_devs):
             if dev == "all" or not c.dev[ns.devs[i]].conf_set[place]:
                 c.dev[ns.devs[i]].conf[place] = value

@@ -1,7 +1,7 @@
 # Addresses and routes as ``ip address`` and ``ip route`` change them, and freeing what a world held.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport *
 from ext.tables.conntrack cimport ct_table_free
@@ -11,7 +11,7 @@ from ext.tables.fragments cimport FragQueue
 from ext.tables.htab cimport HNode, HTab, htab_free
 from ext.tables.neighbour cimport Neigh
 from ext.tables.rules cimport rules_free, TABLES
-from ext.wire.packet cimport Pkt, pkt_release_memory
+from ext.wire.packet cimport Pkt
 
 
 cdef inline void mask_prefix(uint8_t *addr, int plen, int alen) noexcept nogil:

@@ -3,16 +3,15 @@
 # Namespaces and devices name each other by small integers, the places in ``Core``'s arrays.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport malloc, calloc, realloc, free
-from libc.string cimport memcpy, memset, memcmp, strlen
-from libc.stdio cimport snprintf
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy, memset
 from ext.encap.abi cimport dataplane_encap
 from ext.tables.conntrack cimport CtTable, Ct, ct_put
 from ext.tables.fdb cimport Fdb
 from ext.tables.fib cimport Fib
 from ext.tables.fragments cimport FragTable
 from ext.tables.htab cimport HTab, HNode
-from ext.tables.neighbour cimport NeighTable, Neigh
+from ext.tables.neighbour cimport NeighTable
 from ext.tables.rules cimport RuleTable, TABLES
 from ext.wire.packet cimport Pkt, pkt_release_memory, pkt_copy
 from ext.wire.hash cimport mix64, hash_bytes
@@ -32,29 +31,26 @@ cdef enum:
     CONF_ROUTE_LOCALNET = 2
     CONF_PROXY_ARP = 3
     CONF_SEND_REDIRECTS = 4
-    CONF_ACCEPT_REDIRECTS = 5
-    CONF_SHARED_MEDIA = 6
-    CONF_ACCEPT_LOCAL = 7
-    CONF_ACCEPT_SOURCE_ROUTE = 8
-    CONF_ARP_IGNORE = 9
-    CONF_ARP_ANNOUNCE = 10
-    CONF_ARP_ACCEPT = 11
-    CONF_DROP_UNICAST_IN_L2_MULTICAST = 12
-    CONF_DROP_GRATUITOUS_ARP = 13
-    CONF_BC_FORWARDING = 14
-    CONF_LOG_MARTIANS = 15
-    CONF_SECURE_REDIRECTS = 16
+    CONF_SHARED_MEDIA = 5
+    CONF_ACCEPT_LOCAL = 6
+    CONF_ACCEPT_SOURCE_ROUTE = 7
+    CONF_ARP_IGNORE = 8
+    CONF_ARP_ANNOUNCE = 9
+    CONF_ARP_ACCEPT = 10
+    CONF_DROP_UNICAST_IN_L2_MULTICAST = 11
+    CONF_DROP_GRATUITOUS_ARP = 12
+    CONF_BC_FORWARDING = 13
+    CONF_LOG_MARTIANS = 14
     # net.ipv4.neigh.*
-    CONF_RETRANS_TIME_MS = 17
-    CONF_BASE_REACHABLE_TIME_MS = 18
-    CONF_MCAST_SOLICIT = 19
-    CONF_UCAST_SOLICIT = 20
-    CONF_DELAY_FIRST_PROBE_TIME = 21
-    CONF_PROXY_DELAY = 22
-    CONF_LOCKTIME = 23
-    CONF_GC_STALE_TIME = 24
-    CONF_DISABLE_IPV6 = 25  # net.ipv6.conf.*
-    CONF_COUNT = 26
+    CONF_RETRANS_TIME_MS = 15
+    CONF_BASE_REACHABLE_TIME_MS = 16
+    CONF_MCAST_SOLICIT = 17
+    CONF_UCAST_SOLICIT = 18
+    CONF_DELAY_FIRST_PROBE_TIME = 19
+    CONF_PROXY_DELAY = 20
+    CONF_LOCKTIME = 21
+    CONF_DISABLE_IPV6 = 22  # net.ipv6.conf.*
+    CONF_COUNT = 23
     # one value per namespace
     SYS_IP_DEFAULT_TTL = 0
     SYS_ICMP_RATELIMIT = 1
@@ -68,16 +64,11 @@ cdef enum:
     SYS_NF_CALL_IPTABLES = 9
     SYS_NF_CALL_IP6TABLES = 10
     SYS_NF_CALL_ARPTABLES = 11
-    SYS_NF_FILTER_VLAN_TAGGED = 12
-    SYS_IP_FORWARD_USE_PMTU = 13
-    SYS_IP_FWD_UPDATE_PRIORITY = 14
-    SYS_NF_CONNTRACK_MAX = 15
-    SYS_PORT_MIN = 16  # ip_local_port_range
-    SYS_PORT_MAX = 17
-    SYS_NF_CHECKSUM = 18
-    SYS_MIN_PMTU = 19
-    SYS_MTU_EXPIRES = 20
-    SYS_COUNT = 21
+    SYS_NF_CONNTRACK_MAX = 12
+    SYS_NF_CHECKSUM = 13
+    SYS_MIN_PMTU = 14
+    SYS_MTU_EXPIRES = 15
+    SYS_COUNT = 16
     # events of the queue
     EV_RECEIVE = 1  # a frame reaches a device
     EV_TRANSMIT = 2  # a frame is handed to a device's transmit queue
@@ -139,11 +130,11 @@ cdef struct PmtuEntry:
     int64_t expires
 
 cdef struct Socket:
+    HNode node
     int id
     int ns
     int port
     uint8_t proto
-    uint8_t open
     uint8_t alen  # 0: any address
     uint8_t addr[16]
 
@@ -195,9 +186,11 @@ cdef struct FrameRecord:
     uint32_t len
     uint64_t at  # in the byte store
     uint8_t outgoing
+    uint64_t order
 
 cdef struct DropRecord:
     int64_t time
+    uint64_t order
     int ns
     int dev
     uint32_t packet
@@ -208,6 +201,7 @@ cdef struct DropRecord:
 
 cdef struct EventRecord:
     int64_t time
+    uint64_t order
     int ns
     int dev
     uint32_t packet
@@ -265,6 +259,7 @@ cdef struct Core:
     uint64_t seed
     int64_t now
     uint64_t seq
+    uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
     uint8_t tracing
     int drop_origin  # rule or route behind the drop that is being returned
@@ -278,7 +273,7 @@ cdef struct Core:
     Store events
     Store deliveries
     uint64_t n_deliveries
-    Socket *sockets
+    HTab sockets  # open ones, by namespace, protocol and port
     int n_sockets
     Counters count
     uint64_t *drop_count
@@ -330,6 +325,8 @@ cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) n
     r.len = p.end - p.l2
     r.at = at
     r.outgoing = outgoing
+    c.order += 1
+    r.order = c.order
 
 
 cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
@@ -341,6 +338,8 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
     if r == NULL:
         return
     r.time = c.now
+    c.order += 1
+    r.order = c.order
     r.dev = p.dev
     r.ns = c.dev[p.dev].ns if p.dev >= 0 else -1
     r.packet = p.id
@@ -363,6 +362,8 @@ cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, con
     if e == NULL:
         return NULL
     e.time = c.now
+    c.order += 1
+    e.order = c.order
     e.dev = p.dev
     e.ns = c.dev[p.dev].ns if p.dev >= 0 else -1
     e.packet = p.id
@@ -505,3 +506,9 @@ cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint
     cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
     draws[0] += 1
     return mix64(h + draws[0])
+
+
+# ---- sockets
+
+cdef inline uint64_t socket_hash(int ns, int proto, int port) noexcept nogil:
+    return mix64(<uint64_t>ns << 32 | <uint64_t>(proto & 0xff) << 16 | <uint64_t>(port & 0xffff))

@@ -6,15 +6,15 @@ An encapsulation plug-in: ``capsule`` holds the struct of ``encap_abi.h``. Optio
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memcmp, memset, strcmp
+from libc.string cimport memcmp, memset, strcmp
 from libc.stdio cimport snprintf
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_option, dataplane_encap_pop, dataplane_encap_push,
                             dataplane_encap_reason, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE,
                             DATAPLANE_ENCAP_OK)
-from ext.wire.bytes cimport ld16, ld32, st16, st32
+from ext.wire.bytes cimport ld32, st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 
 cdef enum:

@@ -1,19 +1,19 @@
 # Received ARP: net/ipv4/arp.c (arp_rcv(), arp_process()).
 
-from libc.stdint cimport uint8_t, uint32_t, int64_t
-from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, pkt_ns, pkt_consume, conf_or, conf_max, CONF_FORWARDING, CONF_PROXY_ARP, CONF_PROXY_DELAY,
-                               CONF_ARP_IGNORE, CONF_ARP_ACCEPT, CONF_ROUTE_LOCALNET, CONF_DROP_GRATUITOUS_ARP, CONF_LOCKTIME)
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from ext.devices.core cimport (CONF_ARP_ACCEPT, CONF_DROP_GRATUITOUS_ARP, CONF_PROXY_DELAY, EV_TRANSMIT, chance, event_packet, Core, Ns,
+                               Dev, pkt_consume, conf_or, conf_max, CONF_FORWARDING, CONF_PROXY_ARP, CONF_ARP_IGNORE, CONF_ROUTE_LOCALNET,
+                               CONF_LOCKTIME)
 from ext.stages.icmp cimport local_packet
 from ext.stages.neighbour cimport neigh_update
-from ext.stages.route cimport route_input, is_own_address
+from ext.stages.route cimport route_input
 from ext.stages.verdict cimport ST_DONE, ST_TRANSMIT, DROPS_ARP
 from ext.tables.fib cimport RT_LOCAL, RT_UNICAST, fib_local_type
 from ext.tables.neighbour cimport Neigh, neigh_find, neigh_get, NUD_REACHABLE, NUD_STALE
 from ext.wire.arp cimport (ARP_HRD, ARP_PRO, ARP_HLN, ARP_PLN, ARP_OP, ARP_SHA, ARP_SPA, ARP_THA, ARP_TPA, ARP_LEN, ARP_FRAME, ARP_REQUEST,
                            ARP_REPLY, ARP_HRD_ETHER, ARP_HRD_IEEE802, arp_write)
 from ext.wire.bytes cimport ld16, ld32
-from ext.wire.ether cimport ETHERTYPE_IPV4
+from ext.wire.ether cimport mac_equal, ETHERTYPE_IPV4
 from ext.wire.ipv4 cimport ipv4_is_multicast, ipv4_is_loopback
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, TO_OTHERHOST
 
@@ -23,6 +23,9 @@ cdef enum:
     ARP_BAD_HEADER
     ARP_BAD_TARGET
     ARP_NOT_ANSWERED
+    ARP_GRATUITOUS
+    PURPOSE_PROXY_DELAY = 5
+    JIFFY = 10000000  # ns of the 100 Hz in which sysctls count
 
 
 cdef inline const char *arp_reason(int r) noexcept nogil:
@@ -34,6 +37,8 @@ cdef inline const char *arp_reason(int r) noexcept nogil:
         return b"arp/bad_header\tHardware type, protocol, address lengths or operation are not those of ARP for IPv4 over Ethernet\tNOT_SPECIFIED"
     if r == ARP_BAD_TARGET:
         return b"arp/bad_target\tThe address asked for is a multicast or loopback one\tNOT_SPECIFIED"
+    if r == ARP_GRATUITOUS:
+        return b"arp/gratuitous\tA gratuitous ARP message where drop_gratuitous_arp is set\tNOT_SPECIFIED"
     if r == ARP_NOT_ANSWERED:
         return b"arp/not_answered\tThe address asked for is not ours and we stand in for nobody\t"
     return NULL
@@ -52,19 +57,32 @@ cdef inline int arp_check(Core *c, const Dev *d, const Pkt *p) noexcept nogil:
         return -ARP_BAD_HEADER
     if ld16(arp + ARP_OP) != ARP_REQUEST and ld16(arp + ARP_OP) != ARP_REPLY:
         return -ARP_BAD_HEADER
+    if ld32(arp + ARP_SPA) == ld32(arp + ARP_TPA) and conf_or(c, d, CONF_DROP_GRATUITOUS_ARP):
+        return -ARP_GRATUITOUS
     if ipv4_is_multicast(arp + ARP_TPA) or (ipv4_is_loopback(arp + ARP_TPA) and not conf_or(c, d, CONF_ROUTE_LOCALNET)):
         return -ARP_BAD_TARGET
     return 0
 
 
-cdef inline void arp_answer(Core *c, Dev *d, const uint8_t *arp, const uint8_t *to_ip) noexcept nogil:
-    """Say that the address asked for is at this device's MAC."""
+cdef inline void arp_answer(Core *c, Dev *d, const uint8_t *arp, const uint8_t *to_ip, int64_t delay) noexcept nogil:
+    """Say that the address asked for is at this device's MAC, now or after ``delay`` ns."""
     cdef Pkt *q = local_packet(c, c.ns[d.ns], ARP_FRAME)
     if q == NULL:
         return
     q.dev = d.id
     arp_write(q, ARP_REPLY, d.mac, arp + ARP_SHA, d.mac, arp + ARP_TPA, arp + ARP_SHA, to_ip)
-    c.run(c, q, ST_TRANSMIT)
+    if delay:
+        event_packet(c, c.now + delay, EV_TRANSMIT, d.id, q)
+    else:
+        c.run(c, q, ST_TRANSMIT)
+
+
+cdef inline int64_t proxy_delay(Core *c, Ns *ns, const Dev *d, const Pkt *p) noexcept nogil:
+    """Who stands in for others gives the owner time to answer a broadcast (pneigh_enqueue()): up to proxy_delay."""
+    cdef int64_t most = <int64_t>d.conf[CONF_PROXY_DELAY] * JIFFY
+    if p.pkt_type == TO_HOST or most == 0:
+        return 0
+    return 1 + <int64_t>(chance(c, ns, p.buf + p.l3, ARP_LEN, PURPOSE_PROXY_DELAY) % <uint64_t>most)
 
 
 cdef inline bint arp_ignored(Core *c, Ns *ns, const Dev *d, const uint8_t *tip) noexcept nogil:
@@ -90,39 +108,32 @@ cdef inline bint arp_request_handled(Core *c, Ns *ns, Dev *d, Pkt *p) noexcept n
     if p.dst.type == RT_LOCAL:
         if not arp_ignored(c, ns, d, arp + ARP_TPA):
             arp_learn_asker(c, d, arp)
-            arp_answer(c, d, arp, arp + ARP_SPA)
+            arp_answer(c, d, arp, arp + ARP_SPA, 0)
         return True
     if not d.conf[CONF_FORWARDING] or p.dst.type != RT_UNICAST or p.dst.oif == d.id or not conf_or(c, d, CONF_PROXY_ARP):
         return False
     arp_learn_asker(c, d, arp)
-    # a broadcast request may be answered after a random time; Calico sets proxy_delay to 0
-    arp_answer(c, d, arp, arp + ARP_SPA)
+    arp_answer(c, d, arp, arp + ARP_SPA, proxy_delay(c, ns, d, p))
     return True
 
 
 cdef inline void arp_learn(Core *c, Dev *d, Pkt *p) noexcept nogil:
-    """Update what we know of the sender; ARP that nobody asked for creates no entry."""
+    """Update what we know of the sender; ARP that nobody asked for creates no entry, unless arp_accept says so."""
     cdef uint8_t *arp = pkt_l3(p)
     cdef Neigh *n = neigh_find(&d.neigh, arp + ARP_SPA, 4)
     cdef bint gratuitous, override
     cdef int state = NUD_REACHABLE
-    if n == NULL:
-        return
     gratuitous = ld32(arp + ARP_SPA) == ld32(arp + ARP_TPA)
     if ld16(arp + ARP_OP) == ARP_REPLY and gratuitous:
-        gratuitous = memcmp_mac(arp + ARP_SHA, arp + ARP_THA)
-    override = gratuitous or c.now > n.updated + <int64_t>d.conf[CONF_LOCKTIME] * 10000000
+        gratuitous = mac_equal(arp + ARP_SHA, arp + ARP_THA)
+    if n == NULL and conf_or(c, d, CONF_ARP_ACCEPT) and (gratuitous or ld16(arp + ARP_OP) == ARP_REPLY):
+        n = neigh_get(&d.neigh, arp + ARP_SPA, 4)
+    if n == NULL:
+        return
+    override = gratuitous or c.now > n.updated + <int64_t>d.conf[CONF_LOCKTIME] * JIFFY
     if ld16(arp + ARP_OP) != ARP_REPLY or p.pkt_type != TO_HOST:
         state = NUD_STALE
     neigh_update(c, d, n, arp + ARP_SHA, state, override)
-
-
-cdef inline bint memcmp_mac(const uint8_t *a, const uint8_t *b) noexcept nogil:
-    cdef int i
-    for i in range(6):
-        if a[i] != b[i]:
-            return False
-    return True
 
 
 cdef inline int stage_arp(Core *c, Pkt *p) noexcept nogil:
@@ -138,13 +149,13 @@ cdef inline int stage_arp(Core *c, Pkt *p) noexcept nogil:
         # duplicate address detection (RFC 5227)
         if not request or fib_local_type(&ns.fib4, arp + ARP_TPA, -1) != RT_LOCAL or arp_ignored(c, ns, d, arp + ARP_TPA):
             return -ARP_NOT_ANSWERED
-        arp_answer(c, d, arp, arp + ARP_SPA)
+        arp_answer(c, d, arp, arp + ARP_SPA, 0)
         pkt_consume(c, p)
         return ST_DONE
     if request and arp_request_handled(c, ns, d, p):
         pkt_consume(c, p)
         return ST_DONE
-    if request and neigh_find(&d.neigh, arp + ARP_SPA, 4) == NULL:
+    if request and neigh_find(&d.neigh, arp + ARP_SPA, 4) == NULL and not conf_or(c, d, CONF_ARP_ACCEPT):
         return -ARP_NOT_ANSWERED
     arp_learn(c, d, p)
     pkt_consume(c, p)

@@ -1,14 +1,14 @@
 # The bridge: net/bridge/br_input.c, br_forward.c, br_device.c. No STP, no multicast snooping, no VLAN filter.
 
-from libc.stdint cimport uint8_t, uint32_t
-from ext.devices.core cimport Core, Dev, EventRecord, log_frame, log_event, pkt_clone, pkt_ns, DETAIL_LEN
+from libc.stdint cimport uint8_t
+from ext.devices.core cimport Core, Dev, EventRecord, log_frame, log_event, pkt_clone, DETAIL_LEN
 from ext.stages.bridge_netfilter cimport BRNF_TAKEN, brnf_prerouting, brnf_forward, brnf_postrouting, brnf_local_in, brnf_slow_return
 from ext.stages.receive cimport receive_protocol
 from ext.stages.transmit cimport frame_fits
-from ext.stages.verdict cimport (ST_DONE, ST_BRIDGE_FORWARD, ST_BRIDGE_UP, ST_BRIDGE_PORT, ST_TRANSMIT, DROPS_BRIDGE)
+from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_UP, ST_BRIDGE_PORT, ST_TRANSMIT, DROPS_BRIDGE
 from ext.tables.fdb cimport FdbEntry, fdb_lookup, fdb_learn, FDB_LOCAL
-from ext.wire.ether cimport (ETH_HLEN, ETH_DST, ETH_SRC, mac_equal, mac_is_multicast, mac_is_zero, mac_is_link_local_group)
-from ext.wire.packet cimport Pkt, TO_HOST, BRNF_ACTIVE, BRNF_BRIDGED_DNAT, DST_FAKE, pkt_l2
+from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, mac_equal, mac_is_multicast, mac_is_zero, mac_is_link_local_group
+from ext.wire.packet cimport Pkt, TO_HOST, BRNF_BRIDGED_DNAT, DST_FAKE, pkt_l2
 from libc.stdio cimport snprintf
 
 cdef enum:

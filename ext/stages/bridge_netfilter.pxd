@@ -4,9 +4,9 @@
 # host's MAC, from the neighbour's cached header if there is one, else by way of the neighbour layer and the bridge
 # device. Translated to anywhere else it gets the bridge's MAC and is routed.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memcmp, memset
-from ext.devices.core cimport Core, Ns, Dev, pkt_ns, SYS_NF_CALL_IPTABLES, SYS_NF_CALL_IP6TABLES, CONF_FORWARDING
+from ext.devices.core cimport Core, Dev, pkt_ns, SYS_NF_CALL_IPTABLES, SYS_NF_CALL_IP6TABLES
 from ext.stages.fragment cimport fragment_packet
 from ext.stages.conntrack cimport conntrack_confirm
 from ext.stages.netfilter cimport hook_prerouting, hook_forward, hook_postrouting

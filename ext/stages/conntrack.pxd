@@ -5,22 +5,21 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
 from ext.stages.verdict cimport DROPS_CONNTRACK
-from ext.tables.conntrack cimport (Ct, CtNode, CtTable, Tuple, tuple_invert, tuple_equal, ct_find, ct_new, ct_kill, ct_put, ct_insert,
-                                   ct_early_drop, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT)
+from ext.tables.conntrack cimport (Ct, CtNode, Tuple, tuple_invert, ct_find, ct_new, ct_kill, ct_insert, ct_early_drop, CTI_ESTABLISHED,
+                                   CTI_RELATED, CTI_NEW, CTI_REPLY)
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
-from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, CT_ICMP_INVALID, CT_ICMP_ERROR, ICMP_HEADER)
+from ext.tables.ct_icmp cimport ct_icmp_class, ct_icmp_packet, CT_ICMP_INVALID, CT_ICMP_ERROR, ICMP_HEADER
 from ext.tables.ct_sctp cimport ct_sctp_valid, ct_sctp_new, ct_sctp_packet, ct_sctp_checksum_ok
-from ext.tables.ct_settings cimport (CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY,
-                                     CTS_CONFIRMED)
+from ext.tables.ct_settings cimport CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
 from ext.tables.ct_tuple cimport ct_pkt_to_tuple
 from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
 from ext.tables.rules cimport HOOK_PREROUTING
 from ext.wire.bytes cimport ld16
-from ext.wire.checksum cimport csum_add_bytes, pseudo_sum, csum_fold
-from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_LEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP,
-                            IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_GRE, IPPROTO_ICMPV6, ipv4_hlen)
+from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
+from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP,
+                            IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_GRE, IPPROTO_ICMPV6, ipv4_hlen)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
 
 cdef enum:

@@ -2,12 +2,12 @@
 #
 # net/ipv4/netfilter/nf_defrag_ipv4.c, net/ipv4/ip_fragment.c (ip_defrag(), ip_expire()).
 
-from libc.stdint cimport uint8_t, uint32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from ext.devices.core cimport Core, Ns, Due, event_add, EV_FRAG, SYS_IPFRAG_TIME, log_event, EventRecord, DETAIL_LEN
 from ext.stages.verdict cimport DROPS_FRAGMENT
-from ext.tables.fragments cimport (FragTable, FragQueue, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD, FRAG_COMPLETE,
-                                   FRAG_DUPLICATE, FRAG_OVERLAP, FRAG_CORRUPT, FRAG_BAD_ECN, FRAG_OVERSIZE, FRAG_USER_LOCAL, FRAG_FIRST_IN)
+from ext.tables.fragments cimport (FragQueue, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD, FRAG_COMPLETE, FRAG_DUPLICATE,
+                                   FRAG_OVERLAP, FRAG_BAD_ECN, FRAG_OVERSIZE)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_release_memory
 from libc.stdio cimport snprintf
 

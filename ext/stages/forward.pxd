@@ -1,7 +1,7 @@
 # Forwarding: net/ipv4/ip_forward.c, route.c (ip_rt_send_redirect()).
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
-from ext.devices.core cimport Core, Ns, Dev, Peer, EventRecord, log_event, pkt_ns, conf_or, CONF_SEND_REDIRECTS, DETAIL_LEN
+from ext.devices.core cimport Core, Ns, Peer, EventRecord, log_event, pkt_ns, conf_or, CONF_SEND_REDIRECTS, DETAIL_LEN
 from ext.stages.icmp cimport (icmp_send, ICMP_TIME_EXCEEDED, ICMP_DEST_UNREACH, ICMP_REDIRECT, EXCEEDED_TTL, UNREACH_FRAG_NEEDED,
                               UNREACH_SR_FAILED, REDIRECT_HOST)
 from ext.stages.netfilter cimport hook_forward

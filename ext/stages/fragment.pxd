@@ -3,7 +3,7 @@
 # A packet that was put together from fragments is cut where it was cut before, if those pieces fit; any other packet
 # into pieces as large as the MTU allows.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, log_event, EventRecord, DETAIL_LEN, DEV_TUNNEL, pkt_consume
 from ext.stages.verdict cimport ST_DONE

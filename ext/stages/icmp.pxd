@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, Peer, chance, pkt_free, pkt_ns, SYS_IP_DEFAULT_TTL, SYS_ICMP_RATELIMIT, SYS_ICMP_RATEMASK,
+from ext.devices.core cimport (Core, Ns, Peer, chance, pkt_ns, SYS_IP_DEFAULT_TTL, SYS_ICMP_RATELIMIT, SYS_ICMP_RATEMASK,
                                SYS_ICMP_ERRORS_USE_INBOUND_IFADDR, SYS_ICMP_MSGS_PER_SEC, SYS_ICMP_MSGS_BURST, DEV_LO)
 from ext.stages.options cimport options_echo, options_build, specific_destination, OPTIONS_MAX
 from ext.stages.route cimport route_output, dst_mtu, select_address, peer_get, peer_take_token

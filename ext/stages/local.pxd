@@ -1,13 +1,14 @@
 # Delivery to this namespace: net/ipv4/ip_input.c (ip_local_deliver()), icmp.c, udp.c, tcp_ipv4.c, without their sockets.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memcmp, memset
-from ext.devices.core cimport (Core, Ns, Dev, Socket, DeliveryRecord, EventRecord, log_event, store_add, store_bytes, pkt_ns, pkt_consume,
-                               SYS_ICMP_ECHO_IGNORE_ALL, SYS_ICMP_ECHO_IGNORE_BROADCASTS, DETAIL_LEN)
+from ext.devices.core cimport (Core, Ns, Socket, socket_hash, DeliveryRecord, EventRecord, log_event, store_add, store_bytes, pkt_ns,
+                               pkt_consume, SYS_ICMP_ECHO_IGNORE_ALL, SYS_ICMP_ECHO_IGNORE_BROADCASTS, DETAIL_LEN)
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.defragment cimport defragment
 from ext.stages.icmp cimport (icmp_send, icmp_reply, icmp_is_error, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_TIMESTAMP,
-                              ICMP_TIMESTAMP_REPLY, ICMP_REDIRECT, ICMP_TYPES, ICMP_HLEN, UNREACH_PROTOCOL, UNREACH_PORT, UNREACH_FRAG_NEEDED)
+                              ICMP_TIMESTAMP_REPLY, ICMP_REDIRECT, ICMP_TYPES, ICMP_HLEN, UNREACH_PROTOCOL, UNREACH_PORT,
+                              UNREACH_FRAG_NEEDED)
 from ext.stages.netfilter cimport hook_input
 from ext.stages.options cimport time_of_day_ms
 from ext.stages.reject cimport tcp_reset_packet, TCP_HLEN, TCPF_RST
@@ -15,11 +16,12 @@ from ext.stages.route cimport route_output
 from ext.stages.tunnel cimport tunnel_receive, tunnel_on_port, pmtu_learn
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT, DROPS_LOCAL
 from ext.tables.fib cimport RT_LOCAL
+from ext.tables.htab cimport HNode, htab_first, htab_next
 from ext.tables.fragments cimport FRAG_USER_LOCAL
-from ext.wire.bytes cimport ld16, ld32, st32
+from ext.wire.bytes cimport ld16, st32
 from ext.wire.checksum cimport csum_bytes
-from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, ECN_MASK, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP,
-                            IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
+from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, ECN_MASK, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP,
+                            IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, DST_BROADCAST, DST_MULTICAST
 from libc.stdio cimport snprintf
 
@@ -83,14 +85,15 @@ cdef inline int stage_local(Core *c, Pkt *p) noexcept nogil:
 # ---- sockets of applications outside the core
 
 cdef inline Socket *socket_for(Core *c, int ns, int proto, int port, const uint8_t *addr) noexcept nogil:
-    cdef int i
+    """The open socket for this port; ICMP: for this id, else the one for any id."""
+    cdef HNode *node = htab_first(&c.sockets, socket_hash(ns, proto, port))
     cdef Socket *s
-    for i in range(c.n_sockets):
-        s = &c.sockets[i]
-        if s.open and s.ns == ns and s.proto == proto and (s.port == port or (s.port == 0 and proto == IPPROTO_ICMP)):
-            if s.alen == 0 or memcmp(s.addr, addr, s.alen) == 0:
-                return s
-    return NULL
+    while node != NULL:
+        s = <Socket *>node
+        if s.ns == ns and s.proto == proto and s.port == port and (s.alen == 0 or memcmp(s.addr, addr, s.alen) == 0):
+            return s
+        node = htab_next(node)
+    return socket_for(c, ns, proto, 0, addr) if proto == IPPROTO_ICMP and port != 0 else NULL
 
 
 cdef inline int deliver(Core *c, Pkt *p, const Socket *s) noexcept nogil:
@@ -196,11 +199,14 @@ cdef inline Socket *quoted_socket(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
 
 
 cdef inline void learn_path_mtu(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
-    """Fragmentation needed about a packet of one of our tunnels (__udp4_lib_err_encap())."""
+    """Fragmentation needed about a packet of an application here, or of one of our tunnels (__udp4_lib_err())."""
     cdef const uint8_t *inner = l4.at + ICMP_HLEN
     cdef L4 quoted
     cdef int at = 0
     cdef uint32_t mtu = ld16(l4.at + 6)
+    if quoted_socket(c, ns, l4) != NULL:
+        pmtu_learn(c, ns, inner + IPV4_DST, mtu)
+        return
     if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
         return
     if quoted.proto == IPPROTO_UDP and tunnel_on_port(c, ns, IPPROTO_UDP, ld16(quoted.at + 2), &at) != NULL:

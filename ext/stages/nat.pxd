@@ -2,7 +2,7 @@
 #
 # A connection's first packet decides by the nat rules; every packet is then rewritten by its entry's tuples.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
@@ -11,14 +11,14 @@ from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
 from ext.stages.route cimport route_output, select_address
 from ext.stages.verdict cimport DROPS_NAT
 from ext.tables.conntrack cimport (Ct, Tuple, HNode, tuple_invert, tuple_equal, ct_tuple_taken, ct_kill, source_hash, CTI_RELATED, CTI_NEW,
-                                   CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE,
-                                   CTS_NAT_DONE_MASK, CT_TUPLE_BYTES)
+                                   CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
+                                   CT_TUPLE_BYTES)
 from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.htab cimport htab_first, htab_next, htab_insert
-from ext.tables.rules cimport (Rule, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP, T_ACCEPT,
-                               TABLE_NAT, HOOK_PREROUTING, HOOK_INPUT, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.tables.rules cimport (Rule, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP, TABLE_NAT,
+                               HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.checksum cimport csum_replace, csum_bytes
 from ext.wire.hash cimport mix64

@@ -1,23 +1,22 @@
 # From next hop to MAC address: net/core/neighbour.c, net/ipv4/arp.c, ip_output.c (ip_finish_output2()).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, Due, EventRecord, event_add, log_event, pkt_ns, pkt_free, EV_NEIGH, DETAIL_LEN,
+from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, event_add, log_event, EV_NEIGH, DETAIL_LEN,
                                CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT, CONF_UCAST_SOLICIT,
                                CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
 from ext.stages.icmp cimport icmp_send, local_packet, ICMP_DEST_UNREACH, UNREACH_HOST
-from ext.stages.options cimport options_compile
-from ext.stages.route cimport select_address, is_own_address
+from ext.stages.route cimport in_subnet, is_own_address, select_address
 from ext.stages.verdict cimport ST_DONE, ST_TRANSMIT, DROPS_NEIGHBOUR
-from ext.tables.fib cimport RT_BROADCAST, RT_MULTICAST, SCOPE_LINK, SCOPE_UNIVERSE
-from ext.tables.neighbour cimport (Neigh, neigh_get, NUD_NONE, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED,
+from ext.tables.fib cimport RT_BROADCAST, RT_MULTICAST, SCOPE_LINK
+from ext.tables.neighbour cimport (Neigh, neigh_get, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED,
                                    NUD_CONNECTED, NUD_VALID, NUD_PERMANENT, NUD_NOARP, NEIGH_QUEUE_MAX)
 from ext.wire.arp cimport arp_write, ARP_FRAME, ARP_REQUEST
 from ext.wire.bytes cimport st16
-from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETH_TYPE, ETHERTYPE_ARP, ETHERTYPE_IPV4
+from ext.wire.ether cimport mac_equal, ETH_HLEN, ETH_DST, ETH_SRC, ETH_TYPE
 from ext.wire.ipv4 cimport IPV4_SRC, IPV4_DST, IPV4_HLEN, ipv4_hlen
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l2, pkt_push_room, PF_GENERATED
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l2, pkt_push_room
 
 cdef enum:
     NEIGHBOUR_UNRESOLVED = DROPS_NEIGHBOUR
@@ -122,6 +121,19 @@ cdef inline void neigh_probe(Core *c, Dev *d, Neigh *n) noexcept nogil:
     arp_solicit(c, d, n)
 
 
+cdef inline bint may_announce(Core *c, Ns *ns, const Dev *d, const Neigh *n, const uint8_t *src) noexcept nogil:
+    """May the question name the waiting packet's source as asker? arp_announce 1: only within the target's subnet, 2: never."""
+    cdef int level = conf_max(c, d, CONF_ARP_ANNOUNCE), i
+    if level >= 2 or not is_own_address(c, ns, src):
+        return False
+    if level == 0:
+        return True
+    for i in range(d.n_addr):
+        if d.addr[i].family == 4 and in_subnet(&d.addr[i], n.addr) and in_subnet(&d.addr[i], src):
+            return True
+    return False
+
+
 cdef inline void arp_solicit(Core *c, Dev *d, Neigh *n) noexcept nogil:
     """Ask everybody, or in state PROBE only the known address (arp_solicit())."""
     cdef Ns *ns = c.ns[d.ns]
@@ -129,7 +141,7 @@ cdef inline void arp_solicit(Core *c, Dev *d, Neigh *n) noexcept nogil:
     cdef uint8_t to[6]
     cdef Pkt *q
     memset(saddr, 0, 16)
-    if n.queue != NULL and is_own_address(c, ns, pkt_l3(n.queue) + IPV4_SRC):
+    if n.queue != NULL and may_announce(c, ns, d, n, pkt_l3(n.queue) + IPV4_SRC):
         memcpy(saddr, pkt_l3(n.queue) + IPV4_SRC, 4)
     else:
         select_address(c, ns, d.id, n.addr, SCOPE_LINK, saddr)
@@ -201,7 +213,7 @@ cdef inline void neigh_due(Core *c, Dev *d, Neigh *n) noexcept nogil:
 cdef inline void neigh_update(Core *c, Dev *d, Neigh *n, const uint8_t *mac, int state, bint override) noexcept nogil:
     """neigh_update(): what an ARP message says of a neighbour."""
     cdef bint known = n.state & NUD_VALID
-    cdef bint same = known and memcmp6(n.mac, mac)
+    cdef bint same = known and mac_equal(n.mac, mac)
     if n.state & (NUD_PERMANENT | NUD_NOARP):
         return
     if known and not same and not override:
@@ -217,7 +229,3 @@ cdef inline void neigh_update(Core *c, Dev *d, Neigh *n, const uint8_t *mac, int
         neigh_timer(c, d, n, <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS)
     if not known:
         neigh_release_queue(c, d, n)
-
-
-cdef inline bint memcmp6(const uint8_t *a, const uint8_t *b) noexcept nogil:
-    return a[0] == b[0] and a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[4] == b[4] and a[5] == b[5]

@@ -3,10 +3,9 @@
 #   -400 defragmentation, -300 raw, -200 conntrack, -150 mangle, -100 destination NAT,
 #   0 filter, 100 source NAT, last: confirmation.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
-from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memset
-from ext.devices.core cimport Core, Ns, Dev, chance, pkt_ns, log_event, EventRecord, DETAIL_LEN
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memset
+from ext.devices.core cimport Core, Ns, chance, pkt_ns
 from ext.stages.conntrack cimport L4, find_l4, conntrack_in, conntrack_confirm
 from ext.stages.defragment cimport defragment
 from ext.stages.nat cimport nat_hook, trace_rule
@@ -14,9 +13,9 @@ from ext.stages.reject cimport reject
 from ext.stages.verdict cimport DROPS_RULES
 from ext.tables.conntrack cimport Ct, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
-from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_ACCEPT, T_DROP, T_REJECT, CT_BIT_INVALID,
-                               CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_FILTER, HOOK_PREROUTING,
-                               HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID, CT_BIT_SNAT,
+                               CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
+                               HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16
 from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_is_fragment
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED

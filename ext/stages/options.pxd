@@ -9,7 +9,7 @@ from ext.tables.rules cimport addr_type
 from ext.wire.bytes cimport ld32, st32
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_OPTIONS, IPV4_SRC, IPV4_DST, IPOPT_END, IPOPT_NOP, IPOPT_RR, IPOPT_TS, IPOPT_LSRR, IPOPT_SSRR,
                             IPOPT_RA, IPOPT_CIPSO, ipv4_hlen, ipv4_set_csum)
-from ext.wire.packet cimport Pkt, IpOptions, Dst, DST_INPUT, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, pkt_l3
+from ext.wire.packet cimport Pkt, IpOptions, Dst, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, pkt_l3
 
 cdef enum:
     TS_ONLY = 0

@@ -1,7 +1,7 @@
 # The way out of the IP layer: net/ipv4/ip_output.c (__ip_local_out(), ip_output(), ip_finish_output()).
 
-from libc.stdint cimport uint8_t, uint32_t
-from ext.devices.core cimport Core, Dev, pkt_ns
+from libc.stdint cimport uint32_t
+from ext.devices.core cimport Core
 from ext.stages.forward cimport forward_mtu
 from ext.stages.fragment cimport fragment_packet
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED

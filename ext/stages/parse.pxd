@@ -2,18 +2,20 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.string cimport memset
-from ext.devices.core cimport Core, Ns, Dev, Peer, pkt_ns, conf_or, conf_and, CONF_FORWARDING, CONF_ACCEPT_SOURCE_ROUTE, CONF_DROP_UNICAST_IN_L2_MULTICAST
+from ext.devices.core cimport (Core, Peer, pkt_ns, conf_or, conf_and, CONF_FORWARDING, CONF_ACCEPT_SOURCE_ROUTE,
+                               CONF_DROP_UNICAST_IN_L2_MULTICAST)
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, ICMP_PARAMETER_PROBLEM, UNREACH_NET, UNREACH_HOST, UNREACH_PROHIBITED
 from ext.stages.netfilter cimport hook_prerouting
 from ext.stages.options cimport options_compile, OPTIONS_OK
-from ext.stages.route cimport (route_input, peer_get, peer_take_token, ROUTE_BLACKHOLE, ROUTE_UNREACHABLE, ROUTE_NO_ROUTE,
-                               ROUTE_PROHIBITED, ROUTE_NO_FORWARDING)
+from ext.stages.route cimport (route_input, peer_get, peer_take_token, ROUTE_BLACKHOLE, ROUTE_UNREACHABLE, ROUTE_NO_ROUTE, ROUTE_PROHIBITED,
+                               ROUTE_NO_FORWARDING)
 from ext.stages.verdict cimport ST_DONE, ST_IP_ROUTE, ST_LOCAL, ST_FORWARD, DROPS_PARSE
-from ext.tables.fib cimport ERR_EINVAL, ERR_EHOSTUNREACH, ERR_ENETUNREACH, ERR_EACCES, RT_BROADCAST, RT_MULTICAST, RT_UNICAST, RT_LOCAL
+from ext.tables.fib cimport ERR_EHOSTUNREACH, ERR_ENETUNREACH, ERR_EACCES, RT_UNICAST, RT_LOCAL
 from ext.wire.bytes cimport ld16
 from ext.wire.checksum cimport csum_bytes
 from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPPROTO_TCP, IPPROTO_UDP, ipv4_hlen
-from ext.wire.packet cimport (Pkt, IpOptions, pkt_l3, pkt_l3_len, pkt_pull_head, TO_OTHERHOST, TO_HOST, TO_BROADCAST, TO_MULTICAST, DST_LOCAL, PF_GENERATED, PF_IGNORE_DF)
+from ext.wire.packet cimport (Pkt, IpOptions, pkt_l3, pkt_l3_len, pkt_pull_head, TO_OTHERHOST, TO_HOST, TO_BROADCAST, TO_MULTICAST,
+                              DST_LOCAL, PF_GENERATED, PF_IGNORE_DF)
 
 cdef enum:
     PARSE_OTHERHOST = DROPS_PARSE

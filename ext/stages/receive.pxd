@@ -1,9 +1,9 @@
 # A frame has reached a device: net/core/dev.c (__netif_receive_skb_core()), net/ethernet/eth.c (eth_type_trans()).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memmove
-from ext.devices.core cimport Core, Dev, log_frame, CONF_DISABLE_IPV6
-from ext.stages.verdict cimport (ST_BRIDGE_IN, ST_ARP, ST_IP_RECEIVE, DROPS_RECEIVE)
+from ext.devices.core cimport Core, Dev, log_frame
+from ext.stages.verdict cimport ST_BRIDGE_IN, ST_ARP, ST_IP_RECEIVE, DROPS_RECEIVE
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport (ETH_HLEN, ETH_DST, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_MIN, VLAN_HLEN,
                              mac_equal, mac_is_multicast, mac_is_broadcast, ethertype_is_vlan)

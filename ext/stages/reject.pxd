@@ -1,6 +1,6 @@
 # The REJECT target: net/ipv4/netfilter/nf_reject_ipv4.c.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, Ns
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
@@ -16,7 +16,7 @@ from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_ID, IPV4_FRAG, IPV4_DF, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_TCP, IPPROTO_UDPLITE,
                             IPPROTO_SCTP)
-from ext.wire.packet cimport Pkt, Dst, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
+from ext.wire.packet cimport Pkt, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
 
 cdef enum:
     TCP_HLEN = 20

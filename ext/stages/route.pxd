@@ -1,22 +1,21 @@
 # Routing decisions for IPv4: net/ipv4/route.c, net/ipv4/fib_frontend.c, net/ipv4/devinet.c.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
-from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, pkt_ns, conf_or, conf_and, conf_max,
-                               CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
-                               CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
+from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, conf_or, conf_and, conf_max, CONF_FORWARDING,
+                               CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS, CONF_SHARED_MEDIA,
+                               CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
 from ext.stages.verdict cimport DROPS_ROUTE
-from ext.tables.fib cimport (Fib, FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_MULTICAST, RT_UNREACHABLE,
-                             SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH, ERR_ENETUNREACH, ERR_EACCES)
+from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_MULTICAST, RT_UNREACHABLE, SCOPE_LINK,
+                             SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
 from ext.wire.ether cimport ETHERTYPE_IPV4
 from ext.wire.hash cimport hash_bytes
-from ext.wire.ipv4 cimport (ipv4_is_multicast, ipv4_is_local_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback, IPPROTO_IGMP,
-                            IPV4_PROTO)
-from ext.wire.packet cimport (Pkt, Dst, pkt_l3, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT, PF_DOREDIRECT)
+from ext.wire.ipv4 cimport ipv4_is_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback
+from ext.wire.packet cimport Pkt, Dst, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT, PF_DOREDIRECT
 
 cdef enum:
     ROUTE_MARTIAN_SOURCE = DROPS_ROUTE

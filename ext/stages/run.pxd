@@ -1,8 +1,8 @@
 # The run loop: carries a packet from stage to stage until it is gone, and counts what is dropped on the way.
 
-from ext.devices.core cimport Core, Dev, Due, pkt_free, pkt_consume, log_drop, log_event, EventRecord, DETAIL_LEN, EV_RECEIVE, EV_TRANSMIT
+from ext.devices.core cimport Core
 from ext.stages.arp cimport stage_arp, arp_reason
-from ext.stages.bridge cimport (stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_xmit, bridge_reason)
+from ext.stages.bridge cimport stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_xmit, bridge_reason
 from ext.stages.bridge_netfilter cimport bridge_netfilter_reason
 from ext.stages.conntrack cimport conntrack_reason
 from ext.stages.defragment cimport defragment_reason
@@ -15,11 +15,10 @@ from ext.stages.output cimport stage_local_out, stage_output, stage_fragment, ou
 from ext.stages.parse cimport stage_ip_receive, stage_ip_route, parse_reason
 from ext.stages.receive cimport stage_receive, receive_reason
 from ext.stages.route cimport route_reason
-from ext.stages.transmit cimport stage_transmit, transmit_reason, TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.transmit cimport stage_transmit, transmit_reason
 from ext.stages.tunnel cimport stage_tunnel_out, tunnel_reason
 from ext.stages.verdict cimport *
 from ext.wire.packet cimport Pkt
-from libc.stdio cimport snprintf
 
 
 cdef inline int run_lower(Core *c, Pkt *p, int stage) noexcept nogil:

@@ -1,13 +1,11 @@
 # A frame leaves by a device: net/core/dev.c (dev_queue_xmit()), drivers/net/veth.c, drivers/net/loopback.c.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
-from ext.devices.core cimport (Core, Dev, log_frame, event_packet, ct_release, pkt_consume, pkt_free, DEV_LO, DEV_VETH, DEV_BRIDGE,
-                               DEV_TUNNEL, EV_RECEIVE)
+from ext.devices.core cimport Core, Dev, log_frame, event_packet, ct_release, pkt_free, DEV_LO, DEV_BRIDGE, DEV_TUNNEL, EV_RECEIVE
 from ext.stages.receive cimport ether_classify
 from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_XMIT, ST_TUNNEL_OUT, DROPS_TRANSMIT
 from ext.wire.ether cimport ETH_HLEN, VLAN_HLEN
-from ext.wire.packet cimport Pkt, PF_IGNORE_DF, PF_GENERATED, TO_HOST
+from ext.wire.packet cimport Pkt, TO_HOST
 
 cdef enum:
     TRANSMIT_DEVICE_DOWN = DROPS_TRANSMIT

@@ -2,18 +2,18 @@
 #
 # drivers/net/vxlan/vxlan_core.c (vxlan_xmit_one(), vxlan_rcv()), net/ipv4/ip_tunnel_core.c, include/net/inet_ecn.h.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_ns, event_packet, chance, DEV_TUNNEL, EV_RECEIVE,
-                               DETAIL_LEN, SYS_MIN_PMTU, SYS_MTU_EXPIRES, SYS_IP_DEFAULT_TTL)
+from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, event_packet, DEV_TUNNEL, EV_RECEIVE, DETAIL_LEN,
+                               SYS_MIN_PMTU, SYS_MTU_EXPIRES)
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, dataplane_encap_pop, DATAPLANE_ENCAP_OK,
                             DATAPLANE_ENCAP_NOT_MINE)
 from ext.stages.icmp cimport write_ipv4
 from ext.stages.receive cimport ether_classify
 from ext.stages.route cimport route_output, dst_mtu, pmtu_find
-from ext.stages.transmit cimport packet_scrub, TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.transmit cimport packet_scrub
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL, DEPTH_MAX
 from ext.tables.fdb cimport FdbEntry, fdb_find
 from ext.tables.htab cimport htab_insert
@@ -22,8 +22,9 @@ from ext.wire.checksum cimport csum_replace
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_FRAG, IPV4_DF, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_CSUM, IPPROTO_TCP, IPPROTO_UDP,
-                            IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0, ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
-from ext.wire.packet cimport (Pkt, Dst, pkt_l2, pkt_l3, pkt_l3_len, pkt_push_room, PF_GENERATED, TO_HOST)
+                            IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0,
+                            ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
+from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, PF_GENERATED, TO_HOST
 
 cdef enum:
     TUNNEL_NO_REMOTE = DROPS_TUNNEL

@@ -22,8 +22,7 @@ cdef enum:
     ST_NEIGHBOUR = 15
     ST_TRANSMIT = 16
     ST_TUNNEL_OUT = 17
-    ST_TUNNEL_IN = 18
-    ST_TRANSPORT = 19
+    ST_TRANSPORT = 18
     DEPTH_MAX = 48  # side packets within side packets; Linux stops tunnels in tunnels after 8 transmissions (XMIT_RECURSION_LIMIT)
     # first drop reason of each stage; a stage has at most 32
     DROPS_RECEIVE = 32
@@ -41,6 +40,5 @@ cdef enum:
     DROPS_TRANSMIT = 416
     DROPS_TUNNEL = 448
     DROPS_FRAGMENT = 480
-    DROPS_ENGINE = 512
-    DROPS_ENCAP = 544  # those of registered encapsulations follow each other from here
+    DROPS_ENCAP = 512  # those of registered encapsulations follow each other from here
     DROPS_END = 1024

@@ -14,7 +14,6 @@ from ext.tables.ct_sctp cimport CtSctp
 from ext.tables.ct_gre cimport CtGre
 from ext.tables.ct_tuple cimport ct_invert_tuple
 from ext.wire.hash cimport hash_bytes
-from ext.wire.packet cimport Pkt, pkt_release_memory
 
 cdef enum:
     # ctinfo of a packet, as enum ip_conntrack_info

@@ -7,9 +7,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from ext.tables.ct_settings cimport (
-    CT_DIR_ORIGINAL, CT_KEEP_TIMEOUT, CT_SCTP_STATES, CTS_ASSURED, CTS_CONFIRMED, CTV_ACCEPT, CTV_INVALID, CtSettings,
-)
+from ext.tables.ct_settings cimport (CT_DIR_ORIGINAL, CT_KEEP_TIMEOUT, CT_SCTP_STATES, CTS_ASSURED, CTS_CONFIRMED, CTV_ACCEPT, CTV_INVALID,
+                                     CtSettings)
 from ext.wire.bytes cimport ld16, ld32
 
 

@@ -9,10 +9,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from ext.tables.ct_settings cimport (
-    CT_DIR_ORIGINAL, CT_DIR_REPLY, CT_KEEP_TIMEOUT, CT_TCP_STATES, CTS_ASSURED, CTS_FIXED_TIMEOUT, CTS_SEEN_REPLY,
-    CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_KILL, CTV_REPEAT, DP_CT_SECOND, CtSettings,
-)
+from ext.tables.ct_settings cimport (CT_DIR_ORIGINAL, CT_DIR_REPLY, CT_KEEP_TIMEOUT, CT_TCP_STATES, CTS_ASSURED, CTS_FIXED_TIMEOUT,
+                                     CTS_SEEN_REPLY, CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_KILL, CTV_REPEAT, DP_CT_SECOND, CtSettings)
 from ext.wire.bytes cimport ld16, ld32
 
 

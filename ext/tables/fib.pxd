@@ -3,9 +3,9 @@
 # Each prefix holds a list of routes in order of metric. Lookups walk local, then main; a ``throw`` route
 # ends the walk of its table only (net/ipv4/fib_trie.c: fib_table_lookup(), fib_rules' order).
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport realloc, free
-from libc.string cimport memcpy, memcmp, memset
+from libc.string cimport memset
 from ext.tables.lpm cimport Lpm, lpm_new, lpm_free, lpm_insert, lpm_delete, lpm_lookup, lpm_lookup_within, lpm_exact
 
 cdef enum:
@@ -22,7 +22,6 @@ cdef enum:
     SCOPE_UNIVERSE = 0
     SCOPE_LINK = 253
     SCOPE_HOST = 254
-    SCOPE_NOWHERE = 255
     # errno of a lookup that found no way
     ERR_EACCES = 13
     ERR_EINVAL = 22

@@ -3,13 +3,13 @@
 # A run is a chain of fragments that arrived in order, each behind the one before: Linux calls anything inside
 # a run a duplicate, and anything else that touches known bytes an overlap, which kills the datagram.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memcmp
 from ext.wire.bytes cimport ld16, st16
-from ext.wire.ipv4 cimport (IPV4_TOS, IPV4_LEN, IPV4_ID, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DF, IPV4_MF, IPV4_OFFSET, IPV4_HLEN,
-                            ECN_MASK, ipv4_hlen, ipv4_set_csum)
-from ext.wire.packet cimport Pkt, pkt_new, PKT_HEADROOM, PF_IGNORE_DF, PF_REASM_DF
+from ext.wire.ipv4 cimport (IPV4_TOS, IPV4_LEN, IPV4_ID, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DF, IPV4_MF, IPV4_OFFSET, ECN_MASK,
+                            ipv4_hlen, ipv4_set_csum)
+from ext.wire.packet cimport Pkt, pkt_new, PF_IGNORE_DF, PF_REASM_DF
 
 cdef enum:
     FRAG_USER_LOCAL = 0  # ip_local_deliver()

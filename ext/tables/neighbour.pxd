@@ -2,15 +2,14 @@
 #
 # States and transitions are those of net/core/neighbour.c; the solicitations are made by stages/arp.pxd.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memcmp
-from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove, htab_free
+from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next
 from ext.wire.hash cimport hash_bytes
 from ext.wire.packet cimport Pkt
 
 cdef enum:
-    NUD_NONE = 0
     NUD_INCOMPLETE = 1
     NUD_REACHABLE = 2
     NUD_STALE = 4

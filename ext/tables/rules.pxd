@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport free, calloc
 from libc.string cimport memcpy, memcmp, memset, strncmp
 from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
-from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove, htab_free
+from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
@@ -44,12 +44,10 @@ cdef enum:
     T_GOTO = 10
     # conntrack states, as xt_conntrack's bits
     CT_BIT_INVALID = 1
-    CT_BIT_ESTABLISHED = 2
-    CT_BIT_RELATED = 4
+    # 2: ESTABLISHED, 4: RELATED
     CT_BIT_NEW = 8
     CT_BIT_SNAT = 1 << 6
     CT_BIT_DNAT = 1 << 7
-    CT_BIT_UNTRACKED = 1 << 8
     RECENT_RCHECK = 0
     RECENT_UPDATE = 1
     RECENT_SET = 2

@@ -2,7 +2,7 @@
 #
 # Callers have checked that the bytes are there: one length check per header, then free reads.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 
 cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:

@@ -1,8 +1,7 @@
 # Ethernet II header: destination, source, EtherType (IEEE 802.3), and the 802.1Q tag.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
-from ext.wire.bytes cimport ld16
 
 cdef enum:
     ETH_ALEN = 6

@@ -2,14 +2,13 @@
 #
 # Accessors read freely: callers have checked that the header is there.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 from ext.wire.bytes cimport ld16, ld32, st16
 from ext.wire.checksum cimport csum_bytes
 
 cdef enum:
     IPV4_HLEN = 20
-    IPV4_VIHL = 0
     IPV4_TOS = 1
     IPV4_LEN = 2
     IPV4_ID = 4
@@ -72,10 +71,6 @@ cdef inline void ipv4_decrease_ttl(uint8_t *ip) noexcept nogil:
 
 cdef inline bint ipv4_is_multicast(const uint8_t *a) noexcept nogil:
     return (a[0] & 0xf0) == 0xe0
-
-
-cdef inline bint ipv4_is_local_multicast(const uint8_t *a) noexcept nogil:
-    return a[0] == 224 and a[1] == 0 and a[2] == 0
 
 
 cdef inline bint ipv4_is_lbcast(const uint8_t *a) noexcept nogil:

@@ -3,7 +3,7 @@
 # Offsets into ``buf``: ``l2`` the Ethernet header, ``l3`` the network header, ``end`` one past the last
 # byte. Encapsulation moves ``l2`` and ``l3`` down into the headroom, decapsulation up.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy, memset
 
@@ -28,7 +28,6 @@ cdef enum:
     PF_IGNORE_DF = 8
     PF_REASM_DF = 16  # the largest fragment had DF (IPSKB_FRAG_PMTU)
     PF_GENERATED = 32  # made by the core, not received
-    PF_CT_UNTRACKED = 64
     # bridge netfilter
     BRNF_ACTIVE = 1
     BRNF_IN_PREROUTING = 2

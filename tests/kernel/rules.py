@@ -13,7 +13,6 @@ from dataplane.control.cni.masquerade import add_cni_rules
 from dataplane.control.proxy.iptables import node_rules
 from dataplane.k8s import load
 
-
 UNPINNED = "unpinned"
 
 

@@ -1,0 +1,38 @@
+"""docs/get.md: every command in it prints what the text shows; a line of three dots stands for any lines."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dataplane.cli.main import main
+
+
+@pytest.fixture
+def document(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The text, with the files that it shows in the working folder."""
+    text = (checkout / "docs" / "get.md").read_text(encoding="utf-8")
+    for name, content in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(f"# {name}\n{content}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return text
+
+
+def test_commands_print_what_the_text_shows(document: str, capfd: pytest.CaptureFixture[str]) -> None:
+    sessions = re.findall(r"^```console\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+    assert sessions
+    for session in sessions:
+        for command, shown in re.findall(r"^\$ dataplane (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
+            main(shlex.split(command))
+            printed = capfd.readouterr()
+            pattern = re.escape(shown).replace(re.escape("...\n"), "(?:.*\n)+")
+            assert re.fullmatch(pattern, printed.out), f"dataplane {command} prints\n{printed.out}"
+
+
+def test_what_is_not_run_is_marked(document: str) -> None:
+    blocks = re.findall(r"(.*)\n```(\w+)\n", document)
+    assert {kind for _, kind in blocks} == {"yaml", "console", "sh"}
+    assert all(before.startswith("<!-- not run:") for before, kind in blocks if kind == "sh")

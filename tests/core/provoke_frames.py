@@ -1,0 +1,218 @@
+"""Drop reasons of what happens to frames: receiving, bridges, ARP, neighbours, sending."""
+
+from __future__ import annotations
+
+from core.provoked import provokes
+from core.worlds import (
+    ARP,
+    BROADCAST,
+    CLIENT,
+    CLIENT_MAC,
+    DONT_FRAGMENT,
+    IPV6,
+    ROUTER0,
+    ROUTER0_MAC,
+    SECOND,
+    VLAN,
+    Bridge,
+    Router,
+    arp,
+    ether,
+    filter_table,
+    mac,
+    udp_packet,
+)
+from dataplane._core import Engine
+
+STATION0, STATION1 = mac(0x10), mac(0x11)
+
+
+def router_taking(*frames: bytes) -> Engine:
+    router = Router()
+    router.take(*frames)
+    return router.engine
+
+
+def bridge_taking(*frames: bytes) -> Engine:
+    bridge = Bridge()
+    bridge.take(0, *frames)
+    return bridge.engine
+
+
+# ---- receiving
+
+
+@provokes("receive/device_down")
+def device_down() -> Engine:
+    router = Router()
+    router.engine.set_device(router.eth0, up=False)
+    router.take(ether(udp_packet()))
+    return router.engine
+
+
+@provokes("receive/vlan_truncated")
+def frame_ends_in_its_tag() -> Engine:
+    return router_taking(ether(b"\x00", kind=VLAN))
+
+
+@provokes("receive/unhandled_protocol")
+def link_layer_discovery() -> Engine:
+    return router_taking(ether(bytes(46), kind=0x88CC))
+
+
+@provokes("receive/ipv6_disabled")
+def ipv6_frame() -> Engine:
+    router = Router()
+    router.engine.set_sysctl(router.ns, "net.ipv6.conf.eth0.disable_ipv6", 1)
+    router.take(ether(ipv6(b""), kind=IPV6))
+    return router.engine
+
+
+# ---- bridges
+
+
+@provokes("bridge/invalid_source_mac")
+def group_source() -> Engine:
+    return bridge_taking(ether(udp_packet(), dst=STATION1, src=BROADCAST))
+
+
+@provokes("bridge/pause_frame")
+def pause_frame() -> Engine:
+    return bridge_taking(ether(bytes(46), dst=bytes.fromhex("0180c2000001"), src=STATION0, kind=0x8808))
+
+
+@provokes("bridge/same_port")
+def back_out_of_the_port() -> Engine:
+    return bridge_taking(ether(udp_packet(), dst=BROADCAST, src=STATION1), ether(udp_packet(), dst=STATION1, src=STATION0))
+
+
+@provokes("bridge/no_port")
+def all_other_ports_down() -> Engine:
+    bridge = Bridge()
+    for port in bridge.ports[1:]:
+        bridge.engine.set_device(port, up=False)
+    bridge.take(0, ether(udp_packet(), dst=mac(0x77), src=STATION0))
+    return bridge.engine
+
+
+@provokes("bridge/over_mtu")
+def port_with_a_smaller_mtu() -> Engine:
+    bridge = Bridge()
+    bridge.engine.set_device(bridge.ports[1], mtu=600)
+    bridge.take(1, ether(udp_packet(), dst=BROADCAST, src=STATION1))
+    bridge.take(0, ether(udp_packet(bytes(1000)), dst=STATION1, src=STATION0))
+    return bridge.engine
+
+
+@provokes("bridge/over_mtu_with_df")
+def switched_packet_that_may_not_be_cut() -> Engine:
+    bridge = Bridge()
+    bridge.engine.set_rules(bridge.ns, 4, "filter", filter_table())
+    bridge.engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-iptables", 1)
+    bridge.engine.set_device(bridge.ports[1], mtu=600)
+    bridge.take(1, ether(udp_packet(), dst=BROADCAST, src=STATION1))
+    bridge.take(0, ether(udp_packet(bytes(1000), fragment=DONT_FRAGMENT), dst=STATION1, src=STATION0))
+    return bridge.engine
+
+
+def ipv6(payload: bytes, *, first: int = 0x60, next_header: int = 59, length: int | None = None) -> bytes:
+    size = len(payload) if length is None else length
+    return bytes([first, 0, 0, 0]) + size.to_bytes(2) + bytes([next_header, 64]) + bytes(32) + payload
+
+
+def switched_ipv6(packet: bytes) -> Engine:
+    bridge = Bridge()
+    bridge.engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-ip6tables", 1)
+    bridge.take(0, ether(packet, dst=STATION1, src=STATION0, kind=IPV6))
+    return bridge.engine
+
+
+@provokes("parse/ipv6_truncated")
+def ipv6_header_cut() -> Engine:
+    return switched_ipv6(ipv6(b"")[:30])
+
+
+@provokes("parse/ipv6_bad_header")
+def ipv6_of_another_version() -> Engine:
+    return switched_ipv6(ipv6(b"", first=0x50))
+
+
+# ---- ARP
+
+
+@provokes("arp/otherhost")
+def request_to_another_mac() -> Engine:
+    return router_taking(ether(arp(1, CLIENT_MAC, CLIENT, ROUTER0), dst=mac(0x77), kind=ARP))
+
+
+@provokes("arp/truncated")
+def arp_cut() -> Engine:
+    return router_taking(ether(arp(1, CLIENT_MAC, CLIENT, ROUTER0)[:20], kind=ARP))
+
+
+@provokes("arp/bad_header")
+def arp_for_another_hardware() -> Engine:
+    return router_taking(ether(b"\x00\x20" + arp(1, CLIENT_MAC, CLIENT, ROUTER0)[2:], kind=ARP))
+
+
+@provokes("arp/bad_target")
+def request_for_a_group() -> Engine:
+    return router_taking(ether(arp(1, CLIENT_MAC, CLIENT, "224.0.0.1"), dst=BROADCAST, kind=ARP))
+
+
+@provokes("arp/not_answered")
+def request_for_a_stranger() -> Engine:
+    return router_taking(ether(arp(1, mac(0x66), "10.0.0.66", "10.0.0.77"), dst=BROADCAST, src=mac(0x66), kind=ARP))
+
+
+# ---- neighbours
+
+
+@provokes("neighbour/unresolved")
+def nobody_answers() -> Engine:
+    router = Router()
+    router.take(ether(udp_packet(dst="10.0.1.9")))
+    router.engine.run(10 * SECOND)
+    return router.engine
+
+
+@provokes("neighbour/queue_full")
+def too_many_wait() -> Engine:
+    return router_taking(*(ether(udp_packet(bytes([number]), dst="10.0.1.9")) for number in range(250)))
+
+
+@provokes("neighbour/table_full")
+def too_many_neighbours() -> Engine:
+    router = Router()
+    for number in range(1 << 16):
+        router.engine.add_neighbour(router.eth1, bytes([10, 9]) + number.to_bytes(2), mac(number))
+    router.take(ether(udp_packet(dst="10.0.1.9")))
+    return router.engine
+
+
+# ---- sending
+
+
+@provokes("transmit/device_down")
+def sender_is_down() -> Engine:
+    router = Router()
+    router.engine.set_device(router.eth0, up=False)
+    assert router.engine.inject(router.eth0, ether(udp_packet(), dst=CLIENT_MAC, src=ROUTER0_MAC)) > 0
+    router.engine.run(0)
+    return router.engine
+
+
+@provokes("transmit/peer_down")
+def other_end_is_down() -> Engine:
+    router = Router()
+    router.engine.set_device(router.server_eth, up=False)
+    router.take(ether(udp_packet()))
+    return router.engine
+
+
+@provokes("transmit/over_mtu")
+def other_end_takes_less() -> Engine:
+    router = Router()
+    router.engine.set_device(router.server_eth, mtu=600)
+    router.take(ether(udp_packet(bytes(1000))))
+    return router.engine

@@ -1,0 +1,107 @@
+"""Drop reasons of tunnels and of VXLAN."""
+
+from __future__ import annotations
+
+from core import misbehaving
+from core.provoked import provokes
+from core.worlds import ROUTER1, SERVER, SERVER_MAC, Router, ether, ip, mac, udp_packet
+from dataplane._core import Engine
+from dataplane.encap import registry
+
+VNI, PORT = 1, 8472
+TUNNEL_MAC, FAR_MAC = mac(0xE0), mac(0xE1)
+VXLAN_HEADER = bytes([8, 0, 0, 0, 0, 0, VNI, 0])
+INNER = ether(udp_packet(src="10.1.0.2", dst="10.2.0.2"), dst=TUNNEL_MAC, src=FAR_MAC)
+
+
+class TunnelRouter(Router):
+    """The router has an end of a VXLAN tunnel (10.1.0.1/16); the other is to be at SERVER."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        registry.ensure("vxlan")
+        self.tunnel = self.engine.add_device(self.ns, "vxlan1", "vxlan", mac=TUNNEL_MAC, mtu=1450, id=VNI, port=PORT, local=ip(ROUTER1))
+        self.engine.add_address(self.tunnel, ip("10.1.0.1"), 16)
+        self.engine.add_neighbour(self.tunnel, ip("10.1.0.9"), FAR_MAC)
+
+    def send_through(self) -> Engine:
+        """A packet is forwarded into the tunnel."""
+        self.take(ether(udp_packet(dst="10.1.0.9")))
+        return self.engine
+
+    def receive_outer(self, payload: bytes, *, tos: int = 0) -> Engine:
+        outer = udp_packet(payload, src=SERVER, dst=ROUTER1, dport=PORT, tos=tos)
+        self.engine.receive(self.eth1, ether(outer, dst=mac(3), src=SERVER_MAC))
+        self.engine.run(0)
+        return self.engine
+
+
+@provokes("tunnel/no_remote")
+def no_entry_for_the_mac() -> Engine:
+    return TunnelRouter().send_through()
+
+
+@provokes("tunnel/no_route")
+def remote_is_nowhere() -> Engine:
+    world = TunnelRouter()
+    world.engine.add_fdb(world.tunnel, FAR_MAC, dst=ip("198.51.100.9"))
+    return world.send_through()
+
+
+@provokes("tunnel/loop")
+def remote_is_inside_the_tunnel() -> Engine:
+    world = TunnelRouter()
+    world.engine.add_fdb(world.tunnel, FAR_MAC, dst=ip("10.1.0.9"))
+    return world.send_through()
+
+
+@provokes("tunnel/inner_truncated")
+def inner_ip_header_cut() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER + INNER[:20])
+
+
+@provokes("tunnel/ecn_not_capable")
+def congestion_marked_outside_only() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER + INNER, tos=3)
+
+
+@provokes("tunnel/unknown_id")
+def another_vni() -> Engine:
+    return TunnelRouter().receive_outer(bytes([8, 0, 0, 0, 0, 0, 99, 0]) + INNER)
+
+
+@provokes("tunnel/plugin_misbehaved")
+def a_result_that_does_not_exist() -> Engine:
+    misbehaving.register()
+    router = Router()
+    tunnel = router.engine.add_device(router.ns, "bad0", "misbehaving", mac=TUNNEL_MAC, mtu=1450, local=ip(ROUTER1))
+    router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
+    router.engine.add_neighbour(tunnel, ip("10.1.0.9"), FAR_MAC)
+    router.engine.add_fdb(tunnel, FAR_MAC, dst=ip(SERVER))
+    router.take(ether(udp_packet(dst="10.1.0.9")))
+    return router.engine
+
+
+@provokes("vxlan/bad_flags")
+def without_the_vni_flag() -> Engine:
+    return TunnelRouter().receive_outer(bytes([0]) + VXLAN_HEADER[1:] + INNER)
+
+
+@provokes("vxlan/reserved_bits")
+def with_a_reserved_bit() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER[:7] + b"\x01" + INNER)
+
+
+@provokes("vxlan/truncated")
+def half_a_vxlan_header() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER[:4])
+
+
+@provokes("vxlan/inner_truncated")
+def half_an_inner_ethernet_header() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER + INNER[:10])
+
+
+@provokes("vxlan/own_mac")
+def our_own_frame_comes_back() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER + ether(udp_packet(), dst=TUNNEL_MAC, src=TUNNEL_MAC))
