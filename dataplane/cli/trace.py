@@ -34,11 +34,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     places = "pod/NAMESPACE/NAME, node/NAME or host/NAME"
     parser.add_argument("--from", dest="source", required=True, metavar="WHERE", help=f"who sends: {places}")
     parser.add_argument("--to", required=True, metavar="WHERE", help=f"destination: an IP address, service/NAMESPACE/NAME[:PORT], {places}")
-    parser.add_argument("--proto", choices=("tcp", "udp", "icmp", "sctp"), help="what is sent: SYN, datagram, echo request, INIT (default: tcp)")
+    parser.add_argument(
+        "--proto", choices=("tcp", "udp", "icmp", "sctp"), help="what is sent: SYN, datagram, echo request, INIT (default: tcp)"
+    )
     parser.add_argument("--port", default="", help="destination port, by number or name")
     parser.add_argument("--sport", type=_number(1, 65535), default=DEFAULT_SPORT, metavar="PORT", help="source port (default: %(default)s)")
     parser.add_argument("--ttl", type=_number(1, 255), default=64, metavar="N", help="time to live (default: %(default)s)")
-    parser.add_argument("--size", type=_number(20, 65535), default=0, metavar="BYTES", help="length of the IP packet (default: what its headers take)")
+    parser.add_argument(
+        "--size", type=_number(20, 65535), default=0, metavar="BYTES", help="length of the IP packet (default: what its headers take)"
+    )
     parser.add_argument("--all", action="store_true", help="every outcome of the random choices, with its probability")
     parser.add_argument("--reply", action="store_true", help="the way back of the answer too")
     add_output(parser, ("text", "json"))
@@ -50,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0: delivered; 1: dropped, in some outcome at least."""
     from dataplane.cli.options import progress
-    from dataplane.explain.outcomes import every_outcome
+    from dataplane.explain.outcomes import as_it_fell, every_outcome
     from dataplane.explain.walk import DELIVERED, LEFT, answering
     from dataplane.k8s import load
 
@@ -58,7 +62,11 @@ def run(args: argparse.Namespace) -> int:
     for warning in manifests.warnings:
         progress(f"dataplane: warning: {warning}", args.quiet)
     question = _question(args, _topology(manifests))
-    choices, others = (every_outcome(manifests, question, seed=args.seed), 0) if args.all else _one(manifests, question, args.seed)
+    if args.all:
+        choices, others = every_outcome(manifests, question, seed=args.seed), 0
+    else:
+        choice, others = as_it_fell(manifests, question, seed=args.seed)
+        choices = [choice]
     if args.write:
         _write(args, manifests, choices)
     _show(args, question, choices, others)
@@ -80,16 +88,6 @@ def _question(args: argparse.Namespace, topology: Topology) -> Question:
     source = find_source(topology, args.source, args.namespace)
     target = find_target(topology, args.to, args.namespace, source, args.proto or "", args.port)
     return Question(source, target, Shape(target.protocol, args.sport, target.port, args.ttl, args.size))
-
-
-def _one(manifests: Manifests, question: Question, seed: int) -> tuple[list[Choice], int]:
-    """The outcome that the seed chooses, and how many others there are."""
-    from dataplane.explain.outcomes import Choice, count_outcomes
-    from dataplane.explain.walk import run_probe
-
-    found = run_probe(manifests, question, seed=seed)
-    count = count_outcomes(manifests, found, seed=seed)
-    return [Choice(1.0 / count, (), found)], count - 1
 
 
 def _show(args: argparse.Namespace, question: Question, choices: list[Choice], others: int) -> None:

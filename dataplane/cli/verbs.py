@@ -10,5 +10,6 @@ VERBS = {
     "rules": "print a node's iptables rules, as iptables-restore takes them",
     "run": "carry a scenario's traffic through its cluster to the end",
     "schema": "print the JSON Schema of our own manifest kinds",
+    "trace": "follow one packet hop by hop, and say why it ends where it does",
     "wireshark": "open a capture in Wireshark, or write a Wireshark profile for our captures",
 }

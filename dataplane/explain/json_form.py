@@ -8,7 +8,7 @@ from typing import Any
 
 from dataplane.control.topology import Topology
 from dataplane.explain.outcomes import Choice
-from dataplane.explain.reasons import explanation, notes
+from dataplane.explain.reasons import details, notes
 from dataplane.explain.steps import Step
 from dataplane.explain.walk import Question, Run, Walk
 from dataplane.k8s.objects import Origin
@@ -50,11 +50,15 @@ def _walk(walk: Walk, run: Run) -> dict[str, Any]:
     verdict = walk.verdict
     return {
         "packet": walk.packet,
-        "hops": [{"namespace": _name(run.topology, hop.namespace), "steps": [_step(step, run.topology) for step in hop.steps]} for hop in walk.hops],
+        "hops": [
+            {"namespace": _name(run.topology, hop.namespace), "steps": [_step(step, run.topology) for step in hop.steps]}
+            for hop in walk.hops
+        ],
         "verdict": verdict.result,
         "at": _name(run.topology, verdict.namespace),
         "reason": verdict.reason,
-        "explanation": explanation(walk, run.topology),
+        "sentence": verdict.sentence,
+        "details": details(walk, run.topology),
         "origin": _origin(verdict.origin),
     }
 

@@ -39,10 +39,15 @@ def every_outcome(manifests: Manifests, question: Question, *, seed: int = 0) ->
     return list(explorer.explore((), 1.0))
 
 
-def count_outcomes(manifests: Manifests, run: Run, *, seed: int = 0) -> int:
-    """How many ways the first random choice that this run met could have gone."""
+def as_it_fell(manifests: Manifests, question: Question, *, seed: int = 0) -> tuple[Choice, int]:
+    """The outcome that the seed chooses, and how many others there are at its first random choice."""
+    run = run_probe(manifests, question, seed=seed)
     met = _first_choice(_fresh(manifests, seed), run, set())
-    return len(met[1]) if met else 1
+    if met is None:
+        return Choice(1.0, (), run), 0
+    step, ways = met
+    endpoint = next(_endpoint(later) for later in run.forward.steps if later.order > step.order and later.what == "dnat")
+    return Choice(ways[endpoint], (_pin(step, endpoint),), run), len(ways) - 1
 
 
 class _Explorer:
@@ -92,6 +97,12 @@ def _outcomes_at(engine: Engine, run: Run, step: Step) -> list[Outcome]:
     local = run.topology.short_device_name(step.device) == "lo" if step.device >= 0 else True
     family = 4 if packet[0] >> 4 == 4 else 6
     return engine.outcomes(step.namespace, family, "output" if local else "prerouting", packet, iif=-1 if local else step.device)
+
+
+def _endpoint(step: Step) -> tuple[bytes, int]:
+    """Where a translated packet goes."""
+    _, _, destination, port = _pin(step, (b"", 0)).original
+    return destination, port
 
 
 def _ip_bytes(step: Step) -> bytes:

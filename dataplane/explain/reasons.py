@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from dataplane.capture.dissect import dissect, summary
 from dataplane.control.topology import Topology
 from dataplane.explain.steps import Step
-from dataplane.explain.walk import DELIVERED, DROPPED, LEFT, Question, Run, Walk
+from dataplane.explain.walk import DELIVERED, LEFT, Question, Run, Walk
 
 
 def verdict_line(walk: Walk, topology: Topology) -> str:
@@ -21,17 +21,17 @@ def verdict_line(walk: Walk, topology: Topology) -> str:
     return f"{verdict.result.upper()} at {where}" + (f" by {verdict.reason}" if verdict.reason else "")
 
 
-def explanation(walk: Walk, topology: Topology) -> list[str]:
-    """Sentences that say why, the most general first."""
+def reason(walk: Walk) -> str:
+    """One sentence, with the manifest's line that decided."""
     verdict = walk.verdict
     if verdict.result == LEFT:
-        return ["the next hop is outside of what is emulated: nobody answers from there"]
-    lines = [verdict.sentence] if verdict.sentence else []
-    if verdict.result == DROPPED:
-        lines += _DETAILS.get(verdict.reason, _no_details)(walk, topology)
-    if verdict.origin is not None:
-        lines.append(f"decided by {verdict.origin}")
-    return lines
+        return "the next hop is outside of what is emulated, nobody answers from there"
+    return verdict.sentence + (f" [{verdict.origin}]" if verdict.origin else "")
+
+
+def details(walk: Walk, topology: Topology) -> list[str]:
+    """What this walk shows about the reason of a drop: the rule, the route, the size."""
+    return _DETAILS.get(walk.verdict.reason, _no_details)(walk, topology)
 
 
 def notes(question: Question, run: Run) -> list[str]:

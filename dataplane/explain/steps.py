@@ -93,7 +93,9 @@ _FOLLOWS = {"checksum", "header checksum", "total length", "length", "data"}
 
 
 def _headers(data: bytes, ethertype: int) -> list[Layer]:
-    return [layer for layer in dissect(data, ethertype=ethertype) if layer.name not in ("Payload", "Trailer") and "quoted" not in layer.where]
+    return [
+        layer for layer in dissect(data, ethertype=ethertype) if layer.name not in ("Payload", "Trailer") and "quoted" not in layer.where
+    ]
 
 
 def _head(layer: Layer) -> str:

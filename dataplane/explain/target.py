@@ -131,7 +131,9 @@ def _service_target(manifests: Manifests, label: str, source: Machine, protocol:
     service = next((each for each in manifests.services if each.key == key), None)
     if service is None:
         there = [f"service/{each.key}" for each in manifests.services]
-        raise InputError(f"{label}: there is no such service: there are {', '.join(there[:8]) or 'none'}{' and more' if len(there) > 8 else ''}")
+        raise InputError(
+            f"{label}: there is no such service: there are {', '.join(there[:8]) or 'none'}{' and more' if len(there) > 8 else ''}"
+        )
     if not service.cluster_ips:
         raise InputError(f"{label} ({service.origin}) has no cluster IP: name one of its pods, as DNS would")
     address = _reachable(source, service.cluster_ips, label)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dataplane.capture.dissect import summary
 from dataplane.control.topology import Topology
 from dataplane.explain.outcomes import Choice
-from dataplane.explain.reasons import endpoint_name, explanation, notes, verdict_line
+from dataplane.explain.reasons import details, endpoint_name, notes, reason, verdict_line
 from dataplane.explain.rule_path import decisive
 from dataplane.explain.steps import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Change, Step
 from dataplane.explain.walk import DELIVERED, LEFT, Question, Run, Walk
@@ -36,9 +36,7 @@ def trace_text(question: Question, choices: Sequence[Choice], style: Style, *, o
     for number, choice in enumerate(choices, 1):
         if len(choices) > 1:
             lines += ["", style.paint(_BOLD, f"outcome {number} of {len(choices)}: {_odds(choice)}")]
-        lines += ["", *_run_lines(question, choice.run, style)]
-    if others:
-        lines.append(f"note:    chance could have led to {others} other endpoint{'s' if others > 1 else ''}: --all shows every outcome")
+        lines += ["", *_run_lines(question, choice.run, style, others)]
     return "\n".join(lines) + "\n"
 
 
@@ -60,12 +58,14 @@ def _overview(choices: Sequence[Choice]) -> Iterator[str]:
         yield f"{number:>3}  {text:<{width}}  {verdict_line(choice.run.forward, choice.run.topology)}"
 
 
-def _run_lines(question: Question, run: Run, style: Style) -> Iterator[str]:
+def _run_lines(question: Question, run: Run, style: Style, others: int) -> Iterator[str]:
     yield from _walk_lines(run.forward, run.topology, style)
     yield ""
-    yield from _verdict_lines(run.forward, run.topology, style)
+    if others:
+        yield f"note:    chance could have led to {others} other endpoint{'s' if others > 1 else ''}: --all shows every outcome"
     for note in notes(question, run):
         yield f"note:    {note}"
+    yield from _verdict_lines(run.forward, run.topology, style)
     if style.reply and run.back is not None:
         yield ""
         yield style.paint(_BOLD, "the way back")
@@ -76,10 +76,11 @@ def _run_lines(question: Question, run: Run, style: Style) -> Iterator[str]:
 
 
 def _verdict_lines(walk: Walk, topology: Topology, style: Style) -> Iterator[str]:
+    """Details first, so that the last line says it all."""
+    for line in details(walk, topology):
+        yield f"because: {line}"
     fine = walk.verdict.result in (DELIVERED, LEFT)
-    yield style.paint(_GREEN if fine else _RED, f"verdict: {verdict_line(walk, topology)}")
-    for line in explanation(walk, topology):
-        yield f"reason:  {line}"
+    yield style.paint(_GREEN if fine else _RED, f"verdict: {verdict_line(walk, topology)}: {reason(walk)}")
 
 
 def _walk_lines(walk: Walk, topology: Topology, style: Style) -> Iterator[str]:

@@ -209,7 +209,19 @@ class Recorder:
             delivered = Verdict(DELIVERED, record.namespace, "", text, None)
             self._fates.setdefault(record.packet, []).append(delivered)
         return Step(
-            order, record.time, record.packet, record.namespace, record.device, record.stage, what, text, origin, record.data, ethertype, changed, rule
+            order,
+            record.time,
+            record.packet,
+            record.namespace,
+            record.device,
+            record.stage,
+            what,
+            text,
+            origin,
+            record.data,
+            ethertype,
+            changed,
+            rule,
         )
 
     def _seen(self, frame: Frame, order: int) -> Step | None:

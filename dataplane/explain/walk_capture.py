@@ -9,7 +9,7 @@ from dataplane.capture.names import address_names
 from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
 from dataplane.control.topology import Topology
 from dataplane.explain.outcomes import Choice
-from dataplane.explain.reasons import explanation, verdict_line
+from dataplane.explain.reasons import details, reason, verdict_line
 from dataplane.explain.rule_path import decisive
 from dataplane.explain.text import change_text
 from dataplane.explain.walk import DROPPED, Walk
@@ -52,7 +52,7 @@ def _records(walk: Walk, topology: Topology, index: dict[int, int]) -> Iterator[
             continue
         comments, verdict = said, None
         if step is frames[-1]:
-            comments = [*said, verdict_line(walk, topology), *explanation(walk, topology)]
+            comments = [*said, *details(walk, topology), f"{verdict_line(walk, topology)}: {reason(walk)}"]
             verdict = TC_ACT_SHOT if walk.verdict.result == DROPPED else TC_ACT_OK
         yield step.order, Record(index[step.device], step.time, step.data, step.stage == "out", walk.packet, verdict, tuple(comments))
         said = []

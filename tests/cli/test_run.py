@@ -183,7 +183,7 @@ def test_a_scenario_that_cannot_be_is_one_line(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--capture", "nod1/*", "-w", "{}/x.pcapng"], "--capture 'nod1/*' matches no interface; there are client/lo"),
+        (["--capture", "nod1/*", "-w", "{}/x.pcapng"], "--capture 'nod1/*' matches no interface; there are node1/lo"),
         (["-w", "{}/none/x.pcapng"], "cannot be written: No such file or directory"),
         (["-f", "{}/none.yaml", "-w", "{}/x.pcapng"], "cannot be read: No such file or directory"),
     ],

@@ -98,6 +98,7 @@ def all_other_ports_down() -> Engine:
 @provokes("bridge/over_mtu")
 def port_with_a_smaller_mtu() -> Engine:
     bridge = Bridge()
+    bridge.engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-iptables", 0)
     bridge.engine.set_device(bridge.ports[1], mtu=600)
     bridge.take(1, ether(udp_packet(), dst=BROADCAST, src=STATION1))
     bridge.take(0, ether(udp_packet(bytes(1000)), dst=STATION1, src=STATION0))
@@ -165,6 +166,14 @@ def request_for_a_stranger() -> Engine:
     return router_taking(ether(arp(1, mac(0x66), "10.0.0.66", "10.0.0.77"), dst=BROADCAST, src=mac(0x66), kind=ARP))
 
 
+@provokes("arp/gratuitous")
+def an_announcement_where_they_are_not_wanted() -> Engine:
+    router = Router()
+    router.engine.set_sysctl(router.ns, "net.ipv4.conf.eth0.drop_gratuitous_arp", 1)
+    router.take(ether(arp(1, CLIENT_MAC, CLIENT, CLIENT), dst=BROADCAST, kind=ARP))
+    return router.engine
+
+
 # ---- neighbours
 
 
@@ -184,7 +193,7 @@ def too_many_wait() -> Engine:
 @provokes("neighbour/table_full")
 def too_many_neighbours() -> Engine:
     router = Router()
-    for number in range(1 << 16):
+    for number in range((1 << 16) - 1):  # one is there
         router.engine.add_neighbour(router.eth1, bytes([10, 9]) + number.to_bytes(2), mac(number))
     router.take(ether(udp_packet(dst="10.0.1.9")))
     return router.engine

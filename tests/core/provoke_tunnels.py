@@ -55,6 +55,18 @@ def remote_is_inside_the_tunnel() -> Engine:
     return world.send_through()
 
 
+@provokes("transmit/nested_too_deep")
+def each_remote_is_inside_the_other_tunnel() -> Engine:
+    world = TunnelRouter()
+    engine = world.engine
+    other = engine.add_device(world.ns, "vxlan2", "vxlan", mac=mac(0xE2), mtu=1450, id=2, port=PORT, local=ip("10.2.0.1"))
+    engine.add_address(other, ip("10.2.0.1"), 16)
+    engine.add_neighbour(other, ip("10.2.0.9"), mac(0xE3))
+    engine.add_fdb(other, mac(0xE3), dst=ip("10.1.0.9"))
+    engine.add_fdb(world.tunnel, FAR_MAC, dst=ip("10.2.0.9"))
+    return world.send_through()
+
+
 @provokes("tunnel/inner_truncated")
 def inner_ip_header_cut() -> Engine:
     return TunnelRouter().receive_outer(VXLAN_HEADER + INNER[:20])

@@ -1,0 +1,211 @@
+"""``dataplane replay``: captures of all formats injected at a pod, a node and a host; what fits nowhere; bad captures."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from scapy.all import rdpcap
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.utils import PcapNgWriter, PcapWriter
+
+from cli.recorded import CLUSTER, SAMPLE_CAPTURE, fields, one_line, tool, wrong_frames
+from dataplane.capture.open import open_capture
+from dataplane.capture.packet import Packet
+from dataplane.cli.main import main
+
+MAPS = ["--map", "192.0.2.10=pod/default/shell", "--map", "198.51.100.20=service/monitoring/metrics"]
+SHELL_MAC, SHELL_IP = "0a:58:0a:f4:01:05", "10.244.1.5"
+BRIDGE_PREFIX = "node1/cni0"
+
+
+def replay(capture: Path | str, out: Path, *more: str, at: str = "pod/default/shell") -> list[Packet]:
+    assert main(["replay", "-q", "-f", CLUSTER, "-r", str(capture), "--at", at, "-w", str(out), *more]) == 0
+    return list(open_capture(out))
+
+
+def sent(packets: list[Packet], interface: str = "shell/eth0") -> list[Packet]:
+    """What the capture put in; answers of the pod's own stack are ARP here."""
+    return [packet for packet in packets if packet.interface == interface and packet.outgoing and packet.data[12:14] == b"\x08\x00"]
+
+
+def udp(number: int, **ip: object) -> Ether:
+    frame = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    return frame / IP(src="192.0.2.10", dst="10.244.2.5", id=number, **ip) / UDP(sport=4000, dport=9) / b"hello"
+
+
+def test_frames_leave_with_the_pods_mac_and_its_next_hops(tmp_path: Path) -> None:
+    packets = replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", *MAPS)
+    bridge = next(packet.data[6:12] for packet in packets if packet.interface == BRIDGE_PREFIX and packet.outgoing)
+    own = [Ether(packet.data) for packet in sent(packets)]
+    assert len(own) == 12
+    assert {frame.src for frame in own} == {SHELL_MAC}
+    assert {frame.dst for frame in own[:-1]} == {":".join(f"{byte:02x}" for byte in bridge)}
+    assert own[-1].dst == "ff:ff:ff:ff:ff:ff", "a limited broadcast has no next hop"
+    assert {frame[IP].src for frame in own} == {SHELL_IP}
+    assert {frame[IP].dst for frame in own[:-1]} == {"10.96.0.25"}
+
+
+def test_nothing_but_macs_changes_without_a_map(tmp_path: Path) -> None:
+    originals = [bytes(frame) for frame in rdpcap(SAMPLE_CAPTURE)]
+    for packet in sent(replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng")):
+        assert packet.data[12:] in [frame[12:] for frame in originals]
+
+
+def test_times_keep_their_distances(tmp_path: Path) -> None:
+    times = [packet.time_ns for packet in sent(replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", *MAPS))]
+    captured = [packet.time_ns for packet in open_capture(SAMPLE_CAPTURE)]
+    expected = [time - captured[0] for number, time in enumerate(captured, 1) if number not in (1, 13, 14)]
+    assert times == expected
+
+
+def test_a_checksum_that_was_wrong_is_the_only_wrong_one(tmp_path: Path) -> None:
+    out = tmp_path / "x.pcapng"
+    replay(SAMPLE_CAPTURE, out, *MAPS)
+    wrong = fields(out, "udp.checksum.status == 0", "udp.srcport", "frame.packet_id")
+    assert {port for port, _ in wrong} == {"40010"}
+    assert len({packet for _, packet in wrong}) == 1
+    assert all("40010" in row[2] for row in wrong_frames(out))
+
+
+def test_what_fits_nowhere_is_listed_by_number_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", *MAPS)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "15 packets read, 12 injected, 3 that fit nowhere"
+    reasons = {line.rpartition(": packet ")[2]: line.strip() for line in lines[1:4]}
+    assert reasons["1"].startswith("not IP")
+    assert reasons["13"].startswith("IPv6")
+    assert reasons["14"].startswith("longer than the MTU")
+
+
+def test_keep_injects_frames_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packets = replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", "--l2", "keep")
+    assert "14 injected, 1 that fit nowhere" in capsys.readouterr().out
+    originals = [bytes(frame) for frame in rdpcap(SAMPLE_CAPTURE)]
+    put_in = [packet.data for packet in packets if packet.interface == "shell/eth0" and packet.outgoing and packet.data in originals]
+    assert put_in == [frame for number, frame in enumerate(originals, 1) if number != 14]
+
+
+def test_a_filter_chooses_packets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pcapy")
+    packets = replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", *MAPS, "--bpf", "icmp")
+    assert capsys.readouterr().out.startswith("15 packets read, 12 left out by the filter, 3 injected, 0 that fit")
+    assert [packet.time_ns for packet in sent(packets)] == [0, 10_000_000, 20_000_000]
+
+
+@pytest.mark.parametrize("at", ["node/node1", "host/client"])
+def test_machines_outside_pods_replay_too(tmp_path: Path, at: str) -> None:
+    packets = replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", "--map", "198.51.100.20=192.168.0.12", at=at)
+    assert sent(packets, f"{at.partition('/')[2]}/eth0")
+    assert [packet for packet in packets if packet.interface == "node2/eth0" and not packet.outgoing and packet.data[23:24] == b"\x11"]
+
+
+def test_what_a_node_would_send_elsewhere_does_not_leave_by_its_eth0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", "--map", "198.51.100.20=pod/shop/web-1", at="node/node1")
+    assert "node/node1 reaches 10.244.2.5 by node1/flannel.1, not by its eth0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["us-le", "us-be", "ns-le", "ns-be", "pcapng", "gzip"])
+def test_every_capture_format_gives_the_same_frames(tmp_path: Path, form: str) -> None:
+    frames = [udp(number) for number in range(1, 4)]
+    for number, frame in enumerate(frames):
+        frame.time = 1000 + number * 0.5
+    path = tmp_path / "in"
+    if form == "pcapng":
+        writer = PcapNgWriter(str(path))
+    else:
+        order, nano = (">" if form.endswith("be") else "<"), form.startswith("ns")
+        writer = PcapWriter(str(path), endianness=order, nano=nano, sync=True)
+    for frame in frames:
+        writer.write(frame)
+    writer.close()
+    if form == "gzip":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    packets = sent(replay(path, tmp_path / "out.pcapng"))
+    assert [Ether(packet.data)[IP].id for packet in packets] == [1, 2, 3]
+    assert [packet.time_ns for packet in packets] == [0, 500_000_000, 1_000_000_000]
+
+
+def test_raw_ip_gets_an_ethernet_header(tmp_path: Path) -> None:
+    PcapWriter(str(tmp_path / "raw.pcap"), linktype=101, sync=True).write(udp(5)[IP])
+    for mode in ("rewrite", "keep"):
+        (packet,) = sent(replay(tmp_path / "raw.pcap", tmp_path / "x.pcapng", "--l2", mode))
+        assert (Ether(packet.data).src, Ether(packet.data)[IP].id) == (SHELL_MAC, 5)
+
+
+def test_a_frame_that_the_capture_cut_is_not_injected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytes(udp(1))
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 20, 1)
+    (tmp_path / "cut.pcap").write_bytes(header + struct.pack("<IIII", 0, 0, 20, len(data)) + data[:20])
+    replay(tmp_path / "cut.pcap", tmp_path / "x.pcapng")
+    assert "the capture holds only a part of the frame (snap length): packet 1" in capsys.readouterr().out
+
+
+def test_what_is_sent_to_oneself_does_not_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", "--map", "198.51.100.20=pod/default/shell")
+    assert "goes to 10.244.1.5, an address of pod/default/shell itself" in capsys.readouterr().out
+
+
+def bad_captures() -> dict[str, bytes]:
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
+    data = bytes(udp(1))
+    record = struct.pack("<IIII", 0, 0, len(data), len(data)) + data
+    return {
+        "cut off in packet 2": head + record + record[:-9],
+        "packet 2: captured length 1879048192": head + record + struct.pack("<IIII", 0, 0, 0x70000000, 0x70000000) + data,
+        "link type 147 (unknown)": head[:20] + struct.pack("<I", 147) + record,
+        "the capture holds no packets": head,
+        "the file is empty": b"",
+        "not a pcap or pcapng capture": b"GIF89a" * 20,
+    }
+
+
+@pytest.mark.parametrize("complaint", list(bad_captures()))
+def test_a_bad_capture_is_one_line_and_leaves_no_output(tmp_path: Path, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.pcap"
+    bad.write_bytes(bad_captures()[complaint])
+    for output in (["-w", str(tmp_path / "x.pcapng")], ["--per-interface", str(tmp_path / "folder")]):
+        line = one_line(capsys, ["replay", "-q", "-f", CLUSTER, "-r", str(bad), "--at", "pod/default/shell", *output])
+        assert complaint in line
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.pcap"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--at", "pod/default/none"], "pod/default/none: there is no such pod"),
+        (["--at", "shell"], "write pod/NAMESPACE/NAME"),
+        (["--at", "pod/default/shell", "--map", "nonsense"], "--map nonsense: there is no '=' in it"),
+        (["--at", "pod/default/shell", "--bpf", "no such filter"], "filter 'no such filter'"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path: Path, options: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = one_line(capsys, ["replay", "-q", "-f", CLUSTER, "-r", SAMPLE_CAPTURE, "-w", str(tmp_path / "x.pcapng"), *options])
+    assert complaint in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["rewrite", "keep"])
+def test_captures_of_other_projects_go_through(cases: Path, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every one either is carried, to a file that tshark reads without a warning, or is refused with one line."""
+    files = sorted((cases.parent / "captures").rglob("*.pcap*"))
+    if not files:
+        pytest.skip("no captures beside the given cases")
+    carried = 0
+    for file in files:
+        out = tmp_path / f"{file.stem}.pcapng"
+        status = main(["replay", "-q", "-f", CLUSTER, "-r", str(file), "--at", "pod/default/shell", "--l2", mode, "-w", str(out)])
+        told = capsys.readouterr()
+        assert (status, out.exists()) in ((0, True), (2, False)), file
+        if status:
+            assert re.fullmatch(rf"dataplane: {re.escape(str(file))}: .*\n", told.err), file
+        else:
+            read, injected, unfit = map(int, re.findall(r"(\d+) (?:packets|injected|that)", told.out.splitlines()[0]))
+            assert read == injected + unfit == len(list(open_capture(file)))
+            assert tool("capinfos", "-c", str(out))
+            carried += 1
+    assert carried > len(files) // 2
