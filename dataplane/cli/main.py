@@ -63,7 +63,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     module = importlib.import_module(f"dataplane.cli.{verb}")
     parser = Parser(prog=f"dataplane {verb}", description=module.HELP)
     module.configure(parser)
-    return int(module.run(parser.parse_args(arguments[1:])))
+    # Intermixed: names may follow options, as with kubectl (get pods -n NAMESPACE NAME).
+    return int(module.run(parser.parse_intermixed_args(arguments[1:])))
 
 
 def silence_stdout() -> None:

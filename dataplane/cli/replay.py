@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
         progress(f"warning: {warning}", args.quiet)
     machine = topology.endpoint(args.at)
     fitter = FrameFitter(engine, topology, machine, parse_map(args.map, topology), args.l2)
-    progress(f"{len(manifests.nodes)} nodes, {len(manifests.pods)} pods, {len(manifests.services)} services; {args.read} at {args.at}", args.quiet)
+    progress(
+        f"{len(manifests.nodes)} nodes, {len(manifests.pods)} pods, {len(manifests.services)} services; {args.read} at {args.at}",
+        args.quiet,
+    )
     with recording(engine, topology, options) as capture:
         summary = replay(engine, machine, packets, fitter, wanted=wanted, drain=capture.drain)
     print(replay_text(summary))

@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     flows = resolve(documents, topology)
     for warning in (*warnings, *topology.warnings):
         progress(f"warning: {warning}", args.quiet)
-    progress(f"{len(manifests.nodes)} nodes, {len(manifests.pods)} pods, {len(manifests.services)} services, {len(flows)} flows", args.quiet)
+    progress(
+        f"{len(manifests.nodes)} nodes, {len(manifests.pods)} pods, {len(manifests.services)} services, {len(flows)} flows", args.quiet
+    )
     with recording(engine, topology, options) as capture:
         summaries = run_flows(engine, flows, args.seed, until=args.until, drain=capture.drain)
     print(flows_text(summaries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dataplane.cli.options import add_cluster, add_output, add_quiet, add_seed, add_write
@@ -17,7 +18,7 @@ HELP = "follow one packet hop by hop, and say why it ends where it does"
 DEFAULT_SPORT = 40000
 
 
-def _number(lowest: int, highest: int) -> type[int]:
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         value = int(text)
         if not lowest <= value <= highest:
@@ -25,7 +26,7 @@ def _number(lowest: int, highest: int) -> type[int]:
         return value
 
     read.__name__ = "number"  # what argparse calls it in its message
-    return read  # type: ignore[return-value]
+    return read
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -211,6 +212,13 @@ class IptablesTables:
             lines += [f"-A {name} {write_rule(entry.rule)}".rstrip() for name, chain in chains.items() for entry in chain.entries]
             lines.append("COMMIT")
         return "\n".join(lines) + "\n" if lines else ""
+
+    def lines(self) -> Iterator[tuple[str, str, str, int]]:
+        """Every rule in the order of ``save_text``: table, chain, the text after ``-A CHAIN``, and its origin."""
+        for table in BUILT_IN:
+            for name, chain in self._tables.get(table, {}).items():
+                for entry in chain.entries:
+                    yield table, name, write_rule(entry.rule), entry.origin
 
     def compile(self) -> dict[str, list[Chain]]:
         """Chains for ``Engine.set_rules``, by table."""

@@ -79,6 +79,9 @@ class Pod:
     host_mac: str | None = None  # annotation dataplane/host-mac, else derived
     node_selector: Mapping[str, str] = field(default_factory=dict)
     host_addresses: tuple[IPAddress, ...] = ()  # status.hostIPs: addresses of its node
+    containers: int = 0  # sidecars included
+    ready_containers: int = 0
+    restarts: int = 0  # of all containers
 
     @property
     def key(self) -> str:

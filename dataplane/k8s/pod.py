@@ -32,6 +32,8 @@ def parse_pod(item: Item) -> Pod:
     if host_interface is not None:
         check_device_name(annotations, HOST_INTERFACE_ANNOTATION, host_interface)
     phase = status.choice("phase", "Running", PHASES)
+    ready = _is_ready(status, phase)
+    containers, ready_containers, restarts = _containers(spec, status, ready)
     return Pod(
         namespace=metadata.namespace,
         name=metadata.name,
@@ -43,13 +45,16 @@ def parse_pod(item: Item) -> Pod:
         ports=tuple(_ports(spec)),
         host_network=spec.boolean("hostNetwork", False),
         phase=phase,
-        ready=_is_ready(status, phase),
+        ready=ready,
         terminating=metadata.terminating,
         mac=annotations.mac(MAC_ANNOTATION),
         host_interface=host_interface,
         host_mac=annotations.mac(HOST_MAC_ANNOTATION),
         node_selector=spec.string_map("nodeSelector"),
         host_addresses=_addresses(status, "hostIP", "hostIPs"),
+        containers=containers,
+        ready_containers=ready_containers,
+        restarts=restarts,
     )
 
 
@@ -65,6 +70,21 @@ def _is_ready(status: Fields, phase: str) -> bool:
     """Condition Ready; a running pod without conditions was written by hand and is taken as ready."""
     states = [entry.text("status") for entry in status.children("conditions") if entry.text("type") == "Ready"]
     return states[0] == "True" if states else phase == "Running"
+
+
+def _containers(spec: Fields, status: Fields, ready: bool) -> tuple[int, int, int]:
+    """How many containers there are, how many are ready, and how often they restarted, as kubectl counts (printers.go, printPod).
+
+    Without states (a pod written by hand) they are as ready as the pod.
+    """
+    sidecars = {entry.text("name") for entry in spec.children("initContainers") if entry.text("restartPolicy") == "Always"}
+    total = len(list(spec.children("containers"))) + len(sidecars)
+    states = [*status.children("containerStatuses")]
+    states += [entry for entry in status.children("initContainerStatuses") if entry.text("name") in sidecars]
+    if not states:
+        return total, total if ready else 0, 0
+    are_ready = sum(entry.boolean("ready", False) for entry in states)
+    return total, are_ready, sum(entry.integer("restartCount", 0, 0, 2**31 - 1) for entry in states)
 
 
 def _ports(spec: Fields) -> Iterator[ContainerPort]:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dataplane.control.iptables import IptablesTables
-from dataplane.control.iptables_compile import compile_rule
-from dataplane.control.iptables_parse import parse_rule
 from dataplane.control.topology import Machine, Topology
 from dataplane.errors import InputError
 from dataplane.report.resources import place_of
@@ -34,16 +32,7 @@ def tables_of(topology: Topology, machine: Machine, family: int) -> IptablesTabl
 
 def rule_lines(tables: IptablesTables) -> Iterator[RuleLine]:
     """Every rule, in the order of iptables-save."""
-    compiled = {(table, chain.name): iter(chain.rules) for table, chains in tables.compile().items() for chain in chains}
-    table = ""
-    for line in tables.save_text().splitlines():
-        if line.startswith("*"):
-            table = line[1:]
-        elif line.startswith("-A "):
-            chain, _, text = line.removeprefix("-A ").partition(" ")
-            # Some rules become several matches of the core; all of them carry the rule's origin.
-            matches = [next(compiled[table, chain]) for _ in compile_rule(parse_rule(text, tables.family), tables.family, 0)]
-            yield RuleLine(table, chain, text, matches[0].get("origin", 0))
+    return (RuleLine(*line) for line in tables.lines())
 
 
 def rules(topology: Topology, machines: Sequence[Machine], family: int | None) -> Listing:

@@ -123,8 +123,7 @@ def _pod_status(pod: Pod) -> str:
 
 
 def _pod_cells(pod: Pod) -> tuple[str, ...]:
-    # READY and RESTARTS count containers, which have no part in the network and are not read.
-    return (pod.name, UNKNOWN, _pod_status(pod), UNKNOWN, UNKNOWN)
+    return (pod.name, f"{pod.ready_containers}/{pod.containers}", _pod_status(pod), str(pod.restarts), UNKNOWN)
 
 
 def _pod_wide(pod: Pod) -> tuple[str, ...]:

@@ -102,7 +102,9 @@ class RunCapture:
     is a record of its own, with the bytes it had then.
     """
 
-    def __init__(self, engine: Engine, topology: Topology, output: CaptureWriter | FolderWriter | None, devices: Sequence[int], comments: str) -> None:
+    def __init__(
+        self, engine: Engine, topology: Topology, output: CaptureWriter | FolderWriter | None, devices: Sequence[int], comments: str
+    ) -> None:
         self._engine = engine
         self._topology = topology
         self._output = output

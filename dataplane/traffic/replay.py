@@ -108,7 +108,9 @@ class FrameFitter:
         if route.get("kind") == "local":
             return f"goes to {shown}, an address of {self._machine.ref} itself (--map gives it another)"
         if route.get("dev", self._machine.eth0) != self._machine.eth0:
-            return f"{self._machine.ref} reaches {shown} by {self._topology.device_name(route['dev'])}, not by its eth0 (replay it at a pod)"
+            return (
+                f"{self._machine.ref} reaches {shown} by {self._topology.device_name(route['dev'])}, not by its eth0 (replay it at a pod)"
+            )
         found = next_hop_mac(self._engine, self._topology, self._machine.namespace, destination)
         return found or f"{self._machine.ref} has no route to {shown}, or nobody answers for its next hop (--map gives it another address)"
 

@@ -148,6 +148,8 @@ cdef inline int route_gateway(Core *c, Ns *ns, Route *r, int alen) except -1:
         if r.dev < 0:
             raise ValueError("an onlink route needs a device")
         return 0
+    if alen == 16 and r.gw[0] == 0xfe and r.gw[1] & 0xc0 == 0x80 and r.dev >= 0:
+        return 0  # a link-local gateway (RFC 4291 2.5.6) is on the link of its device
     res = fib_lookup(ns_fib(ns, alen), r.gw, r.dev)
     if res.error or (res.route.type != RT_UNICAST and res.route.type != RT_LOCAL) or res.route.has_gw:
         raise ValueError("the gateway is not reachable directly")

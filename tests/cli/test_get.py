@@ -122,6 +122,17 @@ def test_namespaces_are_chosen_as_with_kubectl(get: Get, dump: str, word: str) -
     assert {("default", "cache-0"), ("kube-system", "coredns-7db6d8ff4d-2bq8x")} < everything
 
 
+def test_ready_containers_and_restarts(get: Get, dump: str, flannel: str) -> None:
+    shown = {row["NAME"]: (row["READY"], row["RESTARTS"]) for row in get.table("pods", "-f", dump)}
+    assert shown["cache-0"] == ("1/1", "0")
+    assert shown["hungry-1"] == ("0/1", "0")
+    assert [row["READY"] for row in get.table("pods", "-f", flannel)] == ["1/1"] * 4  # written by hand, without states
+
+
+def test_names_may_follow_options(get: Get, flannel: str) -> None:
+    assert get("pods", "-f", flannel, "-o", "name", "p16") == "pod/p16\n"
+
+
 def test_states_of_pods(get: Get, dump: str) -> None:
     states = {row["NAME"]: row["STATUS"] for row in get.table("pods", "-f", dump)}
     assert states["web-5d8c6b7f9d-old77"] == "Terminating"

@@ -168,12 +168,13 @@ def test_manifests_come_from_options_too(tmp_path: Path) -> None:
     [
         ("apiVersion: v1\nkind: Node\nmetadata: {name: n}\n", "no kind: Traffic document"),
         (PING, "pod/default/shell: there is no such pod"),
-        (PING + "---\napiVersion: dataplane/v1alpha1\nkind: Scenario\nspec:\n  cluster: [none.yaml]\n", "s.yaml:12: Scenario: spec.cluster[0]"),
+        (
+            PING + "---\napiVersion: dataplane/v1alpha1\nkind: Scenario\nspec:\n  cluster: [none.yaml]\n",
+            "s.yaml:12: Scenario: spec.cluster[0]",
+        ),
     ],
 )
-def test_a_scenario_that_cannot_be_is_one_line(
-    tmp_path: Path, text: str, complaint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_scenario_that_cannot_be_is_one_line(tmp_path: Path, text: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s.yaml").write_text(text)
     line = one_line(capsys, ["run", str(tmp_path / "s.yaml"), "-w", str(tmp_path / "x.pcapng")])
     assert complaint in line

@@ -56,15 +56,19 @@ def remote_is_inside_the_tunnel() -> Engine:
 
 
 @provokes("transmit/nested_too_deep")
-def each_remote_is_inside_the_other_tunnel() -> Engine:
-    world = TunnelRouter()
+def ten_tunnels_in_each_other() -> Engine:
+    """Linux gives up in the ninth (XMIT_RECURSION_LIMIT)."""
+    world, count = TunnelRouter(), 10
     engine = world.engine
-    other = engine.add_device(world.ns, "vxlan2", "vxlan", mac=mac(0xE2), mtu=1450, id=2, port=PORT, local=ip("10.2.0.1"))
-    engine.add_address(other, ip("10.2.0.1"), 16)
-    engine.add_neighbour(other, ip("10.2.0.9"), mac(0xE3))
-    engine.add_fdb(other, mac(0xE3), dst=ip("10.1.0.9"))
-    engine.add_fdb(world.tunnel, FAR_MAC, dst=ip("10.2.0.9"))
-    return world.send_through()
+    for number in range(count):
+        local, far_mac = ip(f"10.{100 + number}.0.1"), mac(0xF00 + number)
+        tunnel = engine.add_device(world.ns, f"vx{number}", "vxlan", mac=mac(0xD00 + number), mtu=1400, id=10 + number, port=PORT)
+        engine.add_address(tunnel, local, 16)
+        engine.add_neighbour(tunnel, ip(f"10.{100 + number}.0.9"), far_mac)
+        remote = f"10.{101 + number}.0.9" if number < count - 1 else SERVER
+        engine.add_fdb(tunnel, far_mac, dst=ip(remote))
+    world.take(ether(udp_packet(dst="10.100.0.9")))
+    return engine
 
 
 @provokes("tunnel/inner_truncated")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from dataplane.control.build import build
 from dataplane.control.topology import Topology
 from dataplane.errors import InputError
 from dataplane.k8s import load_objects
-from dataplane.traffic.address_map import AddressMap, parse_map
+from dataplane.traffic.address_map import AddressMap, Rule, parse_map
 
 HEADER = bytes(12) + b"\x08\x00"
 SERVICE = {
@@ -120,7 +122,7 @@ def test_what_cannot_be_mapped_is_one_line(topology: Topology, text: str, compla
 
 
 def test_an_address_mapped_twice_is_refused(topology: Topology) -> None:
-    with pytest.raises(InputError, match="1.1.1.1/32 is mapped twice"):
+    with pytest.raises(InputError, match=r"1\.1\.1\.1/32 is mapped twice"):
         parse_map(["1.1.1.1=10.1.1.2", "1.1.1.1=10.1.1.3"], topology)
 
 
@@ -129,8 +131,4 @@ def _text(address: int) -> str:
 
 
 def _one(source: int, target: int) -> AddressMap:
-    from ipaddress import ip_network
-
-    from dataplane.traffic.address_map import Rule
-
     return AddressMap([Rule(ip_network(source), ip_network(target))])
