@@ -25,7 +25,7 @@ from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
 from ext.stages.receive cimport ether_classify
-from ext.stages.route cimport route_input, route_output, route_source, ROUTE_OUTPUT_FAILED
+from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
 from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
 from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
@@ -134,6 +134,7 @@ cdef void event_happens(Core *c, Due *e) noexcept nogil:
         memset(saddr, 0, 16)
         memcpy(saddr, pkt_l3(e.p) + IPV4_SRC, 4)
         if route_output(c, pkt_ns(c, e.p), pkt_l3(e.p) + IPV4_DST, saddr, False, &e.p.dst):
+            trace_route_out(c, e.p)
             core_run(c, e.p, -ROUTE_OUTPUT_FAILED)
             return
         memcpy(pkt_l3(e.p) + IPV4_SRC, saddr, 4)
@@ -215,7 +216,6 @@ cdef class Engine:
         for key, value in conf_defaults().items():
             ns.conf_default[<int>key] = value
             ns.conf_all[<int>key] = value
-        ns.conf_all[CONF_ACCEPT_SOURCE_ROUTE] = 0
         for key, value in sys_defaults().items():
             ns.sys[<int>key] = value
         ns.icmp_last = -1000000000

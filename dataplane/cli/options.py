@@ -50,9 +50,12 @@ def add_recording(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def capture_options(args: argparse.Namespace) -> CaptureOptions:
-    """What ``add_recording`` declared."""
+    """What ``add_recording`` declared. Raises InputError where interfaces are chosen and nothing is written."""
+    from dataplane.errors import InputError
     from dataplane.report.run_capture import CaptureOptions
 
+    if args.capture and not (args.write or args.per_interface):
+        raise InputError("--capture chooses what is written: give -w OUT or --per-interface DIR too")
     return CaptureOptions(args.write, args.per_interface, tuple(args.capture or ("*",)), args.comments)
 
 

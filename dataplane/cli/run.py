@@ -16,12 +16,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO", help=explained)
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE|DIR|-", help="more manifests; repeatable")
     add_recording(parser, required=False)
-    parser.add_argument("--until", type=_positive_ms, metavar="MS", help="stop at this millisecond of virtual time")
+    parser.add_argument("--until", type=milliseconds, metavar="MS", help="stop at this millisecond of virtual time")
     add_seed(parser)
     add_quiet(parser)
 
 
-def _positive_ms(text: str) -> int:
+def milliseconds(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must be 0 or more")

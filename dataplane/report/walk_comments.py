@@ -77,18 +77,23 @@ class _Index:
         self._frames = frames
         self._by_namespace: dict[tuple[int, int], list[int]] = {}
         self._by_device: dict[tuple[int, int], list[int]] = {}
+        self._told: set[tuple[int, str]] = set()  # positions that show a change already, and its kind
         for position, frame in enumerate(frames):
             self._by_namespace.setdefault((frame.packet, topology.device_namespace(frame.device)), []).append(position)
             self._by_device.setdefault((frame.packet, frame.device), []).append(position)
 
     def find_change(self, event: Event) -> int | None:
+        """Each of several fragments is encapsulated in its turn: the next frame that shows it and has not been told so."""
         after = _key_of(event.data)
         if after is None:
             return None
         for position in self._by_namespace.get((event.packet, event.namespace), ()):
             frame = self._frames[position]
             key = flow_key(frame.data[network_offset(frame.data) :])
-            if frame.time >= event.time and key is not None and _shows(event, after, key, frame.outgoing):
+            if frame.time < event.time or key is None or (position, event.what) in self._told:
+                continue
+            if _shows(event, after, key, frame.outgoing):
+                self._told.add((position, event.what))
                 return position
         return None
 

@@ -27,7 +27,7 @@ cdef inline Pkt *probe_packet(Core *c, int dev, bytes packet) except NULL:
 
 
 cdef inline tuple verdict_origins(const Verdict *v):
-    return tuple([v.origins[i] for i in range(v.n_origins)])
+    return tuple([v.matched[i].origin for i in range(v.n_matched) if v.matched[i].origin])
 
 
 cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int oif, uint32_t state, list origins):
@@ -66,7 +66,7 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     cdef uint32_t state = CT_BIT_NEW
     cdef int i
     v.target = T_ACCEPT
-    v.n_origins = 0
+    v.n_matched = 0
     ch.n = 0
     if ns.rules[0][TABLE_NAT].n_chains:
         flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, -1 if hook == HOOK_PREROUTING else iif, &f)

@@ -12,7 +12,7 @@ cdef inline dict conf_names():
         "conf.forwarding": CONF_FORWARDING, "conf.rp_filter": CONF_RP_FILTER, "conf.route_localnet": CONF_ROUTE_LOCALNET,
         "conf.proxy_arp": CONF_PROXY_ARP, "conf.send_redirects": CONF_SEND_REDIRECTS,
         "conf.shared_media": CONF_SHARED_MEDIA,
-        "conf.accept_local": CONF_ACCEPT_LOCAL, "conf.accept_source_route": CONF_ACCEPT_SOURCE_ROUTE,
+        "conf.accept_local": CONF_ACCEPT_LOCAL,
         "conf.arp_ignore": CONF_ARP_IGNORE, "conf.arp_announce": CONF_ARP_ANNOUNCE, "conf.arp_accept": CONF_ARP_ACCEPT,
         "conf.drop_unicast_in_l2_multicast": CONF_DROP_UNICAST_IN_L2_MULTICAST,
         "conf.drop_gratuitous_arp": CONF_DROP_GRATUITOUS_ARP, "conf.bc_forwarding": CONF_BC_FORWARDING,
@@ -41,7 +41,7 @@ cdef inline dict sys_names():
 cdef inline dict conf_defaults():
     """Linux' defaults where they are not zero (net/ipv4/devinet.c: ipv4_devconf_dflt, net/ipv4/arp.c: arp_tbl)."""
     return {
-        CONF_SEND_REDIRECTS: 1, CONF_SHARED_MEDIA: 1, CONF_ACCEPT_SOURCE_ROUTE: 1,
+        CONF_SEND_REDIRECTS: 1, CONF_SHARED_MEDIA: 1,
         CONF_RETRANS_TIME_MS: 1000, CONF_BASE_REACHABLE_TIME_MS: 30000, CONF_MCAST_SOLICIT: 3, CONF_UCAST_SOLICIT: 3,
         CONF_DELAY_FIRST_PROBE_TIME: 5, CONF_PROXY_DELAY: 80, CONF_LOCKTIME: 100,
     }

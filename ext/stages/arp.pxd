@@ -22,7 +22,6 @@ cdef enum:
     ARP_TRUNCATED
     ARP_BAD_HEADER
     ARP_BAD_TARGET
-    ARP_NOT_ANSWERED
     ARP_GRATUITOUS
     PURPOSE_PROXY_DELAY = 5
     JIFFY = 10000000  # ns of the 100 Hz in which sysctls count
@@ -39,8 +38,6 @@ cdef inline const char *arp_reason(int r) noexcept nogil:
         return b"arp/bad_target\tThe address asked for is a multicast or loopback one\tNOT_SPECIFIED"
     if r == ARP_GRATUITOUS:
         return b"arp/gratuitous\tA gratuitous ARP message where drop_gratuitous_arp is set\tNOT_SPECIFIED"
-    if r == ARP_NOT_ANSWERED:
-        return b"arp/not_answered\tThe address asked for is not ours and we stand in for nobody\t"
     return NULL
 
 
@@ -147,16 +144,11 @@ cdef inline int stage_arp(Core *c, Pkt *p) noexcept nogil:
     request = ld16(arp + ARP_OP) == ARP_REQUEST
     if ld32(arp + ARP_SPA) == 0:
         # duplicate address detection (RFC 5227)
-        if not request or fib_local_type(&ns.fib4, arp + ARP_TPA, -1) != RT_LOCAL or arp_ignored(c, ns, d, arp + ARP_TPA):
-            return -ARP_NOT_ANSWERED
-        arp_answer(c, d, arp, arp + ARP_SPA, 0)
+        if request and fib_local_type(&ns.fib4, arp + ARP_TPA, -1) == RT_LOCAL and not arp_ignored(c, ns, d, arp + ARP_TPA):
+            arp_answer(c, d, arp, arp + ARP_SPA, 0)
         pkt_consume(c, p)
         return ST_DONE
-    if request and arp_request_handled(c, ns, d, p):
-        pkt_consume(c, p)
-        return ST_DONE
-    if request and neigh_find(&d.neigh, arp + ARP_SPA, 4) == NULL and not conf_or(c, d, CONF_ARP_ACCEPT):
-        return -ARP_NOT_ANSWERED
-    arp_learn(c, d, p)
+    if not request or not arp_request_handled(c, ns, d, p):
+        arp_learn(c, d, p)
     pkt_consume(c, p)
     return ST_DONE

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from ext.devices.core cimport Core, Ns, Peer, EventRecord, log_event, pkt_ns, conf_or, CONF_SEND_REDIRECTS, DETAIL_LEN
 from ext.stages.icmp cimport (icmp_send, ICMP_TIME_EXCEEDED, ICMP_DEST_UNREACH, ICMP_REDIRECT, EXCEEDED_TTL, UNREACH_FRAG_NEEDED,
-                              UNREACH_SR_FAILED, REDIRECT_HOST)
+                              REDIRECT_HOST)
 from ext.stages.netfilter cimport hook_forward
 from ext.stages.options cimport options_forward
 from ext.stages.route cimport peer_get
@@ -17,7 +17,6 @@ cdef enum:
     FORWARD_TTL_EXPIRED = DROPS_FORWARD
     FORWARD_TOO_BIG
     FORWARD_NOT_TO_US
-    FORWARD_STRICT_ROUTE_FAILED
     REDIRECT_NUMBER = 9
     REDIRECT_LOAD = 20000000  # ns; doubled with every redirect sent
 
@@ -29,8 +28,6 @@ cdef inline const char *forward_reason(int r) noexcept nogil:
         return b"forward/too_big\tThe packet is longer than the next link's MTU and may not be fragmented\tPKT_TOO_BIG"
     if r == FORWARD_NOT_TO_US:
         return b"forward/group_frame\tA packet for somebody else came in a broadcast or multicast frame\tNOT_SPECIFIED"
-    if r == FORWARD_STRICT_ROUTE_FAILED:
-        return b"forward/strict_route_failed\tA strict source route whose next hop is not a neighbour\tNOT_SPECIFIED"
     return NULL
 
 
@@ -82,9 +79,6 @@ cdef inline int stage_forward(Core *c, Pkt *p) noexcept nogil:
     if pkt_l3(p)[IPV4_TTL] <= 1:
         icmp_send(c, p, ICMP_TIME_EXCEEDED, EXCEEDED_TTL, 0)
         return -FORWARD_TTL_EXPIRED
-    if p.opt.strict and p.dst.has_gw:
-        icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_SR_FAILED, 0)
-        return -FORWARD_STRICT_ROUTE_FAILED
     p.flags |= PF_FORWARDED
     mtu = forward_mtu(c, p)
     if exceeds_mtu(p, mtu):
@@ -94,7 +88,7 @@ cdef inline int stage_forward(Core *c, Pkt *p) noexcept nogil:
     ev = log_event(c, p, b"forward", b"ttl", 0)
     if ev != NULL:
         snprintf(ev.detail, DETAIL_LEN, b"TTL is now %d", pkt_l3(p)[IPV4_TTL])
-    if p.flags & PF_DOREDIRECT and p.opt.srr == 0:
+    if p.flags & PF_DOREDIRECT:
         send_redirect(c, p)
     v = hook_forward(c, p, p.dev, p.dst.oif)
     if v:

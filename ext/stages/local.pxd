@@ -21,7 +21,7 @@ from ext.tables.fragments cimport FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, st32
 from ext.wire.checksum cimport csum_bytes
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, ECN_MASK, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP,
-                            IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
+                            IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, DST_BROADCAST, DST_MULTICAST
 from libc.stdio cimport snprintf
 
@@ -38,6 +38,7 @@ cdef enum:
     LOCAL_ICMP_UNKNOWN_TYPE
     LOCAL_ICMP_TO_GROUP
     LOCAL_TCP_TO_GROUP
+    SCTP_HLEN = 12
     LOCAL_ICMP_BAD_QUOTE
 
 
@@ -243,13 +244,21 @@ cdef inline int local_icmp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         s = quoted_socket(c, ns, l4)
     if s != NULL:
         return deliver(c, p, s)
+    trace_icmp(c, p, type)
     pkt_consume(c, p)
     return ST_DONE
+
+
+cdef inline void trace_icmp(Core *c, Pkt *p, int type) noexcept nogil:
+    cdef EventRecord *ev = log_event(c, p, b"local", b"icmp", 0)
+    if ev != NULL:
+        snprintf(ev.detail, DETAIL_LEN, b"ICMP type %d is for the kernel itself", type)
 
 
 cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     """ip_local_deliver_finish(): to whom the packet belongs."""
     cdef Ns *ns = pkt_ns(c, p)
+    cdef Socket *s
     cdef L4 l4
     cdef int v
     cdef uint8_t *ip = pkt_l3(p)
@@ -268,5 +277,9 @@ cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     v = tunnel_receive(c, ns, p, l4.proto, 0)
     if v <= 0:
         return v
+    if l4.proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:
+        s = socket_for(c, ns.id, IPPROTO_SCTP, ld16(l4.at + 2), ip + IPV4_DST)
+        if s != NULL:
+            return deliver(c, p, s)
     icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PROTOCOL, 0)
     return -LOCAL_NO_PROTOCOL

@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok, pin_for
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
-from ext.stages.route cimport route_output, select_address
+from ext.stages.route cimport route_output, select_address, trace_route_out
 from ext.stages.verdict cimport DROPS_NAT
 from ext.tables.conntrack cimport (Ct, Tuple, HNode, tuple_invert, tuple_equal, ct_tuple_taken, ct_kill, source_hash, CTI_RELATED, CTI_NEW,
                                    CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
@@ -17,8 +17,8 @@ from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.htab cimport htab_first, htab_next, htab_insert
-from ext.tables.rules cimport (Rule, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP, TABLE_NAT,
-                               HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
+                               TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.checksum cimport csum_replace, csum_bytes
 from ext.wire.hash cimport mix64
@@ -465,13 +465,14 @@ cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int
     return 0
 
 
-cdef inline void trace_rule(Core *c, Pkt *p, const char *table, const Verdict *v) noexcept nogil:
+cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *t, const Verdict *v) noexcept nogil:
+    """``detail``: the table, and the rule's number in it, from 0, in the order that ``set_rules`` was given the chains."""
     cdef int i
     cdef EventRecord *ev
-    for i in range(v.n_origins):
-        ev = log_event(c, p, b"rules", b"rule", v.origins[i])
+    for i in range(v.n_matched):
+        ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
         if ev != NULL:
-            snprintf(ev.detail, DETAIL_LEN, b"%s table, matched rule %d of %d", table, i + 1, v.n_origins)
+            snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, <int>(v.matched[i] - t.rule))
 
 
 cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
@@ -481,7 +482,7 @@ cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) 
     nat_rules(c, ns, <Ct *>p.ct, f, hook, p, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
-    trace_rule(c, p, b"nat", &v)
+    trace_rule(c, p, b"nat", &ns.rules[0][TABLE_NAT], &v)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 
 
@@ -521,4 +522,5 @@ cdef inline int nat_reroute(Core *c, Ns *ns, Pkt *p) noexcept nogil:
     memcpy(saddr, pkt_l3(p) + IPV4_SRC, 4)
     if route_output(c, ns, pkt_l3(p) + IPV4_DST, saddr, True, &p.dst):
         return -NAT_NO_ROUTE_AFTER_DNAT
+    trace_route_out(c, p)
     return 0

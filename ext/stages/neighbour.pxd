@@ -85,6 +85,7 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
         return write_ether(c, p, n.mac)
     if n.queued >= NEIGH_QUEUE_MAX:
         return -NEIGHBOUR_QUEUE_FULL
+    trace_unknown(c, p, n)
     p.next = NULL
     if n.queue_tail != NULL:
         n.queue_tail.next = p
@@ -104,6 +105,12 @@ cdef inline void trace_neighbour(Core *c, Pkt *p, const Neigh *n) noexcept nogil
     if ev != NULL:
         snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d is at %02x:%02x:%02x:%02x:%02x:%02x", n.addr[0], n.addr[1], n.addr[2], n.addr[3],
                  n.mac[0], n.mac[1], n.mac[2], n.mac[3], n.mac[4], n.mac[5])
+
+
+cdef inline void trace_unknown(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
+    cdef EventRecord *ev = log_event(c, p, b"neighbour", b"neighbour", 0)
+    if ev != NULL:
+        snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d is not known: asks for it and waits", n.addr[0], n.addr[1], n.addr[2], n.addr[3])
 
 
 cdef inline void neigh_timer(Core *c, Dev *d, Neigh *n, int64_t delay) noexcept nogil:
@@ -166,6 +173,7 @@ cdef inline void neigh_release_queue(Core *c, Dev *d, Neigh *n) noexcept nogil:
         after = p.next
         p.next = NULL
         n.header_cached = True
+        trace_neighbour(c, p, n)
         c.run(c, p, write_ether(c, p, n.mac))
         p = after
 

@@ -90,7 +90,7 @@ cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table,
         ch.seed = chance(c, ns, f.src, 8, PURPOSE_RULES)
     rules_walk(t, hook, &f, &p.mark, &ch, &v)
     c.count.rules_walked += v.walked
-    trace_rule(c, p, name, &v)
+    trace_rule(c, p, name, t, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     if v.target == T_DROP or v.target == T_REJECT:

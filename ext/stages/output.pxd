@@ -6,7 +6,7 @@ from ext.stages.forward cimport forward_mtu
 from ext.stages.fragment cimport fragment_packet
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED
 from ext.stages.netfilter cimport hook_output, hook_postrouting
-from ext.stages.route cimport dst_mtu
+from ext.stages.route cimport dst_mtu, trace_route_out
 from ext.stages.verdict cimport ST_DONE, ST_OUTPUT, ST_FRAGMENT, ST_NEIGHBOUR, DROPS_OUTPUT
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_DF, IPV4_LEN, ipv4_set_csum
@@ -27,6 +27,7 @@ cdef inline int stage_local_out(Core *c, Pkt *p) noexcept nogil:
     cdef int v
     st16(pkt_l3(p) + IPV4_LEN, pkt_l3_len(p))
     ipv4_set_csum(pkt_l3(p))
+    trace_route_out(c, p)
     v = hook_output(c, p, p.dst.oif)
     if v:
         return ST_DONE if v > 0 else v

@@ -2,8 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.string cimport memset
-from ext.devices.core cimport (Core, Peer, pkt_ns, conf_or, conf_and, CONF_FORWARDING, CONF_ACCEPT_SOURCE_ROUTE,
-                               CONF_DROP_UNICAST_IN_L2_MULTICAST)
+from ext.devices.core cimport Core, Peer, pkt_ns, conf_or, CONF_FORWARDING, CONF_DROP_UNICAST_IN_L2_MULTICAST
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, ICMP_PARAMETER_PROBLEM, UNREACH_NET, UNREACH_HOST, UNREACH_PROHIBITED
 from ext.stages.netfilter cimport hook_prerouting
 from ext.stages.options cimport options_compile, OPTIONS_OK
@@ -46,7 +45,7 @@ cdef inline const char *parse_reason(int r) noexcept nogil:
     if r == PARSE_IPV4_BAD_OPTION:
         return b"parse/ipv4_bad_option\tA malformed IPv4 option: the sender is told where\tIP_INHDR"
     if r == PARSE_SOURCE_ROUTED:
-        return b"parse/source_routed\tA source-routed packet where source routing is off\tIP_INHDR"
+        return b"parse/source_routed\tA source-routed packet: Linux follows none by default, and this emulator never\tIP_INHDR"
     if r == PARSE_IPV6_TRUNCATED:
         return b"parse/ipv6_truncated\tThe frame ends inside the IPv6 packet\tPKT_TOO_SMALL"
     if r == PARSE_IPV6_BAD_HEADER:
@@ -120,7 +119,7 @@ cdef inline int receive_options(Core *c, Pkt *p) noexcept nogil:
     if bad != OPTIONS_OK:
         icmp_send(c, p, ICMP_PARAMETER_PROBLEM, 0, <uint32_t>bad << 24)
         return -PARSE_IPV4_BAD_OPTION
-    if p.opt.srr and not conf_and(c, c.dev[p.dev], CONF_ACCEPT_SOURCE_ROUTE):
+    if p.opt.srr:
         return -PARSE_SOURCE_ROUTED
     return 0
 

@@ -4,9 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
-from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, conf_or, conf_and, conf_max, CONF_FORWARDING,
-                               CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS, CONF_SHARED_MEDIA,
-                               CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
+from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, pkt_ns, conf_or, conf_and, conf_max,
+                               CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
+                               CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
 from ext.stages.verdict cimport DROPS_ROUTE
 from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_MULTICAST, RT_UNREACHABLE, SCOPE_LINK,
                              SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
@@ -14,8 +14,8 @@ from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
 from ext.wire.ether cimport ETHERTYPE_IPV4
 from ext.wire.hash cimport hash_bytes
-from ext.wire.ipv4 cimport ipv4_is_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback
-from ext.wire.packet cimport Pkt, Dst, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT, PF_DOREDIRECT
+from ext.wire.ipv4 cimport IPV4_DST, ipv4_is_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback
+from ext.wire.packet cimport Pkt, Dst, pkt_l3, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT, PF_DOREDIRECT
 
 cdef enum:
     ROUTE_MARTIAN_SOURCE = DROPS_ROUTE
@@ -399,6 +399,14 @@ cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibRes
         n += snprintf(ev.detail + n, DETAIL_LEN - n, b" via %d.%d.%d.%d", r.gw[0], r.gw[1], r.gw[2], r.gw[3])
     if r.dev >= 0:
         snprintf(ev.detail + n, DETAIL_LEN - n, b" dev %s", c.dev[r.dev].name)
+
+
+cdef inline void trace_route_out(Core *c, Pkt *p) noexcept nogil:
+    """The route of a packet of this namespace's own."""
+    cdef FibResult res
+    if c.tracing:
+        res = fib_lookup(&pkt_ns(c, p).fib4, pkt_l3(p) + IPV4_DST, -1)
+        trace_route(c, p, pkt_l3(p) + IPV4_DST, &res)
 
 
 cdef inline const char *route_type_name(int type) noexcept nogil:

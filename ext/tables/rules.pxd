@@ -55,6 +55,7 @@ cdef enum:
     REJECT_TCP_RESET = 256
     IFNAME_MAX = 16
     JUMPS_MAX = 32
+    MATCHED_MAX = 24  # a walk remembers; a node port's way through all of kube-proxy's chains matches 13
     CHOICES_MAX = 64
     RECENT_MAX = 65536  # addresses of all lists of a namespace; ip_list_tot is 100 a list, which kube-proxy's lists outgrow silently
     HOOKS = 5
@@ -170,8 +171,8 @@ cdef struct Verdict:
     # what ``recent --set`` and its kin want remembered, if the verdict is carried out
     RecentMark recent[4]
     int n_recent
-    int origins[8]  # of the matching rules with an origin, in order
-    int n_origins
+    const Rule *matched[MATCHED_MAX]  # the rules that matched, in order
+    int n_matched
 
 
 cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits) noexcept nogil:
@@ -334,7 +335,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     cdef const Rule *r
     v.rule = NULL
     v.target = T_ACCEPT
-    v.walked = v.n_recent = v.n_origins = 0
+    v.walked = v.n_recent = v.n_matched = 0
     if chain < 0:
         return
     i = 0
@@ -352,9 +353,9 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
         i += 1
         if not match_rule(r, f, mark[0], c, v, t.chain[chain].first + i):
             continue
-        if r.origin and v.n_origins < 8:
-            v.origins[v.n_origins] = r.origin
-            v.n_origins += 1
+        if v.n_matched < MATCHED_MAX:
+            v.matched[v.n_matched] = r
+            v.n_matched += 1
         if r.target == T_NONE:
             continue
         if r.target == T_MARK:

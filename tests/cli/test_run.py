@@ -96,6 +96,13 @@ def test_changes_stand_on_the_first_frame_that_shows_them(sample: Path) -> None:
     assert {ports.split(",")[0] for _, ports in encapsulated} == {"8472"}
 
 
+def test_every_fragment_tells_of_its_encapsulation(sample: Path) -> None:
+    """An echo request of 3000 bytes and its answer: two cuts and three outer packets each way."""
+    rows = fields(sample, "vxlan && ip.flags.mf == 1 || vxlan && ip.frag_offset > 0", "frame.interface_name", "frame.comment")
+    leaving = [(name, comment) for name, comment in rows if comment and name in ("node1/eth0", "node3/eth0")]
+    assert sorted(name for name, comment in leaving if comment.startswith("encap: ")) == ["node1/eth0"] * 3 + ["node3/eth0"] * 3
+
+
 def test_every_translation_of_a_connection_is_told(packets: list[Packet]) -> None:
     """On a NodePort that masquerades, both directions are translated twice."""
     told = [" ".join(comment for packet in way for comment in packet.comments) for way in ways(packets).values()]
@@ -185,6 +192,7 @@ def test_a_scenario_that_cannot_be_is_one_line(tmp_path: Path, text: str, compla
     ("options", "complaint"),
     [
         (["--capture", "nod1/*", "-w", "{}/x.pcapng"], "--capture 'nod1/*' matches no interface; there are node1/lo"),
+        (["--capture", "node1/*"], "--capture chooses what is written"),
         (["-w", "{}/none/x.pcapng"], "cannot be written: No such file or directory"),
         (["-f", "{}/none.yaml", "-w", "{}/x.pcapng"], "cannot be read: No such file or directory"),
     ],

@@ -65,9 +65,9 @@ def test_a_drop_marks_the_frame_that_was_just_seen(tmp_path: Path) -> None:
 
 def test_a_drop_that_comes_later_is_a_record_of_its_own(tmp_path: Path) -> None:
     world = World(tmp_path / "x.pcapng")
-    whole = IP(src="10.244.1.5", dst="10.244.1.6", id=9) / UDP(sport=1, dport=2) / bytes(2000)
+    first = IP(src="10.244.1.5", dst="10.244.1.6", id=9, flags="MF") / UDP(sport=1, dport=2, len=2008) / bytes(992)
     link = Ether(src=world.topology.endpoint("pod/default/shell").mac, dst=world.topology.endpoint("pod/shop/web-0").mac)
-    frame = bytes(link / whole.fragment(1000)[0])
+    frame = bytes(link / first)
     packets = world.carry(frame, until=60 * SECOND)
     (late,) = dropped(packets)
     assert late.comments[-1].startswith("defragment/timeout: ")
