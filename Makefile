@@ -15,7 +15,6 @@ SANITIZED := build/sanitized
 demo: $(STAMPS)/built
 	@mkdir -p out
 	@$(BIN)/dataplane run pcaps/sample/scenario.yaml -w out/sample.pcapng
-	@echo "The capture is out/sample.pcapng."
 
 test: $(STAMPS)/built $(STAMPS)/test
 	@$(BIN)/pytest

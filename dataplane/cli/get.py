@@ -104,6 +104,8 @@ def _of_machines(resource: str, manifests: Manifests, args: argparse.Namespace) 
     world = build_world(manifests, args.seed)
     machines = choose_machines(world.topology, args.names, args.node)
     if resource in _AFTER_TRAFFIC:
+        for warning in world.topology.warnings:
+            options.progress(f"warning: {warning}", args.quiet)
         _carry_traffic(world, resource, args)
     if resource == "drops":
         everywhere = not args.names and args.node is None

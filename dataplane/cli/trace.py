@@ -60,9 +60,10 @@ def run(args: argparse.Namespace) -> int:
     from dataplane.k8s import load
 
     manifests = answering(load(args.filename))
-    for warning in manifests.warnings:
+    topology = _topology(manifests)
+    for warning in (*manifests.warnings, *topology.warnings):
         progress(f"dataplane: warning: {warning}", args.quiet)
-    question = _question(args, _topology(manifests))
+    question = _question(args, topology)
     if args.all:
         choices, others = every_outcome(manifests, question, seed=args.seed), 0
     else:

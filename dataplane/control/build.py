@@ -24,6 +24,17 @@ CNIS = {"flannel": flannel.build, "calico": calico.build}
 """Name in ``cni.name`` to the function that sets up its data path on all nodes and pods."""
 
 
+def not_carried(manifests: Manifests) -> list[str]:
+    """What the manifests ask for and the core does not do yet, one line each."""
+    lines = []
+    if manifests.policies:
+        first = manifests.policies[0].origin
+        lines.append(f"{first}: network policies ({len(manifests.policies)}) are read but not enforced: every pod may reach every other")
+    if any(address.version == 6 for node in manifests.nodes for address in (*node.addresses, *node.pod_cidrs)):
+        lines.append("IPv6 addresses are read and configured, but IPv6 packets are switched only, not routed")
+    return lines
+
+
 def build(manifests: Manifests, engine: Engine) -> Topology:
     """Put the whole cluster into ``engine``, which must be empty, and return the names of what is in it.
 
@@ -35,6 +46,7 @@ def build(manifests: Manifests, engine: Engine) -> Topology:
     if config.proxy.mode not in PROXY_MODES:
         raise InputError(f"{config.origin}: proxy.mode {config.proxy.mode!r} is not supported: write {' or '.join(PROXY_MODES)}")
     topology = Topology(manifests)
+    topology.warnings += not_carried(manifests)
     wiring = Wiring(engine, topology)
     build_underlay(wiring)
     CNIS[config.cni.name](wiring, networked_pods(manifests))

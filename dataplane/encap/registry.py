@@ -30,4 +30,5 @@ def ensure(kind: str) -> None:
             return
     except (ValueError, AttributeError, ImportError) as error:
         raise InputError(f"encapsulation {kind}: {error}") from error
-    raise InputError(f"no encapsulation is called {kind}; built in are {', '.join(sorted(BUILT_IN))}, others come as entry points of {GROUP}")
+    known = ", ".join(sorted(BUILT_IN))
+    raise InputError(f"no encapsulation is called {kind}; built in: {known}; others come as entry points of {GROUP}")

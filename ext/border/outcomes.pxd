@@ -6,6 +6,7 @@ from ext.devices.core cimport *
 from ext.stages.nat cimport next_fall
 from ext.stages.netfilter cimport flow_of
 from ext.stages.route cimport route_input
+from ext.tables.fib cimport RT_LOCAL
 from ext.tables.rules cimport *
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, ipv4_hlen
@@ -82,6 +83,9 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
         verdict = "DROP"
     elif hook == HOOK_OUTPUT:
         verdict = filter_verdict(c, ns, p, HOOK_OUTPUT, -1, iif, state, origins)
+    elif c.dev[iif].kind == DEV_LO and addr_type(&ns.fib4, pkt_l3(p) + IPV4_DST, 4) == RT_LOCAL:
+        # what is looped back has had its route since it was sent
+        verdict = filter_verdict(c, ns, p, HOOK_INPUT, iif, -1, state, origins)
     elif route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, iif) < 0:
         verdict = "DROP"
     elif p.dst.flags & DST_LOCAL:

@@ -269,10 +269,11 @@ class Model:
     @staticmethod
     def place(sender: Side, receiver: Side, seq: int, end: int, sack: int) -> str:
         lag = max(sender.max_win, 66000)
-        old_data = distance(sender.end - receiver.max_win, end) < 0
-        old_ack = distance(receiver.end - lag, sack) < 0
-        unseen_ack = distance(receiver.end, sack) > 0
-        if distance(sender.max_end, seq) > 0:
+        # Written as the kernel compares, for numbers half the space apart are on neither side of each other.
+        old_data = distance(end, sender.end - receiver.max_win - 1) >= 0
+        old_ack = distance(sack, receiver.end - lag - 1) >= 0
+        unseen_ack = distance(receiver.end + 1, sack) >= 0
+        if distance(sender.max_end + 1, seq) >= 0:
             fits = (end - sender.max_end + 1) % 2**32 <= receiver.max_win
             if not receiver.max_win or not fits or old_data or old_ack or unseen_ack:
                 return "invalid"

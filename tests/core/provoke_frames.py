@@ -161,11 +161,6 @@ def request_for_a_group() -> Engine:
     return router_taking(ether(arp(1, CLIENT_MAC, CLIENT, "224.0.0.1"), dst=BROADCAST, kind=ARP))
 
 
-@provokes("arp/not_answered")
-def request_for_a_stranger() -> Engine:
-    return router_taking(ether(arp(1, mac(0x66), "10.0.0.66", "10.0.0.77"), dst=BROADCAST, src=mac(0x66), kind=ARP))
-
-
 @provokes("arp/gratuitous")
 def an_announcement_where_they_are_not_wanted() -> Engine:
     router = Router()

@@ -189,16 +189,6 @@ def forwarding_a_broadcast_frame() -> Engine:
     return taking(udp_packet(), dst=BROADCAST)
 
 
-@provokes("forward/strict_route_failed")
-def strict_route_over_a_gateway() -> Engine:
-    router = Router()
-    for place in ("all", "eth0"):
-        router.engine.set_sysctl(router.ns, f"net.ipv4.conf.{place}.accept_source_route", 1)
-    router.engine.add_route(router.ns, ip(OUTSIDE), 32, via=ip(SERVER))
-    router.take(ether(udp_packet(dst=ROUTER0, options=bytes([137, 7, 4]) + ip(OUTSIDE) + b"\0")))
-    return router.engine
-
-
 @provokes("output/too_big")
 def own_packet_too_big() -> Engine:
     router = Router()
@@ -242,7 +232,7 @@ def udp_length_over_the_packet() -> Engine:
 
 @provokes("local/udp_bad_checksum")
 def bad_udp_checksum() -> Engine:
-    return taking(ipv4(udp(dst=ROUTER0, bad_checksum=1), dst=ROUTER0))
+    return taking(ipv4(udp(dst=ROUTER0, bad_checksum=True), dst=ROUTER0))
 
 
 @provokes("local/udp_no_socket")

@@ -179,10 +179,13 @@ def balanced(seed: int) -> tuple[list[_core.Frame], list[bytes]]:
     router = Router(engine=Engine(seed))
     for last in (2, 3):
         router.engine.add_neighbour(router.eth1, bytes([10, 0, 1, last]), SERVER_MAC)
-    half = {"dst": (ip("10.96.0.1"), 32), "target": "DNAT"}
+    virtual = (ip("10.96.0.1"), 32)
     ends = [(ip(f"10.0.1.{last}"), ip(f"10.0.1.{last}"), 0, 0) for last in (2, 3)]
     rules = nat_table(
-        PREROUTING=[{**half, "probability": 0.5, "to": ends[0]}, {**half, "to": ends[1]}],
+        PREROUTING=[
+            {"dst": virtual, "target": "DNAT", "probability": 0.5, "to": ends[0]},
+            {"dst": virtual, "target": "DNAT", "to": ends[1]},
+        ],
         POSTROUTING=[{"target": "MASQUERADE", "random": True}],
     )
     router.engine.set_rules(router.ns, 4, "nat", rules)

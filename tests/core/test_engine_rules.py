@@ -125,17 +125,17 @@ def assert_alike(nat: list[Chain], filters: list[Chain], hook: str, packet: byte
     chains = {"nat": numbered(nat, 1), "filter": numbered(filters, 1000)}
     for table, content in chains.items():
         router.engine.set_rules(router.ns, 4, table, content)
-    twin = NetfilterTwin(chains, address_type, lambda address: route(address) or ("lo" if hook == "output" else ""))
+    twin = NetfilterTwin(chains, address_type, route)
     iif = router.eth0 if hook == "prerouting" else -1
     got = shares(router.engine.outcomes(router.ns, 4, hook, packet, iif=iif))
-    wanted = shares(twin.outcomes(hook, packet, iif="eth0"))
+    wanted = shares(twin.outcomes(hook, packet, iif="eth0" if hook == "prerouting" else ""))
     assert got.keys() == wanted.keys()
     for key, share in wanted.items():
         assert abs(got[key] - share) < 1e-6
 
 
 FILTERS = ("INPUT", "FORWARD", "OUTPUT")
-relaxed = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @relaxed
@@ -156,4 +156,5 @@ def test_asking_changes_nothing() -> None:
     before = (router.engine.counters(), router.engine.conntrack(router.ns))
     assert router.engine.outcomes(router.ns, 4, "prerouting", ipv4(udp()), iif=router.eth0)
     assert (router.engine.counters(), router.engine.conntrack(router.ns)) == before
-    assert router.engine.frames() == router.engine.drops() == []
+    assert router.engine.frames() == []
+    assert router.engine.drops() == []

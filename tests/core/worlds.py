@@ -77,12 +77,22 @@ def ipv4(
     return head[:10] + (right ^ bad_checksum).to_bytes(2) + head[12:] + payload
 
 
-def udp(payload: bytes = b"x", *, src: str = CLIENT, dst: str = SERVER, sport: int = 1000, dport: int = 2000, **broken: Any) -> bytes:
-    length = broken.get("length", 8 + len(payload))
+def udp(
+    payload: bytes = b"x",
+    *,
+    src: str = CLIENT,
+    dst: str = SERVER,
+    sport: int = 1000,
+    dport: int = 2000,
+    length: int = 0,
+    bad_checksum: bool = False,
+) -> bytes:
+    """``length``: what the header says, 0: the right one."""
+    length = length or 8 + len(payload)
     head = struct.pack("!HHHH", sport, dport, length, 0)
     pseudo = ip(src) + ip(dst) + struct.pack("!HH", UDP, length)
     right = checksum(pseudo + head + payload) or 0xFFFF
-    return head[:6] + (right ^ broken.get("bad_checksum", 0)).to_bytes(2) + payload
+    return head[:6] + (right ^ bad_checksum).to_bytes(2) + payload
 
 
 def tcp(flags: int, *, src: str = CLIENT, dst: str = SERVER, sport: int = 1000, dport: int = 80, seq: int = 1, ack: int = 0) -> bytes:

@@ -288,7 +288,7 @@ def _agreed(topology: Topology, trace: DropTrace, run: Run, head: Mapping[str, A
             return case_of(topology, run, again, pins, head)
         except Flaky as flaky:
             reason = flaky
-            keep = [i for i in range(len(run.steps)) if i != flaky.step]
+            keep = [i for i, outcome in enumerate(again.outcomes) if i != flaky.step and not outcome.unpinned]
         if not keep:
             break
         run = _replay_some(topology, trace, run.steps, run.gaps(), pins, keep)
@@ -324,7 +324,11 @@ def case_of(topology: Topology, run: Run, again: Run, pins: Sequence[Pin], head:
         "suite": "kernel",
         "kind": "frames",
         "doc": head["doc"],
-        "source": {"recorded_from": f"{platform.system()} {platform.release()}", "iptables": "nft", "expectation": "recorded"},
+        "source": {
+            "recorded_from": f"{platform.system()} {platform.release().partition('-')[0]}",
+            "iptables": "nft",
+            "expectation": "recorded",
+        },
         "cluster": head["cluster"],
         "setup": setup,
         "pins": [{"ns": p.ns, "proto": p.proto, "original": _tuple_text(p.original), "reply": _tuple_text(p.reply)} for p in pins],

@@ -19,8 +19,8 @@ from .topology import MODES, Topology, cluster_file, load
 HEAD = {"name": "drawn", "doc": "drawn by Hypothesis", "cluster": ""}
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
-SEEDS = range(12)
-LENGTH = 60  # frames injected by each sequence: 3 x 12 x 60, and about four times as many seen
+SEEDS = range(10)
+LENGTH = 60  # frames injected by each sequence: 3 x 10 x 60, and about four times as many seen
 
 
 @pytest.fixture(scope="session")

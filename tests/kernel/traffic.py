@@ -81,6 +81,8 @@ class Traffic:
     def __init__(self, topology: Topology, rng: Random) -> None:
         self.topology, self.rng = topology, rng
         self.large = 0.06
+        # A packet that dies on the way to one of several endpoints leaves no entry that tells which was chosen: no recording can hold it.
+        self.ambiguous = {a for s in topology.services if len(s.endpoints) > 1 for a in (s.address, *s.outside)}
         pods = [Station(p.name, p.address, p.mac, p) for p in topology.pods.values()]
         hosts = [Station(h.name, h.address, h.mac) for h in topology.hosts.values() if h.behind is None]
         nodes = [Station(n.name, n.address, n.macs["eth0"]) for n in topology.nodes.values()]
@@ -218,6 +220,8 @@ class Traffic:
     def ip(self, source: str, target: str, proto: int, payload: bytes) -> Ip:
         rng = self.rng
         ttl = rng.choices([64, 1, 2, 3, 0, 255], [80, 6, 6, 3, 1, 2])[0]
+        if target in self.ambiguous:
+            ttl = max(2, ttl)
         tos = rng.choices([0, rng.randrange(256)], [80, 20])[0]
         fragment = rng.choices([0, wire.DF, wire.RESERVED | wire.DF, wire.RESERVED], [48, 50, 1, 1])[0]
         return Ip(source, target, proto, payload, ttl=ttl, tos=tos, ident=rng.randrange(1, 65536), fragment=fragment)

@@ -98,3 +98,8 @@ def test_equal_tables(expected: list[str], got: list[str]) -> None:
 def test_unequal_tables_are_told_entry_by_entry(expected: list[str], got: list[str], said: list[str]) -> None:
     lines = list(conntrack_lines.differences(expected, got, frozenset({33333, 44444})))
     assert [line.startswith(start) for line, start in zip(lines, said, strict=True)] == [True] * len(said)
+
+
+def test_gre_has_a_key_for_each_direction() -> None:
+    half = {"src": bytes([10, 0, 0, 1]), "dst": bytes([10, 0, 0, 2]), "srckey": 0, "dstkey": 0x2A}
+    assert conntrack_lines.tuple_text(half) == "src=10.0.0.1 dst=10.0.0.2 srckey=0x0 dstkey=0x2a"

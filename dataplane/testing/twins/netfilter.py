@@ -211,7 +211,7 @@ def _translated(to: tuple[bytes, bytes, int, int], walk: _Walk) -> _Walk:
     low, high, port_low, port_high = to
     if low != high or port_low != port_high:
         raise ValueError("a choice out of a range is not enumerated")
-    dst, dport = low or walk.dst, port_low or walk.dport
+    dst, dport = low or walk.dst, (port_low or walk.dport) if walk.proto in _WITH_PORTS else 0
     return replace(walk, dst=dst, dport=dport, dnat=(dst, dport), ctstate=walk.ctstate | _core.CT_DNAT, verdict="ACCEPT")
 
 
