@@ -322,7 +322,7 @@ cdef class Engine:
             raise ValueError("an address has 4 or 16 bytes, a MAC 6")
         n = neigh_get(&d.neigh, address, <int>len(address))
         if n == NULL:
-            raise MemoryError
+            raise ValueError(f"the neighbour table of {d.name.decode()} is full, or memory is out")
         memcpy(n.mac, <const char *>mac, 6)
         n.state = NUD_PERMANENT if permanent else NUD_STALE
         n.updated = self.c.now

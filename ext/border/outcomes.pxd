@@ -5,11 +5,11 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
 from ext.stages.nat cimport next_fall
 from ext.stages.netfilter cimport flow_of
-from ext.stages.route cimport route_input
-from ext.tables.fib cimport RT_LOCAL
+from ext.stages.route cimport route_input, route_output
 from ext.tables.rules cimport *
 from ext.wire.bytes cimport ld16, st16
-from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, ipv4_hlen
+from ext.wire.ipv4 cimport (IPV4_DST, IPV4_FRAG, IPV4_HLEN, IPV4_OFFSET, IPV4_PROTO, IPV4_SRC, IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP,
+                            IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory, DST_LOCAL
 
 
@@ -31,32 +31,65 @@ cdef inline tuple verdict_origins(const Verdict *v):
     return tuple([v.matched[i].origin for i in range(v.n_matched) if v.matched[i].origin])
 
 
-cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int oif, uint32_t state, list origins):
+cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int oif, uint32_t state, Choices *ch, list origins):
     """What the filter table says at one hook."""
     cdef Flow f
-    cdef Choices ch
     cdef Verdict v
     if ns.rules[0][TABLE_FILTER].n_chains == 0:
         return "ACCEPT"
     flow_of(c, ns, p, iif, oif, &f)
     f.ctstate = state
-    memset(&ch, 0, sizeof(Choices))
-    rules_walk(&ns.rules[0][TABLE_FILTER], hook, &f, &p.mark, &ch, &v)
+    rules_walk(&ns.rules[0][TABLE_FILTER], hook, &f, &p.mark, ch, &v)
     origins.extend(verdict_origins(&v))
     return {T_DROP: "DROP", T_REJECT: "REJECT"}.get(v.target, "ACCEPT")
 
 
+cdef inline bint has_ports(const Pkt *p) noexcept nogil:
+    cdef int proto = (p.buf + p.l3)[IPV4_PROTO]
+    return (proto in (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP)
+            and p.end - p.l3 >= ipv4_hlen(p.buf + p.l3) + 4 and not ld16(p.buf + p.l3 + IPV4_FRAG) & IPV4_OFFSET)
+
+
 cdef inline tuple apply_dnat(Pkt *p, const Verdict *v):
-    """Write the new destination into the probe; what it is, or None."""
+    """Write the new destination into the probe; what it is (port 0: the protocol has none), or None."""
     cdef uint8_t *ip = pkt_l3(p)
     cdef uint32_t hlen = ipv4_hlen(ip)
     if v.target != T_DNAT:
         return None
     if v.rule.has_address:
         memcpy(ip + IPV4_DST, v.rule.to_min, 4)
-    if v.rule.port_min and p.end - p.l3 >= hlen + 4:
+    if v.rule.port_min and has_ports(p):
         st16(ip + hlen + 2, v.rule.port_min)
-    return bytes(ip[IPV4_DST:IPV4_DST + 4]), ld16(ip + hlen + 2) if p.end - p.l3 >= hlen + 4 else 0
+    return bytes(ip[IPV4_DST:IPV4_DST + 4]), ld16(ip + hlen + 2) if has_ports(p) else 0
+
+
+cdef inline int output_device(Core *c, Ns *ns, Pkt *p) noexcept nogil:
+    """The device that a packet of the namespace's own leaves by (``p.dst`` is its route); -1: there is no route."""
+    cdef uint8_t saddr[16]
+    memset(saddr, 0, 16)
+    memcpy(saddr, pkt_l3(p) + IPV4_SRC, 4)
+    if route_output(c, ns, pkt_l3(p) + IPV4_DST, saddr, True, &p.dst):
+        return -1
+    return p.dst.oif
+
+
+cdef inline str output_verdict(Core *c, Ns *ns, Pkt *p, int oif, uint32_t state, Choices *ch, list origins):
+    """What the filter table says of a packet of the namespace's own, which may come back in through ``lo``."""
+    verdict = filter_verdict(c, ns, p, HOOK_OUTPUT, -1, oif, state, ch, origins)
+    if verdict != "ACCEPT":
+        return verdict
+    if output_device(c, ns, p) < 0:
+        return "DROP"
+    return filter_verdict(c, ns, p, HOOK_INPUT, ns.lo, -1, state, ch, origins) if p.dst.flags & DST_LOCAL else verdict
+
+
+cdef inline str input_verdict(Core *c, Ns *ns, Pkt *p, int iif, uint32_t state, Choices *ch, list origins):
+    """What routing and then the filter table say of a packet that came in by ``iif``."""
+    if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, iif) < 0:
+        return "DROP"
+    if p.dst.flags & DST_LOCAL:
+        return filter_verdict(c, ns, p, HOOK_INPUT, iif, -1, state, ch, origins)
+    return "DROP" if p.dst.error else filter_verdict(c, ns, p, HOOK_FORWARD, iif, p.dst.oif, state, ch, origins)
 
 
 cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choices *ch, object Outcome):
@@ -65,16 +98,16 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     cdef Verdict v
     cdef double probability = 1
     cdef uint32_t state = CT_BIT_NEW
-    cdef int i
+    cdef int i, oif = output_device(c, ns, p) if hook == HOOK_OUTPUT else -1
     v.target = T_ACCEPT
     v.n_matched = 0
     ch.n = 0
+    if hook == HOOK_OUTPUT and oif < 0:
+        return Outcome(1.0, "DROP", None, 0, ())
     if ns.rules[0][TABLE_NAT].n_chains:
-        flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, -1 if hook == HOOK_PREROUTING else iif, &f)
+        flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, oif, &f)
         f.ctstate = CT_BIT_NEW
         rules_walk(&ns.rules[0][TABLE_NAT], hook, &f, &p.mark, ch, &v)
-    for i in range(ch.n):
-        probability *= ch.chance[i]
     origins = list(verdict_origins(&v))
     dnat = apply_dnat(p, &v)
     if dnat is not None:
@@ -82,18 +115,11 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     if v.target == T_DROP:
         verdict = "DROP"
     elif hook == HOOK_OUTPUT:
-        verdict = filter_verdict(c, ns, p, HOOK_OUTPUT, -1, iif, state, origins)
-    elif c.dev[iif].kind == DEV_LO and addr_type(&ns.fib4, pkt_l3(p) + IPV4_DST, 4) == RT_LOCAL:
-        # what is looped back has had its route since it was sent
-        verdict = filter_verdict(c, ns, p, HOOK_INPUT, iif, -1, state, origins)
-    elif route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, iif) < 0:
-        verdict = "DROP"
-    elif p.dst.flags & DST_LOCAL:
-        verdict = filter_verdict(c, ns, p, HOOK_INPUT, iif, -1, state, origins)
-    elif p.dst.error:
-        verdict = "DROP"
+        verdict = output_verdict(c, ns, p, oif, state, ch, origins)
     else:
-        verdict = filter_verdict(c, ns, p, HOOK_FORWARD, iif, p.dst.oif, state, origins)
+        verdict = input_verdict(c, ns, p, iif, state, ch, origins)
+    for i in range(ch.n):
+        probability *= ch.chance[i]
     return Outcome(probability, verdict, dnat, p.mark, tuple(origins))
 
 

@@ -52,6 +52,7 @@ cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint
     q.mark = p.mark
     q.hash = p.hash
     q.hash_l4 = p.hash_l4
+    q.tunnels = p.tunnels
     q.dst = p.dst
     q.opt = p.opt
     q.ctinfo = p.ctinfo

@@ -14,7 +14,6 @@ cdef enum:
     RECEIVE_VLAN_TRUNCATED
     RECEIVE_UNHANDLED_PROTOCOL
     RECEIVE_IPV6_DISABLED
-    RECEIVE_FRAME_TRUNCATED
 
 
 cdef inline const char *receive_reason(int r) noexcept nogil:
@@ -26,8 +25,6 @@ cdef inline const char *receive_reason(int r) noexcept nogil:
         return b"receive/unhandled_protocol\tNobody in this namespace handles this EtherType\tUNHANDLED_PROTO"
     if r == RECEIVE_IPV6_DISABLED:
         return b"receive/ipv6_disabled\tIPv6 is off on the receiving device\tIPV6DISABLED"
-    if r == RECEIVE_FRAME_TRUNCATED:
-        return b"receive/frame_truncated\tThe frame is shorter than an Ethernet header\t"
     return NULL
 
 
@@ -65,6 +62,7 @@ cdef inline bint vlan_untag(Pkt *p) noexcept nogil:
 cdef inline int stage_receive(Core *c, Pkt *p) noexcept nogil:
     """Taps, the bridge, then the protocol of the frame. ``p.dev``: the receiving device, frame classified."""
     cdef Dev *d = c.dev[p.dev]
+    p.tunnels = 0
     if not d.up:
         return -RECEIVE_DEVICE_DOWN
     if ethertype_is_vlan(p.protocol) and p.vlan == 0 and not vlan_untag(p):

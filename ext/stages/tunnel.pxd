@@ -13,8 +13,8 @@ from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_en
 from ext.stages.icmp cimport write_ipv4
 from ext.stages.receive cimport ether_classify
 from ext.stages.route cimport route_output, dst_mtu, pmtu_find
-from ext.stages.transmit cimport packet_scrub
-from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL, DEPTH_MAX
+from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP, packet_scrub
+from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL
 from ext.tables.fdb cimport FdbEntry, fdb_find
 from ext.tables.htab cimport htab_insert
 from ext.wire.bytes cimport ld16, st16
@@ -37,6 +37,7 @@ cdef enum:
     TUNNEL_PLUGIN_MISBEHAVED
     ETHERTYPE_TEB = 0x6558  # transparent Ethernet bridging
     TUNNEL_HEADROOM = 128
+    TUNNELS_MAX = 8  # in tunnels, on the way out (XMIT_RECURSION_LIMIT)
 
 
 cdef inline const char *tunnel_reason(int r) noexcept nogil:
@@ -213,8 +214,11 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     memcpy(local, d.tunnel_local, 16)
     if route_output(c, ns, info.remote, local, False, &dst):
         return -TUNNEL_NO_ROUTE
-    if dst.oif == d.id or c.depth >= DEPTH_MAX:
+    if dst.oif == d.id:
         return -TUNNEL_LOOP
+    p.tunnels += 1
+    if p.tunnels > TUNNELS_MAX:
+        return -TRANSMIT_NESTED_TOO_DEEP
     memcpy(info.local, local, 16)
     info.family = 4
     info.inner_tos = inner_tos(p)

@@ -342,7 +342,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     while True:
         if i >= t.chain[chain].count:
             if depth == 0:
-                v.target = t.chain[chain].policy
+                v.target = t.chain[t.builtin[hook]].policy  # goto may have led elsewhere
                 return
             depth -= 1
             i = back[depth]
