@@ -261,13 +261,13 @@ cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
 # ---- pins and confirmation
 
 cdef inline Pin *pin_for(Ns *ns, const Tuple *t) noexcept nogil:
-    """The first unused pin for this original tuple."""
+    """The first unused pin for this original tuple; of ICMP queries the id alone counts."""
     cdef int i
     cdef Pin *pin
     for i in range(ns.n_pins):
         pin = &ns.pins[i]
-        if (not pin.used and pin.proto == t.proto and pin.osport == t.sport and pin.odport == t.dport
-                and memcmp(pin.osrc, t.src, 16) == 0 and memcmp(pin.odst, t.dst, 16) == 0):
+        if (not pin.used and pin.proto == t.proto and pin.osport == t.sport
+                and (pin.odport == t.dport or t.proto == IPPROTO_ICMP) and memcmp(pin.osrc, t.src, 16) == 0 and memcmp(pin.odst, t.dst, 16) == 0):
             return pin
     return NULL
 
@@ -279,7 +279,7 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
     if pin == NULL:
         return
     pin.used = True
-    pin.kept = (r.sport == pin.rsport and r.dport == pin.rdport and memcmp(pin.rsrc, r.src, 16) == 0
+    pin.kept = (r.sport == pin.rsport and (r.dport == pin.rdport or r.proto == IPPROTO_ICMP) and memcmp(pin.rsrc, r.src, 16) == 0
                  and memcmp(pin.rdst, r.dst, 16) == 0)
 
 

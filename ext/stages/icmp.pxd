@@ -88,7 +88,7 @@ cdef inline bint icmp_allowed(Core *c, Ns *ns, int type, int code, const Dst *ou
     if not icmp_global_token(c, ns):
         return False
     cost = <int64_t>ns.sys[SYS_ICMP_RATELIMIT] * 1000000
-    if c.dev[out.oif].kind == DEV_LO or cost == 0:
+    if c.dev[out.oif].kind == DEV_LO:
         return True
     peer = peer_get(c, ns, daddr, 4)
     return peer == NULL or peer_take_token(c, peer, cost, 6 * cost)

@@ -7,16 +7,17 @@ from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.icmp cimport icmp_send, local_packet, write_ipv4, ct_attach_error, ICMP_DEST_UNREACH
 from ext.stages.options cimport options_build, options_echo, OPTIONS_MAX
 from ext.stages.route cimport route_input, route_output
-from ext.stages.verdict cimport ST_LOCAL_OUT
+from ext.stages.verdict cimport ST_LOCAL_OUT, ST_TRANSMIT
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_set_closing
 from ext.tables.rules cimport HOOK_PREROUTING, REJECT_TCP_RESET
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
-from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_ID, IPV4_FRAG, IPV4_DF, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_TCP, IPPROTO_UDPLITE,
-                            IPPROTO_SCTP)
-from ext.wire.packet cimport Pkt, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
+from ext.wire.ether cimport ETH_DST, ETH_HLEN, ETH_SRC, ETH_TYPE, ETHERTYPE_IPV4
+from ext.wire.ipv4 cimport (ipv4_set_csum, IPV4_HLEN, IPV4_ID, IPV4_FRAG, IPV4_DF, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_TCP,
+                            IPPROTO_UDPLITE, IPPROTO_SCTP)
+from ext.wire.packet cimport BRNF_ACTIVE, pkt_l2, Pkt, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
 
 cdef enum:
     TCP_HLEN = 20
@@ -115,5 +116,21 @@ cdef inline void reject_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept no
         timeout = ct_tcp_set_closing(&ct.proto.tcp, ct.status, &ns.ct.set)
         if timeout != CT_KEEP_TIMEOUT:
             ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
-    c.run(c, q, ST_LOCAL_OUT)
+    if p.brnf & BRNF_ACTIVE and p.phys_in >= 0:
+        reset_on_port(c, p, q)
+    else:
+        c.run(c, q, ST_LOCAL_OUT)
+
+
+cdef inline void reset_on_port(Core *c, Pkt *p, Pkt *q) noexcept nogil:
+    """To a switched packet the RST goes straight out of the port it came in by, between the packet's own MAC addresses."""
+    cdef uint8_t *eth
+    q.dev = p.phys_in
+    q.l2 = q.l3 - ETH_HLEN
+    eth = pkt_l2(q)
+    memcpy(eth + ETH_DST, pkt_l2(p) + ETH_SRC, 6)
+    memcpy(eth + ETH_SRC, pkt_l2(p) + ETH_DST, 6)
+    st16(eth + ETH_TYPE, ETHERTYPE_IPV4)
+    ipv4_set_csum(pkt_l3(q))
+    c.run(c, q, ST_TRANSMIT)
 

@@ -147,10 +147,12 @@ cdef inline Peer *peer_get(Core *c, Ns *ns, const uint8_t *addr, int alen) noexc
 
 
 cdef inline bint peer_take_token(Core *c, Peer *peer, int64_t cost, int64_t burst) noexcept nogil:
-    peer.tokens += c.now - peer.last
-    if peer.tokens > burst:
-        peer.tokens = burst
-    peer.last = c.now
+    """inet_peer_xrlim_allow(): even without a limit (``cost`` 0) it spends what has been saved, which route_error() then lacks."""
+    if c.now != peer.last:
+        peer.tokens += c.now - peer.last
+        if peer.tokens > burst:
+            peer.tokens = burst
+        peer.last = c.now
     if peer.tokens < cost:
         return False
     peer.tokens -= cost

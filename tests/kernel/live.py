@@ -31,19 +31,24 @@ def recorded(topology: Topology, trace: DropTrace, seed: int, length: int, folde
 
 
 def minimise(topology: Topology, trace: DropTrace, case: Case, path: Path) -> Case:
-    """The case without the steps that its failure does not need."""
-    best = case
-    index = len(best["steps"]) - 1
-    while index >= 0 and len(best["steps"]) > 1:
-        keep = [i for i in range(len(best["steps"])) if i != index]
-        try:
-            smaller = record.record_again(topology, trace, best, keep)
-            if frames.run(smaller, path):
-                best = smaller
-        except Flaky:
-            pass
-        index -= 1
+    """The case without the steps that its failure does not need: halves are tried first, single steps last."""
+    best, size = case, len(case["steps"]) // 2
+    while size:
+        start = len(best["steps"]) - size
+        while start >= 0 and len(best["steps"]) > size:
+            keep = [i for i in range(len(best["steps"])) if not start <= i < start + size]
+            best = _if_still_failing(topology, trace, best, keep, path) or best
+            start -= size
+        size //= 2
     return best
+
+
+def _if_still_failing(topology: Topology, trace: DropTrace, case: Case, keep: list[int], path: Path) -> Case | None:
+    try:
+        smaller = record.record_again(topology, trace, case, keep)
+    except Flaky:
+        return None
+    return smaller if frames.run(smaller, path) else None
 
 
 def failures(topology: Topology, trace: DropTrace, seeds: range, length: int, folder: Path) -> Iterator[tuple[int, Case, list[str]]]:
@@ -89,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     with closing(DropTrace()) as trace:
         for _, case, lines in failures(topology, trace, range(options.seed, options.seed + options.cases), options.length, folder):
             path = folder / f"{case['name']}.json"
+            record.write(case, path)
             record.write(minimise(topology, trace, case, path), path)
             print(f"{path}: {lines[0]}")
             found += 1
