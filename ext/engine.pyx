@@ -18,7 +18,7 @@ from ext.border.reasons cimport reason_list, reason_places, registry_add, regist
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
-from ext.border.tables cimport address_add, address_remove, device_free, free_nodes, namespace_free, route_add, route_remove
+from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_CAPSULE
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
@@ -33,7 +33,7 @@ from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
-from ext.tables.htab cimport htab_insert, htab_remove
+from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, VLAN_HLEN, ethertype_is_vlan
@@ -176,7 +176,7 @@ cdef class Engine:
         free(self.c.heap)
         free(self.c.ns)
         free(self.c.dev)
-        free_nodes(&self.c.sockets)
+        htab_free_all(&self.c.sockets)
         free(self.c.drop_count)
         free(self.c.bytes.mem)
         free(self.c.frames.mem)
@@ -405,10 +405,10 @@ cdef class Engine:
                     if row["state"] not in ("permanent", "noarp"):
                         self.del_neighbour(n.devs[i], row["address"])
         elif what == "exceptions":
-            free_nodes(&n.pmtu)
-            free_nodes(&n.peers)
+            htab_free_all(&n.pmtu)
+            htab_free_all(&n.peers)
         elif what == "recent":
-            free_nodes(&n.recent)
+            htab_free_all(&n.recent)
         else:
             raise ValueError(f"nothing called {what!r} can be flushed")
 

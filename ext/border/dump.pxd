@@ -1,6 +1,5 @@
 # What tables hold, as plain Python dictionaries.
 
-from libc.stdint cimport uint64_t
 from ext.devices.core cimport *
 from ext.tables.conntrack cimport *
 from ext.tables.ct_sctp cimport ct_sctp_state_name
@@ -8,7 +7,7 @@ from ext.tables.ct_settings cimport CTS_ASSURED, CTS_SEEN_REPLY
 from ext.tables.ct_tcp cimport ct_tcp_state_name
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC
 from ext.tables.fib cimport Fib, Route
-from ext.tables.htab cimport HNode
+from ext.tables.htab cimport htab_step, HNode
 from ext.tables.neighbour cimport (Neigh, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED, NUD_NOARP,
                                    NUD_PERMANENT)
 
@@ -61,36 +60,28 @@ cdef inline str neigh_state(int state):
 
 
 cdef inline list neigh_list(const Dev *d):
-    cdef uint64_t i
-    cdef HNode *node
+    cdef HNode *node = htab_step(&d.neigh.tab, NULL)
     cdef Neigh *n
     rows = []
-    if d.neigh.tab.bucket != NULL:
-        for i in range(d.neigh.tab.mask + 1):
-            node = d.neigh.tab.bucket[i]
-            while node != NULL:
-                n = <Neigh *>node
-                known = n.state & (NUD_INCOMPLETE | NUD_FAILED) == 0 and n.state
-                rows.append({"dev": d.id, "address": <bytes>(<char *>n.addr)[:n.alen], "mac": <bytes>(<char *>n.mac)[:6] if known else None,
-                             "state": neigh_state(n.state), "origin": n.origin})
-                node = node.next
+    while node != NULL:
+        n = <Neigh *>node
+        known = n.state & (NUD_INCOMPLETE | NUD_FAILED) == 0 and n.state
+        rows.append({"dev": d.id, "address": <bytes>(<char *>n.addr)[:n.alen], "mac": <bytes>(<char *>n.mac)[:6] if known else None,
+                     "state": neigh_state(n.state), "origin": n.origin})
+        node = htab_step(&d.neigh.tab, node)
     return sorted(rows, key=lambda row: (len(row["address"]), row["address"]))
 
 
 cdef inline list fdb_list(const Dev *d):
-    cdef uint64_t i
-    cdef HNode *node
+    cdef HNode *node = htab_step(&d.fdb.tab, NULL)
     cdef FdbEntry *e
     rows = []
-    if d.fdb.tab.bucket != NULL:
-        for i in range(d.fdb.tab.mask + 1):
-            node = d.fdb.tab.bucket[i]
-            while node != NULL:
-                e = <FdbEntry *>node
-                rows.append({"dev": d.id if d.kind == DEV_TUNNEL or e.port < 0 else e.port, "master": d.id if d.kind == DEV_BRIDGE else -1,
-                             "mac": <bytes>(<char *>e.mac)[:6], "local": bool(e.flags & FDB_LOCAL), "static": bool(e.flags & FDB_STATIC),
-                             "dst": <bytes>(<char *>e.dst)[:4 if e.dst_family == 4 else 16] if e.dst_family else None, "origin": e.origin})
-                node = node.next
+    while node != NULL:
+        e = <FdbEntry *>node
+        rows.append({"dev": d.id if d.kind == DEV_TUNNEL or e.port < 0 else e.port, "master": d.id if d.kind == DEV_BRIDGE else -1,
+                     "mac": <bytes>(<char *>e.mac)[:6], "local": bool(e.flags & FDB_LOCAL), "static": bool(e.flags & FDB_STATIC),
+                     "dst": <bytes>(<char *>e.dst)[:4 if e.dst_family == 4 else 16] if e.dst_family else None, "origin": e.origin})
+        node = htab_step(&d.fdb.tab, node)
     return sorted(rows, key=lambda row: row["mac"])
 
 

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport *
 from ext.tables.fragments cimport FragQueue
-from ext.tables.htab cimport HNode
+from ext.tables.htab cimport htab_step, HNode
 from ext.tables.neighbour cimport Neigh
 
 
@@ -76,18 +76,15 @@ cdef inline uint64_t packets_held(const Core *c) noexcept nogil:
     """Packets that wait: in the event queue, for neighbours, for the rest of their datagram. Counted anew each time."""
     cdef uint64_t held = 0
     cdef int i
-    cdef uint32_t k
     cdef HNode *node
     cdef FragQueue *q
     for i in range(c.n_heap):
         held += c.heap[i].p != NULL
     for i in range(c.n_dev):
-        if c.dev[i].neigh.tab.bucket != NULL:
-            for k in range(c.dev[i].neigh.tab.mask + 1):
-                node = c.dev[i].neigh.tab.bucket[k]
-                while node != NULL:
-                    held += (<Neigh *>node).queued
-                    node = node.next
+        node = htab_step(&c.dev[i].neigh.tab, NULL)
+        while node != NULL:
+            held += (<Neigh *>node).queued
+            node = htab_step(&c.dev[i].neigh.tab, node)
     for i in range(c.n_ns):
         q = c.ns[i].frags.first
         while q != NULL:

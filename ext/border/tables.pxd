@@ -8,7 +8,7 @@ from ext.tables.conntrack cimport ct_table_free
 from ext.tables.fdb cimport fdb_clear
 from ext.tables.fib cimport *
 from ext.tables.fragments cimport FragQueue
-from ext.tables.htab cimport HNode, HTab, htab_free
+from ext.tables.htab cimport HNode, htab_free_all, htab_step
 from ext.tables.neighbour cimport Neigh
 from ext.tables.rules cimport rules_free, TABLES
 from ext.wire.packet cimport Pkt
@@ -235,38 +235,18 @@ cdef inline bint route_remove(Ns *ns, bytes prefix, int prefix_len, str kind, ob
 
 # ---- the end of a world
 
-cdef inline void free_nodes(HTab *t) noexcept nogil:
-    """Free the nodes of a table that own nothing else, and empty it."""
-    cdef uint32_t i
-    cdef HNode *node
-    cdef HNode *after
-    if t.bucket != NULL:
-        for i in range(t.mask + 1):
-            node = t.bucket[i]
-            while node != NULL:
-                after = node.next
-                free(node)
-                node = after
-    htab_free(t)
-
-
 cdef inline void free_waiting(Core *c, Dev *d) noexcept nogil:
     """Packets that wait for neighbours."""
-    cdef uint32_t i
-    cdef HNode *node
+    cdef HNode *node = htab_step(&d.neigh.tab, NULL)
     cdef Pkt *p
     cdef Neigh *n
-    if d.neigh.tab.bucket == NULL:
-        return
-    for i in range(d.neigh.tab.mask + 1):
-        node = d.neigh.tab.bucket[i]
-        while node != NULL:
-            n = <Neigh *>node
-            node = node.next
-            while n.queue != NULL:
-                p = n.queue
-                n.queue = p.next
-                pkt_free(c, p)
+    while node != NULL:
+        n = <Neigh *>node
+        node = htab_step(&d.neigh.tab, node)
+        while n.queue != NULL:
+            p = n.queue
+            n.queue = p.next
+            pkt_free(c, p)
 
 
 cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
@@ -284,9 +264,9 @@ cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
     for i in range(2):
         for k in range(TABLES):
             rules_free(&ns.rules[i][k])
-    free_nodes(&ns.recent)
-    free_nodes(&ns.peers)
-    free_nodes(&ns.pmtu)
+    htab_free_all(&ns.recent)
+    htab_free_all(&ns.peers)
+    htab_free_all(&ns.pmtu)
     ct_table_free(&ns.ct)
     fib_clear(&ns.fib4)
     fib_clear(&ns.fib6)
@@ -298,7 +278,7 @@ cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
 cdef inline void device_free(Dev *d) noexcept nogil:
     if d.encap != NULL and d.encap_state != NULL:
         d.encap.destroy(d.encap_state)
-    free_nodes(&d.neigh.tab)
+    htab_free_all(&d.neigh.tab)
     fdb_clear(&d.fdb)
     free(d.addr)
     free(d.ports)

@@ -2,10 +2,10 @@
 #
 # net/bridge/br_fdb.c; for tunnels drivers/net/vxlan/vxlan_core.c (vxlan_find_mac()).
 
-from libc.stdint cimport uint8_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
-from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove, htab_free
+from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_free_all, htab_remove
 from ext.wire.ether cimport mac_equal
 from ext.wire.hash cimport hash_bytes
 
@@ -86,14 +86,4 @@ cdef inline bint fdb_delete(Fdb *t, const uint8_t *mac) noexcept nogil:
 
 
 cdef inline void fdb_clear(Fdb *t) noexcept nogil:
-    cdef uint64_t i
-    cdef HNode *node
-    cdef HNode *after
-    if t.tab.bucket != NULL:
-        for i in range(t.tab.mask + 1):
-            node = t.tab.bucket[i]
-            while node != NULL:
-                after = node.next
-                free(node)
-                node = after
-    htab_free(&t.tab)
+    htab_free_all(&t.tab)

@@ -72,6 +72,33 @@ cdef inline HNode *htab_next(HNode *node) noexcept nogil:
     return node
 
 
+cdef inline HNode *htab_step(const HTab *t, const HNode *node) noexcept nogil:
+    """The node after ``node`` in the order of the buckets; after NULL the first one. NULL: that was the last."""
+    cdef uint64_t i = 0
+    if t.bucket == NULL:
+        return NULL
+    if node != NULL:
+        if node.next != NULL:
+            return node.next
+        i = (node.hash & t.mask) + 1
+    while i <= t.mask:
+        if t.bucket[i] != NULL:
+            return t.bucket[i]
+        i += 1
+    return NULL
+
+
+cdef inline void htab_free_all(HTab *t) noexcept nogil:
+    """Free the nodes of a table that own nothing else, and empty it."""
+    cdef HNode *node = htab_step(t, NULL)
+    cdef HNode *after
+    while node != NULL:
+        after = htab_step(t, node)
+        free(node)
+        node = after
+    htab_free(t)
+
+
 cdef inline void htab_remove(HTab *t, HNode *node) noexcept nogil:
     cdef HNode **at
     if t.bucket == NULL:

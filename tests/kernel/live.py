@@ -51,8 +51,8 @@ def _if_still_failing(topology: Topology, trace: DropTrace, case: Case, keep: li
     return smaller if frames.run(smaller, path) else None
 
 
-def failures(topology: Topology, trace: DropTrace, seeds: range, length: int, folder: Path) -> Iterator[tuple[int, Case, list[str]]]:
-    """Seed, case and differences of each sequence that the emulator carries otherwise than the kernel."""
+def failures(topology: Topology, trace: DropTrace, seeds: range, length: int, folder: Path) -> Iterator[Case]:
+    """Each sequence that the emulator carries otherwise than the kernel."""
     for seed in seeds:
         try:
             case = recorded(topology, trace, seed, length, folder)
@@ -62,7 +62,7 @@ def failures(topology: Topology, trace: DropTrace, seeds: range, length: int, fo
         lines = frames.run(case, folder / f"{case['name']}.json")
         print(f"seed {seed}: {len(case['steps'])} steps, {len(lines)} differences", file=sys.stderr)
         if lines:
-            yield seed, case, lines
+            yield case
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -92,11 +92,12 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # as an exception, which takes the namespaces down
     oracle.remove_leftovers()
     with closing(DropTrace()) as trace:
-        for _, case, lines in failures(topology, trace, range(options.seed, options.seed + options.cases), options.length, folder):
+        for case in failures(topology, trace, range(options.seed, options.seed + options.cases), options.length, folder):
             path = folder / f"{case['name']}.json"
             record.write(case, path)
-            record.write(minimise(topology, trace, case, path), path)
-            print(f"{path}: {lines[0]}")
+            smallest = minimise(topology, trace, case, path)
+            record.write(smallest, path)
+            print(f"{path}: {frames.run(smallest, path)[0]}")
             found += 1
     print(f"{options.cases - found} sequences agree, {found} differ")
     return 1 if found else 0
