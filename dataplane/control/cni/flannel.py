@@ -153,7 +153,7 @@ def connect_vxlan(wiring: Wiring, settings: Settings, place: Placed, placed: lis
     mac = tunnel_mac(node, name)
     tunnel = wiring.device(
         place.namespace, name, "vxlan", mac=mac, mtu=hint.mtu or uplink_mtu(wiring, node) - OVERHEAD[version], origin=node.origin,
-        id=settings.vni, port=settings.port, local=node_address(node, version).packed, dev=place.uplink, ttl=64, learning=0, udp_checksum=1,
+        id=settings.vni, port=settings.port, local=node_address(node, version).packed, dev=place.uplink, ttl=0, learning=0, udp_checksum=1,
     )  # fmt: skip
     for interface in hinted_interfaces(hint, node.origin) or [tunnel_address(cidr) for cidr in cidrs(node, version)]:
         wiring.address(tunnel, interface, mac, node.origin)
