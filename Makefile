@@ -25,9 +25,10 @@ lint: $(STAMPS)/built $(STAMPS)/dev
 	@$(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt --ignore-unused-allowlist dataplane._core dataplane._lpm dataplane._encap_vxlan
 
 # Python's own leaks at exit are not ours, and its allocator would hide overruns within its arenas.
+# pcapy-ng itself reads freed memory when a filter does not compile, so its tests stay out.
 sanitize: $(SANITIZED)/stamp $(STAMPS)/test
 	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	 PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED) DATAPLANE_SANITIZE=1 $(BIN)/pytest -p no:cacheprovider -m "not house and not kernel and not slow"
+	 PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED) DATAPLANE_SANITIZE=1 $(BIN)/pytest -p no:cacheprovider -m "not house and not kernel and not slow" --ignore=tests/capture/test_bpf.py
 
 clean:
 	@rm -rf $(VENV) build out dataplane/*.so podplane.egg-info

@@ -217,7 +217,7 @@ cdef inline void icmp_finish(Pkt *q, int type, int code, uint32_t info) noexcept
     st16(icmp + 2, csum_bytes(icmp, q.end - q.l3 - ipv4_hlen(ip)))
 
 
-cdef inline void icmp_reply(Core *c, Pkt *p, int type, const uint8_t *body, int n) noexcept nogil:
+cdef inline void icmp_reply(Core *c, Pkt *p, int type, int code, const uint8_t *body, int n) noexcept nogil:
     """Answer an ICMP request with ``n`` bytes behind a header that repeats id and sequence number."""
     cdef Ns *ns = pkt_ns(c, p)
     cdef uint8_t *ip = pkt_l3(p)
@@ -236,5 +236,5 @@ cdef inline void icmp_reply(Core *c, Pkt *p, int type, const uint8_t *body, int 
     if q == NULL:
         return
     q.dst = dst
-    icmp_finish(q, type, 0, ld32(icmp + 4))
+    icmp_finish(q, type, code, ld32(icmp + 4))
     c.run(c, q, ST_LOCAL_OUT)

@@ -185,7 +185,7 @@ cdef inline int local_timestamp(Core *c, Pkt *p, const L4 *l4) noexcept nogil:
     memcpy(times, l4.at + ICMP_HLEN, 4)
     st32(times + 4, now)
     st32(times + 8, now)
-    icmp_reply(c, p, ICMP_TIMESTAMP_REPLY, times, 12)
+    icmp_reply(c, p, ICMP_TIMESTAMP_REPLY, 0, times, 12)
     pkt_consume(c, p)
     return ST_DONE
 
@@ -229,7 +229,7 @@ cdef inline int local_icmp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         if ns.sys[SYS_ICMP_ECHO_IGNORE_BROADCASTS] or (type != ICMP_ECHO and type != ICMP_TIMESTAMP):
             return -LOCAL_ICMP_TO_GROUP
     if type == ICMP_ECHO and not ns.sys[SYS_ICMP_ECHO_IGNORE_ALL]:
-        icmp_reply(c, p, ICMP_ECHO_REPLY, l4.at + ICMP_HLEN, <int>l4.len - ICMP_HLEN)
+        icmp_reply(c, p, ICMP_ECHO_REPLY, l4.at[1], l4.at + ICMP_HLEN, <int>l4.len - ICMP_HLEN)
     elif type == ICMP_TIMESTAMP:
         return local_timestamp(c, p, l4)
     elif type == ICMP_ECHO_REPLY:

@@ -79,7 +79,7 @@ cdef inline bint manip_ports(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noe
     """TCP, UDP, UDP-Lite, SCTP: the port and what follows from it. False: not enough of the header is there."""
     cdef uint8_t *port = l4.at + (0 if manip == MANIP_SRC else 2)
     cdef const uint8_t *old = ip + (IPV4_SRC if manip == MANIP_SRC else IPV4_DST)
-    cdef const uint8_t *new = &t.src[0] if manip == MANIP_SRC else &t.dst[0]
+    cdef const uint8_t *new = <const uint8_t *>t.src if manip == MANIP_SRC else <const uint8_t *>t.dst
     cdef uint32_t was, now = t.sport if manip == MANIP_SRC else t.dport
     if l4.len < 8:
         return False
@@ -132,7 +132,7 @@ cdef inline bint manip_packet(uint8_t *ip, uint32_t n, int proto, const Tuple *t
     """Rewrite one side of an IPv4 packet of ``n`` bytes; ``proto`` 0: its address only (nf_nat_ipv4_manip_pkt())."""
     cdef L4 l4
     cdef int at = IPV4_SRC if manip == MANIP_SRC else IPV4_DST
-    cdef const uint8_t *new = &t.src[0] if manip == MANIP_SRC else &t.dst[0]
+    cdef const uint8_t *new = <const uint8_t *>t.src if manip == MANIP_SRC else <const uint8_t *>t.dst
     cdef uint32_t hlen = ipv4_hlen(ip)
     if n < IPV4_HLEN or hlen > n:
         return False

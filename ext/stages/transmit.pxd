@@ -12,6 +12,8 @@ cdef enum:
     TRANSMIT_PEER_DOWN
     TRANSMIT_OVER_MTU
     TRANSMIT_NESTED_TOO_DEEP
+    TRANSMIT_LOOPING
+    CROSSINGS_MAX = 64  # of cables in a row without a router between: real ones would go round for ever
 
 
 cdef inline const char *transmit_reason(int r) noexcept nogil:
@@ -21,6 +23,8 @@ cdef inline const char *transmit_reason(int r) noexcept nogil:
         return b"transmit/peer_down\tThe device at the other end is down or absent\tDEV_READY"
     if r == TRANSMIT_OVER_MTU:
         return b"transmit/over_mtu\tThe frame is longer than the receiving device's MTU allows\tPKT_TOO_BIG"
+    if r == TRANSMIT_LOOPING:
+        return b"transmit/looping\tThe frame goes round in a loop of bridges\t"
     if r == TRANSMIT_NESTED_TOO_DEEP:
         return b"transmit/nested_too_deep\tTunnels or side packets are nested too deep\tRECURSION_LIMIT"
     return NULL
@@ -72,6 +76,9 @@ cdef inline int stage_transmit(Core *c, Pkt *p) noexcept nogil:
         return -TRANSMIT_PEER_DOWN
     if not frame_fits(peer, p):
         return -TRANSMIT_OVER_MTU
+    p.crossings += 1
+    if p.crossings > CROSSINGS_MAX:
+        return -TRANSMIT_LOOPING
     packet_scrub(c, p)
     p.dev = peer.id
     ether_classify(p, peer)

@@ -22,7 +22,7 @@ from ext.wire.checksum cimport csum_replace
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_FRAG, IPV4_DF, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_CSUM, IPPROTO_TCP, IPPROTO_UDP,
-                            IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0,
+                            IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_IPIP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0,
                             ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, PF_GENERATED, TO_HOST
 
@@ -91,15 +91,20 @@ cdef inline uint32_t inner_flow_hash(Core *c, Pkt *p) noexcept nogil:
     """The same in both directions of a flow; fragments go by addresses alone, ICMP ids do not count."""
     cdef const uint8_t *ip = p.buf + p.l3
     cdef uint64_t h = mix64(c.seed), a, b
-    cdef uint32_t hlen
+    cdef uint32_t hlen, left
     cdef int at
     if p.protocol != ETHERTYPE_IPV4 or pkt_l3_len(p) < IPV4_HLEN:
         return <uint32_t>mix64(h ^ p.protocol)
+    left = pkt_l3_len(p)
+    hlen = ipv4_hlen(ip)
+    while ip[IPV4_PROTO] == IPPROTO_IPIP and not ipv4_is_fragment(ip) and left >= hlen + IPV4_HLEN and ipv4_hlen(ip + hlen) >= IPV4_HLEN:
+        ip += hlen  # the flow is that of the packet inside
+        left -= hlen
+        hlen = ipv4_hlen(ip)
     a = hash_bytes(c.seed, ip + IPV4_SRC, 4)
     b = hash_bytes(c.seed, ip + IPV4_DST, 4)
-    hlen = ipv4_hlen(ip)
     at = ports_offset(ip[IPV4_PROTO])
-    if at >= 0 and not ipv4_is_fragment(ip) and pkt_l3_len(p) >= hlen + at + 4:
+    if at >= 0 and not ipv4_is_fragment(ip) and left >= hlen + at + 4:
         a += mix64(ld16(ip + hlen + at))
         b += mix64(ld16(ip + hlen + at + 2))
         p.hash_l4 = True

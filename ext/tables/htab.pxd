@@ -18,6 +18,17 @@ cdef struct HTab:
     uint32_t count
 
 
+cdef inline HNode *htab_reversed(HNode *node) noexcept nogil:
+    cdef HNode *back = NULL
+    cdef HNode *after
+    while node != NULL:
+        after = node.next
+        node.next = back
+        back = node
+        node = after
+    return back
+
+
 cdef inline void htab_grow(HTab *t) noexcept nogil:
     cdef uint32_t i, n = (t.mask + 1) * 2
     cdef HNode **bucket = <HNode **>calloc(n, sizeof(HNode *))
@@ -26,7 +37,7 @@ cdef inline void htab_grow(HTab *t) noexcept nogil:
     if bucket == NULL:
         return  # longer chains, same answers
     for i in range(t.mask + 1):
-        node = t.bucket[i]
+        node = htab_reversed(t.bucket[i])  # pushed to the front one by one, they come out in their old order
         while node != NULL:
             after = node.next
             node.next = bucket[node.hash & (n - 1)]

@@ -24,6 +24,7 @@ cdef enum:
     IPV4_OFFSET = 0x1fff
     IPPROTO_ICMP = 1
     IPPROTO_IGMP = 2
+    IPPROTO_IPIP = 4
     IPPROTO_TCP = 6
     IPPROTO_UDP = 17
     IPPROTO_DCCP = 33

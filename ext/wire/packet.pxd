@@ -81,6 +81,7 @@ cdef struct Pkt:
     uint32_t hash  # of the flow, kept from the first tunnel on (skb->hash); 0: not computed
     uint8_t hash_l4  # ports went into it: it outlives the tunnel
     uint8_t tunnels  # that it has entered since it was received
+    uint8_t crossings  # of cables since it was made or last lost a TTL
     uint32_t frag_max_size
     int to_port  # bridge port it is being sent to
     uint8_t from_bridge  # the bridge device itself sends it

@@ -220,3 +220,17 @@ def other_end_takes_less() -> Engine:
     router.engine.set_device(router.server_eth, mtu=600)
     router.take(ether(udp_packet(bytes(1000))))
     return router.engine
+
+
+@provokes("transmit/looping")
+def two_ports_of_a_bridge_are_joined() -> Engine:
+    engine = Engine()
+    namespace = engine.add_namespace("switch")
+    bridge = engine.add_device(namespace, "br0", "bridge", mac=mac(9), mtu=1500)
+    ports = [engine.add_device(namespace, f"port{i}", "veth", mac=mac(10 + i), mtu=1500) for i in range(2)]
+    for port in ports:
+        engine.set_device(port, master=bridge)
+    engine.connect(*ports)
+    engine.receive(ports[0], ether(udp_packet(), dst=BROADCAST))
+    engine.run()
+    return engine
