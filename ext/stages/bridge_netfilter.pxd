@@ -12,7 +12,7 @@ from ext.stages.conntrack cimport conntrack_confirm
 from ext.stages.netfilter cimport hook_prerouting, hook_forward, hook_postrouting
 from ext.stages.parse cimport validate_ipv4, validate_ipv6
 from ext.stages.route cimport route_input, dst_mtu
-from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_FORWARD, ST_NEIGHBOUR, ST_TRANSMIT
+from ext.stages.verdict cimport DROPS_BRIDGE, ST_DONE, ST_BRIDGE_FORWARD, ST_NEIGHBOUR, ST_TRANSMIT
 from ext.tables.neighbour cimport Neigh, neigh_get, NUD_CONNECTED
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETHERTYPE_IPV4, ETHERTYPE_IPV6
@@ -21,7 +21,7 @@ from ext.wire.packet cimport (Pkt, Dst, IpOptions, pkt_l2, pkt_l3, pkt_l3_len, T
                               BRNF_PKT_OTHERHOST, BRNF_BRIDGED_DNAT, DST_FAKE, DST_LOCAL, PF_IGNORE_DF, PF_GENERATED)
 
 cdef enum:
-    BRNF_OVER_MTU_WITH_DF = 78  # within the bridge's range of reasons
+    BRNF_OVER_MTU_WITH_DF = DROPS_BRIDGE + 16  # behind the bridge's own reasons
     BRNF_TAKEN = 1  # the packet has left in parts
 
 

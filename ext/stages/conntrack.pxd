@@ -239,23 +239,30 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
     return -CONNTRACK_TABLE_FULL if full else 0
 
 
+cdef inline const char *state_word(const Pkt *p) noexcept nogil:
+    if p.ctinfo % CTI_REPLY == CTI_RELATED:
+        return b"RELATED"
+    return b"ESTABLISHED" if p.ctinfo % CTI_REPLY == CTI_ESTABLISHED else b"NEW"
+
+
 cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
+    """State, direction, and the original tuple of the connection."""
     cdef EventRecord *ev = log_event(c, p, b"conntrack", b"conntrack", 0)
-    cdef Ct *ct = <Ct *>p.ct
-    cdef const char *state = b"NEW"
+    cdef const Tuple *t
+    cdef int n
     if ev == NULL:
         return
-    if ct == NULL:
+    if p.ct == NULL:
         snprintf(ev.detail, DETAIL_LEN, b"INVALID")
         return
-    if p.ctinfo % CTI_REPLY == CTI_RELATED:
-        state = b"RELATED"
-    elif p.ctinfo % CTI_REPLY == CTI_ESTABLISHED:
-        state = b"ESTABLISHED"
-    snprintf(ev.detail, DETAIL_LEN, b"%s %s, %d.%d.%d.%d:%d > %d.%d.%d.%d:%d proto %d", state,
-             b"reply" if p.ctinfo >= CTI_REPLY else b"original", ct.dir[0].t.src[0], ct.dir[0].t.src[1], ct.dir[0].t.src[2],
-             ct.dir[0].t.src[3], ct.dir[0].t.sport, ct.dir[0].t.dst[0], ct.dir[0].t.dst[1], ct.dir[0].t.dst[2], ct.dir[0].t.dst[3],
-             ct.dir[0].t.dport, ct.dir[0].t.proto)
+    t = &(<Ct *>p.ct).dir[0].t
+    n = snprintf(ev.detail, DETAIL_LEN, b"%s %s, ", state_word(p), b"reply" if p.ctinfo >= CTI_REPLY else b"original")
+    if t.proto == IPPROTO_ICMP:
+        snprintf(ev.detail + n, DETAIL_LEN - n, b"%d.%d.%d.%d > %d.%d.%d.%d ICMP type %d code %d id %d", t.src[0], t.src[1], t.src[2],
+                 t.src[3], t.dst[0], t.dst[1], t.dst[2], t.dst[3], t.dport >> 8, t.dport & 0xff, t.sport)
+    else:
+        snprintf(ev.detail + n, DETAIL_LEN - n, b"%d.%d.%d.%d:%d > %d.%d.%d.%d:%d proto %d", t.src[0], t.src[1], t.src[2], t.src[3],
+                 t.sport, t.dst[0], t.dst[1], t.dst[2], t.dst[3], t.dport, t.proto)
 
 
 # ---- pins and confirmation

@@ -24,7 +24,7 @@ cdef inline const char *receive_reason(int r) noexcept nogil:
     if r == RECEIVE_UNHANDLED_PROTOCOL:
         return b"receive/unhandled_protocol\tNobody in this namespace handles this EtherType\tUNHANDLED_PROTO"
     if r == RECEIVE_IPV6_DISABLED:
-        return b"receive/ipv6_disabled\tIPv6 is off on the receiving device\tIPV6DISABLED"
+        return b"receive/ipv6_disabled\tAn IPv6 packet for this namespace's stack, which carries IPv4 only\tIPV6DISABLED"
     return NULL
 
 
