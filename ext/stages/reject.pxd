@@ -16,7 +16,7 @@ from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ether cimport ETH_DST, ETH_HLEN, ETH_SRC, ETH_TYPE, ETHERTYPE_IPV4
 from ext.wire.ipv4 cimport (ipv4_set_csum, IPV4_HLEN, IPV4_ID, IPV4_FRAG, IPV4_DF, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_TCP,
-                            IPPROTO_UDPLITE, IPPROTO_SCTP)
+                            IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP)
 from ext.wire.packet cimport BRNF_ACTIVE, pkt_l2, Pkt, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
 
 cdef enum:
@@ -29,7 +29,7 @@ cdef enum:
 
 cdef inline bint reject_verifies(int proto) noexcept nogil:
     """nf_reject_verify_csum(): some checksums are not over the whole packet."""
-    return proto != IPPROTO_UDPLITE and proto != IPPROTO_SCTP and proto != 33
+    return proto != IPPROTO_UDPLITE and proto != IPPROTO_SCTP and proto != IPPROTO_DCCP
 
 
 cdef inline void reject(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept nogil:
