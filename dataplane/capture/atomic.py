@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Self
 
 from dataplane.errors import InputError
 
@@ -52,3 +54,24 @@ class AtomicFile:
 
     def _failure(self, error: OSError) -> InputError:
         return InputError(f"{self.path}: cannot be written: {error.strerror}; give another place for the output")
+
+
+class Output(ABC):
+    """Something written as a whole: leaving the ``with`` block closes it, an exception discards it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish it and put it in its place."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Leave nothing behind."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dataplane.capture.atomic import Output
 from dataplane.capture.pcapng_write import CaptureWriter, Interface
 from dataplane.errors import InputError
 
 
-class FolderWriter:
+class FolderWriter(Output):
     """Like ``CaptureWriter``, but each interface has a file of its own.
 
     The folder is made if missing. No file stands under its name before ``close()`` has finished all of them.
@@ -67,15 +68,6 @@ class FolderWriter:
         if self._is_new:
             with contextlib.suppress(OSError):  # somebody else may have put something there by now
                 self._folder.rmdir()
-
-    def __enter__(self) -> FolderWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
 
 def _file_names(interfaces: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from dataplane.capture.atomic import AtomicFile
+from dataplane.capture.atomic import AtomicFile, Output
 from dataplane.capture.packet import LINKTYPE_ETHERNET, MAX_CAPTURED, Buffer, Packet, cut_short, without_fcs
 from dataplane.errors import InputError
 
@@ -64,7 +64,7 @@ def _records(data: Buffer, name: str, header: struct.Struct, unit: int, link_typ
         yield Packet(seconds * 1_000_000_000 + fraction * unit, frame, link_type, "", number, orig_len)
 
 
-class PcapWriter:
+class PcapWriter(Output):
     """Writes a little-endian nanosecond pcap file; it stands under its name only after ``close()``."""
 
     def __init__(self, path: str | os.PathLike[str], link_type: int = LINKTYPE_ETHERNET) -> None:
@@ -89,15 +89,6 @@ class PcapWriter:
     def discard(self) -> None:
         """Leave nothing behind."""
         self._file.discard()
-
-    def __enter__(self) -> PcapWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def _flush(self) -> None:
         self._file.write(self._buffer)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dataplane.capture.atomic import AtomicFile
+from dataplane.capture.atomic import AtomicFile, Output
 from dataplane.capture.packet import LINKTYPE_ETHERNET
 
 # Linux include/uapi/linux/pkt_cls.h: what the kernel's traffic control would have answered
@@ -61,7 +61,7 @@ class Record(NamedTuple):
     comments: tuple[str, ...] = ()
 
 
-class CaptureWriter:
+class CaptureWriter(Output):
     """Writes one pcapng file, which stands under its name only after ``close()``.
 
     As a context manager it closes, or after an exception leaves nothing behind. ``names``: packed address
@@ -139,15 +139,6 @@ class CaptureWriter:
     def discard(self) -> None:
         """Leave nothing behind."""
         self._file.discard()
-
-    def __enter__(self) -> CaptureWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def _flush(self) -> None:
         self._file.write(self._buffer)
