@@ -62,9 +62,9 @@ cdef inline bint find_l4(int family, const uint8_t *ip, uint32_t n, L4 *l4) noex
         if n < IPV6_HLEN:
             return False
         skip_extensions(ip, n, &chain)
-        if chain.broken or chain.frag & FRAGMENT_OFFSET or chain.at > n:
+        if chain.broken or chain.frag & FRAGMENT_OFFSET:
             return False
-        hlen = chain.at
+        hlen = chain.at if chain.at < n else n  # a header may say that it ends behind the packet: then layer 4 is empty
         l4.proto = chain.proto
     else:
         hlen = ipv4_hlen(ip)

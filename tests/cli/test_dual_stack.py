@@ -36,7 +36,7 @@ def test_flows_of_both_families_complete(tmp_path: Path, capsys: pytest.CaptureF
     assert "0 of 1" in refused
     assert "ICMPv6 port unreachable (type 1 code 4) from fd00:10:244:1::1" in refused
     flows = [
-        re.search(r"(\d+) of (\d+) .*<none>$", line) for name, line in rows.items() if re.match(r"(ping|dns|web)[46]|IPv6 first", name)
+        re.search(r"(\d+) of (\d+) .*<none>$", line) for name, line in rows.items() if re.match(r"(ping|stats|web)[46]|IPv6 first", name)
     ]
     assert len(flows) == 13
     assert all(found is not None and found[1] == found[2] for found in flows)

@@ -75,9 +75,11 @@ def play(topology: Topology, trace: DropTrace, next_step: NextStep) -> Run:
     with Oracle(topology, trace) as oracle:
         while (step := next_step(frames)) is not None:
             _wait_for_beat(run)
+            _collect_late(oracle, run)
             _play_step(oracle, run, step)
             frames = run.outcomes[-1].frames
         _wait_for_beat(run)
+        _collect_late(oracle, run)
         run.ended = time.monotonic()
     return run
 
@@ -91,6 +93,7 @@ def replay(
         for step, due in zip(steps, accumulate(gaps), strict=True):
             _play_step(oracle, run, step)
             time.sleep(max(0.0, run.outcomes[0].started + due - time.monotonic()))
+            _collect_late(oracle, run)
         run.ended = time.monotonic()
     return run
 
@@ -100,6 +103,12 @@ def _wait_for_beat(run: Run) -> None:
     if run.outcomes:
         late = time.monotonic() - run.outcomes[0].started
         time.sleep(-late % BEAT)
+
+
+def _collect_late(oracle: Oracle, run: Run) -> None:
+    """What timers led to since a step counted as over is part of it."""
+    if run.outcomes:
+        run.outcomes[-1].frames += oracle.drain(0.0)
 
 
 def _play_step(oracle: Oracle, run: Run, step: Step) -> None:
