@@ -411,7 +411,7 @@ cdef class Engine:
         n.rules[family == 6][k] = fresh
         n.rules_on = True
         if k == TABLE_NAT:
-            n.nat = n.conntrack = True
+            n.conntrack = True
         for i in range(fresh.n_rules):
             if fresh.rule[i].match & M_CTSTATE:
                 n.conntrack = True

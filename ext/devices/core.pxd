@@ -188,7 +188,6 @@ cdef struct Ns:
     int conf_default[CONF_COUNT]
     int sys[SYS_COUNT]
     uint8_t conntrack
-    uint8_t nat
     uint8_t rules_on
     CtTable ct
     RuleTable rules[2][TABLES]  # [0] IPv4, [1] IPv6

@@ -27,6 +27,7 @@ ATTEMPTS = 8  # recordings of one sequence before the kernel counts as not agree
 # Seconds between frames: no multiple of it is within a jiffy (4 ms) of the times at which the kernel sends its next ICMP redirect
 # (20 ms times a power of two after the last, net/ipv4/route.c ip_rt_send_redirect), so that no recording hangs on a millisecond.
 BEAT = 0.024
+IN_TIME = 80  # milliseconds after which a node may have given up resolving an address (3 x retrans_time_ms)
 
 
 class Flaky(Exception):
@@ -247,6 +248,8 @@ def case_of(topology: Topology, run: Run, again: Run, pins: Sequence[Pin], head:
     for index, (step, one, two) in enumerate(zip(run.steps, run.outcomes, again.outcomes, strict=True)):
         sent.note(step.frame)
         try:
+            if step.quiet == QUIET and run.settle_ms(index) > IN_TIME:
+                raise Flaky("what should have come while a node resolves an address came too late")
             spans = masks(one, two, sent)
             ports.note(one.frames, spans)
             tables = ports.stars(one.conntrack)
