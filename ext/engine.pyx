@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
-from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master
+from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
 from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_names, registry_overhead
@@ -302,7 +302,7 @@ cdef class Engine:
             fib_device_state(&ns.fib4, d.id, d.up)
             fib_device_state(&ns.fib6, d.id, d.up)
         if mtu is not None:
-            d.mtu = mtu
+            device_mtu(&self.c, d, mtu)
         if mac is not None:
             device_mac(&self.c, d, mac)
         if master is not None:

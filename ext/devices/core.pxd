@@ -119,6 +119,7 @@ cdef struct Dev:
     uint8_t hairpin
     uint8_t learning
     uint32_t mtu
+    uint8_t mtu_given  # a bridge's, by hand: it no longer follows its ports
     int peer
     int64_t latency  # ns, towards the peer
     int master

@@ -52,11 +52,11 @@ cdef inline int unfragmentable_part(const uint8_t *ip, uint32_t n, uint32_t *nex
 cdef inline bint old_cuts_fit6(Core *c, const Pkt *p, uint32_t hlen, uint32_t room) noexcept nogil:
     """May the packet be cut where it was before? As for IPv4, but each piece needs room for its fragment header.
 
-    What each piece repeats now, ``hlen`` bytes, need not be what the fragments repeated.
+    What each piece repeats now, ``hlen`` bytes, need not be what the fragments repeated, but there is no room for more.
     """
     cdef int i
     cdef uint32_t sum = 0, skip = hlen - IPV6_HLEN, n
-    if p.n_frags < 2 or (p.dst.oif >= 0 and c.dev[p.dst.oif].kind == DEV_TUNNEL):
+    if p.n_frags < 2 or hlen > p.repeated or (p.dst.oif >= 0 and c.dev[p.dst.oif].kind == DEV_TUNNEL):
         return False
     for i in range(p.n_frags):
         n = p.frags[i]

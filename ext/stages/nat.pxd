@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
-from ext.stages.conntrack cimport L4, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
+from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
 from ext.stages.icmpv6 cimport ICMPV6_ECHO, ICMPV6_ECHO_REPLY, icmpv6_set_csum
 from ext.stages.nd_messages cimport ND_REDIRECT
@@ -221,12 +221,6 @@ cdef inline uint32_t manip_reach(int proto, uint32_t n) noexcept nogil:
     if proto == IPPROTO_SCTP:
         return 12 if n >= 12 else 8
     return 8 if proto == IPPROTO_UDP or proto == IPPROTO_UDPLITE or is_icmp(proto) else 0
-
-
-cdef inline uint32_t behind_header(const Pkt *p, const L4 *l4) noexcept nogil:
-    """Bytes between the IP header without extensions and a place in the packet, the unit of pkt_pull_head()."""
-    cdef const uint8_t *ip = p.buf + p.l3
-    return <uint32_t>(l4.at - ip) - (IPV6_HLEN if pkt_family(p) == 6 else ipv4_hlen(ip))
 
 
 cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:

@@ -105,6 +105,7 @@ cdef struct Pkt:
     # was fragmented
     uint16_t *frags
     uint16_t n_frags
+    uint16_t repeated  # IPv6: bytes that each of those fragments began with
     Pkt *next
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
@@ -113,6 +115,30 @@ def test_drops_carry_verdict_and_reason(sample: Path) -> None:
     rejected = [packet for packet in open_capture(sample) if any("rules/rejected" in comment for comment in packet.comments)]
     assert [(packet.interface, packet.verdict, packet.data[12:14].hex()) for packet in rejected] == [("node1/cni0", 2, "86dd")]
     assert "(Service default/billing)" in rejected[0].comments[-1]
+
+
+def only_ipv6(value: Any) -> Any:
+    """A document without its IPv4 addresses, prefixes and flows."""
+    ipv4, ipv6 = re.compile(r"\d+(\.\d+){3}|IPv4"), re.compile("fd00:")
+    if isinstance(value, dict):
+        return {key: only_ipv6(each) for key, each in value.items() if not (isinstance(each, str) and ipv4.match(each))}
+    if isinstance(value, list):
+        return [only_ipv6(each) for each in value if not ipv4.search(str(each)) or ipv6.search(str(each))]
+    return value
+
+
+def test_a_cluster_may_have_ipv6_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (CLUSTER, SCENARIO):
+        text = re.sub("RequireDualStack|PreferDualStack", "SingleStack", Path(path).read_text(encoding="utf-8"))
+        text = text.replace("EnableIPv6: true", "EnableIPv6: true\n      EnableIPv4: false")
+        documents = [only_ipv6(document) for document in yaml.safe_load_all(text)]
+        (tmp_path / Path(path).name).write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    run_scenario(tmp_path / "out.pcapng", scenario=str(tmp_path / "scenario.yaml"))
+    rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r" \d+ of \d+ ", line)]
+    assert len(rows) == 9
+    assert [row[:12] for row in rows if not re.search(r"(\d+) of \1 .* <none>$", row)] == ["no endpoints"]
+    assert fields(tmp_path / "out.pcapng", "ip || arp", "frame.number") == []
+    assert wrong_frames(tmp_path / "out.pcapng") == []
 
 
 # ---- replay

@@ -66,6 +66,13 @@ def test_a_service_without_endpoints_rejects_in_icmpv6(routed: Manifests, trace:
     assert "ICMPv6 port unreachable, about [fd00:10:244:1::5]:40000 > [fd00:10:96::70]:80 TCP SYN" in note
 
 
+@pytest.mark.parametrize("to", ["127.0.0.1", "::1", "10.244.1.5", "fd00:10:244:1::5"])
+def test_talking_to_oneself_is_no_hairpin(routed: Manifests, trace: Trace, to: str) -> None:
+    (choice,) = trace(routed, "pod/shell", to)
+    assert choice.run.forward.verdict.result == DELIVERED
+    assert [note for note in notes(ask(routed, "pod/shell", to), choice.run) if "hairpin" in note] == []
+
+
 def test_solicitations_are_no_answer(routed: Manifests, trace: Trace) -> None:
     """They are sent before the error that says that they were in vain."""
     (choice,) = trace(routed, "node/node1", "fd00:192:168::77", proto="udp")
