@@ -142,14 +142,11 @@ def drop_reasons() -> list[DropReason]:
     """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
 
 def register_encap(capsule: object) -> None:
-    """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi1`` with the struct of
+    """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi2`` with the struct of
     ``encap_abi.h``; the same one again changes nothing. ValueError: another ABI, a name that is taken, or too many."""
 
 def encapsulations() -> list[str]:
     """Names of those registered, in the order in which they were."""
-
-def encap_overhead(name: str, family: int) -> int:
-    """Bytes that it adds to an inner IP packet over an underlay of family 4 or 6, all headers included. ValueError: not registered."""
 
 @disjoint_base
 class Engine:

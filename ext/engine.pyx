@@ -14,7 +14,7 @@ from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, 
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
-from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_names, registry_overhead
+from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_names
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
@@ -76,10 +76,6 @@ def register_encap(capsule):
 
 def encapsulations():
     return registry_names()
-
-
-def encap_overhead(name, family):
-    return registry_overhead(name, family)
 
 
 def drop_reasons():
@@ -289,8 +285,6 @@ cdef class Engine:
             d.learning = bool(learning)
         if capture is not None:
             d.capture = bool(capture)
-
-    # ---- sysctls
 
     # ---- sysctls
 

@@ -1,18 +1,34 @@
 """Makes encapsulations known to the core: the built-in ones, and those that installed packages offer.
 
-A plug-in is an entry point of group ``dataplane.encap`` whose object has an attribute ``capsule``: a PyCapsule with the
-struct of ``encap_abi.h`` (see ``dataplane.get_include()``).
+The built-in ones are the compiled modules ``dataplane._encap_NAME``. A plug-in is an entry point of group
+``dataplane.encap`` whose object has an attribute ``capsule``: a PyCapsule with the struct of ``encap_abi.h``
+(see ``dataplane.get_include()``).
 """
 
 from __future__ import annotations
 
+import pkgutil
 from importlib import import_module
 from importlib.metadata import entry_points
 
+import dataplane
 from dataplane.errors import InputError
 
-BUILT_IN = {"vxlan": "dataplane._encap_vxlan"}
 GROUP = "dataplane.encap"
+PREFIX = "_encap_"
+
+
+def built_in() -> dict[str, str]:
+    """Names of the built-in encapsulations in alphabetical order, with their modules."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(dataplane.__path__) if module.name.startswith(PREFIX))
+    return {name.removeprefix(PREFIX): f"dataplane.{name}" for name in modules}
+
+
+def known() -> list[str]:
+    """Every name that ``ensure`` takes: built in, offered by an installed package, or registered by the program itself."""
+    from dataplane import _core
+
+    return sorted({*built_in(), *(point.name for point in entry_points(group=GROUP)), *_core.encapsulations()})
 
 
 def ensure(kind: str) -> None:
@@ -22,13 +38,13 @@ def ensure(kind: str) -> None:
     if kind in _core.encapsulations():
         return
     try:
-        if kind in BUILT_IN:
-            _core.register_encap(import_module(BUILT_IN[kind]).capsule)
+        module = built_in().get(kind)
+        if module is not None:
+            _core.register_encap(import_module(module).capsule)
             return
         for point in entry_points(group=GROUP, name=kind):
             _core.register_encap(point.load().capsule)
             return
     except (ValueError, AttributeError, ImportError) as error:
         raise InputError(f"encapsulation {kind}: {error}") from error
-    known = ", ".join(sorted(BUILT_IN))
-    raise InputError(f"no encapsulation is called {kind}; built in: {known}; others come as entry points of {GROUP}")
+    raise InputError(f"no encapsulation is called {kind}; known: {', '.join(known())}; others come as entry points of {GROUP}")

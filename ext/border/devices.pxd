@@ -2,9 +2,9 @@
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, strcmp
+from libc.string cimport memcpy, memset, strcmp
 from ext.devices.core cimport *
-from ext.encap.abi cimport dataplane_encap_option
+from ext.encap.abi cimport dataplane_encap_option, DATAPLANE_ENCAP_ERROR_LEN
 from ext.stages.tunnel cimport dp_encaps, dp_n_encaps
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 
@@ -61,14 +61,14 @@ cdef inline int device_kind(Dev *d, str kind, dict params) except -1:
 
 
 cdef inline int device_encap(Dev *d, dict params) except -1:
-    cdef char error[128]
+    cdef char error[DATAPLANE_ENCAP_ERROR_LEN + 1]
     cdef dataplane_encap_option *options = <dataplane_encap_option *>calloc(len(params) + 1, sizeof(dataplane_encap_option))
     cdef int i
     if options == NULL:
         raise MemoryError
     keys = [key.encode() for key in params]
     values = list(params.values())
-    error[0] = 0
+    memset(error, 0, sizeof(error))
     for i in range(len(keys)):
         options[i].key = <bytes>keys[i]
         if isinstance(values[i], bytes):
@@ -76,7 +76,7 @@ cdef inline int device_encap(Dev *d, dict params) except -1:
             options[i].size = len(values[i])
         else:
             options[i].number = values[i]
-    d.encap_state = d.encap.create(options, <int>len(keys), error)
+    d.encap_state = d.encap.create(options, <int>len(keys), NULL, error)
     free(options)
     if d.encap_state == NULL:
         raise ValueError(error.decode(errors="replace"))

@@ -28,15 +28,6 @@ cdef inline list registry_names():
     return [dp_encaps[i].name.decode() for i in range(dp_n_encaps)]
 
 
-cdef inline int registry_overhead(str name, int family) except -1:
-    """Bytes that an encapsulation adds, outer IP header included."""
-    cdef int i
-    for i in range(dp_n_encaps):
-        if dp_encaps[i].name.decode() == name:
-            return dp_encaps[i].overhead_v4 if family == 4 else dp_encaps[i].overhead_v6
-    raise ValueError(f"no encapsulation named {name!r}")
-
-
 cdef inline list reason_places():
     """The core's number of each reason, in the order of reason_list()."""
     cdef int i, k

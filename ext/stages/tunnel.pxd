@@ -21,7 +21,7 @@ from ext.wire.bytes cimport ld16, st16
 from ext.wire.checksum cimport csum_replace
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.hash cimport hash_bytes, mix64
-from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_FRAG, IPV4_DF, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_CSUM, IPPROTO_TCP, IPPROTO_UDP,
+from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_FRAG, IPV4_DF, IPV4_TTL, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_CSUM, IPPROTO_TCP, IPPROTO_UDP,
                             IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_IPIP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0,
                             ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, PF_GENERATED, TO_HOST
@@ -212,7 +212,7 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     cdef uint8_t local[16]
     cdef Dst dst
     cdef int v, origin = 0
-    cdef uint32_t mtu
+    cdef uint32_t mtu, overhead = d.encap.overhead(d.encap_state, 4)
     memset(&info, 0, sizeof(info))
     if not tunnel_remote(c, d, p, info.remote, &origin):
         return -TUNNEL_NO_REMOTE
@@ -225,13 +225,15 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     if p.tunnels > TUNNELS_MAX:
         return -TRANSMIT_NESTED_TOO_DEEP
     memcpy(info.local, local, 16)
+    info.now = c.now
+    info.id = -1
     info.family = 4
     info.inner_tos = inner_tos(p)
     info.inner_protocol = ETHERTYPE_TEB if d.encap.ethernet else p.protocol
     info.flow_hash = flow_hash(c, p)
     mtu = dst_mtu(c, &dst)
-    if p.dst.valid and p.dst.oif == d.id and p.protocol == ETHERTYPE_IPV4 and mtu < dst_mtu(c, &p.dst) + d.encap.overhead_v4:
-        pmtu_learn(c, ns, pkt_l3(p) + IPV4_DST, mtu - d.encap.overhead_v4)
+    if p.dst.valid and p.dst.oif == d.id and p.protocol == ETHERTYPE_IPV4 and mtu < dst_mtu(c, &p.dst) + overhead:
+        pmtu_learn(c, ns, pkt_l3(p) + IPV4_DST, mtu - overhead)
     v = tunnel_push(c, d, p, &info)
     if v:
         return v
@@ -263,13 +265,24 @@ cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push 
 
 # ---- receiving
 
+cdef inline bint encap_takes(const dataplane_encap *e, int proto) noexcept nogil:
+    """Is a received packet of this IP protocol for this encapsulation?"""
+    cdef int i
+    for i in range(4):
+        if e.ip_protocols[i] == 0:
+            return False
+        if e.ip_protocols[i] == proto:
+            return True
+    return False
+
+
 cdef inline Dev *tunnel_on_port(Core *c, Ns *ns, int proto, uint32_t port, int *at) noexcept nogil:
     """The next tunnel device from place ``at`` on that listens for this IP protocol and UDP port (0: not in UDP)."""
     cdef Dev *d
     while at[0] < ns.n_devs:
         d = c.dev[ns.devs[at[0]]]
         at[0] += 1
-        if d.kind == DEV_TUNNEL and d.up and d.encap.ip_protocol == proto and d.encap.port(d.encap_state) == port:
+        if d.kind == DEV_TUNNEL and d.up and encap_takes(d.encap, proto) and d.encap.port(d.encap_state) == port:
             return d
     return NULL
 
@@ -284,8 +297,12 @@ cdef inline int tunnel_pop(Core *c, Dev *d, Pkt *p, dataplane_encap_pop *info) n
     b.tail = p.buf + p.end
     b.limit = p.buf + p.cap
     memset(info, 0, sizeof(dataplane_encap_pop))
+    info.now = c.now
+    info.id = -1
     info.family = 4
     info.outer_tos = ip[IPV4_TOS]
+    info.outer_ttl = ip[IPV4_TTL]
+    info.outer_protocol = ip[IPV4_PROTO]
     memcpy(info.local, ip + IPV4_DST, 4)
     memcpy(info.remote, ip + IPV4_SRC, 4)
     memcpy(info.device_mac, d.mac, 6)
