@@ -5,22 +5,22 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 
 from collections import namedtuple
 
-from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master
+from ext.border.encap cimport (codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info)
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
-from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_names
+from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, route_add, route_remove
 from ext.devices.core cimport *
-from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_CAPSULE
+from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
@@ -48,6 +48,8 @@ Event = namedtuple("Event", "time namespace device packet stage what detail orig
 DropReason = namedtuple("DropReason", "name sentence linux")
 Delivery = namedtuple("Delivery", "time namespace socket packet data")
 Chain = namedtuple("Chain", "name policy rules")
+EncapOption = namedtuple("EncapOption", "key sentence default")
+Popped = namedtuple("Popped", "inner_protocol inner id reason")
 Outcome = namedtuple("Outcome", "probability verdict dnat mark origins")
 
 CT_INVALID = 1
@@ -69,13 +71,28 @@ _capsules = []  # keeps the registered encapsulations' modules alive
 
 
 def register_encap(capsule):
-    cdef const dataplane_encap *e = <const dataplane_encap *>PyCapsule_GetPointer(capsule, DATAPLANE_ENCAP_CAPSULE)
-    if registry_add(e):
+    if registry_add(registry_open(capsule)):
         _capsules.append(capsule)
 
 
 def encapsulations():
     return registry_names()
+
+
+def encap_sentence(str kind):
+    return registry_find(kind).sentence.decode()
+
+
+def encap_options(str kind):
+    return [EncapOption(*row) for row in option_list(registry_find(kind))]
+
+
+def encap_protocols(str kind):
+    return protocol_list(registry_find(kind))
+
+
+def encap_describe(str kind, int ip_protocol, bytes payload):
+    return describe_fields(registry_find(kind), ip_protocol, payload)
 
 
 def drop_reasons():
@@ -142,6 +159,59 @@ cdef void event_happens(Core *c, Due *e) noexcept nogil:
             neigh_due(c, d, n)
     elif e.kind == EV_FRAG:
         fragments_due(c, e)
+
+
+class EncapDrop(ValueError):
+    def __init__(self, reason):
+        super().__init__(reason)
+        self.reason = reason
+
+
+cdef class Codec:
+    cdef const dataplane_encap *encap
+    cdef void *state
+
+    def __cinit__(self, str kind, options=None):
+        self.encap = registry_find(kind)
+        self.state = encap_new(self.encap, dict(options or {}), NULL)
+
+    def __dealloc__(self):
+        if self.state != NULL:
+            self.encap.destroy(self.state)
+
+    @property
+    def ethernet(self):
+        return bool(self.encap.ethernet)
+
+    @property
+    def port(self):
+        return self.encap.port(self.state)
+
+    def overhead(self, int family):
+        if family not in (4, 6):
+            raise ValueError("a family is 4 or 6")
+        return self.encap.overhead(self.state, family)
+
+    def push(self, bytes inner, int inner_protocol, bytes local, bytes remote, *, uint32_t flow_hash=0, int64_t id=-1, int64_t now=0,
+             uint16_t ip_id=0, uint8_t default_ttl=64, uint16_t headroom=512, uint16_t tailroom=128):
+        cdef dataplane_encap_push info
+        push_info(&info, inner, inner_protocol, local, remote)
+        info.flow_hash = flow_hash
+        info.id = id
+        info.now = now
+        packet = codec_push(self.encap, self.state, &info, inner, headroom, tailroom, ip_id, default_ttl)
+        if isinstance(packet, str):
+            raise EncapDrop(packet)
+        return packet or b""
+
+    def pop(self, bytes packet, *, bytes device_mac=bytes(6), int64_t now=0):
+        cdef dataplane_encap_pop info
+        if len(device_mac) != 6:
+            raise ValueError("a MAC has 6 bytes")
+        memset(&info, 0, sizeof(info))
+        memcpy(info.device_mac, <const char *>device_mac, 6)
+        info.now = now
+        return Popped(*codec_pop(self.encap, self.state, packet, &info))
 
 
 cdef class Engine:

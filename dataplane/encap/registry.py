@@ -7,7 +7,9 @@ The built-in ones are the compiled modules ``dataplane._encap_NAME``. A plug-in 
 
 from __future__ import annotations
 
+import os
 import pkgutil
+import runpy
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -48,3 +50,23 @@ def ensure(kind: str) -> None:
     except (ValueError, AttributeError, ImportError) as error:
         raise InputError(f"encapsulation {kind}: {error}") from error
     raise InputError(f"no encapsulation is called {kind}; known: {', '.join(known())}; others come as entry points of {GROUP}")
+
+
+def load_file(path: str | os.PathLike[str]) -> list[str]:
+    """Register what a Python file offers, and return the names: its ``capsule``, or every object of it that has a ``capsule``.
+
+    InputError: the file cannot be run, offers nothing, or is refused.
+    """
+    from dataplane import _core
+
+    before = set(_core.encapsulations())
+    try:
+        offered = runpy.run_path(os.fspath(path))
+        capsules = [offered["capsule"]] if "capsule" in offered else [item.capsule for item in offered.values() if hasattr(item, "capsule")]
+        for capsule in capsules:
+            _core.register_encap(capsule)
+    except Exception as error:  # whatever a user's program may raise
+        raise InputError(f"{os.fspath(path)}: {type(error).__name__}: {error}") from error
+    if not capsules:
+        raise InputError(f"{os.fspath(path)}: offers no encapsulation: it must define `capsule`, or an object with an attribute `capsule`")
+    return [name for name in _core.encapsulations() if name not in before]

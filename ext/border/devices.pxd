@@ -1,11 +1,11 @@
 # Making devices: their kind, their MAC, the bridge they belong to.
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset, strcmp
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy, strcmp
+from ext.border.encap cimport encap_new
+from ext.border.reasons cimport registry_find
 from ext.devices.core cimport *
-from ext.encap.abi cimport dataplane_encap_option, DATAPLANE_ENCAP_ERROR_LEN
-from ext.stages.tunnel cimport dp_encaps, dp_n_encaps
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 
 
@@ -37,19 +37,13 @@ cdef inline int device_init(Core *c, Dev *d, int ns, bytes name, bytes mac, int 
 
 cdef inline int device_kind(Dev *d, str kind, dict params) except -1:
     """lo, veth, bridge, or a registered encapsulation with its options. ValueError: none of them."""
-    cdef int i
     kinds = {"lo": DEV_LO, "veth": DEV_VETH, "bridge": DEV_BRIDGE}
     if kind in kinds:
         if params:
             raise ValueError(f"{kind} devices take no parameter {', '.join(params)}")
         d.kind = kinds[kind]
         return 0
-    for i in range(dp_n_encaps):
-        if dp_encaps[i].name.decode() == kind:
-            d.encap = dp_encaps[i]
-            break
-    else:
-        raise ValueError(f"no kind of device or encapsulation is called {kind!r}")
+    d.encap = registry_find(kind)
     d.kind = DEV_TUNNEL
     local = params.pop("local", None)
     d.tunnel_lower = params.pop("dev", -1)
@@ -57,29 +51,7 @@ cdef inline int device_kind(Dev *d, str kind, dict params) except -1:
         d.tunnel_family = 4 if len(local) == 4 else 6
         memcpy(d.tunnel_local, <const char *>(<bytes>local), len(local))
     params.pop("learning", None)  # FDB entries of tunnels are given, never learned
-    return device_encap(d, params)
-
-
-cdef inline int device_encap(Dev *d, dict params) except -1:
-    cdef char error[DATAPLANE_ENCAP_ERROR_LEN + 1]
-    cdef dataplane_encap_option *options = <dataplane_encap_option *>calloc(len(params) + 1, sizeof(dataplane_encap_option))
-    cdef int i
-    if options == NULL:
-        raise MemoryError
-    keys = [key.encode() for key in params]
-    values = list(params.values())
-    memset(error, 0, sizeof(error))
-    for i in range(len(keys)):
-        options[i].key = <bytes>keys[i]
-        if isinstance(values[i], bytes):
-            options[i].bytes = <bytes>values[i]
-            options[i].size = len(values[i])
-        else:
-            options[i].number = values[i]
-    d.encap_state = d.encap.create(options, <int>len(keys), NULL, error)
-    free(options)
-    if d.encap_state == NULL:
-        raise ValueError(error.decode(errors="replace"))
+    d.encap_state = encap_new(d.encap, params, NULL)
     return 0
 
 

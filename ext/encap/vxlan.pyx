@@ -73,7 +73,7 @@ cdef void vxlan_destroy(void *state) noexcept nogil:
 
 
 cdef uint16_t vxlan_overhead(const void *state, int family) noexcept nogil:
-    return (20 if family == 4 else 40) + UDP_HLEN + VXLAN_HLEN + ETHER_HLEN
+    return (20 if family == 4 else 40) + UDP_HLEN + VXLAN_HLEN
 
 
 cdef uint16_t vxlan_port(const void *state) noexcept nogil:

@@ -212,7 +212,7 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     cdef uint8_t local[16]
     cdef Dst dst
     cdef int v, origin = 0
-    cdef uint32_t mtu, overhead = d.encap.overhead(d.encap_state, 4)
+    cdef uint32_t mtu, overhead = d.encap.overhead(d.encap_state, 4) + (ETH_HLEN if d.encap.ethernet else 0)
     memset(&info, 0, sizeof(info))
     if not tunnel_remote(c, d, p, info.remote, &origin):
         return -TUNNEL_NO_REMOTE

@@ -1,23 +1,53 @@
-"""An encapsulation that breaks its contract in every call, written with ctypes against ``ext/encap/encap_abi.h``."""
+"""Encapsulations written with ctypes against ``ext/encap/encap_abi.h``, to break its contract in every way that a plug-in can."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import Any
 
 from dataplane import _core
 
 PORT = 7777
+OVERHEAD = 28
 NOT_A_RESULT = 99
-NAME = b"dataplane.encap.abi2"
+CAPSULE = b"dataplane.encap.abi2"
+
+
+class Bytes(ctypes.Structure):
+    """``dataplane_encap_bytes``, its pointers as numbers."""
+
+    _fields_ = (("head", ctypes.c_size_t), ("data", ctypes.c_size_t), ("tail", ctypes.c_size_t), ("limit", ctypes.c_size_t))
+
+
+class Pop(ctypes.Structure):
+    """``dataplane_encap_pop``."""
+
+    _fields_ = (
+        ("now", ctypes.c_int64),
+        ("family", ctypes.c_uint8),
+        ("outer_tos", ctypes.c_uint8),
+        ("outer_ttl", ctypes.c_uint8),
+        ("outer_protocol", ctypes.c_uint8),
+        ("local", ctypes.c_uint8 * 16),
+        ("remote", ctypes.c_uint8 * 16),
+        ("device_mac", ctypes.c_uint8 * 6),
+        ("inner_protocol", ctypes.c_uint16),
+        ("id", ctypes.c_int64),
+    )
+
 
 _CREATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _OVERHEAD = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p, ctypes.c_int)
 _PORT = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p)
-_CARRY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_PUSH = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(Bytes))
+_POP = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(Pop), ctypes.POINTER(Bytes))
 
 
-class _Encap(ctypes.Structure):
+class Encap(ctypes.Structure):
+    """``dataplane_encap``."""
+
     _fields_ = (
         ("abi", ctypes.c_uint32),
         ("name", ctypes.c_char_p),
@@ -34,32 +64,54 @@ class _Encap(ctypes.Structure):
         ("overhead", _OVERHEAD),
         ("port", _PORT),
         ("select", ctypes.c_void_p),
-        ("push", _CARRY),
-        ("pop", _CARRY),
+        ("push", _PUSH),
+        ("pop", _POP),
         ("timer", ctypes.c_void_p),
         ("describe", ctypes.c_void_p),
     )
 
 
+Carry = Callable[[Any, Any], int]
 _STATE = ctypes.create_string_buffer(1)
-_ENCAP = _Encap(
-    abi=2,
-    name=b"misbehaving",
-    sentence=b"Breaks its contract",
-    ip_protocols=(17, 0, 0, 0),
-    ethernet=1,
-    create=_CREATE(lambda options, count, host, error: ctypes.addressof(_STATE)),
-    destroy=_DESTROY(lambda state: None),
-    overhead=_OVERHEAD(lambda state, family: 50),
-    port=_PORT(lambda state: PORT),
-    push=_CARRY(lambda state, info, data: NOT_A_RESULT),
-    pop=_CARRY(lambda state, info, data: NOT_A_RESULT),
-)
+_KEPT: list[Encap] = []  # the core holds on to what it was given for the life of the process
 
 
-def register() -> None:
-    """Make it known to the core, once for the life of the process."""
+NO_OVERHEAD = _OVERHEAD()  # a null pointer
+
+
+def nonsense(info: Any, data: Any) -> int:
+    return NOT_A_RESULT
+
+
+def encap(name: bytes, *, push: Carry = nonsense, pop: Carry = nonsense, **fields: Any) -> Encap:
+    """A plug-in of Ethernet frames in UDP port 7777 that promises 28 bytes over IPv4, all of whose fields can be set otherwise."""
+    given: dict[str, Any] = {
+        "abi": 2,
+        "name": name,
+        "sentence": b"Breaks its contract",
+        "ip_protocols": (17, 0, 0, 0),
+        "ethernet": 1,
+        "create": _CREATE(lambda options, count, host, error: ctypes.addressof(_STATE)),
+        "destroy": _DESTROY(lambda state: None),
+        "overhead": _OVERHEAD(lambda state, family: OVERHEAD),
+        "port": _PORT(lambda state: PORT),
+        "push": _PUSH(lambda state, info, data: push(info, data.contents)),
+        "pop": _POP(lambda state, info, data: pop(info.contents, data.contents)),
+    }
+    made = Encap(**(given | fields))
+    _KEPT.append(made)
+    return made
+
+
+def offer(made: Encap, capsule: bytes = CAPSULE) -> None:
+    """Hand it to the core in a PyCapsule of this name."""
     new = ctypes.pythonapi.PyCapsule_New
     new.restype = ctypes.py_object
     new.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    _core.register_encap(new(ctypes.addressof(_ENCAP), NAME, None))
+    _core.register_encap(new(ctypes.addressof(made), capsule, None))
+
+
+def register() -> None:
+    """Make "misbehaving", which returns nonsense from both calls, known to the core, once for the life of the process."""
+    if "misbehaving" not in _core.encapsulations():
+        offer(encap(b"misbehaving"))
