@@ -1,6 +1,6 @@
 """Makes encapsulations known to the core: the built-in ones, and those that installed packages offer.
 
-The built-in ones are the compiled modules ``dataplane._encap_NAME``. A plug-in is an entry point of group
+The built-in ones are the compiled modules ``dataplane._encap_NAME``, and the Python classes in this package. A plug-in is an entry point of group
 ``dataplane.encap`` whose object has an attribute ``capsule``: a PyCapsule with the struct of ``encap_abi.h``
 (see ``dataplane.get_include()``).
 """
@@ -18,12 +18,18 @@ from dataplane.errors import InputError
 
 GROUP = "dataplane.encap"
 PREFIX = "_encap_"
+IN_PYTHON = {"sleeve": "dataplane.encap.sleeve", "wireguard": "dataplane.encap.wireguard.device"}
+
+
+def compiled() -> dict[str, str]:
+    """Names of the built-in encapsulations that are compiled, with their modules."""
+    modules = (module.name for module in pkgutil.iter_modules(dataplane.__path__) if module.name.startswith(PREFIX))
+    return {name.removeprefix(PREFIX): f"dataplane.{name}" for name in modules}
 
 
 def built_in() -> dict[str, str]:
     """Names of the built-in encapsulations in alphabetical order, with their modules."""
-    modules = sorted(module.name for module in pkgutil.iter_modules(dataplane.__path__) if module.name.startswith(PREFIX))
-    return {name.removeprefix(PREFIX): f"dataplane.{name}" for name in modules}
+    return dict(sorted((compiled() | IN_PYTHON).items()))
 
 
 def known() -> list[str]:
