@@ -219,9 +219,10 @@ class Engine:
     def add_namespace(self, name: str) -> int:
         """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
     def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: int | bytes) -> int:
-        """``kind``: veth, bridge, or a registered encapsulation (params are its configuration; vxlan:
-        id, port, local, dev, ttl, learning, udp_checksum, port_min, port_max). ValueError: a name in use, an unknown kind,
-        or a parameter that the kind does not take."""
+        """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
+        remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
+        its own options, see ``encap_options``. ValueError: a name in use, an unknown kind, or a parameter that the kind does
+        not take."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
@@ -275,8 +276,9 @@ class Engine:
         zone; mark."""
     # ---- traffic
     def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
-        """Hand a frame to the transmit queue of ``dev`` as a packet socket does. Returns its packet id, or -1 when a packet
-        socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN tag). ValueError: ``at`` has passed."""
+        """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is
+        False. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN
+        tag; an IP packet over the MTU). ValueError: ``at`` has passed."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:

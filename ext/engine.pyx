@@ -24,10 +24,11 @@ from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
-from ext.stages.receive cimport ether_classify
+from ext.stages.receive cimport ether_classify, frame_least, ip_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
 from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.tunnel_host cimport tunnel_due
 from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
@@ -159,6 +160,8 @@ cdef void event_happens(Core *c, Due *e) noexcept nogil:
             neigh_due(c, d, n)
     elif e.kind == EV_FRAG:
         fragments_due(c, e)
+    elif e.kind == EV_TUNNEL:
+        tunnel_due(c, e)
 
 
 class EncapDrop(ValueError):
@@ -312,12 +315,12 @@ cdef class Engine:
         self.c.dev = grown
         n.devs = devs
         device_init(&self.c, d, ns, raw, mac, mtu, up)
+        d.id = self.c.n_dev
         try:
-            device_kind(d, kind, params)
+            device_kind(&self.c, d, kind, params)
         except BaseException:
             free(d)
             raise
-        d.id = self.c.n_dev
         self.c.dev[d.id] = d
         self.c.n_dev += 1
         n.devs[n.n_devs] = d.id
@@ -542,7 +545,10 @@ cdef class Engine:
         self.c.next_packet += 1
         p.id = self.c.next_packet
         self.c.count.received += 1
-        ether_classify(p, d)
+        if carries_frames(d):
+            ether_classify(p, d)
+        else:
+            ip_classify(p)
         return p
 
     cdef int64_t when(self, object at) except -1:
@@ -553,12 +559,12 @@ cdef class Engine:
 
     def inject(self, int dev, bytes frame, *, at=None):
         cdef Dev *d = self.dev_at(dev)
-        cdef uint32_t most = d.mtu + ETH_HLEN
+        cdef uint32_t least = frame_least(d), most = d.mtu + (ETH_HLEN if carries_frames(d) else 0)
         cdef Pkt *p
         cdef uint32_t packet
-        if len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
+        if carries_frames(d) and len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
             most += VLAN_HLEN
-        if not ETH_HLEN <= len(frame) <= most:
+        if not least <= len(frame) <= most:
             return -1
         when = self.when(at)
         p = self.frame_packet(d, frame)
@@ -570,8 +576,8 @@ cdef class Engine:
         cdef Dev *d = self.dev_at(dev)
         cdef Pkt *p
         cdef uint32_t packet
-        if len(frame) < ETH_HLEN:
-            raise ValueError("a frame has at least 14 bytes")
+        if len(frame) < frame_least(d):
+            raise ValueError(f"{d.name.decode()} receives at least {frame_least(d)} bytes")
         when = self.when(at)
         p = self.frame_packet(d, frame)
         packet = p.id
@@ -644,7 +650,7 @@ cdef class Engine:
         """Is nothing left but timers that would go on for ever, or that only tidy up?"""
         cdef int i
         for i in range(self.c.n_heap):
-            if self.c.heap[i].kind != EV_NEIGH and self.c.heap[i].kind != EV_FRAG:
+            if self.c.heap[i].kind not in (EV_NEIGH, EV_FRAG, EV_TUNNEL):
                 return False
             if self.c.heap[i].kind == EV_NEIGH and self.neighbour_awaited(&self.c.heap[i]):
                 return False
