@@ -166,8 +166,7 @@ class WireGuard(Encapsulation):
                 self._receive_cookie(message, incoming.now)
                 return None
             self._check_macs(message, body, endpoint, incoming)
-            peer = self._receive_handshake(message, endpoint, incoming)
-            peer.any_received(incoming.now)
+            self._receive_handshake(message, endpoint, incoming)
             return None
         finally:
             self._schedule()
@@ -282,8 +281,8 @@ class WireGuard(Encapsulation):
         peer.handshake = Handshake(index, transcript, ephemeral.private)
         self._handshakes[index] = peer
         peer.any_sent(now)
-        self._send(peer, peer.cookie.with_macs(message.without_macs(), now), HANDSHAKE_TOS, now)
         peer.handshake_initiated(now, self._draws.jitter(now))
+        self._send(peer, peer.cookie.with_macs(message.without_macs(), now), HANDSHAKE_TOS, now)
 
     def _send_response(self, peer: Peer, read: noise.ReadInitiation, receiver: int, now: int) -> None:
         """wg_packet_send_handshake_response(); the session begins here, but the initiator is first to use it."""
@@ -349,16 +348,17 @@ class WireGuard(Encapsulation):
             raise Refused("bad_cookie")
         peer.cookie.receive(reply, now)
 
-    def _receive_handshake(self, message: Initiation | Response, endpoint: Endpoint, incoming: Incoming) -> Peer:
+    def _receive_handshake(self, message: Initiation | Response, endpoint: Endpoint, incoming: Incoming) -> None:
         """wg_receive_handshake_packet()."""
         try:
             if isinstance(message, Initiation):
-                return self._receive_initiation(message, endpoint, incoming)
-            return self._receive_response(message, endpoint, incoming)
+                self._receive_initiation(message, endpoint, incoming)
+            else:
+                self._receive_response(message, endpoint, incoming)
         except noise.Unauthentic as error:
             raise Refused("invalid_handshake") from error
 
-    def _receive_initiation(self, message: Initiation, endpoint: Endpoint, incoming: Incoming) -> Peer:
+    def _receive_initiation(self, message: Initiation, endpoint: Endpoint, incoming: Incoming) -> None:
         assert self._identity is not None
         read = noise.read_initiation(self._identity, message)
         peer = self._by_key.get(read.static)
@@ -369,22 +369,20 @@ class WireGuard(Encapsulation):
         if peer.last_initiation is not None and peer.last_initiation + INITIATION_INTERVAL > incoming.now:
             raise Refused("handshake_flood")
         peer.latest_timestamp, peer.last_initiation = read.timestamp, incoming.now
-        peer.endpoint, peer.local = endpoint, incoming.local
+        self._heard(peer, endpoint, incoming)
         self._send_response(peer, read, message.sender, incoming.now)
-        return peer
 
-    def _receive_response(self, message: Response, endpoint: Endpoint, incoming: Incoming) -> Peer:
+    def _receive_response(self, message: Response, endpoint: Endpoint, incoming: Incoming) -> None:
         peer = self._handshakes.get(message.receiver)
         if peer is None or peer.handshake is None or self._identity is None:
             raise Refused("unknown_handshake")
         handshake, preshared = peer.handshake, peer.config.preshared_key
         finished = noise.read_response(handshake.transcript, self._identity, handshake.ephemeral, preshared, message)
-        peer.endpoint, peer.local = endpoint, incoming.local
+        self._heard(peer, endpoint, incoming)
         sending, receiving = finished.session_keys()
         self._begin_session(peer, Keypair(sending, receiving, message.receiver, message.sender, initiator=True, born=incoming.now))
         peer.handshake_complete()
         self._send_keepalive(peer, incoming.now)
-        return peer
 
     def _receive_data(self, message: Data, endpoint: Endpoint, incoming: Incoming) -> bytes | None:
         """decrypt_packet() and wg_packet_consume_data_done()."""
@@ -409,15 +407,19 @@ class WireGuard(Encapsulation):
         incoming.inner_protocol = ETHERTYPE_IPV4 if packet[0] >> 4 == 4 else ETHERTYPE_IPV6
         return packet
 
-    def _received_authentic(self, peer: Peer, keypair: Keypair, endpoint: Endpoint, incoming: Incoming) -> None:
+    def _heard(self, peer: Peer, endpoint: Endpoint, incoming: Incoming) -> None:
+        """Something authentic came. Linux's workers answer a moment later, so this is before timers that the answer starts."""
         peer.endpoint, peer.local = endpoint, incoming.local
+        peer.any_received(incoming.now)
+
+    def _received_authentic(self, peer: Peer, keypair: Keypair, endpoint: Endpoint, incoming: Incoming) -> None:
+        self._heard(peer, endpoint, incoming)
         if peer.keypairs.confirm(keypair):
             peer.handshake_complete()
             self._send_staged(peer, incoming.now)
         if not peer.sent_lastminute_handshake and keypair.wants_rekey_after_receiving(incoming.now):
             peer.sent_lastminute_handshake = True
             self._queue_initiation(peer, incoming.now)
-        peer.any_received(incoming.now)
 
     def _expired(self, peer: Peer, timer: Timer, now: int) -> None:
         """timers.c."""
