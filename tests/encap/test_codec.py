@@ -14,8 +14,8 @@ from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 
-from core import misbehaving
-from core.misbehaving import Bytes, Pop
+from core import plugin
+from core.plugin import Bytes, Pop
 from core.worlds import ether, ip, udp_packet
 from dataplane import _core
 from dataplane.encap import registry
@@ -202,7 +202,7 @@ def nowhere(info: Any, data: Bytes) -> int:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (misbehaving.nonsense, "returned a result that its contract does not have"),
+        (plugin.nonsense, "returned a result that its contract does not have"),
         (before_head, "wrote before head or behind limit"),
         (behind_limit, "wrote before head or behind limit"),
         (too_much, "wrote more or less than the overhead that it promised"),
@@ -212,9 +212,9 @@ def nowhere(info: Any, data: Bytes) -> int:
         (nowhere, "moved the packet out of its bounds"),
     ],
 )
-def test_a_plug_in_that_breaks_its_contract_is_named(wrong: misbehaving.Carry, complaint: str) -> None:
+def test_a_plug_in_that_breaks_its_contract_is_named(wrong: plugin.Carry, complaint: str) -> None:
     name = f"push_{wrong.__name__}"
-    misbehaving.offer(misbehaving.encap(name.encode(), push=wrong))
+    plugin.offer(plugin.encap(name.encode(), push=wrong))
     with pytest.raises(ValueError, match=f"encapsulation {name} {complaint}"):
         _core.Codec(name).push(FRAME, TEB, LOCAL4, REMOTE4)
 
@@ -227,7 +227,7 @@ def unnamed_protocol(info: Pop, data: Bytes) -> int:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (misbehaving.nonsense, "returned a result that its contract does not have"),
+        (plugin.nonsense, "returned a result that its contract does not have"),
         (before_head, "wrote before head or behind limit"),
         (behind_limit, "wrote before head or behind limit"),
         (data_before_head, "moved the packet out of its bounds"),
@@ -235,10 +235,10 @@ def unnamed_protocol(info: Pop, data: Bytes) -> int:
         (unnamed_protocol, "named no EtherType that its kind carries"),
     ],
 )
-def test_a_plug_in_that_breaks_its_contract_when_receiving_is_named(wrong: misbehaving.Carry, complaint: str) -> None:
+def test_a_plug_in_that_breaks_its_contract_when_receiving_is_named(wrong: plugin.Carry, complaint: str) -> None:
     name = f"pop_{wrong.__name__}"
-    misbehaving.offer(misbehaving.encap(name.encode(), pop=wrong))
-    packet = bytes(IP(src="1.1.1.1", dst="2.2.2.2") / UDP(dport=misbehaving.PORT) / Raw(b"12345678"))
+    plugin.offer(plugin.encap(name.encode(), pop=wrong))
+    packet = bytes(IP(src="1.1.1.1", dst="2.2.2.2") / UDP(dport=plugin.PORT) / Raw(b"12345678"))
     with pytest.raises(ValueError, match=f"encapsulation {name} {complaint}"):
         _core.Codec(name).pop(packet)
 
@@ -252,17 +252,17 @@ def test_a_plug_in_that_breaks_its_contract_when_receiving_is_named(wrong: misbe
         ({"name": b""}, "no name, or that of another kind of device"),
         ({"sentence": None}, "sentence or ip_protocols is not set"),
         ({"ip_protocols": (0, 0, 0, 0)}, "sentence or ip_protocols is not set"),
-        ({"overhead": misbehaving.NO_OVERHEAD}, "one of create, destroy, overhead, port, push and pop is not set"),
+        ({"overhead": plugin.NO_OVERHEAD}, "one of create, destroy, overhead, port, push and pop is not set"),
         ({"n_drop_reasons": 1}, "the count of options or drop reasons is wrong"),
         ({"n_options": -1}, "the count of options or drop reasons is wrong"),
     ],
 )
 def test_a_plug_in_that_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        misbehaving.offer(misbehaving.encap(**({"name": b"refused"} | fields)))
+        plugin.offer(plugin.encap(**({"name": b"refused"} | fields)))
     assert "refused" not in _core.encapsulations()
 
 
 def test_a_capsule_of_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="it was made for another ABI"):
-        misbehaving.offer(misbehaving.encap(b"refused"), capsule=b"dataplane.encap.abi1")
+        plugin.offer(plugin.encap(b"refused"), capsule=b"dataplane.encap.abi1")

@@ -1,4 +1,4 @@
-"""Encapsulations written with ctypes against ``ext/encap/encap_abi.h``, to break its contract in every way that a plug-in can."""
+"""Encapsulations written with ctypes against ``ext/encap/encap_abi.h``: tests keep its contract in them, and break it in every way."""
 
 from __future__ import annotations
 
@@ -20,6 +20,29 @@ class Bytes(ctypes.Structure):
     _fields_ = (("head", ctypes.c_size_t), ("data", ctypes.c_size_t), ("tail", ctypes.c_size_t), ("limit", ctypes.c_size_t))
 
 
+class Push(ctypes.Structure):
+    """``dataplane_encap_push``."""
+
+    _fields_ = (
+        ("now", ctypes.c_int64),
+        ("id", ctypes.c_int64),
+        ("flow_hash", ctypes.c_uint32),
+        ("inner_flow_label", ctypes.c_uint32),
+        ("inner_protocol", ctypes.c_uint16),
+        ("inner_tos", ctypes.c_uint8),
+        ("inner_ttl", ctypes.c_uint8),
+        ("inner_dont_fragment", ctypes.c_uint8),
+        ("family", ctypes.c_uint8),
+        ("local", ctypes.c_uint8 * 16),
+        ("remote", ctypes.c_uint8 * 16),
+        ("ip_protocol", ctypes.c_uint8),
+        ("tos", ctypes.c_uint8),
+        ("ttl", ctypes.c_uint8),
+        ("dont_fragment", ctypes.c_uint8),
+        ("flow_label", ctypes.c_uint32),
+    )
+
+
 class Pop(ctypes.Structure):
     """``dataplane_encap_pop``."""
 
@@ -37,11 +60,23 @@ class Pop(ctypes.Structure):
     )
 
 
-_CREATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+SEND = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.POINTER(Push), ctypes.c_char_p, ctypes.c_size_t)
+RECEIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.POINTER(Pop), ctypes.c_char_p, ctypes.c_size_t)
+WAKE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64)
+
+
+class Host(ctypes.Structure):
+    """``dataplane_encap_host``."""
+
+    _fields_ = (("core", ctypes.c_void_p), ("device", ctypes.c_int32), ("send", SEND), ("receive", RECEIVE), ("wake", WAKE))
+
+
+_CREATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(Host), ctypes.c_void_p)
 _DESTROY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _OVERHEAD = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p, ctypes.c_int)
 _PORT = ctypes.CFUNCTYPE(ctypes.c_uint16, ctypes.c_void_p)
-_PUSH = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(Bytes))
+_PUSH = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(Push), ctypes.POINTER(Bytes))
+_TIMER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 _POP = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(Pop), ctypes.POINTER(Bytes))
 
 
@@ -63,10 +98,10 @@ class Encap(ctypes.Structure):
         ("destroy", _DESTROY),
         ("overhead", _OVERHEAD),
         ("port", _PORT),
-        ("select", ctypes.c_void_p),
+        ("select", _PUSH),
         ("push", _PUSH),
         ("pop", _POP),
-        ("timer", ctypes.c_void_p),
+        ("timer", _TIMER),
         ("describe", ctypes.c_void_p),
     )
 
@@ -83,8 +118,38 @@ def nonsense(info: Any, data: Any) -> int:
     return NOT_A_RESULT
 
 
+def carry(function: Carry) -> Any:
+    """A Python function as ``push`` or ``select``."""
+    return _PUSH(lambda state, info, data: function(info.contents, data.contents))
+
+
+def no_port() -> Any:
+    """``port`` of what is not carried in UDP."""
+    return _PORT(lambda state: 0)
+
+
+def overhead(size: int) -> Any:
+    """``overhead`` that is the same over IPv4 and IPv6."""
+    return _OVERHEAD(lambda state, family: size)
+
+
+def timer(function: Callable[[int], None]) -> Any:
+    """A Python function of the time (ns) as ``timer``."""
+    return _TIMER(lambda state, now: function(now))
+
+
+def create(function: Callable[[Any], None]) -> Any:
+    """``create``, which shows its host to a Python function."""
+
+    def made(options: Any, count: int, host: Any, error: Any) -> int:
+        function(host)
+        return ctypes.addressof(_STATE)
+
+    return _CREATE(made)
+
+
 def encap(name: bytes, *, push: Carry = nonsense, pop: Carry = nonsense, **fields: Any) -> Encap:
-    """A plug-in of Ethernet frames in UDP port 7777 that promises 28 bytes over IPv4, all of whose fields can be set otherwise."""
+    """A plug-in of Ethernet frames in UDP port 7777 that promises 28 bytes, all of whose fields can be set otherwise."""
     given: dict[str, Any] = {
         "abi": 2,
         "name": name,
@@ -95,7 +160,7 @@ def encap(name: bytes, *, push: Carry = nonsense, pop: Carry = nonsense, **field
         "destroy": _DESTROY(lambda state: None),
         "overhead": _OVERHEAD(lambda state, family: OVERHEAD),
         "port": _PORT(lambda state: PORT),
-        "push": _PUSH(lambda state, info, data: push(info, data.contents)),
+        "push": carry(push),
         "pop": _POP(lambda state, info, data: pop(info.contents, data.contents)),
     }
     made = Encap(**(given | fields))
@@ -111,7 +176,7 @@ def offer(made: Encap, capsule: bytes = CAPSULE) -> None:
     _core.register_encap(new(ctypes.addressof(made), capsule, None))
 
 
-def register() -> None:
+def register_misbehaving() -> None:
     """Make "misbehaving", which returns nonsense from both calls, known to the core, once for the life of the process."""
     if "misbehaving" not in _core.encapsulations():
         offer(encap(b"misbehaving"))
