@@ -147,10 +147,12 @@ class WireGuard(Encapsulation):
                 if self._host is None:
                     raise Refused("no_session")
                 peer.stage(Staged(packet, outer.tos))
-                self._queue_initiation(peer, outer.now)
+                self._initiate(peer, outer.now)
                 return None
             data = self._sealed(keypair, packet)
-            self._create_data_done(peer, keypair, outer.now, data_sent=True)
+            self._data_sent(peer, outer.now)
+            if keypair.wants_rekey_after_sending(outer.now) and self._host is not None:
+                peer.timers[Timer.INITIATE] = outer.now  # after this packet
         finally:
             self._schedule()
         return udp.datagram(self._listen_port, peer.endpoint.port if peer.endpoint else DEFAULT_PORT, data, outer)
@@ -232,12 +234,9 @@ class WireGuard(Encapsulation):
         if self._host is not None:
             self._host.send(outer, udp.datagram(self._listen_port, endpoint.port, message, outer))
 
-    def _create_data_done(self, peer: Peer, keypair: Keypair, now: int, *, data_sent: bool) -> None:
+    def _data_sent(self, peer: Peer, now: int) -> None:
         peer.any_sent(now)
-        if data_sent:
-            peer.data_sent(now, self._draws.jitter(now))
-        if keypair.wants_rekey_after_sending(now):
-            self._queue_initiation(peer, now)
+        peer.data_sent(now, self._draws.jitter(now))
 
     def _send_staged(self, peer: Peer, now: int) -> None:
         """wg_packet_send_staged_packets()."""
@@ -245,13 +244,18 @@ class WireGuard(Encapsulation):
         if not peer.staged:
             return
         if keypair is None or not keypair.can_send(now):
-            self._queue_initiation(peer, now)
+            self._initiate(peer, now)
             return
         waiting = list(peer.staged)
         peer.staged.clear()
         for staged in waiting:
+            if staged.packet:
+                self._data_sent(peer, now)
+            else:
+                peer.any_sent(now)
             self._send(peer, self._sealed(keypair, staged.packet), staged.tos, now)
-        self._create_data_done(peer, keypair, now, data_sent=any(staged.packet for staged in waiting))
+        if keypair.wants_rekey_after_sending(now):
+            self._initiate(peer, now)
 
     def _send_keepalive(self, peer: Peer, now: int) -> None:
         """Where packets wait, they do for it."""
@@ -259,15 +263,10 @@ class WireGuard(Encapsulation):
             peer.stage(Staged(b"", 0))
         self._send_staged(peer, now)
 
-    def _queue_initiation(self, peer: Peer, now: int, *, is_retry: bool = False) -> None:
-        """It leaves after the packet in hand."""
+    def _initiate(self, peer: Peer, now: int, *, is_retry: bool = False) -> None:
+        """wg_packet_send_handshake_initiation(): at most every five seconds."""
         if not is_retry:
             peer.attempts = 0
-        if self._host is not None and peer.may_initiate(now):
-            peer.timers[Timer.INITIATE] = now
-
-    def _send_initiation(self, peer: Peer, now: int) -> None:
-        """wg_packet_send_handshake_initiation()."""
         if self._identity is None or not peer.may_initiate(now):
             return
         peer.last_sent_handshake = now
@@ -419,12 +418,12 @@ class WireGuard(Encapsulation):
             self._send_staged(peer, incoming.now)
         if not peer.sent_lastminute_handshake and keypair.wants_rekey_after_receiving(incoming.now):
             peer.sent_lastminute_handshake = True
-            self._queue_initiation(peer, incoming.now)
+            self._initiate(peer, incoming.now)
 
     def _expired(self, peer: Peer, timer: Timer, now: int) -> None:
         """timers.c."""
-        if timer is Timer.INITIATE:
-            self._send_initiation(peer, now)
+        if timer in (Timer.INITIATE, Timer.NEW_HANDSHAKE):
+            self._initiate(peer, now)
         elif timer is Timer.RETRANSMIT_HANDSHAKE:
             self._retransmit(peer, now)
         elif timer is Timer.SEND_KEEPALIVE:
@@ -432,8 +431,6 @@ class WireGuard(Encapsulation):
             if peer.need_another_keepalive:
                 peer.need_another_keepalive = False
                 peer.timers[Timer.SEND_KEEPALIVE] = now + KEEPALIVE_TIMEOUT
-        elif timer is Timer.NEW_HANDSHAKE:
-            self._queue_initiation(peer, now)
         elif timer is Timer.ZERO_KEYS:
             self._forget_handshake(peer)
             for keypair in peer.keypairs.all():
@@ -446,7 +443,7 @@ class WireGuard(Encapsulation):
         """wg_expired_retransmit_handshake(): after twenty in vain, what waited is given up."""
         if peer.attempts <= MAX_HANDSHAKE_ATTEMPTS:
             peer.attempts += 1
-            self._queue_initiation(peer, now, is_retry=True)
+            self._initiate(peer, now, is_retry=True)
             return
         peer.timers.pop(Timer.SEND_KEEPALIVE, None)
         peer.staged.clear()

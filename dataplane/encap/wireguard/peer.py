@@ -19,7 +19,7 @@ INITIATION_INTERVAL = SECOND // 50  # the shortest between two from one peer
 class Timer(IntEnum):
     """In the order in which those of one instant run."""
 
-    INITIATE = 0  # Linux: the work queue that sends initiations
+    INITIATE = 0  # behind a packet in hand; Linux has a work queue for it
     RETRANSMIT_HANDSHAKE = 1
     SEND_KEEPALIVE = 2
     NEW_HANDSHAKE = 3
