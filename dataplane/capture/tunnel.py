@@ -6,8 +6,10 @@ Layer and field names are those in which encapsulations describe themselves (``e
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import NamedTuple
 
+from dataplane.capture.checksums import VALID, Checksum, checksums
 from dataplane.capture.headers import begins_with_ipv4, network_offset
 from dataplane.capture.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINKTYPE_ETHERNET, LINKTYPE_LINUX_SLL, Packet, normalised
 
@@ -110,7 +112,7 @@ def _extension_is_passed(packet: bytes, protocol: int, at: int) -> bool:
 
 def outer_fields(outer: Outer) -> list[LayerField]:
     """The fields of the link header and of the IP header, outermost first; what follows the IP header is described by its encapsulation."""
-    return _link_fields(outer) + (_ipv4_fields(outer.packet) if outer.family == 4 else _ipv6_fields(outer.packet))
+    return _link_fields(outer) + (_ipv4_fields(outer) if outer.family == 4 else _ipv6_fields(outer.packet))
 
 
 def _link_fields(outer: Outer) -> list[LayerField]:
@@ -124,7 +126,8 @@ def _link_fields(outer: Outer) -> list[LayerField]:
     return fields + [LayerField("vlan", "tci", int.from_bytes(link[at : at + 2], "big")) for at in tags]
 
 
-def _ipv4_fields(packet: bytes) -> list[LayerField]:
+def _ipv4_fields(outer: Outer) -> list[LayerField]:
+    packet = outer.packet
     values: dict[str, Value] = {
         "src": packet[12:16],
         "dst": packet[16:20],
@@ -133,7 +136,7 @@ def _ipv4_fields(packet: bytes) -> list[LayerField]:
         "df": int(bool(int.from_bytes(packet[6:8], "big") & _DONT_FRAGMENT)),
         "ttl": packet[8],
         "protocol": packet[9],
-        "header_checksum_valid": int(ones_complement_sum(packet[: 4 * (packet[0] & 15)]) == 0xFFFF),
+        "header_checksum_valid": int(outer_checksums(outer)["ipv4"].state == VALID),
     }
     return [LayerField("ipv4", name, _address(value)) for name, value in values.items()]
 
@@ -152,22 +155,14 @@ def _ipv6_fields(packet: bytes) -> list[LayerField]:
 
 
 def _address(value: Value) -> Value:
-    from ipaddress import ip_address
-
     return str(ip_address(value)) if isinstance(value, bytes) else value
 
 
-def ones_complement_sum(data: bytes) -> int:
-    """RFC 1071; 0xffff, not 0, for bytes that are not all zero, as adding with carry gives."""
-    value = int.from_bytes(data + b"\0" * (len(data) % 2), "big")
-    return value % 0xFFFF or (0xFFFF if value else 0)
-
-
-def udp_checksum(outer: Outer) -> int:
-    """The right checksum of the UDP datagram in ``outer``, whatever stands there now (RFC 768; 0xffff for a sum of zero)."""
-    body = outer.body
-    pseudo = b"".join(outer.addresses) + PROTO_UDP.to_bytes(4, "big") + len(body).to_bytes(4, "big")
-    return 0xFFFF - ones_complement_sum(pseudo + body[:6] + b"\0\0" + body[8:]) or 0xFFFF
+def outer_checksums(outer: Outer) -> dict[str, Checksum]:
+    """The checksums of the outer IP header and of a UDP header behind it, by layer name; offsets count from the IP header."""
+    ethertype = ETHERTYPE_IPV4 if outer.family == 4 else ETHERTYPE_IPV6
+    found = checksums(bytes(_ETHER_HLEN - 2) + ethertype.to_bytes(2, "big") + outer.packet)
+    return {item.label.lower(): item._replace(offset=item.offset - _ETHER_HLEN) for item in found if item.label in ("IPv4", "UDP")}
 
 
 def begins_with_ipv6(data: bytes) -> bool:
