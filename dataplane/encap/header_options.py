@@ -38,7 +38,8 @@ def options_of(known: Iterable[str], fields: Iterable[tuple[str, str, int | byte
         if isinstance(value, str):
             continue
         key = name if layer in _SAME_NAME else _OPTIONS.get((layer, name), "")
-        options[key] = value if isinstance(value, int) or key in _RAW_BYTES else int.from_bytes(value, "big")
+        raw = key in _RAW_BYTES and value  # no bytes at all are the number 0
+        options[key] = value if isinstance(value, int) or raw else int.from_bytes(value, "big")
         if (layer, name) == ("udp", "checksum"):
             options |= {"udp_checksum": int(value != 0), "udp6_zero_checksum_tx": int(value == 0), "udp6_zero_checksum_rx": int(value == 0)}
         if (layer, name, value) == ("gre", "protocol", _ERSPAN):

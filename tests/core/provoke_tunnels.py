@@ -123,6 +123,11 @@ def our_own_frame_comes_back() -> Engine:
     return TunnelRouter().receive_outer(VXLAN_HEADER + ether(udp_packet(), dst=TUNNEL_MAC, src=TUNNEL_MAC))
 
 
+@provokes("vxlan/bad_source_mac")
+def a_frame_from_a_group() -> Engine:
+    return TunnelRouter().receive_outer(VXLAN_HEADER + ether(udp_packet(), dst=TUNNEL_MAC, src=b"\x03" + bytes(5)))
+
+
 @provokes("tunnel/too_big")
 def longer_than_the_underlay_takes() -> Engine:
     registry.ensure("ipip")

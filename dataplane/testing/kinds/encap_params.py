@@ -100,9 +100,9 @@ def _as_in_cases(layer: str, name: str, value: Value, outer: Outer | None) -> An
     if (layer, name) == ("udp", "checksum") and outer is not None:
         state = outer_checksums(outer)["udp"].state
         return "zero" if state == ABSENT else state
-    if (layer, name) == ("geneve", "options") and isinstance(value, bytes):
+    if (layer, name) == ("geneve", "options"):
         try:
-            return _geneve_options(value)
+            return _geneve_options(value if isinstance(value, bytes) else b"")
         except ValueError as error:
             return f"malformed: {error}"
     return value.hex() if isinstance(value, bytes) else value
