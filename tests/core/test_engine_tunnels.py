@@ -37,8 +37,8 @@ class Tunnel(Router):
             self.engine.add_route(self.ns, ip("10.9.0.0"), 24, dev=self.tun)
 
     def add(self, name: str, **ends: str) -> int:
-        given = {key: ip(text) for key, text in ends.items()} | dict(self.options)
-        return self.engine.add_device(self.ns, name, self.kind, mac=bytes(6), mtu=self.tunnel_mtu, **given)
+        given: dict[str, int | bytes] = {key: ip(text) for key, text in ends.items()} | dict(self.options)
+        return self.engine.add_device(self.ns, name, self.kind, mac=bytes(6), mtu=self.tunnel_mtu, up=True, **given)
 
     def sent(self) -> list[IP]:
         """What leaves towards the server since the last call."""
@@ -53,8 +53,8 @@ def outer(inner: IP | IPv6, *, src: str = SERVER, dst: str = ROUTER1, tos: int =
     return IP(src=src, dst=dst, tos=tos) / inner
 
 
-def inner(**fields: object) -> IP:
-    return IP(src=FAR, dst=CLIENT, ttl=9, **fields) / UDP(sport=1, dport=2) / Raw(b"abc")
+def inner(*, tos: int = 0) -> IP:
+    return IP(src=FAR, dst=CLIENT, ttl=9, tos=tos) / UDP(sport=1, dport=2) / Raw(b"abc")
 
 
 def test_a_forwarded_packet_leaves_in_an_ip_header_of_its_own() -> None:
