@@ -14,6 +14,8 @@ from dataplane.encap.header_options import option_key, options_of
 from dataplane.encap.registry import ensure
 from dataplane.errors import InputError
 
+_NO_SENDER = b"\xff" * 6  # a MAC that no frame comes from: there is no device whose own could be met
+
 Options = Mapping[str, int | bytes]
 
 
@@ -58,7 +60,7 @@ def take_apart(kind: str, outer: Outer, options: Options, like: Sequence[LayerFi
     fields, size = described(kind, outer.protocol, outer.body)
     known = _known_options(kind)
     given = {option_key(known, name): value for name, value in options.items()}
-    popped = codec_of(kind, {**options_of(known, like or fields), **given}).pop(outer.packet)
+    popped = codec_of(kind, {**options_of(known, like or fields), **given}).pop(outer.packet, device_mac=_NO_SENDER)
     rest = outer.body[size:] if size >= 0 else b""
     return Taken(fields, rest, popped.inner, popped.inner_protocol, popped.reason)
 

@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="list all, show one, push packets into one, pop them out of it")
     explained = "the encapsulation; pop takes the usual one of the packet's protocol or port where none is named"
     parser.add_argument("name", nargs="?", metavar="NAME", help=explained)
-    explained = "an option of the encapsulation (show lists them), or the header field it sets: a number, hex:BYTES, or text; repeatable"
+    explained = (
+        "an option of the encapsulation (show lists them), or the header field it sets: a number, hex:BYTES, @FILE, or text; repeatable"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=explained)
     parser.add_argument("--src", default=DEFAULT_SOURCE, metavar="IP", help="outer source address of push (default: %(default)s)")
     parser.add_argument("--dst", default=DEFAULT_DESTINATION, metavar="IP", help="outer destination of push (default: %(default)s)")
@@ -146,7 +148,9 @@ def _options(args: argparse.Namespace) -> dict[str, int | bytes]:
 
 
 def _value(setting: str, text: str) -> int | bytes:
-    """A number (0x too), ``hex:`` bytes, else the text's own bytes."""
+    """A number (0x too), ``hex:`` bytes, those of ``@FILE``, else the text's own."""
+    if text.startswith("@"):
+        return Path(text.removeprefix("@")).read_bytes()
     if text.startswith("hex:"):
         try:
             return bytes.fromhex(text.removeprefix("hex:"))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+Options = dict[str, int | bytes]
+
 _OPTIONS = {
     ("udp", "dport"): "port",
     ("vxlan", "vni"): "id",
     ("vxlan", "flags"): "flags",
     ("vxlan", "reserved1"): "reserved1",
     ("vxlan", "reserved2"): "reserved2",
+    ("vxlan_gpe", "vni"): "id",
     ("geneve", "vni"): "id",
     ("geneve", "control"): "control",
     ("geneve", "critical"): "critical",
     ("geneve", "options"): "options",
     ("gre", "key"): "key",
     ("gre", "sequence"): "sequence",
+    ("gue", "variant"): "variant",
 }
-_SAME_NAME = frozenset(("erspan2", "erspan3"))
-_RAW_BYTES = frozenset(("options",))
-_ERSPAN = 0x88BE
+_OPTIONS_OF_THE_FIELDS_NAMES = frozenset(("erspan2", "erspan3"))
+_RAW_BYTES = frozenset(("options", "subheader"))
+_ETHERTYPE_TEB = 0x6558
+_ETHERTYPE_ERSPAN = 0x88BE
 _GRE_CHECKSUM = 0x8000  # RFC 2784
 
 
@@ -31,20 +36,34 @@ def option_key(known: Iterable[str], name: str) -> str:
     return next((key for (_, field), key in _OPTIONS.items() if field == name and key in taken), name)
 
 
-def options_of(known: Iterable[str], fields: Iterable[tuple[str, str, int | bytes | str]]) -> dict[str, int | bytes]:
+def options_of(known: Iterable[str], fields: Iterable[tuple[str, str, int | bytes | str]]) -> Options:
     """Options among those ``known`` to an encapsulation, by the fields of its own header and of UDP."""
-    options: dict[str, int | bytes] = {}
+    options: Options = {}
+    labels: list[bytes] = []
     for layer, name, value in fields:
-        if isinstance(value, str):
-            continue
-        key = name if layer in _SAME_NAME else _OPTIONS.get((layer, name), "")
-        raw = key in _RAW_BYTES and value  # no bytes at all are the number 0
-        options[key] = value if isinstance(value, int) or raw else int.from_bytes(value, "big")
-        if (layer, name) == ("udp", "checksum"):
-            options |= {"udp_checksum": int(value != 0), "udp6_zero_checksum_tx": int(value == 0), "udp6_zero_checksum_rx": int(value == 0)}
-        if (layer, name, value) == ("gre", "protocol", _ERSPAN):
-            options["version"] = 0  # type I, unless a header of another type follows
-        if (layer, name) == ("gre", "flags") and isinstance(value, int):
-            options["checksum"] = int(bool(value & _GRE_CHECKSUM))
+        if (layer, name) == ("mpls", "label") and isinstance(value, int):
+            labels.append(value.to_bytes(4, "big"))
+        elif not isinstance(value, str):
+            options |= _meant_by(layer, name, value)
+    if labels:
+        options["label"] = int.from_bytes(labels[-1], "big")
+    if len(labels) > 1:
+        options["outer_labels"] = b"".join(labels[:-1])
     taken = set(known)
     return {key: value for key, value in options.items() if key in taken}
+
+
+def _meant_by(layer: str, name: str, value: int | bytes) -> Options:
+    match layer, name, value:
+        case "udp", "checksum", _:
+            return {"udp_checksum": int(value != 0), "udp6_zero_checksum_tx": int(value == 0), "udp6_zero_checksum_rx": int(value == 0)}
+        case "geneve", "protocol", _:
+            return {"inner_proto_inherit": int(value != _ETHERTYPE_TEB)}
+        case "gre", "protocol", _:  # type I of ERSPAN, unless the header of another type follows
+            return {"gre": 1, "version": 0} if value == _ETHERTYPE_ERSPAN else {"gre": 1}
+        case "gre", "flags", int():
+            return {"checksum": int(bool(value & _GRE_CHECKSUM))}
+    key = name if layer in _OPTIONS_OF_THE_FIELDS_NAMES else _OPTIONS.get((layer, name), "")
+    if isinstance(value, bytes) and not (value and key in _RAW_BYTES):
+        value = int.from_bytes(value, "big")
+    return {key: value}

@@ -90,6 +90,18 @@ def test_an_option_may_be_called_by_the_field_it_sets(shell: Shell) -> None:
     assert shell("pop", "--set", "vni=8", stdin=by_field).status == 1
 
 
+def test_bytes_of_an_option_come_from_hexadecimal_or_a_file(shell: Shell, tmp_path: Path) -> None:
+    option = bytes.fromhex("0102800100010002")  # class 0x0102, type 0x80, one word of data (RFC 8926 section 3.5)
+    (tmp_path / "option").write_bytes(option)
+    outputs = [
+        shell("push", "geneve", "--set", f"options={value}", stdin=INNER.hex()).out
+        for value in (f"hex:{option.hex()}", f"@{tmp_path}/option")
+    ]
+    assert outputs[0] == outputs[1]
+    assert bytes.fromhex(outputs[0])[36:44] == option  # behind IPv4 20, UDP 8 and the fixed header 8
+    assert shell("push", "geneve", "--set", "options=@missing", stdin=INNER.hex()).err == "dataplane: missing: No such file or directory\n"
+
+
 def test_pop_prints_the_fields_outer_to_inner(shell: Shell) -> None:
     lines = shell("pop", stdin=vxlan(7).hex()).out.splitlines()
     assert [line.split(":")[0].strip() for line in lines[:5]] == ["packet 1", "ipv4", "udp", "vxlan", "inner"]
