@@ -2,6 +2,7 @@
 
 from types import ModuleType
 
+from dataplane._core import Engine
 from dataplane.encap.python_plugin import Encapsulation
 
 def capsule_of(plugin: type[Encapsulation], contract: ModuleType) -> object:
@@ -11,5 +12,5 @@ def capsule_of(plugin: type[Encapsulation], contract: ModuleType) -> object:
     ValueError: more than three IP protocols, or more than 16 classes.
     """
 
-def take_secrets(core: int) -> list[tuple[int, bytes]]:
-    """What the devices of one engine (``Engine.core_id``) have handed to ``Host.add_secret`` since the last call, by device."""
+def take_secrets(engine: Engine) -> list[tuple[int, bytes]]:
+    """What the devices of one engine have handed to ``Host.add_secret`` since the last call, in the order of their numbers."""

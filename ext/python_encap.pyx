@@ -346,10 +346,11 @@ def capsule_of(plugin, contract):
     return PyCapsule_New(&kind.struct, DATAPLANE_ENCAP_CAPSULE, NULL)
 
 
-def take_secrets(core):
+def take_secrets(engine):
+    cdef uintptr_t start = <uintptr_t><PyObject *>engine  # the core is part of its engine
     taken = []
     for key in sorted(living):
-        if key[0] == core:
+        if start <= key[0] < start + type(engine).__basicsize__:
             taken += (<_Device>living[key]).host.secrets
             (<_Device>living[key]).host.secrets = []
     return taken

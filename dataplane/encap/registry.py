@@ -1,8 +1,8 @@
 """Makes encapsulations known to the core: the built-in ones, and those that installed packages offer.
 
-The built-in ones are the compiled modules ``dataplane._encap_NAME``, and the Python classes in this package. A plug-in is an entry point of group
-``dataplane.encap`` whose object has an attribute ``capsule``: a PyCapsule with the struct of ``encap_abi.h``
-(see ``dataplane.get_include()``).
+The built-in ones are the compiled modules ``dataplane._encap_NAME``, and Python classes in this package. A plug-in is an
+entry point of group ``dataplane.encap`` whose object has an attribute ``capsule``: a PyCapsule with the struct of
+``encap_abi.h`` (see ``dataplane.get_include()``, or ``python_plugin.capsule()`` for a class).
 """
 
 from __future__ import annotations
