@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, strcmp
-from ext.border.encap cimport encap_new
+from ext.border.encap cimport encap_new, option_list
 from ext.border.reasons cimport registry_find
 from ext.devices.core cimport *
 from ext.stages.tunnel_host cimport host_init
@@ -67,12 +67,13 @@ cdef inline int device_tunnel(Core *c, Dev *d, str kind, dict params) except -1:
     d.tunnel_lower = params.pop("dev", -1)
     d.tunnel_family = tunnel_end(params, "local", d.tunnel_local)
     d.tunnel_remote_family = tunnel_end(params, "remote", d.tunnel_remote)
-    params.pop("learning", None)  # FDB entries of tunnels are given, never learned
     tunnels = <int *>realloc(ns.tunnels, (ns.n_tunnels + 1) * sizeof(int))
     if tunnels == NULL:
         raise MemoryError
     ns.tunnels = tunnels
     host_init(c, d, &d.host)
+    if "mtu" in [row[0] for row in option_list(d.encap)]:
+        params["mtu"] = d.mtu
     d.encap_state = encap_new(d.encap, params, &d.host)
     ns.tunnels[ns.n_tunnels] = d.id
     ns.n_tunnels += 1

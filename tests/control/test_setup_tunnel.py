@@ -20,7 +20,8 @@ class Prompt:
     """A cluster of two nodes and a prompt on node n1."""
 
     def __init__(self) -> None:
-        self.engine, self.topology = build_real(cluster(neighbours="static", cni={"name": "flannel", "config": {"Backend": {"Type": "host-gw"}}}))
+        cni = {"name": "flannel", "config": {"Backend": {"Type": "host-gw"}}}
+        self.engine, self.topology = build_real(cluster(neighbours="static", cni=cni))
         self.n1 = self.topology.namespace_id("n1")
 
     def __call__(self, commands: str) -> None:
@@ -34,14 +35,16 @@ class Prompt:
     def device(self, name: str) -> dict[str, object]:
         return next(device for device in self.engine.devices(self.n1) if device["name"] == name)
 
-    def send(self, **fields: int) -> IP:
+    def send(self, *, ttl: int = 64, tos: int = 0) -> IP:
         """What leaves n1's eth0 for a packet to ``FAR``."""
         self.engine.frames()
-        self.engine.send(self.n1, bytes(IP(src="172.16.9.1", dst=FAR, ttl=fields.get("ttl", 64), tos=fields.get("tos", 0)) / UDP() / Raw(b"x")))
+        self.engine.send(self.n1, bytes(IP(src="172.16.9.1", dst=FAR, ttl=ttl, tos=tos) / UDP() / Raw(b"x")))
         self.engine.run()
         eth0 = self.engine.find_device(self.n1, "eth0")
         (frame,) = [frame.data for frame in self.engine.frames() if frame.device == eth0 and frame.outgoing]
-        return Ether(frame)[IP]
+        packet = Ether(frame)[IP]
+        assert isinstance(packet, IP)
+        return packet
 
 
 USE = "ip link set tun0 up; ip addr add 172.16.9.1/24 dev tun0"
@@ -103,7 +106,8 @@ def test_a_new_device_is_down(run: Prompt) -> None:
 
 
 def test_an_option_of_the_encapsulation_is_known_by_its_own_name(run: Prompt) -> None:
-    run(f"ip link add tun0 type vxlan id 1 port 0x1234 flow_label 5 remote {N2}; {USE}; ip neigh add {FAR} lladdr 02:00:00:00:00:09 dev tun0")
+    run(f"ip link add tun0 type vxlan id 1 port 0x1234 flow_label 5 remote {N2}")
+    run(f"{USE}; ip neigh add {FAR} lladdr 02:00:00:00:00:09 dev tun0")
     assert run.send()[UDP].dport == 0x1234
 
 
