@@ -240,13 +240,17 @@ class Engine:
     def del_address(self, dev: int, address: bytes, prefix_len: int) -> None: ...
     # ---- tables
     def add_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str = "unicast", via: bytes | None = None, dev: int = -1,
-                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, scope: int = -1,
-                  replace: bool = False, origin: int = 0) -> None:
-        """Main table. kind: unicast blackhole unreachable prohibit throw. ValueError: exists, or gateway not reachable."""
+                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, mtu_lock: bool = False,
+                  scope: int = -1, replace: bool = False, origin: int = 0) -> None:
+        """Main table. kind: unicast blackhole unreachable prohibit throw. ``mtu_lock``: no path MTU below it is learned or told.
+        ValueError: exists, or gateway not reachable."""
     def del_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None,
                   dev: int = -1, metric: int = -1) -> bool: ...
     def add_neighbour(self, dev: int, address: bytes, mac: bytes, *, permanent: bool = True, origin: int = 0) -> None: ...
     def del_neighbour(self, dev: int, address: bytes) -> bool: ...
+    def add_proxy(self, dev: int, address: bytes, *, origin: int = 0) -> None:
+        """Answer neighbour solicitations on ``dev`` for this IPv6 address (proxy_ndp on). ValueError: another family, or a full table."""
+    def del_proxy(self, dev: int, address: bytes) -> bool: ...
     def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None,
                 origin: int = 0) -> None:
         """``dev`` a bridge port (its bridge's FDB) or a tunnel with ``dst`` (the tunnel's FDB)."""

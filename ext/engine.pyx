@@ -18,14 +18,18 @@ from ext.border.reasons cimport reason_list, reason_places, registry_add, regist
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
-from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, route_add, route_remove
+from ext.border.tables cimport (address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add,
+                                route_remove)
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
+from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
+from ext.stages.icmpv6 cimport local_packet6
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
 from ext.stages.receive cimport ether_classify, frame_least, ip_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
+from ext.stages.route_ipv6 cimport route_output6, route_source6, trace_route_out6
 from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
 from ext.stages.tunnel_host cimport tunnel_due
@@ -37,11 +41,12 @@ from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
-from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, VLAN_HLEN, ethertype_is_vlan
+from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.bytes cimport ld16
 from ext.wire.hash cimport hash_bytes
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new
+from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_SRC
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF
 
 Frame = namedtuple("Frame", "time device outgoing packet data order")
 Drop = namedtuple("Drop", "time namespace device packet reason data origin order")
@@ -119,7 +124,7 @@ cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
 
 
 cdef void fragments_due(Core *c, Due *e) noexcept nogil:
-    """A datagram was not completed in time; only its final destination says so (ip_expire())."""
+    """A datagram was not completed in time; of IPv4 only its final destination says so (ip_expire())."""
     cdef Ns *ns = c.ns[e.dev]
     cdef FragQueue *q = ns.frags.first
     cdef Pkt *p
@@ -127,32 +132,50 @@ cdef void fragments_due(Core *c, Due *e) noexcept nogil:
         q = q.next
     if q == NULL:
         return
-    if q.flags & FRAG_FIRST_IN:
+    if q.flags & FRAG_FIRST_IN and q.key.family == 6:
+        expired6(c, q)
+    elif q.flags & FRAG_FIRST_IN:
         p = q.frag[0].p
         p.dst.valid = False
         if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, p.dev) == 0 and p.dst.error == 0:
-            if q.key[11] == FRAG_USER_LOCAL or p.dst.type == RT_LOCAL:
+            if q.key.user == FRAG_USER_LOCAL or p.dst.type == RT_LOCAL:
                 icmp_send(c, p, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, 0)
     queue_drop(c, ns, q, NULL, DEFRAGMENT_TIMEOUT)
+
+
+cdef int route_sent(Core *c, Pkt *p) noexcept nogil:
+    """Route and source address of an application's packet: the next stage or a drop."""
+    cdef uint8_t saddr[16]
+    cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4, error
+    cdef uint8_t *source = pkt_l3(p) + (IPV6_SRC if alen == 16 else IPV4_SRC)
+    memset(saddr, 0, 16)
+    memcpy(saddr, source, alen)
+    if alen == 16:
+        p.flags |= PF_IGNORE_DF
+        error = route_output6(c, pkt_ns(c, p), pkt_l3(p) + IPV6_DST, saddr, -1, &p.dst)
+    else:
+        error = route_output(c, pkt_ns(c, p), pkt_l3(p) + IPV4_DST, saddr, False, &p.dst)
+    if error:
+        if alen == 4:
+            trace_route_out(c, p)
+        else:
+            trace_route_out6(c, p)
+        return -ROUTE_OUTPUT_FAILED
+    memcpy(source, saddr, alen)
+    return ST_LOCAL_OUT
 
 
 cdef void event_happens(Core *c, Due *e) noexcept nogil:
     cdef Neigh *n
     cdef Dev *d
-    cdef uint8_t saddr[16]
     if e.kind == EV_RECEIVE:
         core_run(c, e.p, ST_RECEIVE)
     elif e.kind == EV_TRANSMIT:
         core_run(c, e.p, ST_TRANSMIT)
     elif e.kind == EV_SEND:
-        memset(saddr, 0, 16)
-        memcpy(saddr, pkt_l3(e.p) + IPV4_SRC, 4)
-        if route_output(c, pkt_ns(c, e.p), pkt_l3(e.p) + IPV4_DST, saddr, False, &e.p.dst):
-            trace_route_out(c, e.p)
-            core_run(c, e.p, -ROUTE_OUTPUT_FAILED)
-            return
-        memcpy(pkt_l3(e.p) + IPV4_SRC, saddr, 4)
-        core_run(c, e.p, ST_LOCAL_OUT)
+        core_run(c, e.p, route_sent(c, e.p))
+    elif e.kind == EV_STAGE:
+        core_run(c, e.p, e.dev)
     elif e.kind == EV_NEIGH:
         d = c.dev[e.dev]
         n = neigh_find(&d.neigh, e.addr, e.alen)
@@ -293,6 +316,7 @@ cdef class Engine:
         ns.lo = -1
         ns.lo = self.add_device(ns.id, "lo", "lo", mac=bytes(6), mtu=65536)
         self.add_address(ns.lo, bytes([127, 0, 0, 1]), 8)
+        self.add_address(ns.lo, bytes([0] * 15 + [1]), 128)
         return ns.id
 
     def add_device(self, int ns, str name, str kind, *, bytes mac, int mtu, bint up=True, **params):
@@ -376,8 +400,8 @@ cdef class Engine:
         address_remove(&self.c, self.dev_at(dev), address, prefix_len)
 
     def add_route(self, int ns, bytes prefix, int prefix_len, *, str kind="unicast", via=None, int dev=-1, bint onlink=False, metric=0,
-                  src=None, mtu=0, int scope=-1, bint replace=False, int origin=0):
-        route_add(&self.c, self.ns_at(ns), prefix, prefix_len, kind, via, dev, onlink, metric, src, mtu, scope, replace, origin)
+                  src=None, mtu=0, bint mtu_lock=False, int scope=-1, bint replace=False, int origin=0):
+        route_add(&self.c, self.ns_at(ns), prefix, prefix_len, kind, via, dev, onlink, metric, src, mtu, mtu_lock, scope, replace, origin)
 
     def del_route(self, int ns, bytes prefix, int prefix_len, *, kind=None, via=None, int dev=-1, int metric=-1):
         return route_remove(self.ns_at(ns), prefix, prefix_len, kind, via, dev, metric)
@@ -410,6 +434,12 @@ cdef class Engine:
         htab_remove(&d.neigh.tab, &n.node)
         free(n)
         return True
+
+    def add_proxy(self, int dev, bytes address, *, int origin=0):
+        proxy_add(self.dev_at(dev), address, origin)
+
+    def del_proxy(self, int dev, bytes address):
+        return proxy_remove(self.dev_at(dev), address)
 
     def add_fdb(self, int dev, bytes mac, *, bint local=False, bint static=True, dst=None, int origin=0):
         cdef Dev *d = self.dev_at(dev)
@@ -449,7 +479,7 @@ cdef class Engine:
         rules_free(&n.rules[family == 6][k])
         n.rules[family == 6][k] = fresh
         n.rules_on = True
-        if family == 4 and k == TABLE_NAT:
+        if k == TABLE_NAT:
             n.nat = n.conntrack = True
         for i in range(fresh.n_rules):
             if fresh.rule[i].match & M_CTSTATE:
@@ -494,15 +524,15 @@ cdef class Engine:
                 row["src"] = dst
             elif route_source(&self.c, n, res.route, addr):
                 row["src"] = <bytes>(<char *>addr)[:4]
+        elif alen == 16 and res.error == 0 and row["src"] is None and route_source6(&self.c, n, res.route, <const uint8_t *>(<char *>dst), addr):
+            row["src"] = <bytes>(<char *>addr)[:16]
         if row["mtu"] == 0 and res.route.dev >= 0:
             row["mtu"] = self.c.dev[res.route.dev].mtu
         return row
 
     def outcomes(self, int ns, int family, str hook, bytes packet, *, int iif=-1):
         cdef Ns *n = self.ns_at(ns)
-        if family != 4:
-            raise ValueError("only IPv4 packets can be followed")
-        return enumerate_outcomes(&self.c, n, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
+        return enumerate_outcomes(&self.c, n, family, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
                                   Outcome)
 
     # ---- what tables hold
@@ -588,10 +618,14 @@ cdef class Engine:
         cdef Ns *n = self.ns_at(ns)
         cdef Pkt *p
         cdef uint32_t number
-        if not IPV4_HLEN <= len(packet) <= 65535 or packet[0] >> 4 != 4 or not IPV4_HLEN <= (packet[0] & 15) * 4 <= len(packet):
-            raise ValueError("not an IPv4 packet")
+        cdef int version = packet[0] >> 4 if packet else 0
+        if version == 6:
+            if not IPV6_HLEN <= len(packet) <= IPV6_HLEN + 65535:
+                raise ValueError("not an IPv6 packet")
+        elif not IPV4_HLEN <= len(packet) <= 65535 or version != 4 or not IPV4_HLEN <= (packet[0] & 15) * 4 <= len(packet):
+            raise ValueError("neither an IPv4 nor an IPv6 packet")
         when = self.when(at)
-        p = local_packet(&self.c, n, <uint32_t>len(packet))
+        p = local_packet6(&self.c, n, <uint32_t>len(packet)) if version == 6 else local_packet(&self.c, n, <uint32_t>len(packet))
         if p == NULL:
             raise MemoryError
         memcpy(p.buf + p.l3, <const char *>packet, len(packet))

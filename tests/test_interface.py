@@ -96,3 +96,16 @@ def test_without_tracing_there_is_nothing_to_explain(cases: Path) -> None:
     emulator = Emulator(Cluster.load(cases / "kernel" / "cluster-bgp.yaml"), trace=False)
     with pytest.raises(InputError, match="trace=True"):
         emulator.explain(1)
+
+
+def test_ipv6_packets_go_to_a_service_and_are_explained(checkout: Path) -> None:
+    from scapy.layers.inet import TCP
+    from scapy.layers.inet6 import IPv6
+
+    emulator = Emulator(Cluster.load(checkout / "pcaps" / "sample6" / "cluster.yaml"), seed=1)
+    packet = emulator.send("pod/default/shell", IPv6(src="fd00:10:244:1::5", dst="fd00:10:96::80") / TCP(sport=1000, dport=80))
+    emulator.run()
+    ways = [frame for frame in emulator.frames if frame.packet == packet]
+    assert (ways[0].interface, ways[0].scapy[IPv6].dst) == ("shell/eth0", "fd00:10:96::80")
+    assert (ways[-1].interface, ways[-1].scapy[IPv6].dst) in [("web-0/eth0", "fd00:10:244:1::6"), ("web-1/eth0", "fd00:10:244:2::5")]
+    assert any("destination is now fd00:10:244" in step.detail for step in emulator.explain(packet))

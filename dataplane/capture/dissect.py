@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataplane.capture import headers_ip, headers_link, headers_transport
 from dataplane.capture.headers_link import ethertype_key
-from dataplane.capture.headers_transport import ICMP_UNREACHABLE
+from dataplane.capture.headers_transport import ICMP_UNREACHABLE, ICMPV6_UNREACHABLE
 from dataplane.capture.layer import PAYLOAD, STOP, Field, Layer, Parser, Step, rest
 
 __all__ = ["Field", "Layer", "dissect", "summary"]
 
 _TRANSPORTS = {"TCP", "UDP", "SCTP"}
 _TUNNEL_LAYERS = {"VXLAN", "Geneve", "GRE"}
+_UNREACHABLE = {("ICMP", "3"): ICMP_UNREACHABLE, ("ICMPv6", "1"): ICMPV6_UNREACHABLE}  # by layer and type
 
 
 def _payload(data: bytes, start: int, end: int) -> Step:
@@ -103,11 +104,18 @@ def _icmp(layer: Layer) -> str:
     name = kind.partition("(")[2].rstrip(")") or f"type {kind}"
     if layer.text("sequence number"):
         return f"{name} id {layer.text('id')} seq {layer.text('sequence number')}"
-    if layer.name == "ICMP" and kind.startswith("3 ") and code.isdigit():
-        return ICMP_UNREACHABLE.get(int(code), f"{name} code {code}")
+    codes = _UNREACHABLE.get((layer.name, kind.partition(" ")[0]))
+    if codes is not None and code.isdigit():
+        return codes.get(int(code), f"{name} code {code}")
     if layer.text("target"):
-        return f"{name} {layer.text('target')}"
+        return f"{name} {layer.text('target')}{_link_layer_target(layer)}"
     return name if code in ("", "0") else f"{name} code {code}"
+
+
+def _link_layer_target(layer: Layer) -> str:
+    """What a neighbour advertisement tells: type and length stand before the address (RFC 4861 4.6.1)."""
+    option = bytes.fromhex(layer.text("option target link-layer address"))
+    return f" is at {option[2:8].hex(':')}" if option and layer.text("override") else ""
 
 
 def _fragment(layers: list[Layer]) -> str:

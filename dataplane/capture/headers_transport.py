@@ -50,6 +50,15 @@ ICMP_UNREACHABLE = {
     10: "host prohibited",
     13: "administratively prohibited",
 }
+ICMPV6_UNREACHABLE = {
+    0: "no route to destination",
+    1: "administratively prohibited",
+    2: "beyond scope of source address",
+    3: "address unreachable",
+    4: "port unreachable",
+    5: "source address failed policy",
+    6: "reject route to destination",
+}
 ICMPV6_TYPES = {
     1: "destination unreachable",
     2: "packet too big",
@@ -77,12 +86,16 @@ _ICMP_REST: dict[int, Spec] = {
     12: (("pointer", 4, 1, number), ("unused", 5, 3, hexadecimal)),
     **dict.fromkeys((13, 14, 17, 18), _ECHO),
 }
+_NA_FLAGS = (("router", 4, 1, bits(7, 1)), ("solicited", 4, 1, bits(6, 1)), ("override", 4, 1, bits(5, 1)))
 _ICMPV6_REST: dict[int, Spec] = {
     2: (("mtu", 4, 4, number),),
     4: (("pointer", 4, 4, number),),
     128: _ECHO,
     129: _ECHO,
-    136: (("flags", 4, 1, hexadecimal), ("reserved", 5, 3, hexadecimal)),
+    **dict.fromkeys((130, 131, 132), (("maximum response delay", 4, 2, number), ("reserved", 6, 2, hexadecimal))),
+    134: (("hop limit", 4, 1, number), ("flags", 5, 1, hexadecimal), ("router lifetime", 6, 2, number)),
+    136: (*_NA_FLAGS, ("reserved", 5, 3, hexadecimal)),
+    143: (("reserved", 4, 2, hexadecimal), ("records", 6, 2, number)),
 }
 _ICMP_ERRORS = {3, 4, 5, 11, 12}
 _TIMESTAMPS = {13, 14}

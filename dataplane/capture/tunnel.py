@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from dataplane.capture.checksums import VALID, Checksum, checksums
-from dataplane.capture.headers import begins_with_ipv4, network_offset
+from dataplane.capture.headers import bare_ip_version, network_offset
 from dataplane.capture.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, LINKTYPE_ETHERNET, LINKTYPE_LINUX_SLL, Packet, normalised
 
 ETHERTYPE_TEB = 0x6558  # a whole Ethernet frame (RFC 1701)
@@ -165,13 +165,6 @@ def outer_checksums(outer: Outer) -> dict[str, Checksum]:
     return {item.label.lower(): item._replace(offset=item.offset - _ETHER_HLEN) for item in found if item.label in ("IPv4", "UDP")}
 
 
-def begins_with_ipv6(data: bytes) -> bool:
-    """Whether bytes that may lack a link header are an IPv6 packet: version and payload length agree."""
-    return len(data) >= _IPV6_HLEN and data[0] >> 4 == 6 and int.from_bytes(data[4:6], "big") + _IPV6_HLEN == len(data)
-
-
 def inner_type(data: bytes) -> int:
     """EtherType of bytes whose kind nobody tells: an IP packet if its own lengths say so, else an Ethernet frame."""
-    if begins_with_ipv4(data):
-        return ETHERTYPE_IPV4
-    return ETHERTYPE_IPV6 if begins_with_ipv6(data) else ETHERTYPE_TEB
+    return {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}.get(bare_ip_version(data), ETHERTYPE_TEB)

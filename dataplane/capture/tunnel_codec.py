@@ -68,17 +68,16 @@ def take_apart(kind: str, outer: Outer, options: Options, like: Sequence[LayerFi
 def encapsulated(codec: _core.Codec, packet: Packet, local: bytes, remote: bytes) -> bytes:
     """The outer IP packet around a captured frame or IP packet; a frame loses its link header where only IP packets are carried.
 
-    Raises ``_core.EncapDrop`` where the encapsulation refuses it, InputError for a frame without an IP packet.
+    Raises ``_core.EncapDrop`` where the encapsulation refuses it, ValueError where it breaks its contract.
     """
     if packet.is_l3:
         inner, protocol = packet.data, packet.ethertype
     elif codec.ethernet:
         inner, protocol = packet.data, ETHERTYPE_TEB
     else:
-        outer = outer_of(packet.data)
-        if outer is None:
-            raise InputError(f"packet {packet.number}: no whole IP packet, and nothing else is carried by this encapsulation")
-        inner, protocol = outer.packet, int.from_bytes(outer.link[-2:], "big")
+        at, outer = network_offset(packet.data), outer_of(packet.data)
+        inner = packet.data[at:] if outer is None else outer.packet  # without padding
+        protocol = int.from_bytes(packet.data[at - 2 : at], "big")
     return codec.push(inner, protocol, local, remote, flow_hash=_flow_hash(inner, protocol))
 
 

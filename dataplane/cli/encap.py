@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane.errors import InputError
 
 if TYPE_CHECKING:
+    from dataplane.capture.tunnel import Outer
     from dataplane.report.encap_text import Shown
 
 HELP = "list encapsulations, and put packets into one or take them out"
@@ -42,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0; 1: a packet was refused. Raises InputError for input that cannot be read, unknown names and wrong options."""
+    """0; 1: a packet was refused, or is in no tunnel. Raises InputError for unreadable input, unknown names and wrong options."""
     from dataplane.encap.registry import load_file
 
     for file in args.plugin:
@@ -118,23 +119,33 @@ def _pop(args: argparse.Namespace) -> int:
 
 
 def _taken_apart(args: argparse.Namespace) -> tuple[list[Shown], list[tuple[int, str]]]:
-    """The tunnel packets of the input, and number and drop reason of those that were refused. Raises InputError for one that is none."""
+    """The tunnel packets of the input, and the number of every packet out of which nothing comes, with the reason."""
     from dataplane.capture.hex_text import open_frames
     from dataplane.capture.tunnel_codec import outer_of_packet, take_apart
     from dataplane.encap.guess import guess
     from dataplane.report.encap_text import Shown
 
-    shown, options = [], _options(args)
+    shown: list[Shown] = []
+    refused: list[tuple[int, str]] = []
+    options = _options(args)
     for packet in open_frames(args.read):
         outer = outer_of_packet(packet)
         kind = args.name or (guess(outer.protocol, outer.body) if outer else None)
-        if outer is None:
-            raise InputError(f"packet {packet.number}: holds no whole IP packet, so it is in no tunnel")
-        if kind is None:
-            port = f" and UDP port {outer.port}" if outer.port else ""
-            raise InputError(f"packet {packet.number}: nothing usual has IP protocol {outer.protocol}{port}: name the encapsulation")
-        shown.append(Shown(packet.number, kind, outer, take_apart(kind, outer, options)))
-    return shown, [(packet.number, packet.taken.reason) for packet in shown if packet.taken.reason is not None]
+        if outer is None or kind is None:
+            refused.append((packet.number, _no_tunnel(outer)))
+            continue
+        taken = take_apart(kind, outer, options)
+        shown.append(Shown(packet.number, kind, outer, taken))
+        if taken.reason is not None:
+            refused.append((packet.number, taken.reason))
+    return shown, refused
+
+
+def _no_tunnel(outer: Outer | None) -> str:
+    if outer is None:
+        return "it holds no whole IP packet, so it is in no tunnel"
+    port = f" and UDP port {outer.port}" if outer.port else ""
+    return f"nothing usual has IP protocol {outer.protocol}{port}: name the encapsulation"
 
 
 def _options(args: argparse.Namespace) -> dict[str, int | bytes]:

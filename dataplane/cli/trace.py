@@ -34,13 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_cluster(parser)
     places = "pod/NAMESPACE/NAME, node/NAME or host/NAME"
     parser.add_argument("--from", dest="source", required=True, metavar="WHERE", help=f"who sends: {places}")
-    parser.add_argument("--to", required=True, metavar="WHERE", help=f"destination: an IP address, service/NAMESPACE/NAME[:PORT], {places}")
+    parser.add_argument(
+        "--to", required=True, metavar="WHERE", help=f"destination: an IP address ([IPv6]:PORT), service/NAMESPACE/NAME[:PORT], {places}"
+    )
+    explained = "IPv4 or IPv6 (default: that of the destination's first address that fits the sender)"
+    parser.add_argument("--family", type=int, choices=(4, 6), default=0, help=explained)
     parser.add_argument(
         "--proto", choices=("tcp", "udp", "icmp", "sctp"), help="what is sent: SYN, datagram, echo request, INIT (default: tcp)"
     )
     parser.add_argument("--port", default="", help="destination port, by number or name")
     parser.add_argument("--sport", type=_number(1, 65535), default=DEFAULT_SPORT, metavar="PORT", help="source port (default: %(default)s)")
-    parser.add_argument("--ttl", type=_number(1, 255), default=64, metavar="N", help="time to live (default: %(default)s)")
+    parser.add_argument("--ttl", type=_number(1, 255), default=64, metavar="N", help="time to live, hop limit (default: %(default)s)")
     parser.add_argument(
         "--size", type=_number(20, 65535), default=0, metavar="BYTES", help="length of the IP packet (default: what its headers take)"
     )
@@ -84,11 +88,11 @@ def _topology(manifests: Manifests) -> Topology:
 
 def _question(args: argparse.Namespace, topology: Topology) -> Question:
     from dataplane.explain.probe import Shape
-    from dataplane.explain.target import find_source, find_target
+    from dataplane.explain.target import Wanted, find_source, find_target
     from dataplane.explain.walk import Question
 
     source = find_source(topology, args.source, args.namespace)
-    target = find_target(topology, args.to, args.namespace, source, args.proto or "", args.port)
+    target = find_target(topology, args.to, args.namespace, source, Wanted(args.proto or "", args.port, args.family))
     return Question(source, target, Shape(target.protocol, args.sport, target.port, args.ttl, args.size))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dataplane.control.addrconf import add_own_addresses
 from dataplane.control.cni import calico, flannel
 from dataplane.control.firewall import load_node_rules
 from dataplane.control.neighbours import add_underlay_neighbours
@@ -30,8 +31,6 @@ def not_carried(manifests: Manifests) -> list[str]:
     if manifests.policies:
         first = manifests.policies[0].origin
         lines.append(f"{first}: network policies ({len(manifests.policies)}) are read but not enforced: every pod may reach every other")
-    if any(address.version == 6 for node in manifests.nodes for address in (*node.addresses, *node.pod_cidrs)):
-        lines.append("IPv6 addresses are read and configured, but IPv6 packets are switched only, not routed")
     return lines
 
 
@@ -54,6 +53,7 @@ def build(manifests: Manifests, engine: Engine) -> Topology:
     add_underlay_neighbours(wiring)
     apply_baseline(wiring)
     apply_written(wiring)
+    add_own_addresses(wiring)
     load_node_rules(engine, topology)
     if config.end_systems == "silent":
         silence(engine, topology)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dataplane.control import setup_bridge, setup_ip
+from dataplane.control.addrconf import follow
 from dataplane.control.firewall import firewall_of, load, load_node_rules
 from dataplane.control.sysctl import device_names, expand, write_order
 from dataplane.control.topology import Topology
@@ -98,6 +99,8 @@ def run_sysctl(target: Target, words: list[str]) -> None:
             raise InputError(f"{pattern} fits no device of this namespace: it has {', '.join(names)}")
         for name in concrete:
             set_sysctl(target, name, int(value))
+        if pattern.endswith("disable_ipv6"):
+            follow(target.engine, target.topology, target.namespace)
 
 
 def set_sysctl(target: Target, name: str, value: int) -> None:

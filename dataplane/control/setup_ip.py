@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dataplane.control.addrconf import follow, why_not
 from dataplane.control.setup_tunnel import add_link, add_tunnel
 from dataplane.control.topology import Topology
 from dataplane.control.underlay import default_route
-from dataplane.control.wiring import IPInterface
+from dataplane.control.wiring import DEFAULT_METRICS, IPInterface
 from dataplane.control.words import Words
 from dataplane.errors import InputError
 from dataplane.k8s.objects import IPAddress, IPNetwork
@@ -56,6 +57,7 @@ def link(command: Command) -> None:
     words, engine = command.words, command.engine
     if words.choice("ip link command", ("set", "add")) == "add":
         add_link(command)
+        follow(engine, command.topology, command.namespace)
         return
     words.take("dev")
     device = command.device()
@@ -73,6 +75,7 @@ def link(command: Command) -> None:
             engine.set_device(device, master=-1)
         else:
             raise InputError(f"{key!r} is not a link setting known here: use up, down, mtu, address, master or nomaster")
+    follow(engine, command.topology, command.namespace)
 
 
 # ---- ip addr
@@ -97,10 +100,17 @@ def address(command: Command) -> None:
             raise InputError(f"{key!r} is not an address attribute known here")
     if device < 0:
         raise InputError("dev is missing")
+    refuse_without_ipv6(command, device, interface)
     if action == "delete":
         command.engine.del_address(device, interface.packed, interface.network.prefixlen)
     else:
         command.engine.add_address(device, interface.packed, interface.network.prefixlen, broadcast=broadcast)
+
+
+def refuse_without_ipv6(command: Command, device: int, interface: IPInterface) -> None:
+    for described in command.engine.devices(command.namespace) if interface.version == 6 else ():
+        if described["id"] == device and (reason := why_not(command.engine, command.namespace, described)):
+            raise InputError(reason)
 
 
 def broadcast_of(command: Command, interface: IPInterface) -> bytes:
@@ -122,6 +132,7 @@ class Route:
     src: IPAddress | None = None
     metric: int = -1
     mtu: int = 0
+    mtu_lock: bool = False
     scope: int = -1
     onlink: bool = False
 
@@ -167,10 +178,14 @@ def delete_route(command: Command, network: IPNetwork, wanted: Route, *, any_kin
 
 
 def add_route(command: Command, network: IPNetwork, wanted: Route, *, replace: bool) -> None:
+    if wanted.via is not None and wanted.via.version == 6 and wanted.via.is_link_local and wanted.device < 0:
+        raise InputError(f"via {wanted.via} is on every link: say dev NAME")
     via, src = (address.packed if address else None for address in (wanted.via, wanted.src))
+    metric = wanted.metric if wanted.metric > 0 else DEFAULT_METRICS[network.version]
     command.engine.add_route(
         command.namespace, network.network_address.packed, network.prefixlen, kind=wanted.kind, via=via, dev=wanted.device,
-        onlink=wanted.onlink, metric=max(wanted.metric, 0), src=src, mtu=wanted.mtu, scope=wanted.scope, replace=replace,
+        onlink=wanted.onlink, metric=metric, src=src, mtu=wanted.mtu, mtu_lock=wanted.mtu_lock, scope=wanted.scope,
+        replace=replace,
     )  # fmt: skip
 
 
@@ -188,7 +203,7 @@ def read_route_attribute(command: Command, wanted: Route) -> None:
     elif key in ("metric", "priority", "preference"):
         wanted.metric = words.number("metric")
     elif key == "mtu":
-        words.take("lock")  # keeps path MTU discovery from lowering it, which concerns only what the node itself sends
+        wanted.mtu_lock = words.take("lock")
         wanted.mtu = words.number("mtu")
     elif key == "scope":
         wanted.scope = SCOPES[words.choice("scope", tuple(SCOPES))]
@@ -204,13 +219,17 @@ def read_route_attribute(command: Command, wanted: Route) -> None:
 
 
 def neighbour(command: Command) -> None:
-    """``ip neigh add|replace|change|del ADDRESS [lladdr MAC] dev NAME [nud STATE]`` and ``ip neigh flush all``"""
+    """``ip neigh add|replace|change|del ADDRESS [lladdr MAC] dev NAME [nud STATE]``, ``ip neigh add|del proxy ADDRESS dev NAME``
+    and ``ip neigh flush all``"""
     words, engine = command.words, command.engine
     action = words.choice("ip neigh command", ("add", "change", "replace", "delete", "flush"))
     if action == "flush":
         if not words.take("all"):
             raise InputError("use ip neigh flush all")
         engine.flush(command.namespace, "neighbours")
+        return
+    if words.take("proxy"):
+        proxy(command, action)
         return
     words.take("to")
     target = words.address("address", command.family)
@@ -234,3 +253,17 @@ def neighbour(command: Command) -> None:
         raise InputError("lladdr is missing")
     else:
         engine.add_neighbour(device, target.packed, mac, permanent=state in PERMANENT_STATES)
+
+
+def proxy(command: Command, action: str) -> None:
+    """An address for which a device answers neighbour solicitations; for IPv4 ``proxy_arp`` answers by the routes."""
+    target = command.words.address("address", command.family)
+    if target.version == 4:
+        raise InputError(f"{target}: only IPv6 addresses are proxied one by one, set net.ipv4.conf.DEVICE.proxy_arp instead")
+    if not command.words.take("dev"):
+        raise InputError("dev is missing")
+    device = command.device()
+    if action != "delete":
+        command.engine.add_proxy(device, target.packed)
+    elif not command.engine.del_proxy(device, target.packed):
+        raise InputError("there is no such proxied address")

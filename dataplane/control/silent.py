@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dataplane.control.firewall import firewall_of, load
+from dataplane.control.sysctl import uses_ipv6
 from dataplane.control.topology import Topology
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ NEIGHBOUR_DISCOVERY = (135, 136)  # solicitation and advertisement, RFC 4861 sec
 def silence(engine: Engine, topology: Topology) -> None:
     """Drop everything in the raw table of every pod and host, both ways. ARP does not pass there; ICMPv6 does."""
     origin = topology.origin_id(topology.manifests.config.origin)
+    families = (4, 6) if uses_ipv6(topology.manifests) else (4,)  # with IPv6 about, even who has no address of it has a link-local one
     for machine in topology.machines.values():
         if machine.kind == "node":
             continue
         firewall = firewall_of(topology, machine.namespace)
-        for family in sorted({address.version for address in machine.addresses}):
+        for family in families:
             tables = firewall[family]
             for chain in ("PREROUTING", "OUTPUT"):
                 if family == 6:

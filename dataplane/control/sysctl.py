@@ -44,12 +44,16 @@ def uses_ipv6(manifests: Manifests) -> bool:
 
 
 def apply_written(wiring: Wiring) -> None:
-    """The cluster's ``sysctls``, on every node. A name that the core does not know becomes a warning."""
+    """The cluster's ``sysctls``, on every node. A name that the core does not know becomes a warning.
+
+    End systems that stay silent take the IPv6 patterns of devices too: how they discover neighbours is all that is heard of them.
+    """
     config, unknown = wiring.manifests.config, set()
+    discovery = {name: value for name, value in config.sysctls.items() if name.startswith("net.ipv6.") and WILDCARDS & set(name)}
+    of_end_systems = discovery if config.end_systems == "silent" else {}
     for machine in wiring.topology.machines.values():
-        if machine.kind != "node":
-            continue
-        for name, value in resolve(config.sysctls, device_names(wiring.topology, machine.namespace)).items():
+        written = config.sysctls if machine.kind == "node" else of_end_systems
+        for name, value in resolve(written, device_names(wiring.topology, machine.namespace)).items():
             try:
                 wiring.engine.set_sysctl(machine.namespace, name, value)
             except KeyError:

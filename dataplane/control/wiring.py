@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IPInterface = IPv4Interface | IPv6Interface
 SCOPE_LINK = 253  # RT_SCOPE_LINK, include/uapi/linux/rtnetlink.h
+DEFAULT_METRICS = {4: 0, 6: 1024}  # of routes that say none; IPv6: IP6_RT_PRIO_USER, include/uapi/linux/ipv6_route.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Wiring:
         with refused(origin, f"route {network}{f' via {via}' if via else ''}"):
             self.engine.add_route(
                 namespace, network.network_address.packed, network.prefixlen, kind=kind, via=via.packed if via else None,
-                dev=device, onlink=onlink, scope=scope, origin=self.topology.origin_id(origin),
+                dev=device, onlink=onlink, scope=scope, metric=DEFAULT_METRICS[network.version], origin=self.topology.origin_id(origin),
             )  # fmt: skip
 
     def neighbour(self, device: int, address: IPAddress, mac: bytes, origin: Origin) -> None:

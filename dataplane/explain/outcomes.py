@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dataplane.control.build import build
-from dataplane.explain.probe import PROTOCOLS
+from dataplane.explain.probe import PROTO_SCTP
 from dataplane.explain.steps import Step, link_type
 from dataplane.explain.walk import Pin, Question, Run, run_probe
 from dataplane.k8s.objects import Manifests
-from dataplane.traffic.packets import parse_ip
+from dataplane.traffic.packets import PROTO_TCP, PROTO_UDP, parse_ip
 
 if TYPE_CHECKING:
     from dataplane._core import Engine, Outcome
 
-_PORT_PROTOCOLS = {PROTOCOLS["tcp"], PROTOCOLS["udp"], PROTOCOLS["sctp"]}
+_PORT_PROTOCOLS = {PROTO_TCP, PROTO_UDP, PROTO_SCTP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,11 @@ def _first_choice(engine: Engine, run: Run, settled: set[int]) -> tuple[Step, di
 
 def _outcomes_at(engine: Engine, run: Run, step: Step) -> list[Outcome]:
     packet = _ip_bytes(step)
-    if parse_ip(packet) is None or packet[9] not in _PORT_PROTOCOLS:
+    parsed = parse_ip(packet)
+    if parsed is None or parsed.proto not in _PORT_PROTOCOLS:
         return []
     local = run.topology.short_device_name(step.device) == "lo" if step.device >= 0 else True
-    family = 4 if packet[0] >> 4 == 4 else 6
+    family = 4 if len(parsed.src) == 4 else 6
     return engine.outcomes(step.namespace, family, "output" if local else "prerouting", packet, iif=-1 if local else step.device)
 
 
@@ -120,9 +121,7 @@ def _ways(outcomes: list[Outcome]) -> dict[tuple[bytes, int], float]:
 
 
 def _pin(step: Step, endpoint: tuple[bytes, int]) -> Pin:
-    packet = _ip_bytes(step)
-    header = 4 * (packet[0] & 0xF) if packet[0] >> 4 == 4 else 40
-    source, destination = (packet[12:16], packet[16:20]) if packet[0] >> 4 == 4 else (packet[8:24], packet[24:40])
-    sport, dport = int.from_bytes(packet[header : header + 2], "big"), int.from_bytes(packet[header + 2 : header + 4], "big")
-    protocol = packet[9] if packet[0] >> 4 == 4 else packet[6]
-    return Pin(step.namespace, protocol, (source, sport, destination, dport), endpoint)
+    packet = parse_ip(_ip_bytes(step))
+    assert packet is not None, "only packets with ports have random choices"
+    sport, dport = int.from_bytes(packet.payload[:2], "big"), int.from_bytes(packet.payload[2:4], "big")
+    return Pin(step.namespace, packet.proto, (packet.src, sport, packet.dst, dport), endpoint)

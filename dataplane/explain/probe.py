@@ -10,7 +10,7 @@ from dataplane.traffic import packets
 from dataplane.traffic.segment import ACK, SYN, Segment, build_segment, parse_segment
 
 PROTO_SCTP = 132
-PROTOCOLS = {"tcp": packets.PROTO_TCP, "udp": packets.PROTO_UDP, "icmp": packets.PROTO_ICMP, "sctp": PROTO_SCTP}
+_NUMBERS = {"tcp": packets.PROTO_TCP, "udp": packets.PROTO_UDP, "sctp": PROTO_SCTP}
 ECHO_IDENT = 1
 _WINDOW = 64240
 _SCTP_INIT, _SCTP_INIT_ACK, _SCTP_STATE_COOKIE = 1, 2, 7  # RFC 9260 3.2, 3.3.3
@@ -21,15 +21,22 @@ _TTL_AT, _HOP_LIMIT_AT, _IPV4_CHECKSUM_AT = 8, 7, 10
 class Shape:
     """What a probe looks like beside its addresses."""
 
-    protocol: str  # a key of PROTOCOLS
+    protocol: str  # tcp udp sctp icmp, which over IPv6 is ICMPv6
     sport: int
     dport: int  # 0 for icmp
-    ttl: int = packets.TTL
+    ttl: int = packets.TTL  # or hop limit
     size: int = 0  # bytes of the whole IP packet; 0: no longer than it has to be
 
 
+def protocol_number(protocol: str, family: int) -> int:
+    """The IP protocol of tcp, udp, sctp or icmp over IP version ``family``."""
+    if protocol == "icmp":
+        return packets.PROTO_ICMP if family == 4 else packets.PROTO_ICMP6
+    return _NUMBERS[protocol]
+
+
 def build_probe(src: bytes, dst: bytes, shape: Shape) -> bytes:
-    """A TCP SYN, UDP datagram, ICMP echo request or SCTP INIT with valid checksums and DF set.
+    """A TCP SYN, UDP datagram, ICMP or ICMPv6 echo request or SCTP INIT with valid checksums, in IPv4 with DF set.
 
     InputError: ``shape.size`` is less than the headers take, or more than an IP packet can have.
     """
@@ -41,7 +48,7 @@ def build_probe(src: bytes, dst: bytes, shape: Shape) -> bytes:
 
 
 def _with_payload(src: bytes, dst: bytes, shape: Shape, payload: bytes) -> bytes:
-    proto = PROTOCOLS[shape.protocol]
+    proto = protocol_number(shape.protocol, 4 if len(src) == 4 else 6)
     if shape.protocol == "tcp":
         body = build_segment(src, dst, Segment(shape.sport, shape.dport, 1, 0, SYN, _WINDOW, payload=payload))
     elif shape.protocol == "udp":
@@ -50,7 +57,6 @@ def _with_payload(src: bytes, dst: bytes, shape: Shape, payload: bytes) -> bytes
         body = _sctp(shape.sport, shape.dport, 0, _sctp_chunk(_SCTP_INIT, b""), payload)
     else:
         body = packets.echo_request(src, dst, ECHO_IDENT, 1, payload)
-        proto = packets.PROTO_ICMP if len(src) == 4 else packets.PROTO_ICMP6
     return packets.ip_packet(src, dst, proto, body)
 
 

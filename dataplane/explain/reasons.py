@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from dataplane.capture.dissect import dissect, summary
+from dataplane.capture.headers import bare_ip_version
 from dataplane.control.topology import Topology
 from dataplane.explain.steps import Step
 from dataplane.explain.walk import DELIVERED, LEFT, Question, Run, Walk
@@ -56,7 +57,9 @@ def _place(topology: Topology, namespace: int) -> str:
 
 
 def _next_hop_mtu(step: Step) -> str:
-    mtu = next((layer.text("next-hop mtu") for layer in dissect(step.data, ethertype=step.ethertype) if layer.name == "ICMP"), "")
+    fields = {"ICMP": "next-hop mtu", "ICMPv6": "mtu"}
+    layers = dissect(step.data, ethertype=step.ethertype)
+    mtu = next((layer.text(fields[layer.name]) for layer in layers if layer.name in fields), "")
     return f" (the next hop's MTU is {mtu})" if mtu not in ("", "0") else ""
 
 
@@ -89,7 +92,8 @@ def _neighbour(walk: Walk, topology: Topology) -> list[str]:
 def _size(walk: Walk, topology: Topology) -> list[str]:
     step = walk.steps[-1]
     packet = step.data if step.ethertype else step.data[14:]
-    return [f"the IP packet has {len(packet)} bytes and DF set", *_last_text(walk, "route")]
+    why = "is IPv6, which no router fragments" if bare_ip_version(packet) == 6 else "DF set"
+    return [f"the IP packet has {len(packet)} bytes and {why}", *_last_text(walk, "route")]
 
 
 def _closed_port(walk: Walk, topology: Topology) -> list[str]:

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane.capture.dissect import dissect
+from dataplane.capture.headers import bare_ip_version
 from dataplane.capture.layer import Layer
 from dataplane.control.topology import Topology
 from dataplane.k8s.objects import Origin
@@ -60,14 +61,12 @@ class Step:
 def link_type(data: bytes) -> int:
     """0 for a frame, the EtherType for a bare IP packet.
 
-    A bare IPv4 packet is known by a header checksum that holds: no MAC address begins with one.
+    A bare IPv4 packet is known by a header checksum that holds, a bare IPv6 packet by its length: no MAC address begins with either.
     """
     header = data[: 4 * (data[0] & 0xF)] if data else b""
     if len(header) >= 20 and data[0] >> 4 == 4 and checksum(header) == 0:
         return ETHERTYPE_IPV4
-    if len(data) >= 40 and data[0] >> 4 == 6 and data[12:14] not in (b"\x08\x00", b"\x08\x06", b"\x86\xdd"):
-        return ETHERTYPE_IPV6
-    return 0
+    return ETHERTYPE_IPV6 if bare_ip_version(data) == 6 else 0
 
 
 # ---- what changed
@@ -89,7 +88,7 @@ def changes(before: Step | None, data: bytes, ethertype: int) -> tuple[Change, .
     return tuple(found)
 
 
-_FOLLOWS = {"checksum", "header checksum", "total length", "length", "data"}
+_FOLLOWS = {"checksum", "header checksum", "total length", "payload length", "length", "data"}
 
 
 def _headers(data: bytes, ethertype: int) -> list[Layer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from dataplane.control.topology import Machine, Topology
@@ -41,27 +41,32 @@ def find_source(topology: Topology, text: str, namespace: str) -> Machine:
     return topology.endpoint(parse_reference(text, namespace))
 
 
-def find_target(topology: Topology, text: str, namespace: str, source: Machine, protocol: str, port: str) -> Target:
-    """Address, protocol and port of a destination.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a user says of a destination beside its name."""
 
-    ``protocol``: "" takes the service's own, else TCP. ``port``: a number or a name, "" where the destination says it.
-    InputError where something does not exist or is not clear.
-    """
+    protocol: str = ""  # tcp udp icmp sctp; "": the service's own, else TCP
+    port: str = ""  # a number or a name; "": the destination says it
+    family: int = 0  # 4, 6; 0: that of the destination's first address that the source can have sent to
+
+
+def find_target(topology: Topology, text: str, namespace: str, source: Machine, wanted: Wanted) -> Target:
+    """Address, protocol and port of a destination. InputError where something does not exist or is not clear."""
     reference, written = _split(text)
-    if written and port and written != port:
-        raise InputError(f"{text} names port {written} and --port says {port}: give one")
-    port = written or port
+    if written and wanted.port and written != wanted.port:
+        raise InputError(f"{text} names port {written} and --port says {wanted.port}: give one")
+    wanted = replace(wanted, port=written or wanted.port)
     if "/" not in reference:
-        address = _reachable(source, (_address(reference),), text)
-        chosen = protocol or "tcp"
-        return Target(reference, address, chosen, _plain_port(chosen, port, text))
+        address = _reachable(source, (_address(reference),), text, wanted.family)
+        chosen = wanted.protocol or "tcp"
+        return Target(reference, address, chosen, _plain_port(chosen, wanted.port, text))
     label = parse_reference(reference, namespace)
     if label.startswith("service/"):
-        return _service_target(topology.manifests, label, source, protocol, port)
+        return _service_target(topology.manifests, label, source, wanted)
     machine = topology.endpoint(label)
-    chosen = protocol or "tcp"
-    address = _reachable(source, machine.addresses, label)
-    return Target(label, address, chosen, _machine_port(topology.manifests, label, chosen, port))
+    chosen = wanted.protocol or "tcp"
+    address = _reachable(source, machine.addresses, label, wanted.family)
+    return Target(label, address, chosen, _machine_port(topology.manifests, label, chosen, wanted.port))
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -86,12 +91,15 @@ def _address(text: str) -> IPAddress:
         raise InputError(f"--to {text}: write {known}") from None
 
 
-def _reachable(source: Machine, addresses: tuple[IPAddress, ...], label: str) -> IPAddress:
-    own = {address.version for address in source.addresses}
-    for address in sorted(addresses, key=lambda each: each.version):
+def _reachable(source: Machine, addresses: tuple[IPAddress, ...], label: str, family: int) -> IPAddress:
+    """The first address of the wanted family, or of any that the source has too: of a service the one of its first ipFamily."""
+    own = {address.version for address in source.addresses} & ({family} if family else {4, 6})
+    for address in addresses:
         if address.version in own:
             return address
-    raise InputError(f"{label}: {source.ref} has no address of the same family: choose other ends")
+    wanted = f"IPv{family} address in common with {source.ref}" if family else f"address of a family that {source.ref} has too"
+    has = ", ".join(map(str, addresses))
+    raise InputError(f"{label}: there is no {wanted} (it has {has}): choose other ends{' or another --family' if family else ''}")
 
 
 # ---- ports
@@ -126,7 +134,7 @@ def _machine_port(manifests: Manifests, label: str, protocol: str, port: str) ->
     return _plain_port(protocol, port, label)
 
 
-def _service_target(manifests: Manifests, label: str, source: Machine, protocol: str, port: str) -> Target:
+def _service_target(manifests: Manifests, label: str, source: Machine, wanted: Wanted) -> Target:
     key = label.removeprefix("service/")
     service = next((each for each in manifests.services if each.key == key), None)
     if service is None:
@@ -136,7 +144,8 @@ def _service_target(manifests: Manifests, label: str, source: Machine, protocol:
         )
     if not service.cluster_ips:
         raise InputError(f"{label} ({service.origin}) has no cluster IP: name one of its pods, as DNS would")
-    address = _reachable(source, service.cluster_ips, label)
+    address = _reachable(source, service.cluster_ips, label, wanted.family)
+    protocol, port = wanted.protocol, wanted.port
     if protocol == "icmp":
         return Target(label, address, protocol, 0)
     chosen = _service_port(service, protocol, port)

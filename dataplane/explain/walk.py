@@ -11,11 +11,11 @@ from dataplane.capture.dissect import summary
 from dataplane.control.build import build
 from dataplane.control.topology import Machine, Topology
 from dataplane.errors import InputError
-from dataplane.explain.probe import ECHO_IDENT, PROTOCOLS, Shape, answer_to, build_probe
+from dataplane.explain.probe import ECHO_IDENT, Shape, answer_to, build_probe, protocol_number
 from dataplane.explain.steps import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Step, Words, changes, link_type
 from dataplane.explain.target import Target, listeners
 from dataplane.k8s.objects import Manifests, Origin
-from dataplane.traffic.packets import PROTO_ICMP
+from dataplane.traffic.packets import PROTO_ICMP6, parse_ip
 
 if TYPE_CHECKING:
     from dataplane._core import Drop, Engine, Event, Frame
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DELIVERED, DROPPED, LEFT, LOST = "delivered", "dropped", "left the cluster", "lost"
 # What happens to copies of a flooded frame that nobody wanted; not the packet's fate if another copy met one.
 _STRAY = {"parse/otherhost", "arp/otherhost", "bridge/no_port", "bridge/same_port"}
+
+# Multicast listener discovery (RFC 2710, RFC 3810) and neighbour discovery (RFC 4861): what IPv4 does in IGMP and ARP.
+_OF_THE_LINK = {bytes((kind,)) for kind in (*range(130, 138), 143)}
 
 
 class Pin(NamedTuple):
@@ -119,8 +122,9 @@ def _source_address(question: Question) -> bytes:
 
 def _open_sockets(engine: Engine, topology: Topology, question: Question) -> set[int]:
     """The applications that listen, and the sender's own end, whose socket is not among those returned."""
-    shape, proto = question.shape, PROTOCOLS[question.shape.protocol]
-    if proto == PROTO_ICMP:
+    shape = question.shape
+    proto = protocol_number(shape.protocol, question.target.address.version)
+    if shape.protocol == "icmp":
         engine.open_socket(question.source.namespace, proto, ECHO_IDENT)
         return set()
     found = {engine.open_socket(namespace, proto, port) for namespace, port in listeners(topology, shape.protocol, shape.dport)}
@@ -163,7 +167,7 @@ class Recorder:
     def answer_of(self, sent: int) -> int | None:
         """The first IP packet that a kernel sent because of this one: a RST, an echo reply, an ICMP error."""
         for step in self._steps:
-            if step.packet != sent and step.stage == "route" and step.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+            if step.packet != sent and step.stage == "route" and _is_answer(step):
                 return step.packet
         return None
 
@@ -259,3 +263,9 @@ class Recorder:
         last = list(steps)[-1:]
         namespace = last[0].namespace if last else -1
         return Verdict(LOST, namespace, "", "it was still waiting when nothing else was due", None)
+
+
+def _is_answer(step: Step) -> bool:
+    """An IP packet, but none that hosts of a link exchange on their own account."""
+    packet = parse_ip(step.data) if step.ethertype in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) else None
+    return packet is not None and not (packet.proto == PROTO_ICMP6 and packet.payload[:1] in _OF_THE_LINK)

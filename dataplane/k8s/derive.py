@@ -153,8 +153,10 @@ def _derive_services(collected: Collected, config: ClusterConfig) -> list[Servic
     found = []
     for service in collected.services:
         if service.type != "ExternalName":
-            service = _with_node_ports(service, node_ports, collected.is_recorded(service.origin))
-            service = _with_cluster_ips(_with_families(service, cluster_ips.versions), cluster_ips)
+            recorded = collected.is_recorded(service.origin)
+            service = _with_node_ports(service, node_ports, recorded)
+            if not (recorded and service.ip_families):
+                service = _with_cluster_ips(_with_families(service, cluster_ips.versions), cluster_ips)
         found.append(service)
     return found
 
@@ -162,14 +164,12 @@ def _derive_services(collected: Collected, config: ClusterConfig) -> list[Servic
 def _with_families(service: Service, versions: tuple[int, ...]) -> Service:
     """ipFamilies by ipFamilyPolicy, the cluster's primary family first (KEP-563).
 
-    A headless service may name families that have no service CIDR: it needs no address of them.
+    A headless service may name families that have no service CIDR: it needs no address of them, nor does one that has its address.
     """
-    if service.cluster_ips or (service.headless and service.ip_families):
-        return service
     available = tuple(f"IPv{version}" for version in versions)
     families = service.ip_families or available[:1]
-    for family in families:
-        if family not in available:
+    for family in families[len(service.cluster_ips) :]:
+        if family not in available and not service.headless:
             raise InputError(f"{place(service.origin)}: there is no service CIDR for {family}; add one to serviceCIDRs of kind: Cluster")
     if service.ip_family_policy != "SingleStack":
         families += tuple(family for family in available if family not in families)
@@ -179,10 +179,10 @@ def _with_families(service: Service, versions: tuple[int, ...]) -> Service:
 
 
 def _with_cluster_ips(service: Service, allocator: ClusterIps) -> Service:
-    if service.cluster_ips or service.headless:
+    if service.headless:
         return service
-    found = []
-    for family in service.ip_families:
+    found = list(service.cluster_ips)
+    for family in service.ip_families[len(found) :]:
         address = allocator.assign(service.key, int(family[-1]))
         if address is None:
             raise InputError(f"{place(service.origin)}: the service CIDR has no address left; write a shorter prefix in serviceCIDRs")

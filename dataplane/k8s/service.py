@@ -70,7 +70,7 @@ def _families(spec: Fields, cluster_ips: tuple[IPAddress, ...]) -> tuple[str, ..
     given = tuple(f"IPv{address.version}" for address in cluster_ips)
     if written and given and written[: len(given)] != given:
         raise spec.error("ipFamilies", f"is {', '.join(written)}, but the cluster IPs are {', '.join(given)}", "make them agree")
-    return given or written
+    return max(given, written, key=len)
 
 
 def _ports(spec: Fields) -> tuple[ServicePort, ...]:

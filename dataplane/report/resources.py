@@ -32,7 +32,7 @@ def pods(manifests: Manifests, namespace: str | None, names: Sequence[str]) -> L
     found = _in_namespace(manifests.pods, namespace, names, "pods")
     rows = [Row(pod.name, _lead(pod, namespace) + _pod_cells(pod), _pod_wide(pod), _pod_data(pod)) for pod in found]
     columns = ("NAME", "READY", "STATUS", "RESTARTS", "AGE")
-    wide = ("IP", "NODE", "NOMINATED NODE", "READINESS GATES", "ORIGIN")
+    wide = ("IP", "NODE", "NOMINATED NODE", "READINESS GATES", "ALL IPS", "ORIGIN")
     return Listing("pod", _lead_column(namespace) + columns, wide, rows)
 
 
@@ -40,7 +40,7 @@ def nodes(manifests: Manifests, names: Sequence[str]) -> Listing:
     """All nodes, or those called ``names``. InputError for a name that is not there."""
     found = _named({node.name: node for node in sorted(manifests.nodes, key=lambda node: node.name)}, names, "nodes", "")
     rows = [Row(node.name, _node_cells(node), _node_wide(node), _node_data(node)) for node in found]
-    wide = ("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME", "ORIGIN")
+    wide = ("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME", "ALL IPS", "ORIGIN")
     return Listing("node", ("NAME", "STATUS", "ROLES", "AGE", "VERSION"), wide, rows)
 
 
@@ -49,7 +49,7 @@ def services(manifests: Manifests, namespace: str | None, names: Sequence[str]) 
     found = _in_namespace(manifests.services, namespace, names, "services")
     rows = [_service_row(service, namespace) for service in found]
     columns = ("NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE")
-    return Listing("service", _lead_column(namespace) + columns, ("SELECTOR", "ORIGIN"), rows)
+    return Listing("service", _lead_column(namespace) + columns, ("SELECTOR", "ALL CLUSTER-IPS", "ORIGIN"), rows)
 
 
 def endpoints(manifests: Manifests, namespace: str | None, names: Sequence[str]) -> Listing:
@@ -117,6 +117,11 @@ def _first(addresses: Sequence[IPAddress]) -> str:
     return str(addresses[0]) if addresses else NONE
 
 
+def _all(addresses: Sequence[IPAddress]) -> str:
+    """Of both families; kubectl's own columns show the first alone."""
+    return ",".join(map(str, addresses)) or NONE
+
+
 def _pod_status(pod: Pod) -> str:
     ended = pod.phase in ("Succeeded", "Failed")
     return "Terminating" if pod.terminating and not ended else pod.phase
@@ -127,7 +132,7 @@ def _pod_cells(pod: Pod) -> tuple[str, ...]:
 
 
 def _pod_wide(pod: Pod) -> tuple[str, ...]:
-    return (_first(pod.addresses), pod.node or NONE, NONE, NONE, place_of(pod.origin))
+    return (_first(pod.addresses), pod.node or NONE, NONE, NONE, _all(pod.addresses), place_of(pod.origin))
 
 
 def _pod_data(pod: Pod) -> dict[str, Any]:
@@ -154,7 +159,8 @@ def _node_cells(node: Node) -> tuple[str, ...]:
 
 
 def _node_wide(node: Node) -> tuple[str, ...]:
-    return (_first(node.addresses), _first(node.external_addresses), UNKNOWN, UNKNOWN, UNKNOWN, place_of(node.origin))
+    every = _all((*node.addresses, *node.external_addresses))
+    return (_first(node.addresses), _first(node.external_addresses), UNKNOWN, UNKNOWN, UNKNOWN, every, place_of(node.origin))
 
 
 def _node_data(node: Node) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _node_data(node: Node) -> dict[str, Any]:
 def _service_row(service: Service, namespace: str | None) -> Row:
     selector = ",".join(f"{key}={value}" for key, value in sorted(service.selector.items())) or NONE
     cells = (service.name, service.type, _cluster_ip(service), _external(service), _ports(service), UNKNOWN)
-    wide = (selector, place_of(service.origin))
+    wide = (selector, "None" if service.headless else _all(service.cluster_ips), place_of(service.origin))
     return Row(service.name, _lead(service, namespace) + cells, wide, _service_data(service))
 
 
@@ -201,6 +207,8 @@ def _service_data(service: Service) -> dict[str, Any]:
     data["spec"] = {
         "type": service.type,
         "clusterIPs": ["None"] if service.headless else [str(address) for address in service.cluster_ips],
+        "ipFamilies": list(service.ip_families),
+        "ipFamilyPolicy": service.ip_family_policy,
         "externalIPs": [str(address) for address in service.external_ips],
         "ports": [
             {"name": port.name, "protocol": port.protocol, "port": port.port, "targetPort": port.target_port, "nodePort": port.node_port}

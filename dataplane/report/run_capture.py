@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane._core import drop_reasons
 from dataplane.capture.folder import FolderWriter
-from dataplane.capture.headers import begins_with_ipv4
+from dataplane.capture.headers import bare_ip_version
 from dataplane.capture.names import address_names
 from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
 from dataplane.control.topology import Topology
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 COMMENTS = ("changes", "all", "none")
 """What frames are commented with: drops and changes, every step, or drops alone (the fastest)."""
 
-_NO_LINK_HEADER = bytes(12) + b"\x08\x00"  # for what was dropped before it had one, as on a capture of lo
+# For what was dropped before it had a link header, by IP version, as on a capture of lo.
+_NO_LINK_HEADER = {0: b"", 4: bytes(12) + b"\x08\x00", 6: bytes(12) + b"\x86\xdd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class RunCapture:
                 record = records[position]
                 records[position] = record._replace(verdict=TC_ACT_SHOT, comments=(*record.comments, line))
             elif drop.device in self._positions:
-                data = _NO_LINK_HEADER + drop.data if begins_with_ipv4(drop.data) else drop.data
+                data = _NO_LINK_HEADER[bare_ip_version(drop.data)] + drop.data
                 extra.append(Record(self._positions[drop.device], drop.time, data, False, drop.packet, TC_ACT_SHOT, (line,)))
         return extra
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dataplane.capture.headers import FlowKey, begins_with_ipv4, flow_key, network_offset
+from dataplane.capture.headers import FlowKey, bare_ip_version, flow_key, network_offset
 from dataplane.control.topology import Topology
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Index:
 
 def _key_of(data: bytes) -> FlowKey | None:
     """Of an event's bytes, which begin with the frame or, before there is one, with the packet."""
-    return flow_key(data if begins_with_ipv4(data) else data[network_offset(data) :])
+    return flow_key(data if bare_ip_version(data) else data[network_offset(data) :])
 
 
 def _shows(event: Event, after: FlowKey, key: FlowKey, outgoing: bool) -> bool:

@@ -6,7 +6,7 @@ Shape: libnetfilter_conntrack, src/conntrack/snprintf_default.c.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any
 
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 58: "icmpv6", 132: "sctp", 136: "udplite"}
@@ -14,9 +14,14 @@ NOT_COMPARED = ("use=", "mark=", "zone=", "id=", "secctx=")
 FREE_PORTS = {"sport=*", "dport=*"}
 
 
+def address_text(packed: bytes) -> str:
+    """As inet_ntop(3) writes it, which keeps the dots of an IPv4-mapped address."""
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+
+
 def tuple_text(half: Mapping[str, Any]) -> str:
     """One direction: addresses, then what identifies the flow beside them."""
-    fields = [f"src={ip_address(half['src'])}", f"dst={ip_address(half['dst'])}"]
+    fields = [f"src={address_text(half['src'])}", f"dst={address_text(half['dst'])}"]
     if "sport" in half:
         fields += [f"sport={half['sport']}", f"dport={half['dport']}"]
     elif "type" in half:

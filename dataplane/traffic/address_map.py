@@ -6,17 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
+from dataplane.capture.headers import upper_layer
 from dataplane.control.topology import Topology
 from dataplane.errors import InputError
 from dataplane.k8s.objects import IPAddress, IPNetwork
 from dataplane.traffic.model import Reference, parse_reference
 
 _HOW = "write ADDRESS=TO or PREFIX=TO, where TO is an address, a prefix of the same length, pod/NAMESPACE/NAME, service/NAMESPACE/NAME, node/NAME or host/NAME"  # noqa: E501
-_ICMP, _TCP, _UDP = 1, 6, 17
-_CHECKSUM_AT = {_TCP: 16, _UDP: 6}
+_ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
+_CHECKSUM_AT = {_TCP: 16, _UDP: 6, _ICMPV6: 2}  # those that cover the addresses
 _ICMP_ERRORS = (3, 4, 5, 11, 12)  # destination unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792)
-_IPV4_HEADER = 20
+_ICMPV6_ERRORS = (1, 2, 3, 4)  # destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443)
+_IPV4_HEADER, _IPV6_HEADER = 20, 40
 _ARP_ADDRESSES = (14, 24)  # sender and target protocol address in an ARP message for Ethernet and IPv4 (RFC 826)
+_ND_ADDRESSES = {135: (8,), 136: (8,), 137: (8, 24)}  # target of solicitation and advertisement; target and destination of a redirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Rule:
 
 
 class AddressMap:
-    """Rules for IPv4 addresses; the longest prefix decides."""
+    """Rules for addresses of both families; the longest prefix decides."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = sorted(rules, key=lambda rule: -rule.source.prefixlen)
@@ -42,21 +45,26 @@ class AddressMap:
         return bool(self._rules)
 
     def of(self, address: bytes) -> bytes:
-        """What a 4-byte address becomes; itself where no rule fits."""
+        """What an address of 4 or 16 bytes becomes; itself where no rule fits."""
         found = self._known.get(address)
         if found is None:
-            number = int.from_bytes(address, "big")
-            rule = next((rule for rule in self._rules if number & int(rule.source.netmask) == int(rule.source.network_address)), None)
-            found = self._known[address] = rule.apply(number).to_bytes(4, "big") if rule else address
+            found = self._known[address] = self._apply(address)
         return found
 
-    def ipv4(self, packet: bytes) -> bytes:
-        """An IPv4 packet with its addresses mapped, those quoted in an ICMP error too.
+    def _apply(self, address: bytes) -> bytes:
+        number, bits = int.from_bytes(address, "big"), 8 * len(address)
+        for rule in self._rules:
+            if rule.source.max_prefixlen == bits and number & int(rule.source.netmask) == int(rule.source.network_address):
+                return rule.apply(number).to_bytes(len(address), "big")
+        return address
+
+    def ip(self, packet: bytes) -> bytes:
+        """An IPv4 or IPv6 packet with its addresses mapped, those quoted in an ICMP error and named in neighbour discovery too.
 
         Checksums are updated incrementally (RFC 1624): one that was wrong stays wrong by the same difference.
         """
         data = bytearray(packet)
-        self._map_packet(data, 0)
+        self._map_packet(data, 0, is_quote=False)
         return bytes(data)
 
     def arp(self, message: bytes) -> bytes:
@@ -68,26 +76,55 @@ class AddressMap:
                     data[at : at + 4] = self.of(bytes(data[at : at + 4]))
         return bytes(data)
 
-    def _map_packet(self, data: bytearray, at: int) -> None:
-        if len(data) < at + _IPV4_HEADER or data[at] >> 4 != 4:
-            return
-        old = bytes(data[at + 12 : at + 20])
-        new = self.of(old[:4]) + self.of(old[4:])
-        data[at + 12 : at + 20] = new
+    def _map_packet(self, data: bytearray, at: int, *, is_quote: bool) -> None:
+        """An error is never about an error, so what a quote quotes is left alone."""
+        if len(data) >= at + _IPV4_HEADER and data[at] >> 4 == 4:
+            self._map_ipv4(data, at, is_quote)
+        elif len(data) >= at + _IPV6_HEADER and data[at] >> 4 == 6:
+            self._map_ipv6(data, at, is_quote)
+
+    def _map_ipv4(self, data: bytearray, at: int, is_quote: bool) -> None:
+        old, new = self._replace(data, at + 12, 4)
         update_checksum(data, at + 10, old, new)
         payload = at + (data[at] & 15) * 4
         if int.from_bytes(data[at + 6 : at + 8], "big") & 0x1FFF:
             return  # a later fragment: no transport header
         protocol = data[at + 9]
-        if protocol in _CHECKSUM_AT:
+        if protocol in (_TCP, _UDP):
             _update_transport(data, payload + _CHECKSUM_AT[protocol], protocol, old, new)
-        elif protocol == _ICMP and len(data) > payload and data[payload] in _ICMP_ERRORS:
+        elif protocol == _ICMP and not is_quote and len(data) > payload and data[payload] in _ICMP_ERRORS:
             self._map_quote(data, payload)
+
+    def _map_ipv6(self, data: bytearray, at: int, is_quote: bool) -> None:
+        old, new = self._replace(data, at + 8, 16)
+        upper = upper_layer(bytes(data), at)
+        if upper.protocol not in _CHECKSUM_AT:
+            return
+        covered = 16 if upper.routed else 32  # the last hop of a routing header is covered, not the next one
+        _update_transport(data, upper.start + _CHECKSUM_AT[upper.protocol], upper.protocol, old[:covered], new[:covered])
+        if upper.protocol == _ICMPV6 and not is_quote and len(data) > upper.start:
+            self._map_icmpv6(data, upper.start)
+
+    def _map_icmpv6(self, data: bytearray, icmp: int) -> None:
+        if data[icmp] in _ICMPV6_ERRORS:
+            self._map_quote(data, icmp)
+        for at in _ND_ADDRESSES.get(data[icmp], ()):
+            if len(data) >= icmp + at + 16:
+                before = bytes(data[icmp + at : icmp + at + 16])
+                data[icmp + at : icmp + at + 16] = after = self.of(before)
+                update_checksum(data, icmp + 2, before, after)
 
     def _map_quote(self, data: bytearray, icmp: int) -> None:
         before = bytes(data[icmp + 8 :])
-        self._map_packet(data, icmp + 8)
+        self._map_packet(data, icmp + 8, is_quote=True)
         update_checksum(data, icmp + 2, before, bytes(data[icmp + 8 :]))
+
+    def _replace(self, data: bytearray, at: int, size: int) -> tuple[bytes, bytes]:
+        """Map the source and destination that stand at ``at``; both as they were, and as they are now."""
+        old = bytes(data[at : at + 2 * size])
+        new = self.of(old[:size]) + self.of(old[size:])
+        data[at : at + 2 * size] = new
+        return old, new
 
 
 def _update_transport(data: bytearray, at: int, protocol: int, old: bytes, new: bytes) -> None:
@@ -137,9 +174,9 @@ def _parse_rule(text: str, topology: Topology) -> Rule:
         raise InputError(f"--map {text}: there is no '=' in it; {_HOW}")
     source = _network(text, left)
     reference = parse_reference(right)
-    target = _network(text, right) if reference is None else ip_network(_address_of(text, reference, topology))
-    if source.version != 4 or target.version != 4:
-        raise InputError(f"--map {text}: only IPv4 addresses are mapped; leave it out")
+    target = _network(text, right) if reference is None else ip_network(_address_of(text, reference, topology, source.version))
+    if source.version != target.version:
+        raise InputError(f"--map {text}: IPv{source.version} cannot become IPv{target.version}; give both sides the same family")
     if target.num_addresses > 1 and target.prefixlen != source.prefixlen:
         raise InputError(f"--map {text}: the prefixes have different lengths; {_HOW}")
     return Rule(source, target)
@@ -152,7 +189,7 @@ def _network(text: str, part: str) -> IPNetwork:
         raise InputError(f"--map {text}: {part!r} is no address or prefix ({error}); {_HOW}") from None
 
 
-def _address_of(text: str, reference: Reference, topology: Topology) -> IPAddress:
+def _address_of(text: str, reference: Reference, topology: Topology, version: int) -> IPAddress:
     if reference.kind == "service":
         found = next((service for service in topology.manifests.services if service.key == reference.key), None)
         if found is None:
@@ -162,6 +199,6 @@ def _address_of(text: str, reference: Reference, topology: Topology) -> IPAddres
     else:
         addresses = topology.endpoint(str(reference)).addresses
     for address in addresses:
-        if address.version == 4:
+        if address.version == version:
             return address
-    raise InputError(f"--map {text}: {reference} has no IPv4 address; name an address")
+    raise InputError(f"--map {text}: {reference} has no IPv{version} address; name an address")

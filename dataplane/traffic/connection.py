@@ -29,7 +29,7 @@ WSCALE = 7  # what Linux chooses for its default receive buffer of at most 6 MiB
 FIRST_SEGMENTS = 10  # initial congestion window, RFC 6928
 LEAST_PMTU = {4: 552, 16: 1280}  # net.ipv4.route.min_pmtu; RFC 8200 5
 DEFAULT_MSS = {4: 536, 16: 1220}  # for a SYN without the option, RFC 9293 3.7.1
-MOST_MSS = 65_495  # 65,535 less both headers of IPv4
+MOST_MSS = 65_495  # 65,535 less both headers of IPv4; no device's MTU is large enough for IPv6's own limit to matter
 DUPLICATES = 3  # acknowledgements that mean loss, RFC 5681 3.2
 IP_HEADER_BYTES = {4: 20, 16: 40}
 _MASK = 0xFFFFFFFF
@@ -67,6 +67,11 @@ class Endpoints:
     remote: bytes
     remote_port: int
 
+    @property
+    def words(self) -> tuple[int, str, str, int, int]:
+        """What tells this connection from others where a choice is drawn."""
+        return self.namespace, self.local.hex(), self.remote.hex(), self.local_port, self.remote_port
+
 
 @dataclass(frozen=True, slots=True)
 class Application:
@@ -102,7 +107,7 @@ class Connection:
         self._family = len(ends.local)
         self._mtu = mtu
         self._advertised_mss = min(mtu - IP_HEADER_BYTES[self._family] - HEADER_BYTES, MOST_MSS)
-        words = (ends.namespace, ends.local.hex(), ends.remote.hex(), ends.local_port, ends.remote_port)
+        words = ends.words
         # A hash of the ends and a clock (RFC 6528 3), which ticks every 64 ns in Linux (secure_tcp_seq).
         self._isn = (draw64(loop.seed, "traffic/isn", *words) + (loop.now >> 6)) & _MASK
         self._ident = draw64(loop.seed, "traffic/tcp-ident", *words, loop.now) & 0xFFFF
@@ -316,7 +321,7 @@ class Connection:
                 self._end(End.REFUSED, "RST in answer to the SYN")
             return
         if segment.flags & ACK and not is_acceptable:
-            self._loop.send(self._ends.namespace, reset_packet(self._ends, segment), self._socket)
+            self._loop.send(self._ends.namespace, reset_packet(self._ends, segment, self._flow_label), self._socket)
             return
         if segment.flags & (SYN | ACK) != SYN | ACK:
             return
@@ -365,7 +370,7 @@ class Connection:
         ack = self._position(segment.ack, self._isn, self._una)
         if self.state is State.SYN_RECEIVED:
             if ack != 1:
-                self._loop.send(self._ends.namespace, reset_packet(self._ends, segment), self._socket)
+                self._loop.send(self._ends.namespace, reset_packet(self._ends, segment, self._flow_label), self._socket)
                 return False
             self._una = 1
             self._establish(segment)
@@ -469,7 +474,7 @@ class Connection:
 
     # ---- ICMP
     def receive_error(self, error: IcmpError) -> None:
-        """An ICMP error that quotes a segment of ours (Linux: net/ipv4/tcp_ipv4.c, tcp_v4_err)."""
+        """An ICMP error that quotes a segment of ours (Linux: net/ipv4/tcp_ipv4.c, tcp_v4_err; net/ipv6/tcp_ipv6.c, tcp_v6_err)."""
         quoted = self._position(int.from_bytes(error.quoted.payload[4:8], "big"), self._isn, self._una)
         if self.state is State.CLOSED or not self._una <= quoted < max(self._most, self._una + 1):
             return  # of a segment that has arrived since: an old error, or a made-up one
@@ -481,9 +486,13 @@ class Connection:
             self._error = str(error)  # the data may get through yet
 
     def _lower_mtu(self, mtu: int) -> None:
-        """Fragmentation needed: smaller segments, and the lost ones again at once (RFC 1191 6.4, RFC 8201 5.4)."""
-        mtu = max(mtu, LEAST_PMTU[self._family])
-        if mtu >= self._mtu:
+        """Fragmentation needed, packet too big: smaller segments, and the lost ones again at once (RFC 1191 6.4, RFC 8201 5.4).
+
+        A report below the least MTU counts as the least in IPv4 and not at all in IPv6 (RFC 8201 4).
+        """
+        if self._family == 4:
+            mtu = max(mtu, LEAST_PMTU[4])
+        if not LEAST_PMTU[self._family] <= mtu < self._mtu:
             return
         self._mtu = mtu
         self._error = f"path MTU is {mtu}"
@@ -493,10 +502,10 @@ class Connection:
             self._transmit()
 
 
-def reset_packet(ends: Endpoints, segment: Segment) -> bytes:
+def reset_packet(ends: Endpoints, segment: Segment, flow_label: int) -> bytes:
     """The IP packet with the RST that answers ``segment``, which no connection wants (RFC 9293 3.10.7.1)."""
     if segment.flags & ACK:
         reset = Segment(ends.local_port, ends.remote_port, segment.ack, 0, RST, 0)
     else:
         reset = Segment(ends.local_port, ends.remote_port, 0, (segment.seq + segment.length) & _MASK, RST | ACK, 0)
-    return ip_packet(ends.local, ends.remote, PROTO_TCP, build_segment(ends.local, ends.remote, reset))
+    return ip_packet(ends.local, ends.remote, PROTO_TCP, build_segment(ends.local, ends.remote, reset), flow_label=flow_label)

@@ -12,6 +12,7 @@ def send_datagram(loop: Loop, ns: int, socket: int, route: Route, dst: bytes, pr
     """Send ``payload``, a transport header and data, from ``route.src``; ``port`` (or echo identifier) tells flow labels apart.
 
     IPv4: don't-fragment is set as long as the path MTU allows, else the stack fragments (Linux: net/ipv4/ip_output.c, __ip_make_skb).
+    IPv6 has no such bit: the sender's stack fragments what is longer than the path MTU, and routers never do (RFC 8200 5).
     """
     fits = IPV4_HEADER_BYTES + len(payload) <= route.mtu
     ident = loop.next_ident(ns, route.src, dst, proto)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from dataplane.capture.headers import upper_layer
+from dataplane.capture.headers_transport import ICMPV6_UNREACHABLE
+
 PROTO_ICMP = 1
 PROTO_TCP = 6
 PROTO_UDP = 17
@@ -27,8 +30,6 @@ _IPV6_HEADER = struct.Struct("!IHBB16s16s")
 _UDP_HEADER = struct.Struct("!HHHH")
 _ICMP_HEADER = struct.Struct("!BBHHH")
 _DONT_FRAGMENT = 0x4000
-# Hop-by-hop options, routing, destination options (RFC 8200): next header, then length in 8 bytes less one.
-_IPV6_EXTENSIONS = frozenset((0, 43, 60))
 
 _UNREACHABLE_WORDS = {
     0: "network unreachable",
@@ -39,15 +40,6 @@ _UNREACHABLE_WORDS = {
     9: "network administratively prohibited",
     10: "host administratively prohibited",
     13: "administratively prohibited",
-}
-_UNREACHABLE6_WORDS = {
-    0: "no route to destination",
-    1: "administratively prohibited",
-    2: "beyond scope of source address",
-    3: "address unreachable",
-    4: "port unreachable",
-    5: "source address failed policy",
-    6: "route rejected",
 }
 _ERROR_WORDS = {ICMP_UNREACHABLE: "unreachable", ICMP_TIME_EXCEEDED: "time exceeded", ICMP_PARAMETER: "parameter problem"}
 _ERROR6_WORDS = {
@@ -108,7 +100,7 @@ class IcmpError:
         if len(self.source) == 4:
             details, general = _UNREACHABLE_WORDS if self.type == ICMP_UNREACHABLE else {}, _ERROR_WORDS
         else:
-            details, general = _UNREACHABLE6_WORDS if self.type == ICMP6_UNREACHABLE else {}, _ERROR6_WORDS
+            details, general = ICMPV6_UNREACHABLE if self.type == ICMP6_UNREACHABLE else {}, _ERROR6_WORDS
         words = details.get(self.code) or general[self.type]
         return f"ICMP{'' if len(self.source) == 4 else 'v6'} {words} (type {self.type} code {self.code}) from {ip_address(self.source)}"
 
@@ -184,13 +176,13 @@ def _parse_ipv4(data: bytes) -> IpPacket | None:
 
 
 def _parse_ipv6(data: bytes) -> IpPacket | None:
-    _, length, proto, _, src, dst = _IPV6_HEADER.unpack_from(data)
-    at, end = _IPV6_HEADER.size, min(_IPV6_HEADER.size + length, len(data))
-    while proto in _IPV6_EXTENSIONS:
-        if at + 8 > end:
-            return None
-        proto, at = data[at], at + 8 * (data[at + 1] + 1)
-    return IpPacket(src, dst, proto, data[at:end])
+    """A first fragment counts as a packet, for ICMPv6 errors quote such (Linux: net/ipv6/exthdrs_core.c, ipv6_skip_exthdr)."""
+    _, length, _, _, src, dst = _IPV6_HEADER.unpack_from(data)
+    end = min(_IPV6_HEADER.size + length, len(data))
+    upper = upper_layer(data[:end])
+    if upper.start > end:
+        return None
+    return IpPacket(src, dst, upper.protocol, data[upper.start : end])
 
 
 def parse_udp(payload: bytes) -> Udp | None:

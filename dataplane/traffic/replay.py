@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 L2_MODES = ("rewrite", "keep")
 _ETHERTYPE_ARP = 0x0806
+_DESTINATION_AT = {ETHERTYPE_IPV4: (16, 20), ETHERTYPE_IPV6: (24, 40)}  # first byte of the address, and the one behind it
 _ETHERNET = 14
 _BROADCAST = b"\xff" * 6
 _PACKETS_BETWEEN_DRAINS = 512
@@ -78,17 +79,16 @@ class FrameFitter:
     def _mapped(self, ethertype: int, body: bytes) -> bytes:
         if not self._addresses:
             return body
-        if ethertype == ETHERTYPE_IPV4:
-            return self._addresses.ipv4(body)
+        if ethertype in _DESTINATION_AT:
+            return self._addresses.ip(body)
         return self._addresses.arp(body) if ethertype == _ETHERTYPE_ARP else body
 
     def _macs(self, ethertype: int, body: bytes) -> bytes:
         """Destination and source MAC."""
-        if ethertype == ETHERTYPE_IPV6:
-            raise Unfit("IPv6 is not carried yet")
-        if ethertype != ETHERTYPE_IPV4 or len(body) < 20:
+        start, end = _DESTINATION_AT.get(ethertype, (0, 0))
+        if not end or len(body) < end:
             raise Unfit("not IP, so no next hop's MAC address can be found (--l2 keep leaves MAC addresses alone)")
-        destination = body[16:20]
+        destination = body[start:end]
         found = self._next_hops.get(destination)
         if found is None:
             found = self._next_hops[destination] = self._next_hop(destination)
@@ -97,11 +97,13 @@ class FrameFitter:
         return found + self._machine.mac
 
     def _next_hop(self, destination: bytes) -> bytes | str:
-        """The MAC a packet to this IPv4 address would be sent to, or why there is none."""
+        """The MAC a packet to this address would be sent to, or why there is none."""
         if destination == b"\xff" * 4:
             return _BROADCAST
-        if destination[0] >> 4 == 0xE:  # RFC 1112 6.4: the low 23 bits of the group
+        if len(destination) == 4 and destination[0] >> 4 == 0xE:  # RFC 1112 6.4: the low 23 bits of the group
             return b"\x01\x00\x5e" + bytes([destination[1] & 0x7F]) + destination[2:]
+        if len(destination) == 16 and destination[0] == 0xFF:  # RFC 2464 7: the low 32 bits of the group
+            return b"\x33\x33" + destination[12:]
         shown, route = ip_address(destination), self._engine.lookup_route(self._machine.namespace, destination)
         if route.get("kind") == "broadcast":
             return _BROADCAST

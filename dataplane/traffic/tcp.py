@@ -19,7 +19,7 @@ from dataplane.traffic.summary import FlowSummary
 def _refuse(loop: Loop, ends: Endpoints, socket: int, segment: Segment) -> None:
     """Answer a segment that belongs to no connection; an RST is never answered."""
     if not segment.flags & RST:
-        loop.send(ends.namespace, reset_packet(ends, segment), socket)
+        loop.send(ends.namespace, reset_packet(ends, segment, loop.flow_label(*ends.words)), socket)
 
 
 class TcpFlow:

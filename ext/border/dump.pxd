@@ -37,13 +37,13 @@ cdef inline dict ct_dict(const Ct *ct, long long now):
 
 
 cdef inline str route_kind(int type):
-    return {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}[type]
+    return {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw"}[type]
 
 
 cdef inline dict route_dict(const Route *r, int alen):
     return {"prefix": <bytes>(<char *>r.prefix)[:alen], "prefix_len": r.plen, "kind": route_kind(r.type), "dev": r.dev,
             "via": <bytes>(<char *>r.gw)[:alen] if r.has_gw else None, "src": <bytes>(<char *>r.src)[:alen] if r.has_src else None,
-            "metric": r.metric, "mtu": r.mtu, "scope": r.scope, "onlink": bool(r.onlink), "table": "local" if r.local_table else "main",
+            "metric": r.metric, "mtu": r.mtu, "mtu_lock": bool(r.mtu_lock), "scope": r.scope, "onlink": bool(r.onlink), "table": "local" if r.local_table else "main",
             "origin": r.origin, "dead": bool(r.dead)}
 
 

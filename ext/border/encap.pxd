@@ -8,7 +8,8 @@ from ext.encap.abi cimport *
 from ext.encap.call cimport GUARD_LEN, call_complaint, encap_pop, encap_push, encap_takes
 from ext.encap.ip cimport address_len, inner_facts, outer_facts, outer_hlen, outer_payload, outer_write
 from ext.stages.local cimport LOCAL_NO_PROTOCOL, LOCAL_UDP_BAD_CHECKSUM, LOCAL_UDP_BAD_LENGTH, LOCAL_UDP_NO_SOCKET
-from ext.stages.parse cimport validate_ipv4, validate_ipv6
+from ext.stages.parse cimport validate_ipv4
+from ext.stages.parse_ipv6 cimport validate_bridged_ipv6
 from ext.stages.run cimport reason_text
 from ext.stages.tunnel cimport TUNNEL_UNKNOWN_ID
 from ext.wire.bytes cimport ld16
@@ -168,7 +169,7 @@ cdef inline int codec_outer(const dataplane_encap *e, const void *state, Pkt *p,
     """Find what the outer header carries: 0 or minus a drop reason."""
     cdef const uint8_t *ip = pkt_l3(p)
     cdef int family = ip[0] >> 4, v
-    v = validate_ipv6(p) if family == 6 else validate_ipv4(p)
+    v = validate_bridged_ipv6(p) if family == 6 else validate_ipv4(p)
     if v:
         return v
     if family == 6:

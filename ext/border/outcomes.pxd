@@ -3,19 +3,26 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
+from ext.stages.conntrack cimport L4, pkt_find_l4
 from ext.stages.nat cimport next_fall
-from ext.stages.netfilter cimport flow_of
+from ext.stages.netfilter cimport flow_of, pkt_rules
 from ext.stages.route cimport route_input, route_output
+from ext.stages.route_ipv6 cimport route_input6, route_output6
 from ext.tables.rules cimport *
 from ext.wire.bytes cimport ld16, st16
-from ext.wire.ipv4 cimport (IPV4_DST, IPV4_FRAG, IPV4_HLEN, IPV4_OFFSET, IPV4_PROTO, IPV4_SRC, IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP,
-                            IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen)
+from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from ext.wire.ipv4 cimport (IPV4_DST, IPV4_HLEN, IPV4_SRC, IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
+                            ipv4_hlen)
+from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_NEXT, IPV6_SRC
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory, DST_LOCAL
 
 
-cdef inline Pkt *probe_packet(Core *c, int dev, bytes packet) except NULL:
+cdef inline Pkt *probe_packet(Core *c, int dev, int family, bytes packet) except NULL:
     cdef Pkt *p
-    if len(packet) < IPV4_HLEN or packet[0] >> 4 != 4 or ipv4_hlen(packet) > len(packet):
+    if family == 6:
+        if len(packet) < IPV6_HLEN or packet[0] >> 4 != 6:
+            raise ValueError("not an IPv6 packet")
+    elif len(packet) < IPV4_HLEN or packet[0] >> 4 != 4 or ipv4_hlen(packet) > len(packet):
         raise ValueError("not an IPv4 packet")
     p = pkt_new(<uint32_t>len(packet))
     if p == NULL:
@@ -23,7 +30,9 @@ cdef inline Pkt *probe_packet(Core *c, int dev, bytes packet) except NULL:
     memcpy(p.buf + p.l3, <const char *>packet, len(packet))
     p.end = p.l3 + <uint32_t>len(packet)
     p.dev = p.iif = dev
-    p.protocol = 0x0800
+    p.protocol = ETHERTYPE_IPV6 if family == 6 else ETHERTYPE_IPV4
+    p.payload_at = IPV6_HLEN
+    p.next_at = IPV6_NEXT
     return p
 
 
@@ -35,38 +44,45 @@ cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int o
     """What the filter table says at one hook."""
     cdef Flow f
     cdef Verdict v
-    if ns.rules[0][TABLE_FILTER].n_chains == 0:
+    cdef RuleTable *t = pkt_rules(ns, p, TABLE_FILTER)
+    if t.n_chains == 0:
         return "ACCEPT"
     flow_of(c, ns, p, iif, oif, &f)
     f.ctstate = state
-    rules_walk(&ns.rules[0][TABLE_FILTER], hook, &f, &p.mark, ch, &v)
+    rules_walk(t, hook, &f, &p.mark, ch, &v)
     origins.extend(verdict_origins(&v))
     return {T_DROP: "DROP", T_REJECT: "REJECT"}.get(v.target, "ACCEPT")
 
 
-cdef inline bint has_ports(const Pkt *p) noexcept nogil:
-    cdef int proto = (p.buf + p.l3)[IPV4_PROTO]
-    return (proto in (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP)
-            and p.end - p.l3 >= ipv4_hlen(p.buf + p.l3) + 4 and not ld16(p.buf + p.l3 + IPV4_FRAG) & IPV4_OFFSET)
+cdef inline uint8_t *ports_of(const Pkt *p) noexcept nogil:
+    """NULL: its protocol has none, or they are not there."""
+    cdef L4 l4
+    if not pkt_find_l4(p, &l4) or l4.len < 4:
+        return NULL
+    return l4.at if l4.proto in (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP) else NULL
 
 
 cdef inline tuple apply_dnat(Pkt *p, const Verdict *v):
     """Write the new destination into the probe; what it is (port 0: the protocol has none), or None."""
-    cdef uint8_t *ip = pkt_l3(p)
-    cdef uint32_t hlen = ipv4_hlen(ip)
+    cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4
+    cdef uint8_t *daddr = pkt_l3(p) + (IPV6_DST if alen == 16 else IPV4_DST)
+    cdef uint8_t *ports = ports_of(p)
     if v.target != T_DNAT:
         return None
     if v.rule.has_address:
-        memcpy(ip + IPV4_DST, v.rule.to_min, 4)
-    if v.rule.port_min and has_ports(p):
-        st16(ip + hlen + 2, v.rule.port_min)
-    return bytes(ip[IPV4_DST:IPV4_DST + 4]), ld16(ip + hlen + 2) if has_ports(p) else 0
+        memcpy(daddr, v.rule.to_min, alen)
+    if v.rule.port_min and ports != NULL:
+        st16(ports + 2, v.rule.port_min)
+    return bytes(daddr[:alen]), ld16(ports + 2) if ports != NULL else 0
 
 
 cdef inline int output_device(Core *c, Ns *ns, Pkt *p) noexcept nogil:
     """The device that a packet of the namespace's own leaves by (``p.dst`` is its route); -1: there is no route."""
     cdef uint8_t saddr[16]
     memset(saddr, 0, 16)
+    if p.protocol == ETHERTYPE_IPV6:
+        memcpy(saddr, pkt_l3(p) + IPV6_SRC, 16)
+        return -1 if route_output6(c, ns, pkt_l3(p) + IPV6_DST, saddr, -1, &p.dst) else p.dst.oif
     memcpy(saddr, pkt_l3(p) + IPV4_SRC, 4)
     if route_output(c, ns, pkt_l3(p) + IPV4_DST, saddr, True, &p.dst):
         return -1
@@ -85,7 +101,9 @@ cdef inline str output_verdict(Core *c, Ns *ns, Pkt *p, int oif, uint32_t state,
 
 cdef inline str input_verdict(Core *c, Ns *ns, Pkt *p, int iif, uint32_t state, Choices *ch, list origins):
     """What routing and then the filter table say of a packet that came in by ``iif``."""
-    if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, iif) < 0:
+    if p.protocol == ETHERTYPE_IPV6:
+        route_input6(c, p, iif)
+    elif route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, iif) < 0:
         return "DROP"
     if p.dst.flags & DST_LOCAL:
         return filter_verdict(c, ns, p, HOOK_INPUT, iif, -1, state, ch, origins)
@@ -104,10 +122,10 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     ch.n = 0
     if hook == HOOK_OUTPUT and oif < 0:
         return Outcome(1.0, "DROP", None, 0, ())
-    if ns.rules[0][TABLE_NAT].n_chains:
+    if pkt_rules(ns, p, TABLE_NAT).n_chains:
         flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, oif, &f)
         f.ctstate = CT_BIT_NEW
-        rules_walk(&ns.rules[0][TABLE_NAT], hook, &f, &p.mark, ch, &v)
+        rules_walk(pkt_rules(ns, p, TABLE_NAT), hook, &f, &p.mark, ch, &v)
     origins = list(verdict_origins(&v))
     dnat = apply_dnat(p, &v)
     if dnat is not None:
@@ -123,7 +141,7 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     return Outcome(probability, verdict, dnat, p.mark, tuple(origins))
 
 
-cdef inline list enumerate_outcomes(Core *c, Ns *ns, int hook, bytes packet, int iif, object Outcome):
+cdef inline list enumerate_outcomes(Core *c, Ns *ns, int family, int hook, bytes packet, int iif, object Outcome):
     cdef Choices ch
     cdef Pkt *p
     cdef uint8_t tracing = c.tracing
@@ -133,7 +151,7 @@ cdef inline list enumerate_outcomes(Core *c, Ns *ns, int hook, bytes packet, int
     c.tracing = False
     try:
         while True:
-            p = probe_packet(c, iif, packet)
+            p = probe_packet(c, iif, family, packet)
             try:
                 found.append(one_outcome(c, ns, p, hook, iif, &ch, Outcome))
             finally:

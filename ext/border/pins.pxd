@@ -3,6 +3,7 @@
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
+from ext.stages.conntrack cimport put_end
 
 
 cdef inline int pin_add(Ns *ns, int proto, tuple orig, tuple reply) except -1:
@@ -30,9 +31,12 @@ cdef inline int pin_add(Ns *ns, int proto, tuple orig, tuple reply) except -1:
 
 
 cdef inline str pin_text(const Pin *pin):
-    src = ".".join([str(pin.osrc[i]) for i in range(4)])
-    dst = ".".join([str(pin.odst[i]) for i in range(4)])
-    return f"pin for {src}:{pin.osport} > {dst}:{pin.odport}"
+    cdef int family = 4 if pin.alen == 4 else 6
+    cdef char src[64]
+    cdef char dst[64]
+    put_end(src, 64, pin.osrc, family, True, pin.osport)
+    put_end(dst, 64, pin.odst, family, True, pin.odport)
+    return f"pin for {src.decode()} > {dst.decode()}"
 
 
 cdef inline list pin_complaints(Core *c):

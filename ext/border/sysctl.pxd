@@ -1,6 +1,7 @@
 # Names of sysctls and where their values live.
 
 from ext.border.devices cimport device_find
+from ext.border.tables cimport forwarding_changed6
 from ext.devices.core cimport *
 from libc.stdint cimport uint8_t, int64_t
 from ext.tables.ct_settings cimport CtSettings
@@ -24,8 +25,25 @@ cdef inline dict conf_names():
     }
 
 
+cdef inline dict conf6_names():
+    """``net.ipv6.conf.DEV.NAME`` -> place in the device's values. What routers and hosts here never do for themselves (duplicate address
+    detection, router solicitation, configuration by advertisements) can be set and read, and changes nothing."""
+    return {
+        "disable_ipv6": CONF_DISABLE_IPV6, "forwarding": CONF6_FORWARDING, "proxy_ndp": CONF6_PROXY_NDP, "hop_limit": CONF6_HOP_LIMIT,
+        "drop_unicast_in_l2_multicast": CONF6_DROP_UNICAST_IN_L2_MULTICAST, "force_tllao": CONF6_FORCE_TLLAO, "accept_ra": CONF6_ACCEPT_RA,
+        "accept_redirects": CONF6_ACCEPT_REDIRECTS, "accept_dad": CONF6_ACCEPT_DAD, "dad_transmits": CONF6_DAD_TRANSMITS,
+        "router_solicitations": CONF6_ROUTER_SOLICITATIONS, "accept_source_route": CONF6_ACCEPT_SOURCE_ROUTE,
+    }
+
+
 cdef inline dict sys_names():
     return {
+        "net.ipv6.icmp.ratelimit": SYS6_ICMP_RATELIMIT, "net.ipv6.icmp.echo_ignore_all": SYS6_ICMP_ECHO_IGNORE_ALL,
+        "net.ipv6.icmp.echo_ignore_multicast": SYS6_ICMP_ECHO_IGNORE_MULTICAST,
+        "net.ipv6.icmp.echo_ignore_anycast": SYS6_ICMP_ECHO_IGNORE_ANYCAST,
+        "net.ipv6.anycast_src_echo_reply": SYS6_ANYCAST_SRC_ECHO_REPLY, "net.ipv6.ip6frag_time": SYS6_FRAG_TIME,
+        "net.netfilter.nf_conntrack_frag6_timeout": SYS6_NF_FRAG_TIMEOUT, "net.ipv6.route.mtu_expires": SYS6_MTU_EXPIRES,
+        "net.ipv6.auto_flowlabels": SYS6_AUTO_FLOWLABELS,
         "net.ipv4.ip_default_ttl": SYS_IP_DEFAULT_TTL, "net.ipv4.icmp_ratelimit": SYS_ICMP_RATELIMIT,
         "net.ipv4.icmp_ratemask": SYS_ICMP_RATEMASK, "net.ipv4.icmp_echo_ignore_all": SYS_ICMP_ECHO_IGNORE_ALL,
         "net.ipv4.icmp_echo_ignore_broadcasts": SYS_ICMP_ECHO_IGNORE_BROADCASTS,
@@ -39,11 +57,16 @@ cdef inline dict sys_names():
 
 
 cdef inline dict conf_defaults():
-    """Linux' defaults where they are not zero (net/ipv4/devinet.c: ipv4_devconf_dflt, net/ipv4/arp.c: arp_tbl)."""
+    """Linux' defaults where they are not zero (net/ipv4/devinet.c: ipv4_devconf_dflt, net/ipv4/arp.c: arp_tbl, net/ipv6/addrconf.c: ipv6_devconf_dflt,
+    net/ipv6/ndisc.c: nd_tbl)."""
     return {
         CONF_SEND_REDIRECTS: 1, CONF_SHARED_MEDIA: 1,
         CONF_RETRANS_TIME_MS: 1000, CONF_BASE_REACHABLE_TIME_MS: 30000, CONF_MCAST_SOLICIT: 3, CONF_UCAST_SOLICIT: 3,
         CONF_DELAY_FIRST_PROBE_TIME: 5, CONF_PROXY_DELAY: 80, CONF_LOCKTIME: 100,
+        CONF_RETRANS_TIME_MS + CONF6_NEIGH: 1000, CONF_BASE_REACHABLE_TIME_MS + CONF6_NEIGH: 30000, CONF_MCAST_SOLICIT + CONF6_NEIGH: 3,
+        CONF_UCAST_SOLICIT + CONF6_NEIGH: 3, CONF_DELAY_FIRST_PROBE_TIME + CONF6_NEIGH: 5, CONF_PROXY_DELAY + CONF6_NEIGH: 80,
+        CONF6_HOP_LIMIT: 64, CONF6_ACCEPT_RA: 1, CONF6_ACCEPT_REDIRECTS: 1, CONF6_ACCEPT_DAD: 1, CONF6_DAD_TRANSMITS: 1,
+        CONF6_ROUTER_SOLICITATIONS: -1,
     }
 
 
@@ -52,6 +75,7 @@ cdef inline dict sys_defaults():
         SYS_IP_DEFAULT_TTL: 64, SYS_ICMP_RATELIMIT: 1000, SYS_ICMP_RATEMASK: 6168, SYS_ICMP_ECHO_IGNORE_BROADCASTS: 1,
         SYS_ICMP_MSGS_PER_SEC: 10000, SYS_ICMP_MSGS_BURST: 10000, SYS_IPFRAG_TIME: 30, SYS_NF_CALL_IPTABLES: 1, SYS_NF_CALL_IP6TABLES: 1,
         SYS_NF_CALL_ARPTABLES: 1, SYS_NF_CONNTRACK_MAX: 262144, SYS_NF_CHECKSUM: 1, SYS_MIN_PMTU: 552, SYS_MTU_EXPIRES: 600,
+        SYS6_ICMP_RATELIMIT: 1000, SYS6_FRAG_TIME: 60, SYS6_NF_FRAG_TIMEOUT: 60, SYS6_MTU_EXPIRES: 600, SYS6_AUTO_FLOWLABELS: 1,
     }
 
 
@@ -70,6 +94,8 @@ cdef inline int64_t *ct_time(CtSettings *s, str name):
         return &s.udp_timeout_stream
     if name == "icmp_timeout":
         return &s.icmp_timeout
+    if name == "icmpv6_timeout":
+        return &s.icmpv6_timeout
     if name == "generic_timeout":
         return &s.generic_timeout
     return NULL
@@ -89,15 +115,19 @@ cdef inline uint8_t *ct_flag(CtSettings *s, str name):
 
 
 cdef inline tuple conf_place(str name):
-    """(device name, place) of net.ipv4.{conf,neigh}.DEV.NAME and net.ipv6.conf.DEV.NAME, or None."""
+    """(device name, place) of net.ipv4.{conf,neigh}.DEV.NAME and net.ipv6.{conf,neigh}.DEV.NAME, or None."""
     parts = name.split(".")
     if name == "net.ipv4.ip_forward":
         return "all", CONF_FORWARDING
-    if len(parts) == 5 and parts[:3] == ["net", "ipv6", "conf"] and parts[4] == "disable_ipv6":
-        return parts[3].replace("/", "."), CONF_DISABLE_IPV6
-    if len(parts) != 5 or parts[:2] != ["net", "ipv4"]:
+    if len(parts) != 5 or parts[0] != "net":
         return None
-    place = conf_names().get(f"{parts[2]}.{parts[4]}")
+    place = None
+    if parts[1] == "ipv4":
+        place = conf_names().get(f"{parts[2]}.{parts[4]}")
+    elif parts[1:3] == ["ipv6", "conf"]:
+        place = conf6_names().get(parts[4])
+    elif parts[1:3] == ["ipv6", "neigh"] and f"neigh.{parts[4]}" in conf_names():
+        place = <int>conf_names()[f"neigh.{parts[4]}"] + CONF6_NEIGH
     return None if place is None else (parts[3].replace("/", "."), place)
 
 
@@ -106,20 +136,25 @@ cdef inline int conf_write(Core *c, Ns *ns, str dev, int place, int value) excep
     cdef int i, d
     if dev == "all":
         ns.conf_all[place] = value
-        if place != CONF_FORWARDING and place != CONF_DISABLE_IPV6:
+        if place not in (CONF_FORWARDING, CONF_DISABLE_IPV6, CONF6_FORWARDING):
             return 0
     if dev == "all" or dev == "default":
         ns.conf_default[place] = value
         for i in range(ns.n_devs):
             if dev == "all" or not c.dev[ns.devs[i]].conf_set[place]:
-                c.dev[ns.devs[i]].conf[place] = value
+                device_conf(c, ns, c.dev[ns.devs[i]], place, value)
         return 0
     d = device_find(c, ns, dev)
     if d < 0:
         raise KeyError(dev)
-    c.dev[d].conf[place] = value
+    device_conf(c, ns, c.dev[d], place, value)
     c.dev[d].conf_set[place] = True
     return 0
+
+
+cdef inline int device_conf(Core *c, Ns *ns, Dev *d, int place, int value) except -1:
+    d.conf[place] = value
+    return forwarding_changed6(ns, d) if place == CONF6_FORWARDING else 0
 
 
 cdef inline int sysctl_write(Core *c, Ns *ns, str name, int value) except -1:

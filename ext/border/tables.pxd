@@ -8,10 +8,14 @@ from ext.tables.conntrack cimport ct_table_free
 from ext.tables.fdb cimport fdb_clear
 from ext.tables.fib cimport *
 from ext.tables.fragments cimport FragQueue
-from ext.tables.htab cimport HNode, htab_free_all, htab_step
-from ext.tables.neighbour cimport Neigh
+from ext.tables.htab cimport HNode, htab_free_all, htab_remove, htab_step
+from ext.tables.neighbour cimport Neigh, neigh_find, neigh_get
 from ext.tables.rules cimport rules_free, TABLES
+from ext.wire.ipv6 cimport solicited_node
 from ext.wire.packet cimport Pkt
+
+cdef enum:
+    PRIO_ADDRCONF = 256  # IP6_RT_PRIO_ADDRCONF, include/uapi/linux/ipv6_route.h
 
 
 cdef inline void mask_prefix(uint8_t *addr, int plen, int alen) noexcept nogil:
@@ -24,14 +28,15 @@ cdef inline void mask_prefix(uint8_t *addr, int plen, int alen) noexcept nogil:
 
 cdef inline int route_kind_code(str kind) except -1:
     codes = {"unicast": RT_UNICAST, "blackhole": RT_BLACKHOLE, "unreachable": RT_UNREACHABLE, "prohibit": RT_PROHIBIT, "throw": RT_THROW,
-             "local": RT_LOCAL, "broadcast": RT_BROADCAST}
+             "local": RT_LOCAL, "broadcast": RT_BROADCAST, "anycast": RT_ANYCAST, "multicast": RT_MULTICAST}
     if kind not in codes:
         raise ValueError(f"no kind of route is called {kind!r}")
     return codes[kind]
 
 
-cdef inline int own_route(Ns *ns, int alen, const uint8_t *addr, int plen, int type, int scope, int dev, const uint8_t *src, int origin) except -1:
-    """A route that an address brings with it; one that is there already stays."""
+cdef inline int own_route(Ns *ns, int alen, const uint8_t *addr, int plen, int type, int scope, int dev, const uint8_t *src, uint32_t metric,
+                          int origin) except -1:
+    """A route that an address brings with it; one that is there already stays. ``src`` NULL: it prefers no source address."""
     cdef Route r
     cdef Fib *f = ns_fib(ns, alen)
     cdef int i
@@ -42,13 +47,15 @@ cdef inline int own_route(Ns *ns, int alen, const uint8_t *addr, int plen, int t
     r.type = <uint8_t>type
     r.scope = <uint8_t>scope
     r.dev = dev
-    r.has_src = True
-    memcpy(r.src, src, alen)
+    if src != NULL:
+        r.has_src = True
+        memcpy(r.src, src, alen)
+    r.metric = metric
     r.local_table = type != RT_UNICAST
     r.origin = origin
     i = fib_find(f, r.prefix, plen, r.local_table)
     while i >= 0:
-        if f.route[i].dev == dev and f.route[i].type == type:
+        if f.route[i].dev == dev and f.route[i].type == type and f.route[i].metric == metric:
             return 0
         i = f.route[i].next
     if fib_add(f, &r) < 0:
@@ -56,27 +63,104 @@ cdef inline int own_route(Ns *ns, int alen, const uint8_t *addr, int plen, int t
     return 0
 
 
+cdef inline int address_routes6(Ns *ns, Dev *d, const IfAddr *a) except -1:
+    """Local and connected routes, and the multicast route of the device (net/ipv6/addrconf.c: __ipv6_ifa_notify(),
+    addrconf_prefix_route(), addrconf_add_mroute())."""
+    cdef uint8_t multicast[16]
+    own_route(ns, 16, a.addr, 128, RT_LOCAL, SCOPE_HOST, d.id, NULL, 0, a.origin)
+    if d.kind == DEV_LO:
+        return 0
+    own_route(ns, 16, a.addr, a.plen, RT_UNICAST, SCOPE_UNIVERSE, d.id, NULL, PRIO_ADDRCONF, a.origin)
+    memset(multicast, 0xff, 16)  # own_route() keeps the first 8 bits
+    own_route(ns, 16, multicast, 8, RT_MULTICAST, SCOPE_UNIVERSE, d.id, NULL, PRIO_ADDRCONF, 0)
+    if d.conf[CONF6_FORWARDING]:
+        anycast_join(ns, d, a)
+    return 0
+
+
+cdef inline int anycast_join(Ns *ns, Dev *d, const IfAddr *a) except -1:
+    """A router answers for the subnet-router anycast address (RFC 4291 2.6.1), but not on point-to-point prefixes (RFC 6164)."""
+    cdef uint8_t net[16]
+    if a.family != 6 or a.plen >= 127 or d.kind == DEV_LO:
+        return 0
+    memcpy(net, a.addr, 16)
+    mask_prefix(net, a.plen, 16)
+    return own_route(ns, 16, net, 128, RT_ANYCAST, SCOPE_HOST, d.id, NULL, 0, a.origin)
+
+
+cdef inline int own_route_drop(Ns *ns, const uint8_t *addr, int plen, int type, int dev) except -1:
+    cdef Fib *f = &ns.fib6
+    cdef uint8_t key[16]
+    cdef int i
+    memcpy(key, addr, 16)
+    mask_prefix(key, plen, 16)
+    i = fib_find(f, key, plen, type != RT_UNICAST)
+    while i >= 0:
+        if f.route[i].dev == dev and f.route[i].type == type and (type != RT_UNICAST or f.route[i].metric == PRIO_ADDRCONF):
+            fib_remove(f, i)
+            return 0
+        i = f.route[i].next
+    return 0
+
+
+cdef inline int address_gone6(Ns *ns, Dev *d, const IfAddr *a) except -1:
+    """What ``a``, no longer among the device's addresses, brought with it; prefix and anycast routes stay while another address needs
+    them, the multicast route while there is any address."""
+    cdef int i, others = 0
+    cdef bint shared = False
+    cdef uint8_t mine[16]
+    cdef uint8_t its[16]
+    memcpy(mine, a.addr, 16)
+    mask_prefix(mine, a.plen, 16)
+    for i in range(d.n_addr):
+        if d.addr[i].family == 6:
+            others += 1
+            memcpy(its, d.addr[i].addr, 16)
+            mask_prefix(its, d.addr[i].plen, 16)
+            shared = shared or (d.addr[i].plen == a.plen and memcmp(mine, its, 16) == 0)
+    own_route_drop(ns, a.addr, 128, RT_LOCAL, d.id)
+    if not shared:
+        own_route_drop(ns, mine, a.plen, RT_UNICAST, d.id)
+        own_route_drop(ns, mine, 128, RT_ANYCAST, d.id)
+    if not others:
+        memset(its, 0xff, 16)
+        own_route_drop(ns, its, 8, RT_MULTICAST, d.id)
+    return 0
+
+
+cdef inline int forwarding_changed6(Ns *ns, Dev *d) except -1:
+    """Join or leave the subnet anycast addresses (dev_forward_change())."""
+    cdef int i
+    cdef uint8_t net[16]
+    for i in range(d.n_addr):
+        if d.addr[i].family == 6 and d.conf[CONF6_FORWARDING]:
+            anycast_join(ns, d, &d.addr[i])
+        elif d.addr[i].family == 6:
+            memcpy(net, d.addr[i].addr, 16)
+            mask_prefix(net, d.addr[i].plen, 16)
+            own_route_drop(ns, net, 128, RT_ANYCAST, d.id)
+    return 0
+
+
 cdef inline int address_routes(Core *c, Dev *d, const IfAddr *a) except -1:
     """fib_add_ifaddr(): local, broadcast and connected routes."""
     cdef Ns *ns = c.ns[d.ns]
-    cdef int alen = 4 if a.family == 4 else 16, i
+    cdef int i
     cdef bint loop = d.kind == DEV_LO
     cdef uint8_t net[16]
-    own_route(ns, alen, a.addr, alen * 8, RT_LOCAL, SCOPE_HOST, d.id, a.addr, a.origin)
     if a.family != 4:
-        if a.plen < 128:
-            own_route(ns, 16, a.addr, a.plen, RT_UNICAST, SCOPE_LINK, d.id, a.addr, a.origin)
-        return 0
+        return address_routes6(ns, d, a)
+    own_route(ns, 4, a.addr, 32, RT_LOCAL, SCOPE_HOST, d.id, a.addr, 0, a.origin)
     if a.has_brd:
-        own_route(ns, 4, a.brd, 32, RT_BROADCAST, SCOPE_LINK, d.id, a.addr, a.origin)
+        own_route(ns, 4, a.brd, 32, RT_BROADCAST, SCOPE_LINK, d.id, a.addr, 0, a.origin)
     if a.plen == 32:
         return 0
-    own_route(ns, 4, a.addr, a.plen, RT_LOCAL if loop else RT_UNICAST, SCOPE_HOST if loop else SCOPE_LINK, d.id, a.addr, a.origin)
+    own_route(ns, 4, a.addr, a.plen, RT_LOCAL if loop else RT_UNICAST, SCOPE_HOST if loop else SCOPE_LINK, d.id, a.addr, 0, a.origin)
     if a.plen < 31:
         memcpy(net, a.addr, 4)
         for i in range(4):
             net[i] |= 0 if a.plen >= i * 8 + 8 else (0xff >> (a.plen - i * 8) if a.plen > i * 8 else 0xff)
-        own_route(ns, 4, net, 32, RT_BROADCAST, SCOPE_LINK, d.id, a.addr, a.origin)
+        own_route(ns, 4, net, 32, RT_BROADCAST, SCOPE_LINK, d.id, a.addr, 0, a.origin)
     return 0
 
 
@@ -120,16 +204,18 @@ cdef inline int address_remove(Core *c, Dev *d, bytes address, int prefix_len) e
     cdef int i = find_address(d, address, prefix_len), k, alen = <int>len(address)
     cdef Fib *f = ns_fib(c.ns[d.ns], alen)
     cdef Route *r
+    cdef IfAddr gone
     if i < 0:
         raise ValueError(f"{d.name.decode()} does not have this address")
-    for k in range(f.n):
+    gone = d.addr[i]
+    for k in range(f.n if alen == 4 else 0):
         r = &f.route[k]
         if r.type and r.dev == d.id and not r.has_gw and r.has_src and memcmp(r.src, d.addr[i].addr, alen) == 0:
             fib_remove(f, k)
     d.n_addr -= 1
     for k in range(i, d.n_addr):
         d.addr[k] = d.addr[k + 1]
-    return 0
+    return address_gone6(c.ns[d.ns], d, &gone) if alen == 16 else 0
 
 
 cdef inline int route_scope(const Route *r) noexcept nogil:
@@ -167,7 +253,7 @@ cdef inline int route_fill(Core *c, Ns *ns, Route *r, bytes prefix, int prefix_l
     mask_prefix(r.prefix, prefix_len, alen)
     r.plen = <uint8_t>prefix_len
     r.type = <uint8_t>route_kind_code(kind)
-    r.local_table = r.type == RT_LOCAL or r.type == RT_BROADCAST
+    r.local_table = r.type in (RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST)
     r.dev = dev
     r.onlink = onlink
     if via is not None:
@@ -183,13 +269,14 @@ cdef inline int route_fill(Core *c, Ns *ns, Route *r, bytes prefix, int prefix_l
 
 
 cdef inline int route_add(Core *c, Ns *ns, bytes prefix, int prefix_len, str kind, object via, int dev, bint onlink, object metric, object src,
-                          object mtu, int scope, bint replace, int origin) except -1:
+                          object mtu, bint mtu_lock, int scope, bint replace, int origin) except -1:
     cdef Route r
     cdef Fib *f = ns_fib(ns, <int>len(prefix))
     cdef int i, after
     route_fill(c, ns, &r, prefix, prefix_len, kind, via, dev, onlink)
     r.metric = metric
     r.mtu = mtu
+    r.mtu_lock = mtu_lock
     r.origin = origin
     if scope >= 0:
         r.scope = <uint8_t>scope
@@ -224,13 +311,52 @@ cdef inline bint route_remove(Ns *ns, bytes prefix, int prefix_len, str kind, ob
     cdef int i
     memcpy(key, <const char *>prefix, len(prefix))
     mask_prefix(key, prefix_len, <int>len(prefix))
-    i = fib_find(f, key, prefix_len, kind in ("local", "broadcast"))
+    i = fib_find(f, key, prefix_len, kind in ("local", "broadcast", "anycast", "multicast"))
     while i >= 0:
         if route_is(&f.route[i], kind, via, dev, metric):
             fib_remove(f, i)
             return True
         i = f.route[i].next
     return False
+
+
+# ---- proxied neighbours
+
+cdef inline int proxy_add(Dev *d, bytes address, int origin) except -1:
+    """Answer solicitations for ``address`` and listen to its solicited-node group (net/ipv6/ndisc.c: pndisc_constructor())."""
+    cdef uint8_t group[16]
+    cdef Neigh *n
+    if len(address) != 16:
+        raise ValueError("only IPv6 addresses are proxied one by one: an address has 16 bytes")
+    solicited_node(address, group)
+    n = neigh_get(&d.proxies, address, 16)
+    if n == NULL or neigh_get(&d.proxies, group, 16) == NULL:
+        raise ValueError(f"the table of proxied neighbours of {d.name.decode()} is full, or memory is out")
+    n.origin = origin
+    return 0
+
+
+cdef inline bint proxy_remove(Dev *d, bytes address) except -1:
+    """With its group, unless another proxied address is in it. False: there is no such address."""
+    cdef Neigh *n = neigh_find(&d.proxies, address, 16) if len(address) == 16 else NULL
+    cdef HNode *node
+    cdef uint8_t group[16]
+    cdef uint8_t other[16]
+    if n == NULL:
+        return False
+    htab_remove(&d.proxies.tab, &n.node)
+    free(n)
+    solicited_node(address, group)
+    node = htab_step(&d.proxies.tab, NULL)
+    while node != NULL:
+        solicited_node((<Neigh *>node).addr, other)
+        if (<Neigh *>node).addr[0] != 0xff and memcmp(other, group, 16) == 0:
+            return True
+        node = htab_step(&d.proxies.tab, node)
+    n = neigh_find(&d.proxies, group, 16)
+    htab_remove(&d.proxies.tab, &n.node)
+    free(n)
+    return True
 
 
 # ---- the end of a world
@@ -280,6 +406,7 @@ cdef inline void device_free(Dev *d) noexcept nogil:
     if d.encap != NULL and d.encap_state != NULL:
         d.encap.destroy(d.encap_state)
     htab_free_all(&d.neigh.tab)
+    htab_free_all(&d.proxies.tab)
     fdb_clear(&d.fdb)
     free(d.addr)
     free(d.ports)

@@ -49,7 +49,21 @@ cdef enum:
     CONF_PROXY_DELAY = 19
     CONF_LOCKTIME = 20
     CONF_DISABLE_IPV6 = 21  # net.ipv6.conf.*
-    CONF_COUNT = 22
+    CONF6_NEIGH = 8  # net.ipv6.neigh.*: the same seven, this many places on
+    CONF6_RETRANS_TIME_MS = 22
+    CONF6_LOCKTIME = 28
+    CONF6_FORWARDING = 29
+    CONF6_PROXY_NDP = 30
+    CONF6_HOP_LIMIT = 31
+    CONF6_DROP_UNICAST_IN_L2_MULTICAST = 32
+    CONF6_FORCE_TLLAO = 33
+    CONF6_ACCEPT_RA = 34
+    CONF6_ACCEPT_REDIRECTS = 35
+    CONF6_ACCEPT_DAD = 36
+    CONF6_DAD_TRANSMITS = 37
+    CONF6_ROUTER_SOLICITATIONS = 38
+    CONF6_ACCEPT_SOURCE_ROUTE = 39
+    CONF_COUNT = 40
     # one value per namespace
     SYS_IP_DEFAULT_TTL = 0
     SYS_ICMP_RATELIMIT = 1
@@ -67,14 +81,24 @@ cdef enum:
     SYS_NF_CHECKSUM = 13
     SYS_MIN_PMTU = 14
     SYS_MTU_EXPIRES = 15
-    SYS_COUNT = 16
+    SYS6_ICMP_RATELIMIT = 16
+    SYS6_ICMP_ECHO_IGNORE_ALL = 17
+    SYS6_ICMP_ECHO_IGNORE_MULTICAST = 18
+    SYS6_ICMP_ECHO_IGNORE_ANYCAST = 19
+    SYS6_ANYCAST_SRC_ECHO_REPLY = 20
+    SYS6_FRAG_TIME = 21
+    SYS6_NF_FRAG_TIMEOUT = 22
+    SYS6_MTU_EXPIRES = 23
+    SYS6_AUTO_FLOWLABELS = 24
+    SYS_COUNT = 25
     # events of the queue
     EV_RECEIVE = 1  # a frame reaches a device
     EV_TRANSMIT = 2  # a frame is handed to a device's transmit queue
     EV_SEND = 3  # an application sends an IP packet
     EV_NEIGH = 4  # a neighbour's timer
     EV_FRAG = 5  # a fragment queue's timer
-    EV_TUNNEL = 6  # a tunnel device's timer
+    EV_STAGE = 6  # a packet goes on with a stage
+    EV_TUNNEL = 7  # a tunnel device's timer
 
 cdef struct IfAddr:
     uint8_t addr[16]
@@ -107,6 +131,7 @@ cdef struct Dev:
     uint8_t conf_set[CONF_COUNT]  # written by name: ``default`` no longer reaches it
     Fdb fdb
     NeighTable neigh
+    NeighTable proxies  # IPv6 addresses it answers solicitations for (ip -6 neigh add proxy), and their solicited-node groups
     const dataplane_encap *encap
     void *encap_state
     dataplane_encap_host host
@@ -235,7 +260,7 @@ cdef struct Due:
     int64_t time
     uint64_t seq
     int kind
-    int dev  # or namespace
+    int dev  # or namespace, or stage
     Pkt *p
     uint8_t addr[16]  # neighbour
     uint8_t alen
@@ -502,6 +527,11 @@ cdef inline int conf_and(Core *c, const Dev *d, int key) noexcept nogil:
 cdef inline int conf_max(Core *c, const Dev *d, int key) noexcept nogil:
     cdef int a = c.ns[d.ns].conf_all[key]
     return a if a > d.conf[key] else d.conf[key]
+
+
+cdef inline int neigh_conf(const Dev *d, int alen, int key) noexcept nogil:
+    """A value of net.ipv4.neigh.* or net.ipv6.neigh.* by the length of the neighbour's address."""
+    return d.conf[key + (CONF6_NEIGH if alen == 16 else 0)]
 
 
 cdef inline Fib *ns_fib(Ns *ns, int alen) noexcept nogil:

@@ -94,7 +94,7 @@ cdef inline void arp_learn_asker(Core *c, Dev *d, const uint8_t *arp) noexcept n
     """neigh_event_ns(): whoever asks tells its own address."""
     cdef Neigh *n = neigh_get(&d.neigh, arp + ARP_SPA, 4)
     if n != NULL:
-        neigh_update(c, d, n, arp + ARP_SHA, NUD_STALE, True)
+        neigh_update(c, d, n, arp + ARP_SHA, NUD_STALE, True, False)
 
 
 cdef inline bint arp_request_handled(Core *c, Ns *ns, Dev *d, Pkt *p) noexcept nogil:
@@ -130,7 +130,7 @@ cdef inline void arp_learn(Core *c, Dev *d, Pkt *p) noexcept nogil:
     override = gratuitous or c.now > n.updated + <int64_t>d.conf[CONF_LOCKTIME] * JIFFY
     if ld16(arp + ARP_OP) != ARP_REPLY or p.pkt_type != TO_HOST:
         state = NUD_STALE
-    neigh_update(c, d, n, arp + ARP_SHA, state, override)
+    neigh_update(c, d, n, arp + ARP_SHA, state, override, False)
 
 
 cdef inline int stage_arp(Core *c, Pkt *p) noexcept nogil:

@@ -10,13 +10,17 @@ from ext.devices.core cimport Core, Dev, pkt_ns, SYS_NF_CALL_IPTABLES, SYS_NF_CA
 from ext.stages.fragment cimport fragment_packet
 from ext.stages.conntrack cimport conntrack_confirm
 from ext.stages.netfilter cimport hook_prerouting, hook_forward, hook_postrouting
-from ext.stages.parse cimport validate_ipv4, validate_ipv6
-from ext.stages.route cimport route_input, dst_mtu
+from ext.stages.fragment_ipv6 cimport fragment_packet6
+from ext.stages.parse cimport validate_ipv4
+from ext.stages.parse_ipv6 cimport validate_bridged_ipv6
+from ext.stages.route cimport route_input, dst_mtu, ROUTE_NO_ROUTE
+from ext.stages.route_ipv6 cimport route_input6
 from ext.stages.verdict cimport DROPS_BRIDGE, ST_DONE, ST_BRIDGE_FORWARD, ST_NEIGHBOUR, ST_TRANSMIT
 from ext.tables.neighbour cimport Neigh, neigh_get, NUD_CONNECTED
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC, IPV4_FRAG, IPV4_DF
+from ext.wire.ipv6 cimport IPV6_DST
 from ext.wire.packet cimport (Pkt, Dst, IpOptions, pkt_l2, pkt_l3, pkt_l3_len, TO_HOST, TO_OTHERHOST, BRNF_ACTIVE, BRNF_IN_PREROUTING,
                               BRNF_PKT_OTHERHOST, BRNF_BRIDGED_DNAT, DST_FAKE, DST_LOCAL, PF_IGNORE_DF, PF_GENERATED)
 
@@ -33,7 +37,7 @@ cdef inline const char *bridge_netfilter_reason(int r) noexcept nogil:
 
 cdef inline bint brnf_applies(Core *c, const Pkt *p) noexcept nogil:
     """A tagged frame is none of its business: bridge-nf-filter-vlan-tagged is off."""
-    return p.protocol == ETHERTYPE_IPV4 and p.vlan == 0
+    return (p.protocol == ETHERTYPE_IPV4 or p.protocol == ETHERTYPE_IPV6) and p.vlan == 0
 
 
 cdef inline void otherhost_hide(Pkt *p) noexcept nogil:
@@ -49,8 +53,8 @@ cdef inline void otherhost_restore(Pkt *p) noexcept nogil:
 
 
 cdef inline int brnf_validate(Pkt *p) noexcept nogil:
-    """br_validate_ipv4(): also forgets what an earlier stage noted of options and fragments."""
-    cdef int v = validate_ipv4(p)
+    """br_validate_ipv4(), br_validate_ipv6(): also forgets what an earlier stage noted of options and fragments."""
+    cdef int v = validate_bridged_ipv6(p) if p.protocol == ETHERTYPE_IPV6 else validate_ipv4(p)
     if v == 0:
         memset(&p.opt, 0, sizeof(IpOptions))
         p.flags &= PF_GENERATED | PF_IGNORE_DF
@@ -65,10 +69,9 @@ cdef inline int brnf_prerouting(Core *c, Pkt *p) noexcept nogil:
     cdef int v
     p.brnf = 0
     p.phys_out = -1
-    if p.protocol == ETHERTYPE_IPV6 and p.vlan == 0 and pkt_ns(c, p).sys[SYS_NF_CALL_IP6TABLES]:
-        v = validate_ipv6(p)
-        return v if v else ST_BRIDGE_FORWARD
-    if not pkt_ns(c, p).sys[SYS_NF_CALL_IPTABLES] or not brnf_applies(c, p):
+    if not brnf_applies(c, p):
+        return ST_BRIDGE_FORWARD
+    if not pkt_ns(c, p).sys[SYS_NF_CALL_IP6TABLES if p.protocol == ETHERTYPE_IPV6 else SYS_NF_CALL_IPTABLES]:
         return ST_BRIDGE_FORWARD
     v = brnf_validate(p)
     if v:
@@ -77,23 +80,42 @@ cdef inline int brnf_prerouting(Core *c, Pkt *p) noexcept nogil:
     otherhost_hide(p)
     p.phys_in = port
     p.dev = br
-    memcpy(p.brnf_daddr, pkt_l3(p) + IPV4_DST, 4)
+    memcpy(p.brnf_daddr, daddr_of(p), daddr_len(p))
     v = hook_prerouting(c, p, br)
     if v:
         return ST_DONE if v > 0 else v
     return brnf_prerouting_finish(c, p)
 
 
+cdef inline const uint8_t *daddr_of(const Pkt *p) noexcept nogil:
+    return p.buf + p.l3 + (IPV6_DST if p.protocol == ETHERTYPE_IPV6 else IPV4_DST)
+
+
+cdef inline int daddr_len(const Pkt *p) noexcept nogil:
+    return 16 if p.protocol == ETHERTYPE_IPV6 else 4
+
+
+cdef inline int brnf_route(Core *c, Pkt *p, int br) noexcept nogil:
+    """A route for the translated destination: 0 or a drop."""
+    cdef const uint8_t *ip = pkt_l3(p)
+    cdef int v
+    if p.protocol != ETHERTYPE_IPV6:
+        return route_input(c, p, ip + IPV4_DST, ip + IPV4_SRC, br)
+    v = route_input6(c, p, br)
+    if v == 0 and p.dst.error:
+        return -ROUTE_NO_ROUTE
+    return v
+
+
 cdef inline int brnf_prerouting_finish(Core *c, Pkt *p) noexcept nogil:
     """br_nf_pre_routing_finish(). ``p.dev``: the bridge."""
     cdef Dev *br = c.dev[p.dev]
-    cdef uint8_t *ip = pkt_l3(p)
     cdef int v
     p.brnf_frag_max = p.frag_max_size
     otherhost_restore(p)
     p.brnf &= ~BRNF_IN_PREROUTING
-    if memcmp(p.brnf_daddr, ip + IPV4_DST, 4) != 0:
-        v = route_input(c, p, ip + IPV4_DST, ip + IPV4_SRC, br.id)
+    if memcmp(p.brnf_daddr, daddr_of(p), daddr_len(p)) != 0:
+        v = brnf_route(c, p, br.id)
         if v:
             return v
         if not p.dst.error and p.dst.oif == br.id and not p.dst.flags & DST_LOCAL:
@@ -112,7 +134,7 @@ cdef inline int brnf_prerouting_finish(Core *c, Pkt *p) noexcept nogil:
 cdef inline int brnf_bridged_dnat(Core *c, Pkt *p, Dev *br) noexcept nogil:
     """br_nf_pre_routing_finish_bridge(): on to a host behind the same bridge."""
     cdef uint8_t *eth = pkt_l2(p)
-    cdef Neigh *n = neigh_get(&br.neigh, &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + IPV4_DST, 4)
+    cdef Neigh *n = neigh_get(&br.neigh, &p.dst.gw[0] if p.dst.has_gw else daddr_of(p), daddr_len(p))
     if n != NULL and n.state & NUD_CONNECTED and n.header_cached:
         memcpy(eth + ETH_DST, n.mac, 6)
         p.dev = p.phys_in
@@ -178,6 +200,8 @@ cdef inline int brnf_refragment(Core *c, Pkt *p) noexcept nogil:
     if v:
         return v
     p.frag_max_size = p.brnf_frag_max
+    if p.protocol == ETHERTYPE_IPV6:
+        return brnf_refragment6(c, p)
     limit = dst_mtu(c, &p.dst) if p.dst.valid else c.dev[c.dev[p.dev].master].mtu
     if (ld16(pkt_l3(p) + IPV4_FRAG) & IPV4_DF and not p.flags & PF_IGNORE_DF) or p.frag_max_size > limit:
         return -BRNF_OVER_MTU_WITH_DF
@@ -186,6 +210,17 @@ cdef inline int brnf_refragment(Core *c, Pkt *p) noexcept nogil:
         limit = p.frag_max_size
     fragment_packet(c, p, limit, ETH_HLEN, ST_TRANSMIT)
     return BRNF_TAKEN
+
+
+cdef inline int brnf_refragment6(Core *c, Pkt *p) noexcept nogil:
+    """As a router's own fragments, by the route it has or, without one, the bridge's MTU."""
+    cdef int v
+    if not p.dst.valid:
+        p.dst.oif = c.dev[p.dev].master
+        p.dst.mtu = 0
+    p.brnf = 0
+    v = fragment_packet6(c, p, ETH_HLEN, ST_TRANSMIT)
+    return v if v < 0 else BRNF_TAKEN
 
 
 cdef inline int brnf_local_in(Core *c, Pkt *p) noexcept nogil:

@@ -6,10 +6,11 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
 from ext.stages.verdict cimport DROPS_CONNTRACK
 from ext.tables.conntrack cimport (Ct, CtNode, Tuple, tuple_invert, ct_find, ct_new, ct_kill, ct_insert, ct_early_drop, CTI_ESTABLISHED,
-                                   CTI_RELATED, CTI_NEW, CTI_REPLY)
+                                   CTI_RELATED, CTI_NEW, CTI_REPLY, CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
-from ext.tables.ct_icmp cimport ct_icmp_class, ct_icmp_packet, CT_ICMP_INVALID, CT_ICMP_ERROR, ICMP_HEADER
+from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, ct_icmpv6_class, ct_icmpv6_packet, CT_ICMP_INVALID, CT_ICMP_ERROR,
+                                 CT_ICMP_UNTRACKED, ICMP_HEADER)
 from ext.tables.ct_sctp cimport ct_sctp_valid, ct_sctp_new, ct_sctp_packet, ct_sctp_checksum_ok
 from ext.tables.ct_settings cimport CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
@@ -18,9 +19,12 @@ from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage,
 from ext.tables.rules cimport HOOK_PREROUTING
 from ext.wire.bytes cimport ld16
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
+from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP,
                             IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_GRE, IPPROTO_ICMPV6, ipv4_hlen)
+from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_HOPS, IPV6_SRC, skip_extensions
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
+from ext.wire.text cimport put_address
 
 cdef enum:
     CONNTRACK_TABLE_FULL = DROPS_CONNTRACK
@@ -34,6 +38,7 @@ cdef struct L4:
     uint8_t *at
     uint32_t len
     uint8_t proto
+    uint8_t family
 
 
 cdef inline const char *conntrack_reason(int r) noexcept nogil:
@@ -44,21 +49,43 @@ cdef inline const char *conntrack_reason(int r) noexcept nogil:
     return NULL
 
 
-cdef inline bint find_l4(const uint8_t *ip, uint32_t n, L4 *l4) noexcept nogil:
-    """Where layer 4 begins; False: a later fragment, or there is none (get_l4proto())."""
-    cdef uint32_t hlen = ipv4_hlen(ip)
-    if ld16(ip + IPV4_FRAG) & IPV4_OFFSET or hlen > n:
-        return False
+cdef inline int pkt_family(const Pkt *p) noexcept nogil:
+    return 6 if p.protocol == ETHERTYPE_IPV6 else 4
+
+
+cdef inline bint find_l4(int family, const uint8_t *ip, uint32_t n, L4 *l4) noexcept nogil:
+    """Where layer 4 begins in ``n`` bytes; False: a later fragment, or there is none (get_l4proto())."""
+    cdef Ipv6Chain chain
+    cdef uint32_t hlen
+    l4.family = <uint8_t>family
+    if family == 6:
+        if n < IPV6_HLEN:
+            return False
+        skip_extensions(ip, n, &chain)
+        if chain.broken or chain.frag & FRAGMENT_OFFSET or chain.at > n:
+            return False
+        hlen = chain.at
+        l4.proto = chain.proto
+    else:
+        hlen = ipv4_hlen(ip)
+        if ld16(ip + IPV4_FRAG) & IPV4_OFFSET or hlen > n:
+            return False
+        l4.proto = ip[IPV4_PROTO]
     l4.at = <uint8_t *>ip + hlen
     l4.len = n - hlen
-    l4.proto = ip[IPV4_PROTO]
     return True
 
 
+cdef inline bint pkt_find_l4(const Pkt *p, L4 *l4) noexcept nogil:
+    return find_l4(pkt_family(p), p.buf + p.l3, p.end - p.l3, l4)
+
+
 cdef inline bint l4_checksum_ok(const uint8_t *ip, const L4 *l4, uint32_t covered) noexcept nogil:
-    """nf_ip_checksum(): TCP and UDP with the pseudo header, everything else over its own bytes."""
+    """nf_ip_checksum(): TCP and UDP with the pseudo header, everything else over its own bytes; nf_ip6_checksum(): all with it."""
     cdef uint32_t sum = 0
-    if l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP or l4.proto == IPPROTO_UDPLITE:
+    if l4.family == 6:
+        sum = pseudo_sum(ip + IPV6_SRC, ip + IPV6_DST, 16, l4.proto, l4.len)
+    elif l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP or l4.proto == IPPROTO_UDPLITE:
         sum = pseudo_sum(ip + IPV4_SRC, ip + IPV4_DST, 4, l4.proto, l4.len)
     return csum_add_bytes(l4.at, covered, sum) == 0xffff
 
@@ -75,11 +102,15 @@ cdef inline bint packet_tuple(const uint8_t *ip, const L4 *l4, Tuple *t) noexcep
     if not ct_pkt_to_tuple(l4.proto, l4.at, <int>l4.len, &sport, &dport):
         return False
     memset(t, 0, sizeof(Tuple))
-    memcpy(t.src, ip + IPV4_SRC, 4)
-    memcpy(t.dst, ip + IPV4_DST, 4)
+    if l4.family == 6:
+        memcpy(t.src, ip + IPV6_SRC, 16)
+        memcpy(t.dst, ip + IPV6_DST, 16)
+    else:
+        memcpy(t.src, ip + IPV4_SRC, 4)
+        memcpy(t.dst, ip + IPV4_DST, 4)
     t.sport = sport
     t.dport = dport
-    t.family = 4
+    t.family = l4.family
     t.proto = l4.proto
     return True
 
@@ -93,31 +124,41 @@ cdef inline void ct_set(Pkt *p, Ct *ct, int info) noexcept nogil:
 # ---- ICMP errors
 
 cdef inline int track_icmp(Core *c, Ns *ns, Pkt *p, const L4 *l4, int hook) noexcept nogil:
-    """nf_conntrack_icmpv4_error(): NOT_TRACKED (INVALID), TRACKED (related), or TRACK_AGAIN: a query like any packet."""
-    cdef int kind = ct_icmp_class(l4.at, <int>l4.len)
+    """nf_conntrack_icmpv4_error(), nf_conntrack_icmpv6_error(): NOT_TRACKED (INVALID), TRACKED (related, or not to be tracked at
+    all), or TRACK_AGAIN: a query like any packet."""
+    cdef const uint8_t *ip = pkt_l3(p)
+    cdef int kind, quote = ICMP_HEADER
+    if l4.family == 6:
+        kind = ct_icmpv6_class(l4.at, <int>l4.len, ip[IPV6_HOPS], ip + IPV6_SRC, &quote)
+    else:
+        kind = ct_icmp_class(l4.at, <int>l4.len)
     if kind == CT_ICMP_INVALID:
         return NOT_TRACKED
-    if hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM] and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
+    if hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM] and not l4_checksum_ok(ip, l4, l4.len):
         return NOT_TRACKED
+    if kind == CT_ICMP_UNTRACKED:
+        p.ctinfo = CTI_UNTRACKED
+        return TRACKED
     if kind != CT_ICMP_ERROR:
         return TRACK_AGAIN
-    return track_quote(c, ns, p, l4)
+    return track_quote(c, ns, p, l4, quote)
 
 
-cdef inline int track_quote(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
-    """nf_conntrack_inet_error(): does the quoted packet belong to a connection, and is the error for its sender?"""
-    cdef const uint8_t *ip = pkt_l3(p)
-    cdef const uint8_t *inner = l4.at + ICMP_HEADER
-    cdef uint32_t left = l4.len - ICMP_HEADER
+cdef inline int track_quote(Core *c, Ns *ns, Pkt *p, const L4 *l4, uint32_t quote) noexcept nogil:
+    """nf_conntrack_inet_error(): does the packet quoted at ``quote`` belong to a connection, and is the error for its sender?"""
+    cdef const uint8_t *outer_dst = pkt_l3(p) + (IPV6_DST if l4.family == 6 else IPV4_DST)
+    cdef uint32_t left = l4.len - quote
     cdef L4 quoted
     cdef Tuple t, inverse
     cdef CtNode *found
-    if left < IPV4_HLEN or not find_l4(inner, left, &quoted):
+    if l4.len < quote or left < <uint32_t>(IPV6_HLEN if l4.family == 6 else IPV4_HLEN):
         return NOT_TRACKED
-    if not packet_tuple(inner, &quoted, &t) or not tuple_invert(&inverse, &t):
+    if not find_l4(l4.family, l4.at + quote, left, &quoted):
+        return NOT_TRACKED
+    if not packet_tuple(l4.at + quote, &quoted, &t) or not tuple_invert(&inverse, &t):
         return NOT_TRACKED
     found = ct_find(&ns.ct, &inverse, c.now)
-    if found == NULL or memcmp(ip + IPV4_DST, found.t.dst, 4) != 0:
+    if found == NULL or memcmp(outer_dst, found.t.dst, 16 if l4.family == 6 else 4) != 0:
         return NOT_TRACKED
     ct_set(p, <Ct *>found.ct, CTI_RELATED + (CTI_REPLY if found.dir else 0))
     return TRACKED
@@ -143,7 +184,7 @@ cdef inline bint l4_acceptable(Ns *ns, const Pkt *p, const L4 *l4, int hook, uin
         if l4.len < 12 or not ct_sctp_valid(l4.at, <int>l4.len, chunks):
             return False
         return not check or ct_sctp_checksum_ok(l4.at, <int>l4.len)
-    return l4.proto != IPPROTO_ICMPV6
+    return l4.family == 6 or l4.proto != IPPROTO_ICMPV6
 
 
 cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *full) noexcept nogil:
@@ -186,7 +227,9 @@ cdef inline int track_l4(Core *c, Ns *ns, Ct *ct, int dir, const L4 *l4, uint32_
     if l4.proto == IPPROTO_UDPLITE:
         return ct_udplite_packet(&ns.ct.set, &ct.status, timeout)
     if l4.proto == IPPROTO_ICMP:
-        return ct_icmp_packet(4, ct.dir[0].t.dport >> 8, &ns.ct.set, timeout)
+        return ct_icmp_packet(l4.family, ct.dir[0].t.dport >> 8, &ns.ct.set, timeout)
+    if l4.proto == IPPROTO_ICMPV6:
+        return ct_icmpv6_packet(l4.family, ct.dir[0].t.dport >> 8, &ns.ct.set, ct.status, timeout)
     if l4.proto == IPPROTO_SCTP:
         if fresh and not ct_sctp_new(&ct.proto.sctp, l4.at, <int>l4.len, chunks):
             return CTV_INVALID
@@ -226,11 +269,11 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
     cdef uint32_t chunks = 0
     cdef bint full = False
     cdef int res = TRACK_AGAIN
-    if p.ct != NULL:
+    if p.ct != NULL or p.ctinfo == CTI_UNTRACKED:
         return 0  # seen before: looped back, or an error about a tracked packet
-    if not find_l4(pkt_l3(p), pkt_l3_len(p), &l4):
+    if not pkt_find_l4(p, &l4):
         return 0
-    if l4.proto == IPPROTO_ICMP:
+    if l4.proto == (IPPROTO_ICMPV6 if l4.family == 6 else IPPROTO_ICMP):
         res = track_icmp(c, ns, p, &l4, hook)
     if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
         while res == TRACK_AGAIN:
@@ -253,16 +296,37 @@ cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
     if ev == NULL:
         return
     if p.ct == NULL:
-        snprintf(ev.detail, DETAIL_LEN, b"INVALID")
+        snprintf(ev.detail, DETAIL_LEN, b"UNTRACKED" if p.ctinfo == CTI_UNTRACKED else b"INVALID")
         return
     t = &(<Ct *>p.ct).dir[0].t
     n = snprintf(ev.detail, DETAIL_LEN, b"%s %s, ", state_word(p), b"reply" if p.ctinfo >= CTI_REPLY else b"original")
-    if t.proto == IPPROTO_ICMP:
-        snprintf(ev.detail + n, DETAIL_LEN - n, b"%d.%d.%d.%d > %d.%d.%d.%d ICMP type %d code %d id %d", t.src[0], t.src[1], t.src[2],
-                 t.src[3], t.dst[0], t.dst[1], t.dst[2], t.dst[3], t.dport >> 8, t.dport & 0xff, t.sport)
+    put_tuple(ev.detail + n, DETAIL_LEN - n, t)
+
+
+cdef inline int put_end(char *to, int room, const uint8_t *addr, int family, bint with_port, int port) noexcept nogil:
+    """Address and port, IPv6 addresses in brackets then (RFC 5952 6)."""
+    cdef int n = 0
+    if not with_port:
+        return put_address(to, room, addr, family)
+    if family == 6:
+        n += snprintf(to, room, b"[")
+    n += put_address(to + n, room - n, addr, family)
+    return n + snprintf(to + n, room - n, b"]:%d" if family == 6 else b":%d", port)
+
+
+cdef inline void put_tuple(char *to, int room, const Tuple *t) noexcept nogil:
+    cdef bint icmp = is_icmp(t.proto)
+    cdef int n = put_end(to, room, t.src, t.family, not icmp, t.sport)
+    n += snprintf(to + n, room - n, b" > ")
+    n += put_end(to + n, room - n, t.dst, t.family, not icmp, t.dport)
+    if icmp:
+        snprintf(to + n, room - n, b" ICMP%s type %d code %d id %d", b"v6" if t.family == 6 else b"", t.dport >> 8, t.dport & 0xff, t.sport)
     else:
-        snprintf(ev.detail + n, DETAIL_LEN - n, b"%d.%d.%d.%d:%d > %d.%d.%d.%d:%d proto %d", t.src[0], t.src[1], t.src[2], t.src[3],
-                 t.sport, t.dst[0], t.dst[1], t.dst[2], t.dst[3], t.dport, t.proto)
+        snprintf(to + n, room - n, b" proto %d", t.proto)
+
+
+cdef inline bint is_icmp(int proto) noexcept nogil:
+    return proto == IPPROTO_ICMP or proto == IPPROTO_ICMPV6
 
 
 # ---- pins and confirmation
@@ -274,7 +338,7 @@ cdef inline Pin *pin_for(Ns *ns, const Tuple *t) noexcept nogil:
     for i in range(ns.n_pins):
         pin = &ns.pins[i]
         if (not pin.used and pin.proto == t.proto and pin.osport == t.sport
-                and (pin.odport == t.dport or t.proto == IPPROTO_ICMP) and memcmp(pin.osrc, t.src, 16) == 0 and memcmp(pin.odst, t.dst, 16) == 0):
+                and (pin.odport == t.dport or is_icmp(t.proto)) and memcmp(pin.osrc, t.src, 16) == 0 and memcmp(pin.odst, t.dst, 16) == 0):
             return pin
     return NULL
 
@@ -286,7 +350,7 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
     if pin == NULL:
         return
     pin.used = True
-    pin.kept = (r.sport == pin.rsport and (r.dport == pin.rdport or r.proto == IPPROTO_ICMP) and memcmp(pin.rsrc, r.src, 16) == 0
+    pin.kept = (r.sport == pin.rsport and (r.dport == pin.rdport or is_icmp(r.proto)) and memcmp(pin.rsrc, r.src, 16) == 0
                  and memcmp(pin.rdst, r.dst, 16) == 0)
 
 

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from ext.devices.core cimport Core, Ns, Due, event_add, EV_FRAG, SYS_IPFRAG_TIME, log_event, EventRecord, DETAIL_LEN
 from ext.stages.verdict cimport DROPS_FRAGMENT
-from ext.tables.fragments cimport (FragQueue, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD, FRAG_COMPLETE, FRAG_DUPLICATE,
+from ext.tables.fragments cimport (FragKey, FragQueue, frag_key4, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD, FRAG_COMPLETE, FRAG_DUPLICATE,
                                    FRAG_OVERLAP, FRAG_BAD_ECN, FRAG_OVERSIZE)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_release_memory
 from libc.stdio cimport snprintf
@@ -79,10 +79,13 @@ cdef inline void trace_defragment(Core *c, Pkt *p, const char *what) noexcept no
 cdef inline int defragment(Core *c, Ns *ns, Pkt *p, int user) noexcept nogil:
     """0: ``p`` now is the whole datagram. DEFRAGMENT_STOLEN: it waits for the rest. Else a drop."""
     cdef int64_t expires = c.now + <int64_t>ns.sys[SYS_IPFRAG_TIME] * 1000000000
-    cdef FragQueue *q = frag_queue(&ns.frags, pkt_l3(p), p.dev, user, expires)
+    cdef FragKey key
+    cdef FragQueue *q
     cdef Pkt *whole
     cdef int res
     cdef bint fresh
+    frag_key4(&key, pkt_l3(p), user)
+    q = frag_queue(&ns.frags, &key, p.dev, expires)
     if q == NULL:
         return -DEFRAGMENT_TABLE_FULL
     fresh = q.n == 0

@@ -34,11 +34,9 @@ cdef inline bint old_cuts_fit(Core *c, const Pkt *p, uint32_t mtu) noexcept nogi
     return sum == p.end - p.l3 - hlen
 
 
-cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint32_t n, uint32_t word) noexcept nogil:
-    """One fragment: ``n`` payload bytes from ``offset`` on, fragment field ``word``; NULL when memory is out."""
-    cdef uint32_t hlen = ipv4_hlen(pkt_l3(p))
-    cdef Pkt *q = pkt_new(l2len + hlen + n)
-    cdef uint8_t *ip
+cdef inline Pkt *fragment_like(Core *c, const Pkt *p, uint32_t room) noexcept nogil:
+    """An empty packet that shares what is known of ``p``; NULL when memory is out."""
+    cdef Pkt *q = pkt_new(room)
     if q == NULL:
         c.out_of_memory = True
         return NULL
@@ -59,6 +57,17 @@ cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint
     q.ct = p.ct
     if q.ct != NULL:
         (<Ct *>q.ct).refs += 1
+    c.count.fragments_made += 1
+    return q
+
+
+cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint32_t n, uint32_t word) noexcept nogil:
+    """One fragment: ``n`` payload bytes from ``offset`` on, fragment field ``word``; NULL when memory is out."""
+    cdef uint32_t hlen = ipv4_hlen(pkt_l3(p))
+    cdef Pkt *q = fragment_like(c, p, l2len + hlen + n)
+    cdef uint8_t *ip
+    if q == NULL:
+        return NULL
     memcpy(q.buf + q.l2, p.buf + p.l3 - l2len, l2len + hlen)
     q.l3 = q.l2 + l2len
     q.end = q.l3 + hlen + n
@@ -69,7 +78,6 @@ cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint
     st16(ip + IPV4_LEN, hlen + n)
     st16(ip + IPV4_FRAG, word)
     ipv4_set_csum(ip)
-    c.count.fragments_made += 1
     return q
 
 

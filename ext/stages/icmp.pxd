@@ -91,7 +91,7 @@ cdef inline bint icmp_allowed(Core *c, Ns *ns, int type, int code, const Dst *ou
     if c.dev[out.oif].kind == DEV_LO:
         return True
     peer = peer_get(c, ns, daddr, 4)
-    return peer == NULL or peer_take_token(c, peer, cost, 6 * cost)
+    return peer_take_token(c, peer, cost, 6 * cost)
 
 
 cdef inline bint icmp_global_token(Core *c, Ns *ns) noexcept nogil:

@@ -22,7 +22,7 @@ from ext.tables.fragments cimport FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, st32
 from ext.wire.checksum cimport csum_bytes
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, ECN_MASK, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP,
-                            IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
+                            IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_ICMPV6, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, DST_BROADCAST, DST_MULTICAST
 from libc.stdio cimport snprintf
 
@@ -86,16 +86,16 @@ cdef inline int stage_local(Core *c, Pkt *p) noexcept nogil:
 
 # ---- sockets of applications outside the core
 
-cdef inline Socket *socket_for(Core *c, int ns, int proto, int port, const uint8_t *addr) noexcept nogil:
+cdef inline Socket *socket_for(Core *c, int ns, int proto, int port, const uint8_t *addr, int alen) noexcept nogil:
     """The open socket for this port; ICMP: for this id, else the one for any id."""
     cdef HNode *node = htab_first(&c.sockets, socket_hash(ns, proto, port))
     cdef Socket *s
     while node != NULL:
         s = <Socket *>node
-        if s.ns == ns and s.proto == proto and s.port == port and (s.alen == 0 or memcmp(s.addr, addr, s.alen) == 0):
+        if s.ns == ns and s.proto == proto and s.port == port and (s.alen == 0 or (s.alen == alen and memcmp(s.addr, addr, alen) == 0)):
             return s
         node = htab_next(node)
-    return socket_for(c, ns, proto, 0, addr) if proto == IPPROTO_ICMP and port != 0 else NULL
+    return socket_for(c, ns, proto, 0, addr, alen) if (proto == IPPROTO_ICMP or proto == IPPROTO_ICMPV6) and port != 0 else NULL
 
 
 cdef inline int deliver(Core *c, Pkt *p, const Socket *s) noexcept nogil:
@@ -136,7 +136,7 @@ cdef inline int local_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
     v = tunnel_receive(c, ns, p, 4, l4.proto, ld16(l4.at + 2), <uint32_t>(l4.at - pkt_l3(p)))
     if v <= 0:
         return v
-    s = socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST)
+    s = socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST, 4)
     if s != NULL:
         return deliver(c, p, s)
     if not p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
@@ -156,7 +156,7 @@ cdef inline int local_tcp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         return -LOCAL_TCP_TRUNCATED
     if not l4_checksum_ok(pkt_l3(p), l4, l4.len):
         return -LOCAL_TCP_BAD_CHECKSUM
-    s = socket_for(c, ns.id, IPPROTO_TCP, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST)
+    s = socket_for(c, ns.id, IPPROTO_TCP, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST, 4)
     if s != NULL:
         return deliver(c, p, s)
     if not l4.at[13] & TCPF_RST and p.dst.type == RT_LOCAL:
@@ -195,9 +195,9 @@ cdef inline Socket *quoted_socket(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
     """The application that sent the packet which an ICMP error quotes."""
     cdef const uint8_t *inner = l4.at + ICMP_HLEN
     cdef L4 quoted
-    if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
+    if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(4, inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
         return NULL
-    return socket_for(c, ns.id, quoted.proto, ld16(quoted.at + (4 if quoted.proto == IPPROTO_ICMP else 0)), inner + IPV4_SRC)
+    return socket_for(c, ns.id, quoted.proto, ld16(quoted.at + (4 if quoted.proto == IPPROTO_ICMP else 0)), inner + IPV4_SRC, 4)
 
 
 cdef inline void learn_path_mtu(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
@@ -208,7 +208,7 @@ cdef inline void learn_path_mtu(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
     if quoted_socket(c, ns, l4) != NULL:
         pmtu_learn(c, ns, inner + IPV4_DST, mtu)
         return
-    if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
+    if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(4, inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
         return
     port = ld16(quoted.at + 2) if quoted.proto == IPPROTO_UDP else 0
     if tunnel_exists(c, ns, quoted.proto, port, 4, inner + IPV4_SRC, inner + IPV4_DST):
@@ -234,7 +234,7 @@ cdef inline int local_icmp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
     elif type == ICMP_TIMESTAMP:
         return local_timestamp(c, p, l4)
     elif type == ICMP_ECHO_REPLY:
-        s = socket_for(c, ns.id, IPPROTO_ICMP, ld16(l4.at + 4), pkt_l3(p) + IPV4_DST)
+        s = socket_for(c, ns.id, IPPROTO_ICMP, ld16(l4.at + 4), pkt_l3(p) + IPV4_DST, 4)
     elif icmp_is_error(type):
         if l4.len < ICMP_HLEN + IPV4_HLEN:
             return -LOCAL_ICMP_TRUNCATED
@@ -263,6 +263,7 @@ cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     cdef L4 l4
     cdef int v
     cdef uint8_t *ip = pkt_l3(p)
+    l4.family = 4
     l4.proto = ip[IPV4_PROTO]
     l4.at = ip + ipv4_hlen(ip)
     l4.len = pkt_l3_len(p) - ipv4_hlen(ip)
@@ -279,7 +280,7 @@ cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     if v <= 0:
         return v
     if l4.proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:
-        s = socket_for(c, ns.id, IPPROTO_SCTP, ld16(l4.at + 2), ip + IPV4_DST)
+        s = socket_for(c, ns.id, IPPROTO_SCTP, ld16(l4.at + 2), ip + IPV4_DST, 4)
         if s != NULL:
             return deliver(c, p, s)
     icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PROTOCOL, 0)

@@ -6,9 +6,12 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
-from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok, pin_for
+from ext.stages.conntrack cimport L4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
+from ext.stages.icmpv6 cimport ICMPV6_ECHO, ICMPV6_ECHO_REPLY, icmpv6_set_csum
+from ext.stages.nd_messages cimport ND_REDIRECT
 from ext.stages.route cimport route_output, select_address, trace_route_out
+from ext.stages.route_ipv6 cimport route_output6, select_source6, trace_route_out6
 from ext.stages.verdict cimport DROPS_NAT
 from ext.tables.conntrack cimport (Ct, Tuple, HNode, tuple_invert, tuple_equal, ct_tuple_taken, ct_kill, source_hash, CTI_RELATED, CTI_NEW,
                                    CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
@@ -19,12 +22,15 @@ from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.htab cimport htab_first, htab_next, htab_insert
 from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ld16, st16
+from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
+from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
-from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
+from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
                             IPPROTO_SCTP, ipv4_hlen)
+from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_SRC, skip_extensions
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_pull_head
+from ext.wire.text cimport put_address
 
 cdef enum:
     NAT_QUOTE_NOT_TRANSLATED = DROPS_NAT
@@ -65,34 +71,43 @@ cdef inline const char *nat_reason(int r) noexcept nogil:
 
 # ---- rewriting packets
 
-cdef inline void csum_patch(uint8_t *check, const uint8_t *old_addr, const uint8_t *new_addr, uint32_t old_port, uint32_t new_port) noexcept nogil:
+cdef inline void csum_patch(uint8_t *check, const uint8_t *old_addr, const uint8_t *new_addr, int alen, uint32_t old_port,
+                            uint32_t new_port) noexcept nogil:
     """The layer-4 checksum after its pseudo header and one port have changed."""
     cdef uint8_t a[2]
     cdef uint8_t b[2]
-    csum_replace(check, old_addr, new_addr, 4)
+    csum_replace(check, old_addr, new_addr, alen)
     st16(a, old_port)
     st16(b, new_port)
     csum_replace(check, a, b, 2)
 
 
+cdef inline int address_at(int family, int manip) noexcept nogil:
+    """Where the side that ``manip`` is about stands in the IP header."""
+    if family == 6:
+        return IPV6_SRC if manip == MANIP_SRC else IPV6_DST
+    return IPV4_SRC if manip == MANIP_SRC else IPV4_DST
+
+
 cdef inline bint manip_ports(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noexcept nogil:
     """TCP, UDP, UDP-Lite, SCTP: the port and what follows from it. False: not enough of the header is there."""
     cdef uint8_t *port = l4.at + (0 if manip == MANIP_SRC else 2)
-    cdef const uint8_t *old = ip + (IPV4_SRC if manip == MANIP_SRC else IPV4_DST)
+    cdef const uint8_t *old = ip + address_at(l4.family, manip)
     cdef const uint8_t *new = <const uint8_t *>t.src if manip == MANIP_SRC else <const uint8_t *>t.dst
     cdef uint32_t was, now = t.sport if manip == MANIP_SRC else t.dport
+    cdef int alen = 16 if l4.family == 6 else 4
     if l4.len < 8:
         return False
     was = ld16(port)
     st16(port, now)
     if l4.proto == IPPROTO_TCP:
         if l4.len >= 20:
-            csum_patch(l4.at + 16, old, new, was, now)
+            csum_patch(l4.at + 16, old, new, alen, was, now)
     elif l4.proto == IPPROTO_SCTP:
         if l4.len >= 12:
             sctp_set_checksum(l4.at, l4.len)
     elif ld16(l4.at + 6) != 0 or l4.proto == IPPROTO_UDPLITE:
-        csum_patch(l4.at + 6, old, new, was, now)
+        csum_patch(l4.at + 6, old, new, alen, was, now)
         if ld16(l4.at + 6) == 0:
             st16(l4.at + 6, 0xffff)
     return True
@@ -113,33 +128,73 @@ cdef inline bint icmp_has_id(uint8_t type) noexcept nogil:
     return type == 0 or type == 8 or (13 <= type <= 18)
 
 
-cdef inline bint manip_l4(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noexcept nogil:
+cdef inline void set_icmp_id(uint8_t *icmp, uint32_t value) noexcept nogil:
     cdef uint8_t id[2]
+    st16(id, value)
+    csum_replace(icmp + 2, icmp + 4, id, 2)
+    memcpy(icmp + 4, id, 2)
+
+
+cdef inline bint manip_icmpv6(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noexcept nogil:
+    """icmpv6_manip_pkt(): the address is part of the checksum."""
+    if l4.len < ICMP_HLEN:
+        return False
+    csum_replace(l4.at + 2, ip + address_at(6, manip), &t.src[0] if manip == MANIP_SRC else &t.dst[0], 16)
+    if l4.at[0] == ICMPV6_ECHO or l4.at[0] == ICMPV6_ECHO_REPLY:
+        set_icmp_id(l4.at, t.sport)
+    return True
+
+
+cdef inline bint manip_l4(uint8_t *ip, L4 *l4, const Tuple *t, int manip) noexcept nogil:
     if l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP or l4.proto == IPPROTO_UDPLITE or l4.proto == IPPROTO_SCTP:
         return manip_ports(ip, l4, t, manip)
+    if l4.proto == IPPROTO_ICMPV6:
+        return manip_icmpv6(ip, l4, t, manip)
     if l4.proto != IPPROTO_ICMP:
         return True
     if l4.len < ICMP_HLEN:
         return False
     if icmp_has_id(l4.at[0]):
-        st16(id, t.sport)
-        csum_replace(l4.at + 2, l4.at + 4, id, 2)
-        memcpy(l4.at + 4, id, 2)
+        set_icmp_id(l4.at, t.sport)
+    return True
+
+
+cdef inline bint manip_packet6(uint8_t *ip, uint32_t n, int proto, const Tuple *t, int manip) noexcept nogil:
+    """nf_nat_ipv6_manip_pkt(): layer 4 unless the packet is a later fragment or its headers are broken off."""
+    cdef Ipv6Chain chain
+    cdef L4 l4
+    if n < IPV6_HLEN:
+        return False
+    skip_extensions(ip, n, &chain)
+    if not chain.broken and not chain.frag & FRAGMENT_OFFSET:
+        if chain.at > n:
+            return False
+        l4.at = ip + chain.at
+        l4.len = n - chain.at
+        l4.proto = <uint8_t>proto
+        l4.family = 6
+        if not manip_l4(ip, &l4, t, manip):
+            return False
+    memcpy(ip + address_at(6, manip), &t.src[0] if manip == MANIP_SRC else &t.dst[0], 16)
     return True
 
 
 cdef inline bint manip_packet(uint8_t *ip, uint32_t n, int proto, const Tuple *t, int manip) noexcept nogil:
-    """Rewrite one side of an IPv4 packet of ``n`` bytes; ``proto`` 0: its address only (nf_nat_ipv4_manip_pkt())."""
+    """Rewrite one side of a packet of ``n`` bytes; ``proto`` 0: its address only (nf_nat_ipv4_manip_pkt())."""
     cdef L4 l4
-    cdef int at = IPV4_SRC if manip == MANIP_SRC else IPV4_DST
+    cdef int at = address_at(4, manip)
     cdef const uint8_t *new = <const uint8_t *>t.src if manip == MANIP_SRC else <const uint8_t *>t.dst
-    cdef uint32_t hlen = ipv4_hlen(ip)
+    cdef uint32_t hlen
+    if t.family == 6:
+        return manip_packet6(ip, n, proto, t, manip)
+    hlen = ipv4_hlen(ip)
     if n < IPV4_HLEN or hlen > n:
         return False
     if proto:
         l4.at = ip + hlen
         l4.len = n - hlen
         l4.proto = <uint8_t>proto
+        l4.family = 4
         if not manip_l4(ip, &l4, t, manip):
             return False
     csum_replace(ip + IPV4_CSUM, ip + at, new, 4)
@@ -155,9 +210,10 @@ cdef inline uint32_t nat_status_bit(int manip, int dir) noexcept nogil:
 
 cdef inline void trace_nat(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"nat", b"snat" if manip == MANIP_SRC else b"dnat", 0)
-    cdef const uint8_t *a = pkt_l3(p) + (IPV4_SRC if manip == MANIP_SRC else IPV4_DST)
+    cdef int family = pkt_family(p), n
     if ev != NULL:
-        snprintf(ev.detail, DETAIL_LEN, b"%s is now %d.%d.%d.%d", b"source" if manip == MANIP_SRC else b"destination", a[0], a[1], a[2], a[3])
+        n = snprintf(ev.detail, DETAIL_LEN, b"%s is now ", b"source" if manip == MANIP_SRC else b"destination")
+        put_address(ev.detail + n, DETAIL_LEN - n, pkt_l3(p) + address_at(family, manip), family)
 
 
 cdef inline uint32_t manip_reach(int proto, uint32_t n) noexcept nogil:
@@ -166,7 +222,7 @@ cdef inline uint32_t manip_reach(int proto, uint32_t n) noexcept nogil:
         return 20 if n >= 20 else 8
     if proto == IPPROTO_SCTP:
         return 12 if n >= 12 else 8
-    return 8 if proto == IPPROTO_UDP or proto == IPPROTO_UDPLITE or proto == IPPROTO_ICMP else 0
+    return 8 if proto == IPPROTO_UDP or proto == IPPROTO_UDPLITE or is_icmp(proto) else 0
 
 
 cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
@@ -174,14 +230,21 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
     cdef Tuple target
+    cdef L4 l4
     if not ct.status & nat_status_bit(manip, dir):
         return 0
     tuple_invert(&target, &ct.dir[1 - dir].t)
-    pkt_pull_head(p, manip_reach(ct.dir[0].t.proto, pkt_l3_len(p) - ipv4_hlen(pkt_l3(p))))
+    if pkt_find_l4(p, &l4):
+        pkt_pull_head(p, manip_reach(ct.dir[0].t.proto, l4.len))
     if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     trace_nat(c, p, manip)
     return 0
+
+
+cdef inline bint redirect_translated(const Ct *ct) noexcept nogil:
+    """A redirect is for the translator itself, whose address it cannot name."""
+    return ct.status & CTS_NAT_DONE_MASK != CTS_NAT_DONE_MASK or ct.status & CTS_NAT_MASK
 
 
 cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
@@ -192,11 +255,10 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef Tuple target
     cdef uint32_t hlen
     pkt_pull_head(p, ICMP_HLEN + IPV4_HLEN)
-    if not find_l4(pkt_l3(p), pkt_l3_len(p), &l4) or l4.len < ICMP_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
+    if not pkt_find_l4(p, &l4) or l4.len < ICMP_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
         return -NAT_QUOTE_NOT_TRANSLATED
-    if l4.at[0] == ICMP_REDIRECT:
-        if ct.status & CTS_NAT_DONE_MASK != CTS_NAT_DONE_MASK or ct.status & CTS_NAT_MASK:
-            return -NAT_QUOTE_NOT_TRANSLATED
+    if l4.at[0] == ICMP_REDIRECT and redirect_translated(ct):
+        return -NAT_QUOTE_NOT_TRANSLATED
     if not ct.status & nat_status_bit(manip, dir):
         return 0
     if l4.len < ICMP_HLEN + IPV4_HLEN:
@@ -214,11 +276,41 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
     return 0
 
 
+cdef inline int nat_icmpv6_error(Core *c, Pkt *p, int manip) noexcept nogil:
+    """nf_nat_icmpv6_reply_translation(): as for IPv4, the checksum covers the address outside too. 0 or a drop."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int dir = p.ctinfo >= CTI_REPLY
+    cdef L4 l4
+    cdef Tuple target
+    pkt_pull_head(p, ICMP_HLEN + IPV6_HLEN)
+    if not pkt_find_l4(p, &l4) or l4.len < ICMP_HLEN + IPV6_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
+        return -NAT_QUOTE_NOT_TRANSLATED
+    if l4.at[0] == ND_REDIRECT and redirect_translated(ct):
+        return -NAT_QUOTE_NOT_TRANSLATED
+    if not ct.status & nat_status_bit(manip, dir):
+        return 0
+    if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
+        return -NAT_QUOTE_NOT_TRANSLATED
+    icmpv6_set_csum(pkt_l3(p), l4.at, l4.len)
+    tuple_invert(&target, &ct.dir[1 - dir].t)
+    manip_packet(pkt_l3(p), pkt_l3_len(p), IPPROTO_ICMPV6, &target, manip)
+    trace_nat(c, p, manip)
+    return 0
+
+
+cdef inline bint is_related_icmp(const Pkt *p) noexcept nogil:
+    """Of an error about a connection: is it one of the packet's own family?"""
+    cdef L4 l4
+    if p.protocol != ETHERTYPE_IPV6:
+        return (p.buf + p.l3)[IPV4_PROTO] == IPPROTO_ICMP
+    return pkt_find_l4(p, &l4) and l4.proto == IPPROTO_ICMPV6
+
+
 # ---- choosing a mapping
 
 cdef inline bint port_in_range(const Tuple *t, int manip, const NatRange *r) noexcept nogil:
     cdef uint16_t port = t.sport
-    if t.proto == IPPROTO_ICMP or manip == MANIP_SRC:
+    if is_icmp(t.proto) or manip == MANIP_SRC:
         return r.port_min <= port <= r.port_max
     return r.port_min <= t.dport <= r.port_max
 
@@ -249,26 +341,19 @@ cdef inline bint reuse_source_mapping(Ns *ns, const Tuple *orig, Tuple *out, con
 
 
 cdef inline void choose_address(Tuple *t, const NatRange *r, int manip) noexcept nogil:
-    """find_best_ips_proto(): spread over the range by a hash of source and destination."""
+    """find_best_ips_proto(): spread over the range, whose addresses differ in their last four bytes, by a hash of source and destination."""
     cdef uint8_t *var = &t.src[0] if manip == MANIP_SRC else &t.dst[0]
-    cdef uint64_t span, h = 0
-    cdef uint32_t low = 0, high = 0
-    cdef int i
+    cdef int last = 12 if t.family == 6 else 0
+    cdef uint64_t h
+    cdef uint32_t low = ld32(r.min + last), high = ld32(r.max + last)
     if not r.has_address:
         return
-    if memcmp(r.min, r.max, 16) != 0:
-        for i in range(4):
-            low = low << 8 | r.min[i]
-            high = high << 8 | r.max[i]
-            h = h << 8 | t.src[i]
-        for i in range(4):
-            h = h << 8 | (0 if r.persistent else t.dst[i])
-        span = <uint64_t>high - low + 1
-        low += <uint32_t>(mix64(h) % span)
-        for i in range(4):
-            var[i] = <uint8_t>(low >> (24 - 8 * i))
+    if low >= high:
+        memcpy(var, r.min, 16)
         return
+    h = <uint64_t>ld32(t.src + last) << 32 | (0 if r.persistent else ld32(t.dst + last))
     memcpy(var, r.min, 16)
+    st32(var + last, low + <uint32_t>(mix64(h) % (<uint64_t>high - low + 1)))
 
 
 cdef inline bint free_port_range(const Tuple *t, int manip, const NatRange *r, uint32_t *low, uint32_t *span) noexcept nogil:
@@ -277,7 +362,7 @@ cdef inline bint free_port_range(const Tuple *t, int manip, const NatRange *r, u
     if r.has_ports:
         low[0] = r.port_min
         span[0] = <uint32_t>r.port_max - r.port_min + 1
-    elif t.proto == IPPROTO_ICMP:
+    elif is_icmp(t.proto):
         low[0] = 0
         span[0] = 65536
     elif manip == MANIP_DST:
@@ -292,11 +377,11 @@ cdef inline bint free_port_range(const Tuple *t, int manip, const NatRange *r, u
         low[0] = 1024
         span[0] = 65535 - 1024 + 1
     return (t.proto == IPPROTO_TCP or t.proto == IPPROTO_UDP or t.proto == IPPROTO_UDPLITE or t.proto == IPPROTO_SCTP
-            or t.proto == IPPROTO_ICMP)
+            or is_icmp(t.proto))
 
 
 cdef inline void set_port(Tuple *t, int manip, uint32_t port) noexcept nogil:
-    if manip == MANIP_SRC or t.proto == IPPROTO_ICMP:
+    if manip == MANIP_SRC or is_icmp(t.proto):
         t.sport = <uint16_t>port
     else:
         t.dport = <uint16_t>port
@@ -310,7 +395,7 @@ cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint3
     if pin == NULL:
         return False
     port = pin.rdport if manip == MANIP_SRC else pin.rsport
-    if t.proto == IPPROTO_ICMP:
+    if is_icmp(t.proto):
         port = pin.rsport
     set_port(&wanted, manip, port)
     if port < low or port >= low + span or ct_tuple_taken(&ns.ct, &wanted, ct, c.now):
@@ -385,6 +470,10 @@ cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
 
 # ---- rules
 
+cdef inline RuleTable *pkt_rule_table(Ns *ns, const Pkt *p) noexcept nogil:
+    return &ns.rules[p.protocol == ETHERTYPE_IPV6][TABLE_NAT]
+
+
 cdef inline bint verdict_is_pinned(const Verdict *v, const Pin *pin) noexcept nogil:
     """Does this outcome of the rules lead to the destination that the pin names?"""
     if v.target != T_DNAT:
@@ -411,15 +500,15 @@ cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt
     cdef Pin *pin = NULL
     cdef uint32_t mark
     memset(&ch, 0, sizeof(Choices))
-    if ns.rules[0][TABLE_NAT].random and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
+    if pkt_rule_table(ns, p).random and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
         pin = pin_for(ns, &ct.dir[0].t)
     ch.enumerate = pin != NULL
     while True:
         ch.n = 0
         mark = p.mark
-        if pin == NULL and ns.rules[0][TABLE_NAT].random:
+        if pin == NULL and pkt_rule_table(ns, p).random:
             ch.seed = chance(c, ns, <const uint8_t *>&ct.dir[0].t, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
-        rules_walk(&ns.rules[0][TABLE_NAT], hook, f, &mark, &ch, v)
+        rules_walk(pkt_rule_table(ns, p), hook, f, &mark, &ch, v)
         if pin == NULL or verdict_is_pinned(v, pin):
             break
         if not next_fall(&ch):
@@ -428,6 +517,15 @@ cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt
             ch.enumerate = False
     p.mark = mark
     c.count.rules_walked += v.walked
+
+
+cdef inline bint masquerade_address(Core *c, Ns *ns, const Pkt *p, int out, uint8_t *addr) noexcept nogil:
+    """The outgoing device's best address towards the next hop (IPv4) or the destination (IPv6)."""
+    cdef const uint8_t *ip = p.buf + p.l3
+    memset(addr, 0, 16)
+    if p.protocol == ETHERTYPE_IPV6:
+        return select_source6(c, ns, out, ip + IPV6_DST, addr)
+    return select_address(c, ns, out, &p.dst.gw[0] if p.dst.has_gw else ip + IPV4_DST, SCOPE_UNIVERSE, addr)
 
 
 cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int hook, int out) noexcept nogil:
@@ -452,10 +550,10 @@ cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int
     r.port_min = rule.port_min
     r.port_max = rule.port_max
     if v.target == T_MASQUERADE:
-        if memcmp(ct.dir[0].t.src, b"\0\0\0\0", 4) == 0:
+        if ct.dir[0].t.family == 4 and memcmp(ct.dir[0].t.src, b"\0\0\0\0", 4) == 0:
             nat_null(c, ns, ct, manip)
             return 0
-        if not select_address(c, ns, out, &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + IPV4_DST, SCOPE_UNIVERSE, addr):
+        if not masquerade_address(c, ns, p, out, addr):
             return -NAT_NO_MASQUERADE_ADDRESS
         ct.masq_dev = out
         r.has_address = True
@@ -482,7 +580,7 @@ cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) 
     nat_rules(c, ns, <Ct *>p.ct, f, hook, p, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
-    trace_rule(c, p, b"nat", &ns.rules[0][TABLE_NAT], &v)
+    trace_rule(c, p, b"nat", pkt_rule_table(ns, p), &v)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 
 
@@ -495,8 +593,8 @@ cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) no
     if ct == NULL:
         return 0
     info = p.ctinfo % CTI_REPLY
-    if info == CTI_RELATED and pkt_l3(p)[IPV4_PROTO] == IPPROTO_ICMP:
-        v = nat_icmp_error(c, p, manip)
+    if info == CTI_RELATED and is_related_icmp(p):
+        v = nat_icmpv6_error(c, p, manip) if p.protocol == ETHERTYPE_IPV6 else nat_icmp_error(c, p, manip)
         return nat_reroute(c, ns, p) if v == 0 and hook == HOOK_OUTPUT else v
     if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
         v = nat_decide(c, ns, p, f, hook, out)
@@ -519,6 +617,12 @@ cdef inline int nat_reroute(Core *c, Ns *ns, Pkt *p) noexcept nogil:
     if memcmp(ct.dir[dir].t.dst, ct.dir[1 - dir].t.src, 16) == 0:
         return 0
     memset(saddr, 0, 16)
+    if p.protocol == ETHERTYPE_IPV6:
+        memcpy(saddr, pkt_l3(p) + IPV6_SRC, 16)
+        if route_output6(c, ns, pkt_l3(p) + IPV6_DST, saddr, p.dst.oif, &p.dst):
+            return -NAT_NO_ROUTE_AFTER_DNAT
+        trace_route_out6(c, p)
+        return 0
     memcpy(saddr, pkt_l3(p) + IPV4_SRC, 4)
     if route_output(c, ns, pkt_l3(p) + IPV4_DST, saddr, True, &p.dst):
         return -NAT_NO_ROUTE_AFTER_DNAT

@@ -1,11 +1,14 @@
-# From next hop to MAC address: net/core/neighbour.c, net/ipv4/arp.c, ip_output.c (ip_finish_output2()).
+# From next hop to MAC address: net/core/neighbour.c, net/ipv4/arp.c, ip_output.c (ip_finish_output2()), ip6_output.c (ip6_finish_output2()).
 
 from libc.stdint cimport uint8_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, event_add, log_event, EV_NEIGH, DETAIL_LEN,
+from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, neigh_conf, event_add, log_event,
+                               EV_NEIGH, DETAIL_LEN,
                                CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT, CONF_UCAST_SOLICIT,
                                CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
+from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE
+from ext.stages.nd_messages cimport nd_solicit
 from ext.stages.icmp cimport icmp_send, local_packet, ICMP_DEST_UNREACH, UNREACH_HOST
 from ext.stages.route cimport in_subnet, is_own_address, select_address
 from ext.stages.verdict cimport ST_DONE, ST_TRANSMIT, DROPS_NEIGHBOUR
@@ -14,9 +17,11 @@ from ext.tables.neighbour cimport (Neigh, neigh_get, NUD_INCOMPLETE, NUD_REACHAB
                                    NUD_CONNECTED, NUD_VALID, NUD_PERMANENT, NUD_NOARP, NEIGH_QUEUE_MAX)
 from ext.wire.arp cimport arp_write, ARP_FRAME, ARP_REQUEST
 from ext.wire.bytes cimport st16
-from ext.wire.ether cimport mac_equal, ETH_HLEN, ETH_DST, ETH_SRC, ETH_TYPE
+from ext.wire.ether cimport mac_equal, ETH_HLEN, ETH_DST, ETH_SRC, ETH_TYPE, ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_SRC, IPV4_DST, IPV4_HLEN, ipv4_hlen
+from ext.wire.ipv6 cimport IPV6_DST
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l2, pkt_push_room
+from ext.wire.text cimport put_address
 
 cdef enum:
     NEIGHBOUR_UNRESOLVED = DROPS_NEIGHBOUR
@@ -53,7 +58,8 @@ cdef inline int stage_neighbour(Core *c, Pkt *p) noexcept nogil:
     """ip_finish_output2(). ``p.dev``: the outgoing device, ``p.dst``: the route."""
     cdef Dev *d = c.dev[p.dev]
     cdef uint8_t mac[6]
-    cdef const uint8_t *hop = &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + IPV4_DST
+    cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4
+    cdef const uint8_t *hop = &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + (IPV6_DST if alen == 16 else IPV4_DST)
     cdef Neigh *n
     if not carries_frames(d):
         p.l2 = p.l3
@@ -64,13 +70,17 @@ cdef inline int stage_neighbour(Core *c, Pkt *p) noexcept nogil:
     if p.dst.type == RT_BROADCAST:
         memset(mac, 0xff, 6)
         return write_ether(c, p, mac)
+    if p.dst.type == RT_MULTICAST and alen == 16:
+        mac[0] = mac[1] = 0x33  # RFC 2464 7
+        memcpy(mac + 2, hop + 12, 4)
+        return write_ether(c, p, mac)
     if p.dst.type == RT_MULTICAST:
         memcpy(mac, b"\x01\x00\x5e", 3)  # RFC 1112 6.4
         mac[3] = hop[1] & 0x7f
         mac[4] = hop[2]
         mac[5] = hop[3]
         return write_ether(c, p, mac)
-    n = neigh_get(&d.neigh, hop, 4)
+    n = neigh_get(&d.neigh, hop, alen)
     if n == NULL:
         return -NEIGHBOUR_TABLE_FULL
     return neigh_output(c, d, n, p)
@@ -81,7 +91,7 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
     cdef int v
     if n.state & NUD_STALE:
         n.state = NUD_DELAY
-        neigh_timer(c, d, n, <int64_t>d.conf[CONF_DELAY_FIRST_PROBE_TIME] * 1000 * MS)
+        neigh_timer(c, d, n, <int64_t>neigh_conf(d, n.alen, CONF_DELAY_FIRST_PROBE_TIME) * 1000 * MS)
     if n.state & NUD_VALID:
         trace_neighbour(c, p, n)
         n.header_cached = True
@@ -105,15 +115,19 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
 
 cdef inline void trace_neighbour(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"neighbour", b"neighbour", n.origin)
+    cdef int at
     if ev != NULL:
-        snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d is at %02x:%02x:%02x:%02x:%02x:%02x", n.addr[0], n.addr[1], n.addr[2], n.addr[3],
-                 n.mac[0], n.mac[1], n.mac[2], n.mac[3], n.mac[4], n.mac[5])
+        at = put_address(ev.detail, DETAIL_LEN, n.addr, 4 if n.alen == 4 else 6)
+        snprintf(ev.detail + at, DETAIL_LEN - at, b" is at %02x:%02x:%02x:%02x:%02x:%02x", n.mac[0], n.mac[1], n.mac[2], n.mac[3], n.mac[4],
+                 n.mac[5])
 
 
 cdef inline void trace_unknown(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"neighbour", b"neighbour", 0)
+    cdef int at
     if ev != NULL:
-        snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d is not known: asks for it and waits", n.addr[0], n.addr[1], n.addr[2], n.addr[3])
+        at = put_address(ev.detail, DETAIL_LEN, n.addr, 4 if n.alen == 4 else 6)
+        snprintf(ev.detail + at, DETAIL_LEN - at, b" is not known: asks for it and waits")
 
 
 cdef inline void neigh_timer(Core *c, Dev *d, Neigh *n, int64_t delay) noexcept nogil:
@@ -127,8 +141,11 @@ cdef inline void neigh_timer(Core *c, Dev *d, Neigh *n, int64_t delay) noexcept 
 cdef inline void neigh_probe(Core *c, Dev *d, Neigh *n) noexcept nogil:
     """neigh_probe(): one more solicitation, and the timer for the next."""
     n.probes += 1
-    neigh_timer(c, d, n, <int64_t>d.conf[CONF_RETRANS_TIME_MS] * MS)
-    arp_solicit(c, d, n)
+    neigh_timer(c, d, n, <int64_t>neigh_conf(d, n.alen, CONF_RETRANS_TIME_MS) * MS)
+    if n.alen == 4:
+        arp_solicit(c, d, n)
+    else:
+        nd_solicit(c, d, n, n.state == NUD_PROBE)
 
 
 cdef inline bint may_announce(Core *c, Ns *ns, const Dev *d, const Neigh *n, const uint8_t *src) noexcept nogil:
@@ -193,9 +210,12 @@ cdef inline void neigh_fail(Core *c, Dev *d, Neigh *n) noexcept nogil:
     while p != NULL:
         after = p.next
         p.next = NULL
-        if ipv4_hlen(pkt_l3(p)) <= IPV4_HLEN:
-            memset(&p.opt, 0, sizeof(p.opt))
-        icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_HOST, 0)
+        if n.alen == 16:
+            icmpv6_send(c, p, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE, 0)
+        else:
+            if ipv4_hlen(pkt_l3(p)) <= IPV4_HLEN:
+                memset(&p.opt, 0, sizeof(p.opt))
+            icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_HOST, 0)
         c.run(c, p, -NEIGHBOUR_UNRESOLVED)
         p = after
 
@@ -206,37 +226,41 @@ cdef inline void neigh_due(Core *c, Dev *d, Neigh *n) noexcept nogil:
         return  # a later timer has taken its place
     n.timer = 0
     if n.state == NUD_REACHABLE:
-        if c.now - n.confirmed >= <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS:
+        if c.now - n.confirmed >= <int64_t>neigh_conf(d, n.alen, CONF_BASE_REACHABLE_TIME_MS) * MS:
             n.state = NUD_STALE
         else:
-            neigh_timer(c, d, n, n.confirmed + <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS - c.now)
+            neigh_timer(c, d, n, n.confirmed + <int64_t>neigh_conf(d, n.alen, CONF_BASE_REACHABLE_TIME_MS) * MS - c.now)
     elif n.state == NUD_DELAY:
         n.state = NUD_PROBE
         n.probes = 0
         neigh_probe(c, d, n)
     elif n.state == NUD_PROBE or n.state == NUD_INCOMPLETE:
-        if n.probes >= d.conf[CONF_UCAST_SOLICIT if n.state == NUD_PROBE else CONF_MCAST_SOLICIT]:
+        if n.probes >= neigh_conf(d, n.alen, CONF_UCAST_SOLICIT if n.state == NUD_PROBE else CONF_MCAST_SOLICIT):
             neigh_fail(c, d, n)
         else:
             neigh_probe(c, d, n)
 
 
-cdef inline void neigh_update(Core *c, Dev *d, Neigh *n, const uint8_t *mac, int state, bint override) noexcept nogil:
-    """neigh_update(): what an ARP message says of a neighbour."""
+cdef inline void neigh_update(Core *c, Dev *d, Neigh *n, const uint8_t *mac, int state, bint override, bint weak) noexcept nogil:
+    """neigh_update(): what a message says of a neighbour; ``mac`` NULL: nothing of its address. ``weak``: a known neighbour that
+    seems to have another MAC is to be probed soon (NEIGH_UPDATE_F_WEAK_OVERRIDE)."""
     cdef bint known = n.state & NUD_VALID
-    cdef bint same = known and mac_equal(n.mac, mac)
-    if n.state & (NUD_PERMANENT | NUD_NOARP):
+    cdef bint same = known and (mac == NULL or mac_equal(n.mac, mac))
+    if n.state & (NUD_PERMANENT | NUD_NOARP) or (mac == NULL and not known):
         return
     if known and not same and not override:
-        return
-    if same and state == NUD_STALE and n.state & NUD_CONNECTED:
+        if not weak or not n.state & NUD_CONNECTED:
+            return
+        state = NUD_STALE
+    elif same and state == NUD_STALE:
         return  # a weaker word about what we know
-    memcpy(n.mac, mac, 6)
+    elif mac != NULL:
+        memcpy(n.mac, mac, 6)
     n.updated = c.now
     n.state = <uint8_t>state
     n.timer = 0
     if state == NUD_REACHABLE:
         n.confirmed = c.now
-        neigh_timer(c, d, n, <int64_t>d.conf[CONF_BASE_REACHABLE_TIME_MS] * MS)
+        neigh_timer(c, d, n, <int64_t>neigh_conf(d, n.alen, CONF_BASE_REACHABLE_TIME_MS) * MS)
     if not known:
         neigh_release_queue(c, d, n)

@@ -1,23 +1,28 @@
-# The netfilter hooks of IPv4 in the order of their priorities (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities).
+# The netfilter hooks in the order of their priorities, the same for IPv4 and IPv6 (include/uapi/linux/netfilter_ipv4.h,
+# enum nf_ip_hook_priorities; netfilter_ipv6.h).
 #
 #   -400 defragmentation, -300 raw, -200 conntrack, -150 mangle, -100 destination NAT,
 #   0 filter, 100 source NAT, last: confirmation.
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
-from ext.devices.core cimport Core, Ns, chance, pkt_ns
-from ext.stages.conntrack cimport L4, find_l4, conntrack_in, conntrack_confirm
+from ext.devices.core cimport Core, Ns, chance, ns_fib, pkt_ns
+from ext.stages.conntrack cimport L4, pkt_find_l4, conntrack_in, conntrack_confirm
 from ext.stages.defragment cimport defragment
+from ext.stages.defragment_ipv6 cimport defragment6
 from ext.stages.nat cimport nat_hook, trace_rule
 from ext.stages.reject cimport reject
+from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
-from ext.tables.conntrack cimport Ct, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT
+from ext.tables.conntrack cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
-from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID, CT_BIT_SNAT,
+from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT,
                                CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
                                HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16
+from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_is_fragment
+from ext.wire.ipv6 cimport Ipv6Chain, IPV6_SRC, IPV6_DST, find_header
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED
 
 cdef enum:
@@ -40,7 +45,7 @@ cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
     cdef Ct *ct = <Ct *>p.ct
     cdef uint32_t bits
     if ct == NULL:
-        return CT_BIT_INVALID
+        return CT_BIT_UNTRACKED if p.ctinfo == CTI_UNTRACKED else CT_BIT_INVALID
     bits = <uint32_t>1 << (p.ctinfo % CTI_REPLY + 1)
     if ct.status & CTS_SRC_NAT:
         bits |= CT_BIT_SNAT
@@ -49,20 +54,44 @@ cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
     return bits
 
 
-cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
-    """What the rules see of an IPv4 packet."""
+cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
     cdef const uint8_t *ip = p.buf + p.l3
     cdef L4 l4
-    memset(f, 0, sizeof(Flow))
     f.family = 4
     f.alen = 4
     f.proto = ip[IPV4_PROTO]
     f.later_fragment = ld16(ip + IPV4_FRAG) & IPV4_OFFSET != 0
     f.src = ip + IPV4_SRC
     f.dst = ip + IPV4_DST
-    if find_l4(ip, pkt_l3_len(p), &l4):
+    if pkt_find_l4(p, &l4):
         f.l4 = l4.at
         f.l4len = l4.len
+
+
+cdef inline void flow_of6(const Pkt *p, Flow *f) noexcept nogil:
+    """The protocol is what stands behind the extension headers, or AH (nft_set_pktinfo_ipv6(), ipv6_find_hdr())."""
+    cdef const uint8_t *ip = p.buf + p.l3
+    cdef Ipv6Chain chain
+    f.family = 6
+    f.alen = 16
+    f.src = ip + IPV6_SRC
+    f.dst = ip + IPV6_DST
+    find_header(ip, pkt_l3_len(p), &chain)
+    f.no_proto = chain.broken
+    f.proto = chain.proto
+    f.later_fragment = chain.frag != 0
+    if not chain.broken and not chain.frag and chain.at <= pkt_l3_len(p):
+        f.l4 = ip + chain.at
+        f.l4len = pkt_l3_len(p) - chain.at
+
+
+cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
+    """What the rules see of a packet."""
+    memset(f, 0, sizeof(Flow))
+    if p.protocol == ETHERTYPE_IPV6:
+        flow_of6(p, f)
+    else:
+        flow_of4(p, f)
     f.iif = f.oif = b""
     if in_dev >= 0:
         f.iif = c.dev[in_dev].name
@@ -72,12 +101,16 @@ cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev,
     f.mark = p.mark
     f.now = c.now
     f.recent = &ns.recent
-    f.fib = &ns.fib4
+    f.fib = ns_fib(ns, f.alen)
+
+
+cdef inline RuleTable *pkt_rules(Ns *ns, const Pkt *p, int table) noexcept nogil:
+    return &ns.rules[p.protocol == ETHERTYPE_IPV6][table]
 
 
 cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table, int hook, int in_dev, int out_dev) noexcept nogil:
     """One table at one hook: 0 or a drop."""
-    cdef RuleTable *t = &ns.rules[0][table]
+    cdef RuleTable *t = pkt_rules(ns, p, table)
     cdef Flow f
     cdef Choices ch
     cdef Verdict v
@@ -87,7 +120,7 @@ cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table,
     flow_of(c, ns, p, in_dev, out_dev, &f)
     memset(&ch, 0, sizeof(Choices))
     if t.random:
-        ch.seed = chance(c, ns, f.src, 8, PURPOSE_RULES)
+        ch.seed = chance(c, ns, f.src, 2 * f.alen, PURPOSE_RULES)
     rules_walk(t, hook, &f, &p.mark, &ch, &v)
     c.count.rules_walked += v.walked
     trace_rule(c, p, name, t, &v)
@@ -95,7 +128,10 @@ cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table,
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     if v.target == T_DROP or v.target == T_REJECT:
         if v.target == T_REJECT:
-            reject(c, ns, p, hook, v.rule.reject_with)
+            if p.protocol == ETHERTYPE_IPV6:
+                reject6(c, ns, p, hook, v.rule.reject_with)
+            else:
+                reject(c, ns, p, hook, v.rule.reject_with)
         c.drop_origin = v.rule.origin if v.rule != NULL else 0
         return -RULES_REJECTED if v.target == T_REJECT else -RULES_DENIED
     return 0
@@ -109,6 +145,15 @@ cdef inline int nat_at(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out_de
     return nat_hook(c, ns, p, &f, hook, out_dev)
 
 
+cdef inline int gather_fragments(Core *c, Ns *ns, Pkt *p, int user) noexcept nogil:
+    """ipv4_conntrack_defrag(), ipv6_defrag(): 0: go on, a drop, or NF_STOLEN."""
+    if not ns.conntrack:
+        return 0
+    if p.protocol == ETHERTYPE_IPV6:
+        return defragment6(c, ns, p, user) if p.ct == NULL and p.ctinfo != CTI_UNTRACKED else 0
+    return defragment(c, ns, p, user) if ipv4_is_fragment(pkt_l3(p)) else 0
+
+
 cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
     """0, a drop, or NF_STOLEN."""
     cdef Ns *ns = pkt_ns(c, p)
@@ -118,10 +163,9 @@ cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
         return 0
     if not ns.rules_on:
         return 0
-    if ns.conntrack and ipv4_is_fragment(pkt_l3(p)):
-        v = defragment(c, ns, p, FRAG_USER_BRIDGE_IN if p.brnf & BRNF_IN_PREROUTING else FRAG_USER_CONNTRACK_IN)
-        if v:
-            return v
+    v = gather_fragments(c, ns, p, FRAG_USER_BRIDGE_IN if p.brnf & BRNF_IN_PREROUTING else FRAG_USER_CONNTRACK_IN)
+    if v:
+        return v
     v = rules_hook(c, ns, p, b"raw", TABLE_RAW, HOOK_PREROUTING, in_dev, -1)
     if v == 0 and ns.conntrack:
         v = conntrack_in(c, ns, p, HOOK_PREROUTING)
@@ -163,10 +207,9 @@ cdef inline int hook_output(Core *c, Pkt *p, int out_dev) noexcept nogil:
     cdef int v
     if not ns.rules_on:
         return 0
-    if ns.conntrack and ipv4_is_fragment(pkt_l3(p)):
-        v = defragment(c, ns, p, FRAG_USER_CONNTRACK_OUT)
-        if v:
-            return v
+    v = gather_fragments(c, ns, p, FRAG_USER_CONNTRACK_OUT)
+    if v:
+        return v
     v = rules_hook(c, ns, p, b"raw", TABLE_RAW, HOOK_OUTPUT, -1, out_dev)
     if v == 0 and ns.conntrack:
         v = conntrack_in(c, ns, p, HOOK_OUTPUT)

@@ -25,9 +25,6 @@ cdef enum:
     PARSE_IPV4_BAD_OPTION
     PARSE_SOURCE_ROUTED
     PARSE_UNICAST_IN_GROUP_FRAME
-    PARSE_IPV6_TRUNCATED
-    PARSE_IPV6_BAD_HEADER
-    IPV6_HLEN = 40
     SECOND = 1000000000
 
 
@@ -46,10 +43,6 @@ cdef inline const char *parse_reason(int r) noexcept nogil:
         return b"parse/ipv4_bad_option\tA malformed IPv4 option: the sender is told where\tIP_INHDR"
     if r == PARSE_SOURCE_ROUTED:
         return b"parse/source_routed\tA source-routed packet: Linux follows none by default, and this emulator never\tIP_INHDR"
-    if r == PARSE_IPV6_TRUNCATED:
-        return b"parse/ipv6_truncated\tThe frame ends inside the IPv6 packet\tPKT_TOO_SMALL"
-    if r == PARSE_IPV6_BAD_HEADER:
-        return b"parse/ipv6_bad_header\tVersion is not 6, or a hop-by-hop header or length that cannot be\tIP_INHDR"
     if r == PARSE_UNICAST_IN_GROUP_FRAME:
         return b"parse/unicast_in_group_frame\tA unicast packet in a broadcast or multicast frame\tUNICAST_IN_L2_MULTICAST"
     return NULL
@@ -74,25 +67,6 @@ cdef inline int validate_ipv4(Pkt *p) noexcept nogil:
     if total < hlen:
         return -PARSE_IPV4_BAD_HEADER
     p.end = p.l3 + total
-    return 0
-
-
-cdef inline int validate_ipv6(Pkt *p) noexcept nogil:
-    """Version, lengths, and the hop-by-hop header's length; padding is cut off (br_validate_ipv6()). 0 or a drop."""
-    cdef uint8_t *ip = pkt_l3(p)
-    cdef uint32_t n = pkt_l3_len(p), payload
-    if n < IPV6_HLEN:
-        return -PARSE_IPV6_TRUNCATED
-    if ip[0] >> 4 != 6:
-        return -PARSE_IPV6_BAD_HEADER
-    payload = ld16(ip + 4)
-    if payload == 0 and ip[6] == 0:
-        return -PARSE_IPV6_BAD_HEADER  # a jumbogram, which no frame here can hold
-    if payload + IPV6_HLEN > n:
-        return -PARSE_IPV6_TRUNCATED
-    p.end = p.l3 + IPV6_HLEN + payload
-    if ip[6] == 0 and (payload < 8 or <uint32_t>(ip[IPV6_HLEN + 1] + 1) * 8 > payload):
-        return -PARSE_IPV6_BAD_HEADER
     return 0
 
 
@@ -173,6 +147,6 @@ cdef inline int route_error(Core *c, Pkt *p) noexcept nogil:
     if not c.dev[p.dev].conf[CONF_FORWARDING]:
         return -ROUTE_NO_FORWARDING
     peer = peer_get(c, pkt_ns(c, p), pkt_l3(p) + IPV4_SRC, 4)
-    if peer == NULL or peer_take_token(c, peer, SECOND, <int64_t>5 * SECOND):
+    if peer_take_token(c, peer, SECOND, <int64_t>5 * SECOND):
         icmp_send(c, p, ICMP_DEST_UNREACH, code, 0)
     return -reason

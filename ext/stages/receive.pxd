@@ -24,7 +24,7 @@ cdef inline const char *receive_reason(int r) noexcept nogil:
     if r == RECEIVE_UNHANDLED_PROTOCOL:
         return b"receive/unhandled_protocol\tNobody in this namespace handles this EtherType\tUNHANDLED_PROTO"
     if r == RECEIVE_IPV6_DISABLED:
-        return b"receive/ipv6_disabled\tAn IPv6 packet for this namespace's stack, which carries IPv4 only\tIPV6DISABLED"
+        return b"receive/ipv6_disabled\tIPv6 is switched off on this device, or its MTU is below 1280\tIPV6DISABLED"
     return NULL
 
 
@@ -96,11 +96,9 @@ cdef inline int receive_protocol(Core *c, Pkt *p) noexcept nogil:
         if ethertype_is_vlan(p.protocol) and not vlan_untag(p):
             return -RECEIVE_VLAN_TRUNCATED
     p.vlan = 0
-    if p.protocol == ETHERTYPE_IPV4:
+    if p.protocol == ETHERTYPE_IPV4 or p.protocol == ETHERTYPE_IPV6:
         p.iif = p.dev
         return ST_IP_RECEIVE
     if p.protocol == ETHERTYPE_ARP:
         return ST_ARP
-    if p.protocol == ETHERTYPE_IPV6:
-        return -RECEIVE_IPV6_DISABLED
     return -RECEIVE_UNHANDLED_PROTOCOL

@@ -36,7 +36,7 @@ cdef inline void reject(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept no
     """Answer a packet that a rule refuses; the caller drops it."""
     cdef L4 l4
     cdef uint8_t *ip = pkt_l3(p)
-    if ld16(ip + IPV4_FRAG) & IPV4_OFFSET or not find_l4(ip, pkt_l3_len(p), &l4):
+    if ld16(ip + IPV4_FRAG) & IPV4_OFFSET or not find_l4(4, ip, pkt_l3_len(p), &l4):
         return
     if hook == HOOK_PREROUTING and not p.dst.valid and route_input(c, p, ip + IPV4_DST, ip + IPV4_SRC, p.dev) < 0:
         return
@@ -93,12 +93,22 @@ cdef inline Pkt *tcp_reset_packet(Core *c, Ns *ns, Pkt *p, const L4 *l4, int tos
     return q
 
 
+cdef inline void reject_closes(Core *c, Ns *ns, const Pkt *p, Pkt *q) noexcept nogil:
+    """The RST ``q`` belongs to the connection of ``p``, and ends it (nf_ct_set_closing())."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int64_t timeout
+    if ct == NULL:
+        return
+    ct_attach_error(q, p)
+    timeout = ct_tcp_set_closing(&ct.proto.tcp, ct.status, &ns.ct.set)
+    if timeout != CT_KEEP_TIMEOUT:
+        ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
+
+
 cdef inline void reject_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
     """nf_send_reset(): a RST to the sender, and the connection is closed."""
     cdef Pkt *q
-    cdef Ct *ct = <Ct *>p.ct
     cdef uint8_t saddr[16]
-    cdef int64_t timeout
     if l4.proto != IPPROTO_TCP or l4.len < TCP_HLEN or l4.at[13] & TCPF_RST or not l4_checksum_ok(pkt_l3(p), l4, l4.len):
         return
     if p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
@@ -111,11 +121,7 @@ cdef inline void reject_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept no
     if route_output(c, ns, pkt_l3(q) + IPV4_DST, saddr, True, &q.dst):
         c.run(c, q, ST_LOCAL_OUT)
         return
-    if ct != NULL:
-        ct_attach_error(q, p)
-        timeout = ct_tcp_set_closing(&ct.proto.tcp, ct.status, &ns.ct.set)
-        if timeout != CT_KEEP_TIMEOUT:
-            ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
+    reject_closes(c, ns, p, q)
     if p.brnf & BRNF_ACTIVE and p.phys_in >= 0:
         reset_on_port(c, p, q)
     else:
@@ -130,7 +136,8 @@ cdef inline void reset_on_port(Core *c, Pkt *p, Pkt *q) noexcept nogil:
     eth = pkt_l2(q)
     memcpy(eth + ETH_DST, pkt_l2(p) + ETH_SRC, 6)
     memcpy(eth + ETH_SRC, pkt_l2(p) + ETH_DST, 6)
-    st16(eth + ETH_TYPE, ETHERTYPE_IPV4)
-    ipv4_set_csum(pkt_l3(q))
+    st16(eth + ETH_TYPE, q.protocol)
+    if q.protocol == ETHERTYPE_IPV4:
+        ipv4_set_csum(pkt_l3(q))
     c.run(c, q, ST_TRANSMIT)
 

@@ -8,7 +8,7 @@ from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventReco
                                CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
                                CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
 from ext.stages.verdict cimport DROPS_ROUTE
-from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_MULTICAST, RT_UNREACHABLE, SCOPE_LINK,
+from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE, SCOPE_LINK,
                              SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
@@ -147,7 +147,10 @@ cdef inline Peer *peer_get(Core *c, Ns *ns, const uint8_t *addr, int alen) noexc
 
 
 cdef inline bint peer_take_token(Core *c, Peer *peer, int64_t cost, int64_t burst) noexcept nogil:
-    """inet_peer_xrlim_allow(): even without a limit (``cost`` 0) it spends what has been saved, which route_error() then lacks."""
+    """inet_peer_xrlim_allow(): even without a limit (``cost`` 0) it spends what has been saved, which
+    route_error() then lacks. NULL: the table of peers is full, and nothing is limited."""
+    if peer == NULL:
+        return True
     if c.now != peer.last:
         peer.tokens += c.now - peer.last
         if peer.tokens > burst:
@@ -168,6 +171,22 @@ cdef inline PmtuEntry *pmtu_find(Ns *ns, const uint8_t *dst, int alen) noexcept 
     return NULL
 
 
+cdef inline PmtuEntry *pmtu_get(Ns *ns, const uint8_t *dst, int alen) noexcept nogil:
+    """Find or create; NULL when memory is out."""
+    cdef PmtuEntry *e = pmtu_find(ns, dst, alen)
+    if e != NULL:
+        return e
+    e = <PmtuEntry *>calloc(1, sizeof(PmtuEntry))
+    if e == NULL:
+        return NULL
+    memcpy(e.dst, dst, alen)
+    e.alen = <uint8_t>alen
+    if not htab_insert(&ns.pmtu, &e.node, hash_bytes(alen, dst, alen)):
+        free(e)
+        return NULL
+    return e
+
+
 cdef inline uint32_t dst_mtu(Core *c, const Dst *dst) noexcept nogil:
     """MTU of a route for packets made here: the route's or path's, else the device's."""
     if dst.mtu:
@@ -185,6 +204,9 @@ cdef inline void dst_from_route(Dst *dst, const Route *r) noexcept nogil:
     dst.has_gw = r.has_gw
     memcpy(dst.gw, r.gw, 16)
     dst.mtu = r.mtu
+    dst.mtu_lock = r.mtu_lock
+    dst.plen = r.plen
+    dst.has_prefsrc = r.has_src
     dst.origin = r.origin
 
 
@@ -418,6 +440,8 @@ cdef inline const char *route_type_name(int type) noexcept nogil:
         return b"local"
     if type == RT_BROADCAST:
         return b"broadcast"
+    if type == RT_ANYCAST:
+        return b"anycast"
     if type == 6:
         return b"blackhole"
     if type == 7:

@@ -4,26 +4,26 @@
 # net/ipv4/ip_tunnel_core.c (iptunnel_xmit()).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport calloc, free
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_clone, pkt_consume, DETAIL_LEN, SYS_IP_DEFAULT_TTL,
-                               SYS_MIN_PMTU, SYS_MTU_EXPIRES)
+from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_clone, pkt_consume, CONF6_HOP_LIMIT, DETAIL_LEN,
+                               SYS_IP_DEFAULT_TTL, SYS_MIN_PMTU, SYS_MTU_EXPIRES)
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK)
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport address_len, inner_facts, outer_hlen, outer_write
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.icmp cimport icmp_send, new_ip_id, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED
-from ext.stages.route cimport route_output, dst_mtu, pmtu_find
+from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_TOO_BIG
+from ext.stages.route cimport route_output, dst_mtu, pmtu_get
+from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP, packet_scrub
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL
 from ext.tables.fdb cimport FdbEntry, fdb_find
-from ext.tables.htab cimport htab_insert
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
-from ext.wire.hash cimport hash_bytes
 from ext.wire.ipv4 cimport IPV4_DF, IPV4_DST, IPV4_FRAG
-from ext.wire.ipv6 cimport IPV6_DST
+from ext.wire.ipv6 cimport IPV6_DST, IPV6_MIN_MTU
+from ext.wire.text cimport put_address
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, pkt_tail_room, PF_GENERATED, TO_HOST
 
 cdef enum:
@@ -39,7 +39,7 @@ cdef enum:
     TUNNEL_FAMILY_NOT_CARRIED
     TUNNEL_ROOM = 64  # for padding and trailers that the overhead does not count
     TUNNELS_MAX = 8  # in tunnels, on the way out (XMIT_RECURSION_LIMIT)
-    MTU_MIN = 68  # of IPv4 (RFC 791 3.2)
+    IPV4_MIN_MTU = 68  # RFC 791 3.2
 
 
 cdef inline const char *tunnel_reason(int r) noexcept nogil:
@@ -122,11 +122,16 @@ cdef inline int tunnel_remote(const Dev *d, const Pkt *p, dataplane_encap_push *
 
 cdef inline int tunnel_route(Core *c, Ns *ns, const Dev *d, dataplane_encap_push *info, Dst *dst) noexcept nogil:
     """The way to the remote end, and the own address towards it: 0 or a drop."""
+    cdef int v
     if d.encap.overhead(d.encap_state, info.family) < outer_hlen(info.family):
         return -TUNNEL_FAMILY_NOT_CARRIED
     if d.tunnel_family == info.family:
         memcpy(info.local, d.tunnel_local, 16)
-    if info.family != 4 or route_output(c, ns, info.remote, info.local, False, dst):
+    if info.family == 6:
+        v = route_output6(c, ns, info.remote, info.local, d.tunnel_lower, dst)
+    else:
+        v = route_output(c, ns, info.remote, info.local, False, dst)
+    if v:
         return -TUNNEL_NO_ROUTE
     return -TUNNEL_LOOP if dst.oif == d.id else 0
 
@@ -135,20 +140,11 @@ cdef inline int tunnel_route(Core *c, Ns *ns, const Dev *d, dataplane_encap_push
 
 cdef inline void pmtu_learn(Core *c, Ns *ns, const uint8_t *dst, uint32_t mtu) noexcept nogil:
     """Remember the path's MTU towards an address (__ip_rt_update_pmtu())."""
-    cdef PmtuEntry *e = pmtu_find(ns, dst, 4)
-    if mtu < <uint32_t>ns.sys[SYS_MIN_PMTU]:
-        mtu = <uint32_t>ns.sys[SYS_MIN_PMTU]
-    if e == NULL:
-        e = <PmtuEntry *>calloc(1, sizeof(PmtuEntry))
-        if e == NULL:
-            return
-        memcpy(e.dst, dst, 4)
-        e.alen = 4
-        if not htab_insert(&ns.pmtu, &e.node, hash_bytes(4, dst, 4)):
-            free(e)
-            return
-    e.mtu = mtu
-    e.expires = c.now + <int64_t>ns.sys[SYS_MTU_EXPIRES] * 1000000000
+    cdef PmtuEntry *e = pmtu_get(ns, dst, 4)
+    cdef uint32_t least = <uint32_t>ns.sys[SYS_MIN_PMTU]
+    if e != NULL:
+        e.mtu = mtu if mtu > least else least
+        e.expires = c.now + <int64_t>ns.sys[SYS_MTU_EXPIRES] * 1000000000
 
 
 cdef inline bint pmtu_like_vxlan(const Dev *d) noexcept nogil:
@@ -157,11 +153,11 @@ cdef inline bint pmtu_like_vxlan(const Dev *d) noexcept nogil:
     return d.encap.ethernet and d.encap.port(d.encap_state) != 0
 
 
-cdef inline uint32_t inner_mtu(Core *c, const Dev *d, int family, const Dst *dst) noexcept nogil:
-    """The longest inner IP packet that the way to the remote end takes."""
-    cdef int64_t mtu = dst_mtu(c, dst)
+cdef inline uint32_t inner_mtu(Core *c, const Dev *d, const Pkt *p, int family, const Dst *dst) noexcept nogil:
+    """The longest inner packet that the way to the remote end takes, but no less than its IP version promises."""
+    cdef int64_t mtu = dst_mtu(c, dst), least = IPV6_MIN_MTU if p.protocol == ETHERTYPE_IPV6 else IPV4_MIN_MTU
     mtu -= d.encap.overhead(d.encap_state, family) + (ETH_HLEN if d.encap.ethernet else 0)
-    return <uint32_t>mtu if mtu > MTU_MIN else MTU_MIN
+    return <uint32_t>(mtu if mtu > least else least)
 
 
 cdef inline bint route_is_wider(Core *c, const Dev *d, const Pkt *p, uint32_t mtu) noexcept nogil:
@@ -171,15 +167,22 @@ cdef inline bint route_is_wider(Core *c, const Dev *d, const Pkt *p, uint32_t mt
 
 cdef inline void route_learn(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t mtu) noexcept nogil:
     """skb_dst_update_pmtu_no_confirm()."""
-    if p.protocol == ETHERTYPE_IPV4 and route_is_wider(c, d, p, mtu):
+    if not route_is_wider(c, d, p, mtu):
+        return
+    if p.protocol == ETHERTYPE_IPV4:
         pmtu_learn(c, ns, pkt_l3(p) + IPV4_DST, mtu)
+    elif p.protocol == ETHERTYPE_IPV6:
+        pmtu_learn6(c, ns, pkt_l3(p) + IPV6_DST, mtu)
 
 
 cdef inline int tunnel_too_big(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t mtu, bint never_cut) noexcept nogil:
     """tnl_update_pmtu() for an outer packet that must not be fragmented; ``never_cut``: over IPv6 (ip6_tnl_xmit()). 0 or a drop."""
     route_learn(c, ns, d, p, mtu)
-    if pkt_l3_len(p) <= mtu or p.protocol != ETHERTYPE_IPV4:
+    if pkt_l3_len(p) <= mtu or (p.protocol != ETHERTYPE_IPV4 and p.protocol != ETHERTYPE_IPV6):
         return 0
+    if p.protocol == ETHERTYPE_IPV6:
+        icmpv6_send(c, p, ICMPV6_TOO_BIG, 0, mtu)
+        return -TUNNEL_TOO_BIG
     if not never_cut and not ld16(pkt_l3(p) + IPV4_FRAG) & IPV4_DF:
         return 0
     icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED, mtu)
@@ -248,15 +251,10 @@ cdef inline int tunnel_push(Dev *d, Pkt *p, dataplane_encap_push *info) noexcept
 
 cdef inline void trace_tunnel(Core *c, Pkt *p, const char *what, int family, const uint8_t *addr, int origin) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"tunnel", what, origin)
-    cdef int n, i
-    if ev == NULL:
-        return
-    if family == 4:
-        snprintf(ev.detail, DETAIL_LEN, b"%s, remote %d.%d.%d.%d", c.dev[p.dev].name, addr[0], addr[1], addr[2], addr[3])
-        return
-    n = snprintf(ev.detail, DETAIL_LEN, b"%s, remote ", c.dev[p.dev].name)
-    for i in range(0, 16, 2):
-        n += snprintf(ev.detail + n, DETAIL_LEN - n, b"%s%x", b":" if i else b"", ld16(addr + i))
+    cdef int n
+    if ev != NULL:
+        n = snprintf(ev.detail, DETAIL_LEN, b"%s, remote ", c.dev[p.dev].name)
+        put_address(ev.detail + n, DETAIL_LEN - n, addr, family)
 
 
 cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
@@ -285,7 +283,7 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
 
 cdef inline int tunnel_carry(Core *c, Ns *ns, Dev *d, Pkt *p, dataplane_encap_push *info, const Dst *dst, int origin) noexcept nogil:
     """Headers on, unless the packet is too long for the way."""
-    cdef uint32_t mtu = inner_mtu(c, d, info.family, dst)
+    cdef uint32_t mtu = inner_mtu(c, d, p, info.family, dst)
     cdef bint too_big = pkt_l3_len(p) > mtu
     cdef Pkt *inner = NULL  # as it was: only with its headers on is it known whether the outer packet may be cut
     cdef int v
@@ -313,13 +311,16 @@ cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push 
     p.mark = mark
     p.flags = PF_GENERATED
     p.vlan = 0
-    p.protocol = ETHERTYPE_IPV4
+    p.protocol = ETHERTYPE_IPV4 if info.family == 4 else ETHERTYPE_IPV6
     p.pkt_type = TO_HOST
     p.l3 -= outer_hlen(info.family)
     p.l2 = p.l3
-    memcpy(addrs, info.local, 4)
-    memcpy(addrs + 4, info.remote, 4)
-    outer_write(pkt_l3(p), info, pkt_l3_len(p), new_ip_id(c, ns, addrs), ns.sys[SYS_IP_DEFAULT_TTL])
+    if info.family == 4:
+        memcpy(addrs, info.local, 4)
+        memcpy(addrs + 4, info.remote, 4)
+        outer_write(pkt_l3(p), info, pkt_l3_len(p), new_ip_id(c, ns, addrs), ns.sys[SYS_IP_DEFAULT_TTL])
+    else:
+        outer_write(pkt_l3(p), info, pkt_l3_len(p), 0, c.dev[dst.oif].conf[CONF6_HOP_LIMIT])
     trace_tunnel(c, p, b"encap", info.family, info.remote, origin)
     p.dst = dst[0]
     return ST_LOCAL_OUT

@@ -7,6 +7,7 @@ from ext.encap.abi cimport dataplane_encap_bytes, dataplane_encap_pop, DATAPLANE
 from ext.encap.call cimport GUARD_LEN, encap_pop, encap_takes
 from ext.encap.ip cimport address_len, outer_facts
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, UNREACH_PORT
+from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, PORT_UNREACHABLE
 from ext.stages.receive cimport ether_classify
 from ext.stages.transmit cimport packet_scrub
 from ext.stages.tunnel cimport (encap_drop, trace_tunnel, TUNNEL_ECN_NOT_CAPABLE, TUNNEL_INNER_TRUNCATED, TUNNEL_UNKNOWN_ID)
@@ -25,13 +26,15 @@ cdef enum:
 cdef inline int tunnel_rank(const Dev *d, int family, const uint8_t *local, const uint8_t *remote) noexcept nogil:
     """How closely the device's addresses fit, 0 the closest; RANKS: they do not (ip_tunnel_lookup()).
 
-    A tunnel in UDP takes what comes to its socket, whatever its own address for sending is.
+    A tunnel in UDP takes what comes to its socket of this IP version, whatever its own address for sending is.
     """
     cdef bint bound = d.tunnel_family != 0 and d.encap.port(d.encap_state) == 0
     cdef int alen = address_len(family)
+    if d.tunnel_family and d.tunnel_family != family:
+        return RANKS
     if d.tunnel_remote_family and (d.tunnel_remote_family != family or memcmp(d.tunnel_remote, remote, alen) != 0):
         return RANKS
-    if bound and (d.tunnel_family != family or memcmp(d.tunnel_local, local, alen) != 0):
+    if bound and memcmp(d.tunnel_local, local, alen) != 0:
         return RANKS
     if d.tunnel_remote_family:
         return 0 if bound else 1
@@ -164,7 +167,9 @@ cdef inline int tunnel_receive(Core *c, Ns *ns, Pkt *p, int family, int proto, u
 
 
 cdef inline int tunnel_nobodys(Core *c, Pkt *p, int family, uint32_t port) noexcept nogil:
-    """Devices listen, but it is for none of them: IP tunnels tell the sender (ipgre_rcv(), tunnel4_rcv()), those in UDP do not."""
+    """Devices listen, but it is for none of them: IP tunnels tell the sender (gre_rcv(), tunnel4_rcv(), tunnel6_rcv()), those in UDP do not."""
     if port == 0 and family == 4:
         icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PORT, 0)
+    elif port == 0:
+        icmpv6_send(c, p, ICMPV6_UNREACHABLE, PORT_UNREACHABLE, 0)
     return -TUNNEL_UNKNOWN_ID

@@ -23,6 +23,7 @@ cdef enum:
     ST_TRANSMIT = 16
     ST_TUNNEL_OUT = 17
     ST_TRANSPORT = 18
+    ST_PROXIED_SOLICITATION = 19
     DEPTH_MAX = 48  # side packets within side packets; Linux stops tunnels in tunnels after 8 transmissions (XMIT_RECURSION_LIMIT)
     # first drop reason of each stage; a stage has at most 32
     DROPS_RECEIVE = 32
@@ -40,5 +41,8 @@ cdef enum:
     DROPS_TRANSMIT = 416
     DROPS_TUNNEL = 448
     DROPS_FRAGMENT = 480
-    DROPS_ENCAP = 512  # those of registered encapsulations follow each other from here
+    DROPS_EXTENSION = 512
+    DROPS_PARSE_IPV6 = 544
+    DROPS_NEIGHBOUR_DISCOVERY = 576
+    DROPS_ENCAP = 640  # those of registered encapsulations follow each other from here
     DROPS_END = 1024

@@ -21,6 +21,7 @@ cdef enum:
     CTI_RELATED = 1
     CTI_NEW = 2
     CTI_REPLY = 3  # added for the reply direction
+    CTI_UNTRACKED = 7
     # status bits beside those of ct_settings.pxd
     CTS_SRC_NAT = 1 << 4
     CTS_DST_NAT = 1 << 5

@@ -13,6 +13,7 @@ cdef enum:
     RT_UNICAST = 1
     RT_LOCAL = 2
     RT_BROADCAST = 3
+    RT_ANYCAST = 4
     RT_MULTICAST = 5
     RT_BLACKHOLE = 6
     RT_UNREACHABLE = 7
@@ -41,6 +42,7 @@ cdef struct Route:
     uint8_t onlink
     uint8_t local_table
     uint8_t dead  # its device is down
+    uint8_t mtu_lock
     uint32_t metric
     uint32_t mtu
     int dev

@@ -1,14 +1,17 @@
-# Fragment queues of one namespace (RFC 791, RFC 5722): net/ipv4/ip_fragment.c, net/ipv4/inet_fragment.c.
+# Fragment queues of one namespace (RFC 791, RFC 5722): net/ipv4/ip_fragment.c, net/ipv4/inet_fragment.c, and for IPv6
+# net/ipv6/reassembly.c, net/ipv6/netfilter/nf_conntrack_reasm.c.
 #
 # A run is a chain of fragments that arrived in order, each behind the one before: Linux calls anything inside
 # a run a duplicate, and anything else that touches known bytes an overlap, which kills the datagram.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memcmp
+from libc.string cimport memcpy, memcmp, memset
 from ext.wire.bytes cimport ld16, st16
-from ext.wire.ipv4 cimport (IPV4_TOS, IPV4_LEN, IPV4_ID, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DF, IPV4_MF, IPV4_OFFSET, ECN_MASK,
+from ext.wire.ipv4 cimport (IPV4_TOS, IPV4_LEN, IPV4_ID, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_DF, IPV4_MF, IPV4_OFFSET, ECN_MASK,
                             ipv4_hlen, ipv4_set_csum)
+from ext.wire.ipv6 cimport (IPV6_HLEN, IPV6_SRC, IPV6_DST, IPV6_PAYLOAD_LEN, IPV6_MAX_PAYLOAD, FRAGMENT_HLEN, FRAGMENT_MORE,
+                            FRAGMENT_OFFSET, ipv6_class, ipv6_is_link_local, ipv6_is_multicast, ipv6_set_class)
 from ext.wire.packet cimport Pkt, pkt_new, PF_IGNORE_DF, PF_REASM_DF
 
 cdef enum:
@@ -26,17 +29,29 @@ cdef enum:
     FRAG_CORRUPT = 4
     FRAG_BAD_ECN = 5
     FRAG_OVERSIZE = 6
+    FRAG_UNALIGNED = 7  # IPv6: more follows, but not on a boundary of 8 bytes
     FRAG_QUEUES_MAX = 4096  # datagrams in parts at once; Linux bounds memory (4 MiB)
 
 cdef struct Frag:
     Pkt *p
     uint32_t offset
     uint32_t len
+    uint32_t skip  # from the IP header to the data
     uint32_t run_end  # end of the run that this fragment begins; 0: it continues one
+
+cdef struct FragKey:
+    uint8_t src[16]
+    uint8_t dst[16]
+    uint32_t id
+    int dev  # IPv6 addresses that belong to one link; -1: any device
+    uint8_t proto  # IPv4
+    uint8_t user
+    uint8_t family
+    uint8_t pad
 
 cdef struct FragQueue:
     FragQueue *next
-    uint8_t key[12]  # source, destination, id, protocol, user
+    FragKey key
     int dev
     int64_t expires
     uint32_t flags
@@ -45,6 +60,7 @@ cdef struct FragQueue:
     uint32_t max_size
     uint32_t max_df_size
     uint32_t ecn  # one bit per ECN codepoint seen
+    uint32_t next_at  # IPv6: the field that names the first fragment's header, from the IPv6 header
     Frag *frag  # in order of offset
     int n
     int cap
@@ -55,20 +71,32 @@ cdef struct FragTable:
     uint32_t count
 
 
-cdef inline void frag_key(uint8_t *key, const uint8_t *ip, int user) noexcept nogil:
-    memcpy(key, ip + IPV4_SRC, 8)
-    memcpy(key + 8, ip + IPV4_ID, 2)
-    key[10] = ip[IPV4_PROTO]
-    key[11] = <uint8_t>user
+cdef inline void frag_key4(FragKey *key, const uint8_t *ip, int user) noexcept nogil:
+    memset(key, 0, sizeof(FragKey))
+    memcpy(key.src, ip + IPV4_SRC, 4)
+    memcpy(key.dst, ip + IPV4_DST, 4)
+    key.id = ld16(ip + IPV4_ID)
+    key.dev = -1
+    key.proto = ip[IPV4_PROTO]
+    key.user = <uint8_t>user
+    key.family = 4
 
 
-cdef inline FragQueue *frag_queue(FragTable *t, const uint8_t *ip, int dev, int user, int64_t expires) noexcept nogil:
+cdef inline void frag_key6(FragKey *key, const uint8_t *ip, uint32_t id, int dev, int user) noexcept nogil:
+    memset(key, 0, sizeof(FragKey))
+    memcpy(key.src, ip + IPV6_SRC, 16)
+    memcpy(key.dst, ip + IPV6_DST, 16)
+    key.id = id
+    key.dev = dev if ipv6_is_link_local(ip + IPV6_DST) or ipv6_is_multicast(ip + IPV6_DST) else -1
+    key.user = <uint8_t>user
+    key.family = 6
+
+
+cdef inline FragQueue *frag_queue(FragTable *t, const FragKey *key, int dev, int64_t expires) noexcept nogil:
     """The datagram's queue, made if need be; NULL: the table is full or memory is out."""
-    cdef uint8_t key[12]
     cdef FragQueue *q = t.first
-    frag_key(key, ip, user)
     while q != NULL:
-        if memcmp(q.key, key, 12) == 0:
+        if memcmp(&q.key, key, sizeof(FragKey)) == 0:
             return q
         q = q.next
     if t.count >= FRAG_QUEUES_MAX:
@@ -76,7 +104,7 @@ cdef inline FragQueue *frag_queue(FragTable *t, const uint8_t *ip, int dev, int 
     q = <FragQueue *>calloc(1, sizeof(FragQueue))
     if q == NULL:
         return NULL
-    memcpy(q.key, key, 12)
+    q.key = key[0]
     q.dev = dev
     q.expires = expires
     q.next = t.first
@@ -150,7 +178,7 @@ cdef inline int frag_place(FragQueue *q, uint32_t offset, uint32_t end, int *at)
     return FRAG_OVERLAP
 
 
-cdef inline void frag_link(FragQueue *q, Pkt *p, int at, uint32_t offset, uint32_t len) noexcept nogil:
+cdef inline void frag_link(FragQueue *q, Pkt *p, int at, uint32_t offset, uint32_t len, uint32_t skip) noexcept nogil:
     cdef int i
     cdef Frag *last
     cdef bint append = False
@@ -162,6 +190,7 @@ cdef inline void frag_link(FragQueue *q, Pkt *p, int at, uint32_t offset, uint32
     q.frag[at].p = p
     q.frag[at].offset = offset
     q.frag[at].len = len
+    q.frag[at].skip = skip
     q.frag[at].run_end = 0 if append else offset + len
     q.n += 1
     if append:
@@ -172,35 +201,65 @@ cdef inline void frag_link(FragQueue *q, Pkt *p, int at, uint32_t offset, uint32
         q.tail_run += 1
 
 
-cdef inline int frag_add(FragQueue *q, Pkt *p) noexcept nogil:
-    """Take a fragment in; FRAG_HELD and FRAG_COMPLETE keep it, all else leaves it to the caller (ip_frag_queue())."""
-    cdef uint8_t *ip = p.buf + p.l3
-    cdef uint32_t hlen = ipv4_hlen(ip), word = ld16(ip + IPV4_FRAG), offset, end, size
-    cdef int at, res
-    offset = (word & IPV4_OFFSET) * 8
-    end = offset + (p.end - p.l3) - hlen
-    res = frag_span(q, &end, offset, (word & IPV4_MF) != 0)
-    if res != FRAG_HELD:
-        return res
-    res = frag_place(q, offset, end, &at)
+cdef inline int frag_take(FragQueue *q, Pkt *p, uint32_t offset, uint32_t end, uint32_t skip, int ecn) noexcept nogil:
+    """A fragment whose span is in order finds its place among the others; FRAG_HELD and FRAG_COMPLETE keep it."""
+    cdef int at, res = frag_place(q, offset, end, &at)
     if res != FRAG_HELD:
         return res
     if not frag_room(q):
         return FRAG_CORRUPT
-    frag_link(q, p, at, offset, end - offset)
+    frag_link(q, p, at, offset, end - offset, skip)
     q.dev = p.dev
     q.have += end - offset
-    q.ecn |= <uint32_t>1 << (ip[IPV4_TOS] & ECN_MASK)
+    q.ecn |= <uint32_t>1 << ecn
     if offset == 0:
         q.flags |= FRAG_FIRST_IN
+    if q.flags == (FRAG_FIRST_IN | FRAG_LAST_IN) and q.have == q.total:
+        return FRAG_COMPLETE
+    return FRAG_HELD
+
+
+cdef inline int frag_add(FragQueue *q, Pkt *p) noexcept nogil:
+    """Take an IPv4 fragment in; FRAG_HELD and FRAG_COMPLETE keep it, all else leaves it to the caller (ip_frag_queue())."""
+    cdef uint8_t *ip = p.buf + p.l3
+    cdef uint32_t hlen = ipv4_hlen(ip), word = ld16(ip + IPV4_FRAG), offset, end, size
+    cdef int res
+    offset = (word & IPV4_OFFSET) * 8
+    end = offset + (p.end - p.l3) - hlen
+    res = frag_span(q, &end, offset, (word & IPV4_MF) != 0)
+    if res == FRAG_HELD:
+        res = frag_take(q, p, offset, end, hlen, ip[IPV4_TOS] & ECN_MASK)
+    if res != FRAG_HELD and res != FRAG_COMPLETE:
+        return res
     size = end - offset + hlen
     if size > q.max_size:
         q.max_size = size
     if word & IPV4_DF and size > q.max_df_size:
         q.max_df_size = size
-    if q.flags == (FRAG_FIRST_IN | FRAG_LAST_IN) and q.have == q.total:
-        return FRAG_COMPLETE
-    return FRAG_HELD
+    return res
+
+
+cdef inline int frag_add6(FragQueue *q, Pkt *p, uint32_t next_at, uint32_t at) noexcept nogil:
+    """The same for IPv6, whose fragment header at ``at`` is named by the field at ``next_at`` (nf_ct_frag6_queue())."""
+    cdef uint8_t *ip = p.buf + p.l3
+    cdef uint32_t word = ld16(ip + at + 2), payload = ld16(ip + IPV6_PAYLOAD_LEN), offset, end
+    cdef int res = FRAG_HELD
+    offset = word & FRAGMENT_OFFSET
+    end = offset + payload + IPV6_HLEN - at - FRAGMENT_HLEN
+    if payload + IPV6_HLEN < at + FRAGMENT_HLEN or end > IPV6_MAX_PAYLOAD:
+        return FRAG_OVERSIZE
+    if word & FRAGMENT_MORE and end & 7:
+        return FRAG_UNALIGNED
+    res = frag_span(q, &end, offset, (word & FRAGMENT_MORE) != 0)
+    if res == FRAG_HELD:
+        res = frag_take(q, p, offset, end, at + FRAGMENT_HLEN, ipv6_class(ip) & ECN_MASK)
+    if res != FRAG_HELD and res != FRAG_COMPLETE:
+        return res
+    if offset == 0:
+        q.next_at = next_at
+    if payload + IPV6_HLEN > q.max_size:
+        q.max_size = payload + IPV6_HLEN
+    return res
 
 
 cdef inline int frag_ecn(uint32_t seen) noexcept nogil:
@@ -211,34 +270,44 @@ cdef inline int frag_ecn(uint32_t seen) noexcept nogil:
     return 3 if ce else 0
 
 
-cdef inline int frag_reassemble(FragQueue *q, Pkt **whole) noexcept nogil:
-    """Put a complete datagram together: FRAG_COMPLETE, or why not. The parts stay the queue's (ip_frag_reasm())."""
+cdef inline Pkt *frag_merged(FragQueue *q, uint32_t hlen) noexcept nogil:
+    """The first fragment's frame header and ``hlen`` bytes, then all the data; NULL when memory is out."""
     cdef Pkt *head = q.frag[0].p
-    cdef Pkt *p
-    cdef uint8_t *ip
-    cdef uint32_t hlen = ipv4_hlen(head.buf + head.l3), l2len = head.l3 - head.l2
-    cdef int i, ecn = frag_ecn(q.ecn)
-    if ecn < 0:
-        return FRAG_BAD_ECN
-    if hlen + q.total > 65535:
-        return FRAG_OVERSIZE
-    p = pkt_new(l2len + hlen + q.total)
+    cdef uint32_t l2len = head.l3 - head.l2
+    cdef Pkt *p = pkt_new(l2len + hlen + q.total)
+    cdef int i
     if p == NULL:
-        return FRAG_CORRUPT
+        return NULL
     p.frags = <uint16_t *>malloc(q.n * sizeof(uint16_t))
     if p.frags == NULL:
         free(p.buf)
         free(p)
-        return FRAG_CORRUPT
+        return NULL
     frag_inherit(p, head)
     p.l3 = p.l2 + l2len
     p.end = p.l3 + hlen + q.total
     memcpy(p.buf + p.l2, head.buf + head.l2, l2len + hlen)
     for i in range(q.n):
-        memcpy(p.buf + p.l3 + hlen + q.frag[i].offset, q.frag[i].p.buf + q.frag[i].p.l3 + ipv4_hlen(q.frag[i].p.buf + q.frag[i].p.l3),
-               q.frag[i].len)
+        memcpy(p.buf + p.l3 + hlen + q.frag[i].offset, q.frag[i].p.buf + q.frag[i].p.l3 + q.frag[i].skip, q.frag[i].len)
         p.frags[i] = <uint16_t>q.frag[i].len
     p.n_frags = <uint16_t>q.n
+    p.flags |= PF_IGNORE_DF
+    return p
+
+
+cdef inline int frag_reassemble(FragQueue *q, Pkt **whole) noexcept nogil:
+    """Put a complete IPv4 datagram together: FRAG_COMPLETE, or why not. The parts stay the queue's (ip_frag_reasm())."""
+    cdef Pkt *p
+    cdef uint8_t *ip
+    cdef uint32_t hlen = q.frag[0].skip
+    cdef int ecn = frag_ecn(q.ecn)
+    if ecn < 0:
+        return FRAG_BAD_ECN
+    if hlen + q.total > 65535:
+        return FRAG_OVERSIZE
+    p = frag_merged(q, hlen)
+    if p == NULL:
+        return FRAG_CORRUPT
     ip = p.buf + p.l3
     st16(ip + IPV4_LEN, hlen + q.total)
     st16(ip + IPV4_FRAG, 0)
@@ -248,7 +317,28 @@ cdef inline int frag_reassemble(FragQueue *q, Pkt **whole) noexcept nogil:
     ip[IPV4_TOS] |= <uint8_t>ecn
     ipv4_set_csum(ip)
     p.frag_max_size = q.max_df_size if q.max_df_size > q.max_size else q.max_size
-    p.flags |= PF_IGNORE_DF
+    whole[0] = p
+    return FRAG_COMPLETE
+
+
+cdef inline int frag_reassemble6(FragQueue *q, Pkt **whole) noexcept nogil:
+    """The same for IPv6: the fragment header goes (nf_ct_frag6_reasm(), ip6_frag_reasm())."""
+    cdef Pkt *p
+    cdef uint8_t *ip
+    cdef uint32_t at = q.frag[0].skip - FRAGMENT_HLEN
+    cdef int ecn = frag_ecn(q.ecn)
+    if ecn < 0:
+        return FRAG_BAD_ECN
+    if at - IPV6_HLEN + q.total > IPV6_MAX_PAYLOAD:
+        return FRAG_OVERSIZE
+    p = frag_merged(q, at)
+    if p == NULL:
+        return FRAG_CORRUPT
+    ip = p.buf + p.l3
+    ip[q.next_at] = (q.frag[0].p.buf + q.frag[0].p.l3)[at]
+    st16(ip + IPV6_PAYLOAD_LEN, at - IPV6_HLEN + q.total)
+    ipv6_set_class(ip, ipv6_class(ip) | ecn)
+    p.frag_max_size = q.max_size
     whole[0] = p
     return FRAG_COMPLETE
 
@@ -270,3 +360,6 @@ cdef inline void frag_inherit(Pkt *p, const Pkt *head) noexcept nogil:
     p.phys_out = head.phys_out
     memcpy(p.brnf_daddr, head.brnf_daddr, 16)
     p.opt = head.opt
+    p.payload_at = head.payload_at
+    p.next_at = head.next_at
+    p.source_routed = head.source_routed

@@ -48,6 +48,7 @@ cdef enum:
     CT_BIT_NEW = 8
     CT_BIT_SNAT = 1 << 6
     CT_BIT_DNAT = 1 << 7
+    CT_BIT_UNTRACKED = 1 << 8
     RECENT_RCHECK = 0
     RECENT_UPDATE = 1
     RECENT_SET = 2
@@ -151,6 +152,7 @@ cdef struct Flow:
     uint8_t family
     uint8_t proto
     uint8_t later_fragment
+    uint8_t no_proto  # IPv6: the chain of extension headers is broken off
     uint8_t alen
     const uint8_t *src
     const uint8_t *dst
@@ -291,6 +293,8 @@ cdef inline bint match_l3(const Rule *r, const Flow *f) noexcept nogil:
     if r.match & M_IIF and (strncmp(f.iif, r.iif, r.iif_len) == 0) == ((r.invert & M_IIF) != 0):
         return False
     if r.match & M_OIF and (strncmp(f.oif, r.oif, r.oif_len) == 0) == ((r.invert & M_OIF) != 0):
+        return False
+    if r.match & M_PROTO and f.no_proto:
         return False
     return not (r.match & M_PROTO and (f.proto == r.proto) == ((r.invert & M_PROTO) != 0))
 

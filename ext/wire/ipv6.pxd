@@ -137,9 +137,14 @@ cdef inline uint32_t extension_len(int type, const uint8_t *h) noexcept nogil:
 
 cdef inline void skip_extensions(const uint8_t *ip, uint32_t n, Ipv6Chain *c) noexcept nogil:
     """ipv6_skip_exthdr() over a packet of ``n`` bytes from its IPv6 header on; it stops at a later fragment's header."""
-    cdef uint8_t next
     c.at = IPV6_HLEN
     c.proto = ip[IPV6_NEXT]
+    skip_from(ip, n, c)
+
+
+cdef inline void skip_from(const uint8_t *ip, uint32_t n, Ipv6Chain *c) noexcept nogil:
+    """The same from a header of type ``c.proto`` at ``c.at`` on."""
+    cdef uint8_t next
     c.frag = 0
     c.broken = False
     while is_extension(c.proto):
@@ -151,6 +156,27 @@ cdef inline void skip_extensions(const uint8_t *ip, uint32_t n, Ipv6Chain *c) no
             if c.frag & FRAGMENT_OFFSET:
                 return
         next = ip[c.at]
+        c.at += extension_len(c.proto, ip + c.at)
+        c.proto = next
+
+
+cdef inline void find_header(const uint8_t *ip, uint32_t n, Ipv6Chain *c) noexcept nogil:
+    """ipv6_find_hdr() for any protocol: AH ends the chain, and so does "no next header". ``frag``: offset of a later fragment."""
+    cdef uint8_t next
+    c.at = IPV6_HLEN
+    c.proto = ip[IPV6_NEXT]
+    c.frag = 0
+    c.broken = False
+    while is_extension(c.proto) and c.proto != NEXT_NONE and c.proto != NEXT_AUTH:
+        if c.at + (4 if c.proto == NEXT_FRAGMENT else 2) > n:
+            c.broken = True
+            return
+        next = ip[c.at]
+        if c.proto == NEXT_FRAGMENT and ld16(ip + c.at + 2) & FRAGMENT_OFFSET:
+            c.frag = ld16(ip + c.at + 2) & FRAGMENT_OFFSET
+            c.broken = is_extension(next) and next != NEXT_NONE
+            c.proto = next
+            return
         c.at += extension_len(c.proto, ip + c.at)
         c.proto = next
 

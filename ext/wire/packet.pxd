@@ -21,6 +21,7 @@ cdef enum:
     DST_MULTICAST = 4
     DST_INPUT = 8  # found for a received packet
     DST_FAKE = 16  # a bridge's stand-in for packets that are only switched
+    DST_ANYCAST = 32
     # flags
     PF_FORWARDED = 1
     PF_REROUTED = 2
@@ -59,6 +60,9 @@ cdef struct Dst:
     int oif
     uint8_t gw[16]
     uint32_t mtu  # of the route, 0: the device's
+    uint8_t mtu_lock
+    uint8_t plen  # of the route's prefix
+    uint8_t has_prefsrc  # the route names a source address
     int origin
 
 cdef struct Pkt:
@@ -91,6 +95,10 @@ cdef struct Pkt:
     uint8_t brnf_mac[8]  # source MAC and EtherType kept while the neighbour layer writes its own
     uint32_t brnf_frag_max
     IpOptions opt
+    # IPv6, as offsets from the header: what the extension headers read so far lead to, and the field that names it
+    uint32_t payload_at
+    uint32_t next_at
+    uint8_t source_routed
     Dst dst
     # payload sizes of the fragments it was put together from, in order; NULL: never was fragmented
     uint16_t *frags

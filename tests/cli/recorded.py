@@ -16,9 +16,10 @@ from dataplane.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "pcaps" / "sample"
+DUAL_STACK = ROOT / "pcaps" / "sample6"
 CLUSTER, SCENARIO, SAMPLE_CAPTURE = str(SAMPLE / "cluster.yaml"), str(SAMPLE / "scenario.yaml"), str(SAMPLE / "foreign.pcap")
 VERIFY = [word for layer in ("ip", "tcp", "udp") for word in ("-o", f"{layer}.check_checksum:TRUE")]
-WRONG = " || ".join(["_ws.malformed", *(f"{layer}.checksum.status == 0" for layer in ("ip", "tcp", "udp", "icmp"))])
+WRONG = " || ".join(["_ws.malformed", *(f"{layer}.checksum.status == 0" for layer in ("ip", "tcp", "udp", "icmp", "icmpv6"))])
 
 
 def tool(*command: str) -> str:

@@ -145,6 +145,23 @@ def test_a_refusal_says_which_packet_and_why(shell: Shell) -> None:
     assert output.out.strip() == INNER.hex()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "frame", "message"),
+    [
+        (("push", "ipip"), INNER, "ipip/not_ip: Only IPv4 and IPv6 packets fit into an IP-in-IP tunnel"),
+        (("pop", "-o", "hex"), INNER, "it holds no whole IP packet, so it is in no tunnel"),
+        (("pop", "-o", "hex"), PACKET, "nothing usual has IP protocol 17 and UDP port 2: name the encapsulation"),
+        (("pop", "ipip", "-o", "hex"), vxlan(7), "local/no_protocol: Nobody handles this IP protocol: the sender is told"),
+    ],
+)
+def test_other_packets_of_the_input_are_told_and_passed_over(shell: Shell, arguments: tuple[str, ...], frame: bytes, message: str) -> None:
+    good = PACKET if arguments[0] == "push" else bytes(IP(src="192.0.2.1", dst="192.0.2.2", proto=4) / IP(PACKET))
+    output = shell(*arguments, stdin=f"{frame.hex()}\n{good.hex()}\n")
+    assert output.status == 1
+    assert output.err == f"packet 1: refused: {message}\n"
+    assert bytes.fromhex(output.out).endswith(PACKET)
+
+
 def test_another_identifier_is_refused_where_one_is_given(shell: Shell) -> None:
     assert shell("pop", "--set", "id=7", stdin=vxlan(7).hex()).status == 0
     assert shell("pop", "--set", "id=8", stdin=vxlan(7).hex()).status == 1
@@ -165,9 +182,6 @@ def test_another_identifier_is_refused_where_one_is_given(shell: Shell) -> None:
         (("push", "vxlan"), "# nothing\n", "-: holds no frames"),
         (("push", "vxlan"), "", "standard input: the file is empty"),
         (("push", "vxlan"), "ünlesbar", "-: not a pcap or pcapng capture"),
-        (("push", "ipip"), INNER.hex(), "packet 1: no whole IP packet"),
-        (("pop",), INNER.hex(), "packet 1: holds no whole IP packet"),
-        (("pop",), PACKET.hex(), "packet 1: nothing usual has IP protocol 17 and UDP port 2: name the encapsulation"),
         (("list", "--plugin", "missing.py"), "", "missing.py"),
     ],
 )  # fmt: skip

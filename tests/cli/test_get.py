@@ -103,6 +103,28 @@ def test_pods_in_the_default_namespace_with_their_addresses_and_nodes(get: Get, 
     assert rows[0]["ORIGIN"] == f"{flannel}:{line_of(flannel, 'Pod', 'p15')}"
 
 
+@pytest.mark.parametrize(
+    ("resource", "name", "first", "all_of_them"),
+    [
+        ("pods", "web-1", ("IP", "10.244.2.5"), ("ALL IPS", "10.244.2.5,fd00:10:244:2::5")),
+        ("nodes", "node1", ("INTERNAL-IP", "192.168.0.11"), ("ALL IPS", "192.168.0.11,fd00:192:168::11")),
+        ("services", "modern", ("CLUSTER-IP", "fd00:10:96::90"), ("ALL CLUSTER-IPS", "fd00:10:96::90,10.96.0.90")),
+    ],
+)
+def test_kubectls_column_has_the_first_address_and_a_wide_one_all(
+    get: Get, checkout: Path, resource: str, name: str, first: tuple[str, str], all_of_them: tuple[str, str]
+) -> None:
+    (row,) = get.table(resource, name, "-f", str(checkout / "pcaps" / "sample6" / "cluster.yaml"), "-o", "wide")
+    assert row[first[0]] == first[1]
+    assert row[all_of_them[0]] == all_of_them[1]
+
+
+def test_endpoints_are_of_both_families(get: Get, checkout: Path) -> None:
+    (row,) = get.table("endpoints", "modern", "-f", str(checkout / "pcaps" / "sample6" / "cluster.yaml"), "-o", "wide")
+    addresses = {"10.244.1.6:8080", "10.244.2.5:8080", "[fd00:10:244:1::6]:8080", "[fd00:10:244:2::5]:8080"}
+    assert set(row["ALL ENDPOINTS"].split(",")) == addresses
+
+
 def test_columns_of_pods_are_those_of_kubectl(get: Get, dump: str) -> None:
     narrow = get("pods", "-f", dump).splitlines()[0].split()
     assert narrow == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]

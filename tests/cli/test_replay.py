@@ -79,7 +79,7 @@ def test_what_fits_nowhere_is_listed_by_number_and_reason(tmp_path: Path, capsys
     assert lines[0] == "15 packets read, 12 injected, 3 that fit nowhere"
     reasons = {line.rpartition(": packet ")[2]: line.strip() for line in lines[1:4]}
     assert reasons["1"].startswith("not IP")
-    assert reasons["13"].startswith("IPv6")
+    assert reasons["13"].startswith("pod/default/shell has no route to ")
     assert reasons["14"].startswith("longer than the MTU")
 
 

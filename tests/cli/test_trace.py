@@ -81,7 +81,7 @@ def test_json_has_a_schema_and_all_that_text_has(trace: Trace) -> None:
         ("pod/p15", "10.0.0.256", "--to 10.0.0.256: write an IP address, "),
         ("pod/p15", "pod/p16:99999", "port '99999' is no number from 1 to 65535"),
         ("pod/p15", "service/web:https", "which port? It has http (80/TCP)"),
-        ("pod/p15", "fd00::1", "has no address of the same family"),
+        ("pod/p15", "fd00::1", "fd00::1: there is no address of a family that pod/default/p15 has too (it has fd00::1): choose other ends"),
     ],
 )
 def test_what_is_not_there_is_one_line_and_2(trace: Trace, source: str, to: str, message: str) -> None:

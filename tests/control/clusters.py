@@ -22,6 +22,14 @@ def node(number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def dual_node(number: int) -> dict[str, Any]:
+    """``node`` with a second family: fd00::NUMBER on the underlay, fd00:1:NUMBER::/64 for pods."""
+    made = node(number)
+    made["spec"]["podCIDRs"].append(f"fd00:1:{number}::/64")
+    made["status"]["addresses"].append({"type": "InternalIP", "address": f"fd00::{number}"})
+    return made
+
+
 def pod(key: str, node_name: str, address: str, *, host_network: bool = False, phase: str = "Running") -> dict[str, Any]:
     """``key``: NAME, or NAMESPACE/NAME."""
     namespace, _, name = key.rpartition("/")

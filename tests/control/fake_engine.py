@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 UNKNOWN_SYSCTL = "net.ipv4.conf.all.unknown_setting"
@@ -21,7 +21,9 @@ class FakeDevice:
     peer: int = -1
     latency: int = 0
     addresses: list[str] = field(default_factory=list)
+    origins: dict[str, int] = field(default_factory=dict)  # of addresses
     neighbours: list[str] = field(default_factory=list)
+    proxies: list[str] = field(default_factory=list)
     fdb: list[str] = field(default_factory=list)
 
 
@@ -83,16 +85,42 @@ class FakeEngine:
         self.sysctls[ns, name] = value
         self.sysctl_order.append(name)
 
+    def get_sysctl(self, ns: int, name: str) -> int:
+        return self.sysctls.get((ns, name), self.sysctls.get((ns, ".".join([*name.split(".")[:3], "all", name.split(".")[-1]])), 0))
+
+    def devices(self, ns: int) -> list[dict[str, Any]]:
+        return [self._described(number) for number, device in enumerate(self.all_devices) if device.namespace == ns]
+
+    def _described(self, number: int) -> dict[str, Any]:
+        device = self.all_devices[number]
+        found = {"id": number, "name": device.name, "kind": device.kind, "mac": bytes.fromhex(device.mac.replace(":", ""))}
+        addresses = [ip_interface(line.split()[0]) for line in device.addresses]
+        listed = [{"address": a.packed, "prefix_len": a.network.prefixlen, "origin": device.origins[str(a)]} for a in addresses]
+        return found | {"mtu": device.mtu, "master": -1} | device.settings | {"addresses": listed}
+
+    def routes(self, ns: int) -> list[dict[str, Any]]:
+        """Those that were added, as far as taking a device's IPv6 away needs them."""
+        found = []
+        for line in self.all_routes[ns]:
+            words = line.split()
+            network = ip_network(words[0] if "/" in words[0] else words[1])
+            device = self.find_device(ns, words[words.index("dev") + 1]) if "dev" in words else -1
+            metric = int(words[words.index("metric") + 1]) if "metric" in words else 0
+            prefix = {"prefix": network.network_address.packed, "prefix_len": network.prefixlen}
+            found.append(prefix | {"kind": words[0] if "/" not in words[0] else "unicast", "dev": device, "metric": metric})
+        return found
+
     def add_address(self, dev: int, address: bytes, prefix_len: int, *, broadcast: bytes | None = None, origin: int = 0) -> None:
         brd = f" brd {ip_address(broadcast)}" if broadcast else ""
         self.all_devices[dev].addresses.append(f"{ip_address(address)}/{prefix_len}{brd}")
+        self.all_devices[dev].origins[f"{ip_address(address)}/{prefix_len}"] = origin
 
     def del_address(self, dev: int, address: bytes, prefix_len: int) -> None:
         self.all_devices[dev].addresses.remove(f"{ip_address(address)}/{prefix_len}")
 
     def add_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str = "unicast", via: bytes | None = None, dev: int = -1,
-                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, scope: int = -1,
-                  replace: bool = False, origin: int = 0) -> None:  # fmt: skip
+                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, mtu_lock: bool = False,
+                  scope: int = -1, replace: bool = False, origin: int = 0) -> None:  # fmt: skip
         network = f"{ip_address(prefix)}/{prefix_len}"
         if replace:
             self.all_routes[ns] = [route for route in self.all_routes[ns] if network not in route.split()[:2]]
@@ -106,7 +134,7 @@ class FakeEngine:
         words += ["onlink"] if onlink else []
         words += [f"metric {metric}"] if metric else []
         words += [f"src {ip_address(src)}"] if src else []
-        words += [f"mtu {mtu}"] if mtu else []
+        words += [f"mtu {'lock ' if mtu_lock else ''}{mtu}"] if mtu else []
         self.all_routes[ns].append(" ".join(words))
         self.route_origins[ns, network] = origin
 
@@ -120,6 +148,14 @@ class FakeEngine:
 
     def add_neighbour(self, dev: int, address: bytes, mac: bytes, *, permanent: bool = True, origin: int = 0) -> None:
         self.all_devices[dev].neighbours.append(f"{ip_address(address)} {mac.hex(':')}{'' if permanent else ' dynamic'}")
+
+    def add_proxy(self, dev: int, address: bytes, *, origin: int = 0) -> None:
+        self.all_devices[dev].proxies.append(str(ip_address(address)))
+
+    def del_proxy(self, dev: int, address: bytes) -> bool:
+        known = str(ip_address(address)) in self.all_devices[dev].proxies
+        self.all_devices[dev].proxies = [line for line in self.all_devices[dev].proxies if line != str(ip_address(address))]
+        return known
 
     def del_neighbour(self, dev: int, address: bytes) -> bool:
         before = self.all_devices[dev].neighbours

@@ -12,6 +12,12 @@ PORTS = ("80", "0", "65535", "80:90", "1024:")  # no range from 0: iptables-nft 
 STATES = ("NEW", "ESTABLISHED,RELATED", "INVALID", "RELATED,ESTABLISHED", "UNTRACKED,NEW")
 TYPES = {4: ("LOCAL", "MULTICAST,BROADCAST", "UNICAST"), 6: ("LOCAL", "MULTICAST,LOCAL")}
 
+ICMP = {
+    4: ("-p icmp --icmp-type", ("echo-request", "8", "3/4", "any")),
+    6: ("-p icmpv6 --icmpv6-type", ("128", "1/4", "packet-too-big", "neighbor-solicitation", "failed-policy", "unknown-option", "pong")),
+}
+REJECTS = {4: ("icmp-host-prohibited",), 6: ("adm-prohibited", "icmp6-no-route", "addr-unreach", "policy-fail", "icmp6-reject-route")}
+
 
 def _maybe_not(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.builds(lambda inverted, text: f"! {text}" if inverted else text, st.booleans(), texts)
@@ -34,8 +40,7 @@ def _protocols(family: int) -> st.SearchStrategy[str]:
         st.tuples(st.sampled_from(["-m udp -p udp", "-p sctp"]), ports).map(" ".join),
         st.tuples(st.just("-p tcp -m multiport"), _maybe_not(st.sampled_from(["--dports 80,443", "--sports 1:5,7"]))).map(" ".join),
     )
-    icmp = ("-p icmp --icmp-type", ("echo-request", "8", "3/4", "any")) if family == 4 else ("-p icmpv6 --icmpv6-type", ("128", "1/4"))
-    return st.one_of(st.just(""), with_ports, _one(*icmp), st.sampled_from(["-p gre", "-p 250", "! -p tcp", "-p ALL"]))
+    return st.one_of(st.just(""), with_ports, _one(*ICMP[family]), st.sampled_from(["-p gre", "-p 250", "! -p tcp", "-p ALL"]))
 
 
 def _matches(family: int) -> st.SearchStrategy[str]:
@@ -54,14 +59,13 @@ def _matches(family: int) -> st.SearchStrategy[str]:
 
 def _targets(family: int) -> st.SearchStrategy[str]:
     marks = ("--set-mark 7", "--set-mark 0x1/0xff", "--set-xmark 1/2", "--or-mark 0x4000", "--xor-mark 0x4000", "--and-mark 0xff")
-    reject = "--reject-with icmp-host-prohibited" if family == 4 else "--reject-with icmp6-adm-prohibited"
     plain = [
         "",
         "-j ACCEPT",
         "-j DROP",
         "-j RETURN",
         "-j REJECT",
-        f"-j REJECT {reject}",
+        *(f"-j REJECT --reject-with {kind}" for kind in REJECTS[family]),
         "-j OTHER",
         "-g OTHER",
         '-j LOG --log-prefix "a b "',

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from control.clusters import build_fake, cluster, node, pod
+from control.clusters import build_fake, cluster, dual_node, pod
 from control.fake_engine import UNKNOWN_SYSCTL
 from dataplane.errors import InputError
 
@@ -140,17 +140,11 @@ def test_a_setting_that_is_not_emulated_is_a_warning() -> None:
 
 
 def test_dual_stack_has_both_families_side_by_side() -> None:
-    six = node(1)
-    six["spec"]["podCIDRs"].append("fd00:1:1::/64")
-    six["status"]["addresses"].append({"type": "InternalIP", "address": "fd00::1"})
-    other = node(2)
-    other["spec"]["podCIDRs"].append("fd00:1:2::/64")
-    other["status"]["addresses"].append({"type": "InternalIP", "address": "fd00::2"})
     underlay = {"cidrs": ["192.168.0.0/24", "fd00::/64"]}
-    engine, _ = build_fake(cluster(underlay=underlay, podCIDRs=["10.1.0.0/16", "fd00:1::/32"]), six, other)
+    engine, _ = build_fake(cluster(underlay=underlay, podCIDRs=["10.1.0.0/16", "fd00:1::/32"]), dual_node(1), dual_node(2))
     tunnel = engine.device("n1/flannel-v6.1")
-    assert (tunnel.mtu, tunnel.addresses) == (1430, ["fd00:1:1::/128"])
-    assert "fd00:1:2::/64 via fd00:1:2:: dev flannel-v6.1 onlink" in engine.routes_of("n1")
+    assert (tunnel.mtu, tunnel.addresses[0]) == (1430, "fd00:1:1::/128")
+    assert "fd00:1:2::/64 via fd00:1:2:: dev flannel-v6.1 onlink metric 1024" in engine.routes_of("n1")
     assert engine.device("n1/cni0").mtu == 1450
     assert engine.sysctl("n1", "net.ipv6.conf.all.forwarding") == 1
     assert engine.sysctl("a", "net.ipv6.conf.all.disable_ipv6") is None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from control.clusters import build_fake, cluster, dual_node
 from control.proxy_world import everything
 from control.rule_strategies import rules
 from dataplane.control.iptables import IptablesTables
@@ -73,3 +74,12 @@ def test_random_rules_come_back_as_we_wrote_them(family: int) -> None:
         assert restored(tables) == contents(tables.save_text())
 
     check()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("cni", ["flannel", "calico"])
+def test_a_nodes_rules_with_its_cnis_come_back_as_we_wrote_them(cni: str, family: int) -> None:
+    spec = {"podCIDRs": ["10.1.0.0/16", "fd00:1::/32"], "underlay": {"cidrs": ["192.168.0.0/24", "fd00::/64"]}, "cni": {"name": cni}}
+    _, topology = build_fake(cluster(**spec), dual_node(1), dual_node(2))
+    tables = topology.firewalls[topology.namespace_id("n1")][family]
+    assert restored(tables) == contents(tables.save_text())

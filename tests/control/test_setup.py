@@ -70,11 +70,13 @@ def test_addresses_come_and_go(run: Machine) -> None:
         ("ip route add throw 203.0.113.48/28", "throw 203.0.113.48/28"),
         ("ip r a 10.9.0.0/16 via 10.8.0.1 dev eth0 onlink metric 5", "10.9.0.0/16 via 10.8.0.1 dev eth0 onlink metric 5"),
         ("ip route add 10.9.0.0/16 dev eth0 src 192.168.0.1 mtu 1200", "10.9.0.0/16 dev eth0 src 192.168.0.1 mtu 1200"),
-        ("ip -6 route add blackhole 2001:db8::/48", "blackhole 2001:db8::/48"),
-        ("ip route add 2001:db8:1::/48 dev eth0", "2001:db8:1::/48 dev eth0"),
-        ("ip route add default via fe80::1 dev eth0", "::/0 via fe80::1 dev eth0"),
-        ("ip -6 route add default via fe80::2 dev eth0", "::/0 via fe80::2 dev eth0"),
-        ("ip -6 route add 2001:db8::/48 via fe80::1 dev eth0", "2001:db8::/48 via fe80::1 dev eth0"),
+        ("ip -6 route add blackhole 2001:db8::/48", "blackhole 2001:db8::/48 metric 1024"),
+        ("ip route add 2001:db8:1::/48 dev eth0", "2001:db8:1::/48 dev eth0 metric 1024"),
+        ("ip route add default via fe80::1 dev eth0", "::/0 via fe80::1 dev eth0 metric 1024"),
+        ("ip -6 route add default via fe80::2 dev eth0", "::/0 via fe80::2 dev eth0 metric 1024"),
+        ("ip -6 route add 2001:db8::/48 via fe80::1 dev eth0", "2001:db8::/48 via fe80::1 dev eth0 metric 1024"),
+        ("ip -6 route add 2001:db8::/48 dev eth0 metric 5 mtu 1300", "2001:db8::/48 dev eth0 metric 5 mtu 1300"),
+        ("ip -6 route add 2001:db8::/48 dev eth0 mtu lock 1200", "2001:db8::/48 dev eth0 metric 1024 mtu lock 1200"),
     ],
 )
 def test_a_route_is_added_as_written(run: Machine, command: str, line: str) -> None:
@@ -102,6 +104,14 @@ def test_neighbours_come_and_go(run: Machine) -> None:
     assert "there is no such neighbour" in run.refused("ip neigh del 192.168.0.9 dev eth0")
     run("ip neigh flush all")
     assert run.engine.flushed == [(run.engine.names.index("n1"), "neighbours")]
+
+
+def test_addresses_are_proxied_one_by_one(run: Machine) -> None:
+    run("ip -6 neigh add proxy fd00::9 dev eth0; ip neigh add proxy 2001:db8::1 dev eth0; ip -6 neigh del proxy fd00::9 dev eth0")
+    assert run.engine.device("n1/eth0").proxies == ["2001:db8::1"]
+    assert "there is no such proxied address" in run.refused("ip -6 neigh del proxy fd00::9 dev eth0")
+    assert "only IPv6 addresses are proxied" in run.refused("ip neigh add proxy 10.1.1.9 dev eth0")
+    assert "dev is missing" in run.refused("ip -6 neigh add proxy fd00::9")
 
 
 def test_forwarding_tables_of_bridges_and_tunnels(run: Machine) -> None:

@@ -88,7 +88,8 @@ def test_gre_is_told_by_its_protocol_type() -> None:
 
 
 def test_options_are_those_an_encapsulation_knows() -> None:
-    fields = [("udp", "dport", 8472), ("udp", "checksum", 0), ("vxlan", "vni", 7), ("vxlan", "reserved1", b"\0\x01\x02")]
+    vxlan: list[tuple[str, str, int | bytes | str]] = [("vxlan", "vni", 7), ("vxlan", "reserved1", b"\0\x01\x02")]
+    fields = [("udp", "dport", 8472), ("udp", "checksum", 0), *vxlan]
     assert options_of(["port", "id", "udp_checksum"], fields) == {"port": 8472, "id": 7, "udp_checksum": 0}
     assert options_of(["reserved1"], fields) == {"reserved1": 0x102}
     ensure("geneve")

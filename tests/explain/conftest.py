@@ -12,17 +12,19 @@ from dataplane._core import Engine
 from dataplane.control.build import build
 from dataplane.explain.outcomes import Choice, every_outcome
 from dataplane.explain.probe import Shape
-from dataplane.explain.target import find_source, find_target
+from dataplane.explain.target import Wanted, find_source, find_target
 from dataplane.explain.walk import Question, answering
 from dataplane.k8s.objects import Manifests
 
 Trace = Callable[..., list[Choice]]
 
 
-def ask(manifests: Manifests, source: str, to: str, *, proto: str = "", port: str = "", ttl: int = 64, size: int = 0) -> Question:
+def ask(
+    manifests: Manifests, source: str, to: str, *, proto: str = "", port: str = "", family: int = 0, ttl: int = 64, size: int = 0
+) -> Question:
     topology = build(manifests, Engine())
     machine = find_source(topology, source, "default")
-    target = find_target(topology, to, "default", machine, proto, port)
+    target = find_target(topology, to, "default", machine, Wanted(proto, port, family))
     return Question(machine, target, Shape(target.protocol, 40000, target.port, ttl, size))
 
 

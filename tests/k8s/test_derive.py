@@ -133,6 +133,31 @@ def test_families_follow_the_policy() -> None:
         load(service("a", "ipFamilies: [IPv6], ports: [{port: 80}]"))
 
 
+@pytest.mark.parametrize(
+    ("spec", "versions"),
+    [
+        ("clusterIP: 10.96.0.77", [4]),
+        ("clusterIP: 10.96.0.77, ipFamilyPolicy: PreferDualStack", [4, 6]),
+        ("clusterIP: 10.96.0.77, ipFamilies: [IPv4, IPv6]", [4, 6]),
+        ("clusterIP: 'fd00:10:96::77', ipFamilyPolicy: RequireDualStack", [6, 4]),
+        ("ipFamilies: [IPv6]", [6]),
+        ("ipFamilies: [IPv6], ipFamilyPolicy: PreferDualStack", [6, 4]),
+    ],
+)
+def test_a_service_gets_the_cluster_ips_that_its_families_lack(spec: str, versions: list[int]) -> None:
+    dual = cluster("podCIDRs: [10.244.0.0/16, 'fd00:10:244::/48']")
+    found = load(dual, NODES, pod("a"), service("a", f"{spec}, selector: {{app: web}}, ports: [{{port: 80}}]"))
+    assert [address.version for address in found.services[0].cluster_ips] == versions
+    assert {str(address) for address in found.services[0].cluster_ips} >= set(re.findall(r"10\.96\.0\.77|fd00:10:96::77", spec))
+    assert [item.address_type for item in found.endpoint_slices] == [f"IPv{version}" for version in versions]
+
+
+def test_a_service_that_an_api_server_stored_keeps_its_one_family() -> None:
+    stored = service("a", "clusterIPs: [10.96.0.77], ipFamilies: [IPv4], ipFamilyPolicy: PreferDualStack", "uid: 7-7")
+    found = load(cluster("podCIDRs: [10.244.0.0/16, 'fd00:10:244::/48']"), stored).services[0]
+    assert found.ip_families == ("IPv4",) and found.cluster_ips == (ip_address("10.96.0.77"),)
+
+
 def test_node_ports_are_given_to_what_has_none() -> None:
     ports = "ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30080}]"
     node_port = load(service("n", f"type: NodePort, {ports}")).services[0]

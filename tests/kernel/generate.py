@@ -13,36 +13,61 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from . import broken, wire
+from . import broken, broken6, discovery, setups, wire
+from .oracle import QUIET, QUIET_RESOLVING
 from .record import Step
 from .taps import Seen
 from .topology import Topology
 from .traffic import Packet, Station, Traffic
-from .wire import Ip
+from .traffic6 import Traffic6
+from .wire import Ip, Ip6
 
 # actions and how often each is taken, by theme
 THEMES: dict[str, dict[str, int]] = {
-    "mixed": {"open": 30, "answer": 30, "go on": 14, "error": 8, "fragments": 6, "again": 4, "arp": 4, "odd": 2, "tunnel": 4, "damage": 16},
+    "mixed": {
+        "open": 30,
+        "answer": 30,
+        "go on": 14,
+        "error": 8,
+        "fragments": 6,
+        "again": 4,
+        "neighbours": 4,
+        "odd": 2,
+        "tunnel": 4,
+        "damage": 16,
+    },
     "connections": {"open": 22, "answer": 45, "go on": 30, "error": 3, "again": 3},
     "errors": {"open": 30, "answer": 22, "error": 40, "go on": 4, "fragments": 3},
     "fragments": {"open": 10, "answer": 15, "fragments": 60, "error": 4, "again": 5},
     "sizes": {"open": 40, "answer": 25, "go on": 20, "error": 5, "fragments": 8, "again": 2},
-    "damage": {"open": 14, "answer": 14, "go on": 6, "damage": 60, "arp": 6, "odd": 6},
+    "damage": {"open": 14, "answer": 14, "go on": 6, "damage": 60, "neighbours": 6, "odd": 6},
     "clashes": {"open": 45, "clash": 30, "answer": 30, "error": 5, "go on": 6},
     "tunnel": {"open": 14, "answer": 14, "tunnel": 60, "error": 5},
+    "extensions": {"open": 60, "answer": 20, "go on": 10, "error": 6, "fragments": 6, "damage": 6},
+    "discovery": {"neighbours": 60, "resolve": 12, "open": 15, "answer": 10, "damage": 5},
+    "routes": {"open": 75, "answer": 15, "go on": 5, "error": 5},
+    "timeouts": {"open": 5, "answer": 10, "fragments": 70, "pause": 15},
 }
+IPV6_THEMES = ("extensions", "discovery", "routes", "timeouts")
+OTHER_FAMILY = (0.0, 0.0, 0.1, 0.5)  # how many frames of a dual-stack sequence are of the cluster's first family
 
 
 class Sequence:
-    """At most ``length`` steps on one cluster."""
+    """At most ``length`` steps on one cluster, each of one of its address families."""
 
     def __init__(self, topology: Topology, rng: Random, length: int) -> None:
-        self.topology, self.rng, self.left = topology, rng, length
-        self.traffic = Traffic(topology, rng)
-        themes = [t for t in THEMES if t != "tunnel" or topology.backend == "vxlan"]
+        self.rng, self.left = rng, length
+        self.speakers: list[Traffic] = [(Traffic6 if f == 6 else Traffic)(view, rng) for f, view in topology.views.items()]
+        self.traffic = self.speakers[-1]
+        six = 6 in topology.views
+        themes = [t for t in THEMES if (t != "tunnel" or topology.backend == "vxlan") and (t not in IPV6_THEMES or six)]
         self.theme = rng.choices(themes, [3 if t == "mixed" else 1 for t in themes])[0]
         if self.theme == "sizes":
-            self.traffic.large = 0.8
+            for speaker in self.speakers:
+                speaker.large = 0.8
+        if self.theme == "extensions":
+            self.traffic.extended = 0.7
+        self.other_family = rng.choice(OTHER_FAMILY) if len(self.speakers) > 1 else 0.0
         self.waiting: list[Step] = []  # fragments not sent yet
         self.sent: list[Step] = []
 
@@ -51,49 +76,69 @@ class Sequence:
         if self.left == 0:
             return None
         self.left -= 1
-        self.traffic.note_arrivals(frames)
-        step = self._next()
+        for speaker in self.speakers:
+            speaker.note_arrivals(frames)
+        if len(self.speakers) > 1:
+            self.traffic = self.speakers[0 if self.rng.random() < self.other_family else 1]
+        step = self._resolution(frames) or self._next()
         if not self.sent:
-            step = Step(step.ns, step.iface, step.frame, step.note, self._setup())
+            step = replace(step, setup=self._setup())
+        elif self.theme == "sizes" and self.topology.family == 6 and self.rng.random() < 0.06:
+            step = replace(step, setup=self.rng.choice([setups.sizes, setups.sizes6])(self.topology, self.rng))
         self.sent.append(step)
         return step
 
-    def _setup(self) -> tuple[tuple[str, str], ...]:
-        """In some sequences a smaller MTU on the way, or (behind a tunnel) larger ones before it."""
-        if self.rng.random() > (0.6 if self.theme == "sizes" else 0.12):
+    def _resolution(self, frames: Series[Seen]) -> Step | None:
+        """After a step that does not wait for nodes to give up resolving an address: somebody answers for it."""
+        if not self.sent or self.sent[-1].quiet != QUIET:
+            return None
+        made = (discovery.claim(t, frames) for t in self.speakers if isinstance(t, Traffic6))
+        return next((replace(_step(packet), quiet=QUIET_RESOLVING) for packet in made if packet is not None), None)
+
+    def _setup(self) -> setups.Commands:
+        """Some sequences run on a cluster with other sizes or, in IPv6, with other routes or settings."""
+        rng, theme = self.rng, self.theme
+        if theme == "timeouts":
+            return setups.fragment_timeouts6(self.topology, rng)
+        if rng.random() > (0.6 if theme in ("sizes", "routes") else 0.12):
             return ()
-        node = self.rng.choice(list(self.topology.nodes.values()))
-        if self.topology.backend != "vxlan":
-            return ((node.name, "ip link set eth0 mtu 1400"),)
-        pod = self.rng.choice([p for p in self.topology.pods.values() if p.node == node.name])
-        wide = f"mtu {self.topology.mtu}"
-        return (
-            (node.name, f"ip link set {pod.host_device} {wide}"),
-            (node.name, f"ip link set cni0 {wide}"),
-            (pod.name, f"ip link set eth0 {wide}"),
-        )
+        if self.topology.family == 4 or (theme == "sizes" and rng.random() < 0.3):
+            return setups.sizes(self.topology, rng)
+        chosen = {"sizes": setups.sizes6, "routes": setups.routes6, "discovery": setups.proxies6}
+        return chosen.get(theme, rng.choice([setups.settings6, setups.sizes, setups.sizes6]))(self.topology, rng)
 
     def _next(self) -> Step:
         if self.waiting and self.rng.random() < 0.75:
             return self.waiting.pop(0)
         weights = THEMES[self.theme]
         action = self.rng.choices(list(weights), list(weights.values()))[0]
-        if action == "arp":
-            return self._arp()
+        if action == "neighbours":
+            return _step(discovery.message(self.traffic)) if isinstance(self.traffic, Traffic6) else self._arp()
         if action == "odd":
             return self._odd()
         if action == "again" and self.sent:
             last = self.rng.choice(self.sent[-3:])
             return Step(last.ns, last.iface, last.frame, f"again: {last.note}")
         if action == "tunnel":
-            return self._tunnel()
+            return self._too_big_for_tunnel() if self.topology.family == 6 and self.rng.random() < 0.08 else self._tunnel()
+        if action == "resolve" and isinstance(self.traffic, Traffic6):
+            return replace(_step(discovery.unresolved(self.traffic)), quiet=QUIET)
         packet = self._packet(action)
+        if action == "pause":
+            return replace(_step(packet), quiet=setups.FRAGMENT_TIMEOUT + 0.3)
         if action == "fragments":
             return self._fragments(packet)
         if action == "damage":
-            frame, what = broken.damage(packet.frame(), self.rng, self.topology)
+            frame, what = self._damage(packet.frame())
             return Step(packet.station.ns, "eth0", frame, f"{what}: {packet.note}")
         return _step(packet)
+
+    @property
+    def topology(self) -> Topology:
+        return self.traffic.topology
+
+    def _damage(self, frame: bytes) -> broken.Damaged:
+        return (broken.damage if frame[12:14] == b"\x08\0" else broken6.damage)(frame, self.rng, self.topology)
 
     def _packet(self, action: str) -> Packet:
         """A well-formed packet: of this kind if there is something to say, else the first of a new flow."""
@@ -137,34 +182,29 @@ class Sequence:
         if len(ip.payload) < 64 and ip.proto == wire.UDP and rng.random() < 0.8:
             sport, dport = int.from_bytes(ip.payload[:2], "big"), int.from_bytes(ip.payload[2:4], "big")
             data = wire.filler(rng.choice([80, 200, 560, 1200, 2900]), rng.randrange(256))
-            ip = Ip(
-                ip.source,
-                ip.target,
-                ip.proto,
-                wire.udp(ip.source, ip.target, sport, dport, data),
-                ip.ttl,
-                ip.tos,
-                ip.ident,
-                ip.fragment,
-                ip.options,
-            )
+            ip = replace(ip, payload=wire.udp(ip.source, ip.target, sport, dport, data))
+        if isinstance(ip, Ip6) and rng.random() < 0.3:
+            ip = ip.folded()
         if len(ip.payload) < 16:
             return _step(packet)
-        largest = (self.topology.pod_mtu - 20) // 8 * 8
+        largest = (self.topology.pod_mtu - (20 if isinstance(ip, Ip) else 48 + len(wire.chained(ip.extensions, 0)))) // 8 * 8
         cuts = sorted({8 * rng.randrange(1, max(2, len(ip.payload) // 8 + 1)) for _ in range(rng.choice([1, 1, 2, 2, 3, 5]))})
         cuts = [c for c in cuts if c < len(ip.payload)]
         edges = [0, *cuts, len(ip.payload)]
         edges = sorted({*edges, *(e for a, b in pairwise(edges) for e in range(a, b, largest))})
-        pieces = ip.fragments(edges[1:-1])
+        pieces: Series[Ip | Ip6] = ip.fragments(edges[1:-1])
         notes = [f"fragment {a}..{b} of {len(ip.payload)}, {packet.note}" for a, b in pairwise(edges)]
         steps = [_step(replace(packet, ip=piece, note=note)) for piece, note in zip(pieces, notes, strict=True)]
         steps = self._disturb(packet, ip, edges, steps)
         self.waiting += steps[1:]
         return steps[0]
 
-    def _disturb(self, packet: Packet, ip: Ip, edges: list[int], steps: list[Step]) -> list[Step]:
+    def _disturb(self, packet: Packet, ip: Ip | Ip6, edges: list[int], steps: list[Step]) -> list[Step]:
         rng = self.rng
-        trick = rng.choices(["order", "reverse", "shuffle", "twice", "lost", "overlap", "uneven"], [30, 12, 20, 10, 6, 12, 5])[0]
+        tricks = {"order": 30, "reverse": 12, "shuffle": 20, "twice": 10, "lost": 6, "overlap": 12, "uneven": 5}
+        if isinstance(ip, Ip6):
+            tricks |= {"fields": 14, "atomic": 5}
+        trick = rng.choices(list(tricks), list(tricks.values()))[0]
         if trick == "reverse":
             steps.reverse()
         elif trick == "shuffle":
@@ -173,6 +213,10 @@ class Sequence:
             steps.insert(rng.randrange(len(steps) + 1), rng.choice(steps))
         elif trick == "lost" and len(steps) > 1:
             steps.pop(rng.randrange(len(steps)))
+        elif trick == "fields":
+            return [self._other_fields(step) for step in steps]
+        elif trick == "atomic" and isinstance(ip, Ip6):
+            steps.insert(rng.randrange(len(steps) + 1), _step(replace(packet, ip=ip.piece(0, 64, more=False), note="atomic fragment")))
         elif trick in ("overlap", "uneven"):
             start = max(0, rng.choice(edges[:-1]) - 8 * (trick == "overlap"))
             end = min(len(ip.payload), start + rng.choice([8, 16, 24, 100] if trick == "overlap" else [3, 9, 20]))
@@ -182,6 +226,17 @@ class Sequence:
                 _step(Packet(packet.station, packet.next_hop, piece, f"{trick}: fragment {start}..{end}, {packet.note}")),
             )
         return steps
+
+    def _other_fields(self, step: Step) -> Step:
+        """An IPv6 fragment whose traffic class, hop limit or next header is not that of the others."""
+        rng, frame = self.rng, bytearray(step.frame)
+        if rng.random() < 0.5:
+            return step
+        at, value = rng.choice(
+            [(15, rng.choice([0x00, 0x10, 0x20, 0x30])), (15, 0x30), (21, rng.choice([1, 2, 60])), (54, rng.choice([6, 17, 60]))]
+        )
+        frame[at] = value
+        return replace(step, frame=bytes(frame), note=f"byte {at} is {value}: {step.note}")
 
     # ---- not IP, or IP in IP
     def _arp(self) -> Step:
@@ -235,11 +290,14 @@ class Sequence:
 
     def _tunnel(self) -> Step:
         """A tunnel frame from a node, a host or a pod, its headers right or broken, a packet of some flow inside."""
-        rng, topology = self.rng, self.topology
+        rng, topology, outer = self.rng, self.topology, self.traffic
         node = rng.choice(list(topology.nodes.values()))
         others = [s for s in self.traffic.stations if s.ns != node.name and s.pod is None] + [s for s in self.traffic.stations if s.pod][:1]
         station: Station = rng.choice(others)
-        inner, what = self._inner(node.macs.get("flannel.1", "02:de:ad:be:ef:01"))
+        if rng.random() < 0.2:
+            self.traffic = rng.choice(self.speakers)
+        inner, what = self._inner(node.macs.get(topology.tunnel_device, "02:de:ad:be:ef:01"), topology.tunnel_device)
+        self.traffic = outer
         flags, reserved, vni, last = 8, 0, topology.vni, 0
         broken_header = rng.choices(["", "flags", "reserved", "vni", "last"], [70, 8, 8, 8, 6])[0]
         if broken_header == "flags":
@@ -259,22 +317,33 @@ class Sequence:
             station, source, node.address, wire.UDP, udp, f"tunnel frame to {node.name}, wrong {broken_header or 'nothing'}, inner {what}"
         )
         if rng.random() < 0.1:
-            frame, more = broken.damage(packet.frame(), rng, topology)
+            frame, more = self._damage(packet.frame())
             return Step(station.ns, "eth0", frame, f"{more}: {packet.note}")
         return self._fragments(packet) if rng.random() < 0.06 else _step(packet)
 
-    def _inner(self, target: str) -> tuple[bytes, str]:
+    def _too_big_for_tunnel(self) -> Step:
+        """Somebody on the underlay tells a node that its tunnel frames to another are too big."""
+        rng, topology = self.rng, self.topology
+        station = next(s for s in self.traffic.stations if s.pod is None and s.ns not in topology.nodes)
+        near, far = rng.sample(list(topology.nodes.values()), 2)
+        udp = wire.udp(near.address, far.address, rng.randrange(32768, 61000), topology.vxlan_port, bytes(200))
+        quote = Ip6(near.address, far.address, wire.UDP, udp).build()
+        mtu = rng.choice([1400, 1280, 1200])
+        body = wire.icmp6(station.address, near.address, 2, 0, mtu.to_bytes(4, "big"), quote)
+        return _step(self.traffic.packet(station, station.address, near.address, wire.ICMP6, body, f"tunnel frames too big for {mtu}"))
+
+    def _inner(self, target: str, device: str) -> tuple[bytes, str]:
         rng = self.rng
         packet = self._packet(rng.choice(["open", "answer", "go on"]))
-        vteps = [n.macs["flannel.1"] for n in self.topology.nodes.values() if "flannel.1" in n.macs]
+        vteps = [n.macs[device] for n in self.topology.nodes.values() if device in n.macs]
         source = (
             rng.choice(vteps)
             if vteps and rng.random() < 0.9
             else rng.choice(["00:00:00:00:00:00", "01:00:5e:00:00:01", "02:de:ad:be:ef:02"])
         )
-        frame = wire.ethernet(target, source, packet.ip.build())
+        frame = wire.ethernet(target, source, packet.ip.build(), wire.IP_TYPE if isinstance(packet.ip, Ip) else wire.IP6_TYPE)
         if rng.random() < 0.25:
-            frame, what = broken.damage(frame, rng, self.topology)
+            frame, what = self._damage(frame)
             return frame, f"{what}: {packet.note}"
         return frame, packet.note
 

@@ -1,7 +1,7 @@
 """Random frames through the real kernel and through the emulator, by hand and for long.
 
-``python -m tests.kernel.live --mode flannel-vxlan --seed 1000 --cases 500`` as root; failing cases are cut down to the
-steps they need and stored as case files, which ``dataplane check`` runs again without root.
+``python -m tests.kernel.live --mode flannel-vxlan --seed 1000 --cases 500`` as root, with ``--dual`` for IPv6 beside IPv4;
+failing cases are cut down to the steps they need and stored as case files, which ``dataplane check`` runs again without root.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dataplane.testing.kinds import frames
 
-from . import generate, netns, oracle, record
+from . import dual, generate, netns, oracle, record
 from .record import Case, Flaky
 from .taps import DropTrace
 from .topology import MODES, Topology, cluster_file, load
@@ -70,6 +70,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.kernel.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help="one of our own clusters")
+    parser.add_argument("--dual", action="store_true", help="the dual-stack twin of that cluster")
     parser.add_argument("--cluster", type=Path, help="any other cluster file, in place of --mode")
     parser.add_argument("--seed", type=int, default=0, help="of the first sequence")
     parser.add_argument("--cases", type=int, default=100, help="number of sequences")
@@ -85,9 +86,10 @@ def main(argv: list[str] | None = None) -> int:
     if reason is not None:
         print(f"live: {reason}", file=sys.stderr)
         return 2
-    topology = load((options.cluster or cluster_file(options.mode)).resolve())
     folder = options.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    cluster = (options.cluster or cluster_file(options.mode)).resolve()
+    topology = load(dual.write(cluster, folder / f"dual-{cluster.name}") if options.dual else cluster)
     found = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # as an exception, which takes the namespaces down
     oracle.remove_leftovers()

@@ -22,7 +22,8 @@ KERNEL = (6, 18)
 SIOCETHTOOL = 0x8946
 # ETHTOOL_S* commands of linux/ethtool.h: receive and transmit checksum, scatter-gather, TSO, GSO, GRO
 OFFLOAD_SETTERS = (0x15, 0x17, 0x19, 0x1F, 0x24, 0x2C)
-TOOLS = ("ip", "bridge", "conntrack", "iptables-nft-restore", "nsenter", "sh")
+RESTORE_TOOLS = ("iptables-nft-restore", "ip6tables-nft-restore")
+TOOLS = ("ip", "bridge", "conntrack", *RESTORE_TOOLS, "nsenter", "sh")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -56,14 +57,15 @@ def unavailable() -> str | None:
                 "link add probe3 type vxlan id 1 dstport 8472 dev probe0",
             ],
         )
-        run(
-            name,
-            ["iptables-nft-restore"],
-            "*nat\n-A POSTROUTING -m addrtype --src-type LOCAL -m statistic --mode random --probability 0.5 "
-            "-m recent --name probe --set -m conntrack --ctstate NEW -j MASQUERADE\nCOMMIT\n",
-        )
+        for tool in RESTORE_TOOLS:
+            run(
+                name,
+                [tool],
+                "*nat\n-A POSTROUTING -m addrtype --src-type LOCAL -m statistic --mode random --probability 0.5 "
+                "-m recent --name probe --set -m conntrack --ctstate NEW -j MASQUERADE\nCOMMIT\n",
+            )
         with entered(name):
-            if not os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"):
+            if not os.path.exists("/proc/sys/net/bridge/bridge-nf-call-ip6tables"):
                 return "no bridge netfilter in this kernel (module br_netfilter)"
     except CommandError as error:
         return f"this kernel lacks what the cluster needs: {error}"
@@ -120,7 +122,7 @@ def batch_global(lines: Sequence[str]) -> None:
 
 
 def set_sysctls(name: str, patterns: Mapping[str, int]) -> None:
-    """Dotted names in which ``*`` stands for device names; the most specific pattern is applied last."""
+    """Dotted names in which ``*`` stands for device names, and ``/`` for a dot inside one; the most specific pattern is applied last."""
     with entered(name):
         for pattern, value in sorted(patterns.items(), key=lambda item: (len(item[0].replace("*", "")), item[0])):
             for path in _sysctl_paths(pattern.split(".")):
@@ -135,7 +137,7 @@ def _sysctl_paths(parts: Sequence[str]) -> list[str]:
         found = [
             os.path.join(d, e)
             for d in found
-            for e in ([part] if "*" not in part else sorted(os.listdir(d)))
+            for e in ([part.replace("/", ".")] if "*" not in part else sorted(os.listdir(d)))
             if fnmatch.fnmatchcase(e, part)
         ]
     return found

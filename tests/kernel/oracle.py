@@ -19,11 +19,34 @@ from dataclasses import dataclass, field
 from . import netns, rules, taps
 from .taps import DropTrace, Seen, Tap
 from .topology import CALICO_GATEWAY, Node, Pod, Topology
+from .wire import ICMP6, NEIGHBOUR_SOLICITATION
 
 SWITCH = "switch"
 XT_RECENT = "/proc/thread-self/net/xt_recent"
 QUIET = 0.006  # seconds without a frame after which a step is over: all work is done in the sender's own context
-QUIET_ARP = 0.05  # the same while a node resolves an address: longer than one retransmission (retrans_time_ms 30)
+QUIET_RESOLVING = 0.05  # the same while a node resolves an address: longer than one retransmission (retrans_time_ms 30)
+RESTORE = {4: "iptables-nft-restore", 6: "ip6tables-nft-restore"}
+# End systems answer nothing but neighbour solicitations; ARP does not pass iptables.
+SILENCE = {
+    4: "*raw\n:PREROUTING DROP\n:OUTPUT DROP\nCOMMIT\n",
+    6: "*raw\n:PREROUTING DROP\n:OUTPUT DROP\n"
+    + "".join(f"-A {c} -p icmpv6 --icmpv6-type {t} -j ACCEPT\n" for c in ("PREROUTING", "OUTPUT") for t in (135, 136))
+    + "COMMIT\n",
+}
+# What a kernel says by itself when IPv6 comes up must be over before the first frame.
+IPV6_QUIET = {
+    f"net.ipv6.conf.*.{name}": value
+    for name, value in {
+        "autoconf": 0,
+        "accept_ra": 0,
+        "accept_dad": 0,
+        "dad_transmits": 0,
+        "router_solicitations": 0,
+        "mldv1_unsolicited_report_interval": 4,
+        "mldv2_unsolicited_report_interval": 4,
+    }.items()
+}
+IPV6_SETTLES = 0.15  # seconds until the last of it is sent
 _numbers = itertools.count()
 
 
@@ -83,18 +106,24 @@ class Oracle:
     def _build(self) -> None:
         labels = [SWITCH, *self.topology.nodes, *self.ends]
         netns.batch_global([f"netns add {self._ns(label)}" for label in labels])
-        quiet = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1, "net.bridge.bridge-nf-call-iptables": 0}
+        quiet = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
+        quiet |= {"net.bridge.bridge-nf-call-iptables": 0, "net.bridge.bridge-nf-call-ip6tables": 0}
         for label in labels:
             netns.set_sysctls(self._ns(label), quiet)
         self._build_underlay()
         for node in self.topology.nodes.values():
             self._build_node(node)
         for label in self.ends:
-            netns.run(self._ns(label), ["iptables-nft-restore"], "*raw\n:PREROUTING DROP\n:OUTPUT DROP\nCOMMIT\n")
+            for family in self.topology.views:
+                netns.run(self._ns(label), [RESTORE[family]], SILENCE[family])
+        if 6 in self.topology.views:
+            self._build_ipv6(self.topology.views[6])
         for label in labels:
             netns.offloads_off(self._ns(label))
         for label in labels[1:]:
             self.listeners.append(Tap(self._ns(label), label))
+        if 6 in self.topology.views:
+            time.sleep(IPV6_SETTLES)
         self.drain(0.02)
 
     def _build_underlay(self) -> None:
@@ -143,23 +172,20 @@ class Oracle:
             if topology.backend == "vxlan":
                 fdb.append(f"fdb add {other.macs['flannel.1']} dev flannel.1 dst {other.address} self permanent")
         if not topology.bridged:
-            lines.append(f"route add blackhole {node.network}")
+            lines.append(f"route add blackhole {node.block}")
         netns.batch(name, "ip", self._tunnel(node) + lines)
         netns.batch(name, "bridge", fdb)
-        netns.set_sysctls(name, {k: v for k, v in topology.sysctls.items() if k not in forward})
+        netns.set_sysctls(name, {k: v for k, v in topology.sysctls.items() if k not in forward and not k.startswith("net.ipv6.")})
         for pod in (p for p in topology.pods.values() if p.node == node.name):
             self._build_pod(pod, node)
         if not topology.bridged:  # proxy ARP answers at once, not after a random delay
             netns.set_sysctls(name, {"net.ipv4.neigh.*.proxy_delay": 0})
-        netns.run(
-            name,
-            ["iptables-nft-restore"],
-            self._rules(node),
-        )
+        for family in topology.views:
+            netns.run(name, [RESTORE[family]], self._rules(node, family))
 
-    def _rules(self, node: Node) -> str:
-        pins = [pin for pin in self.pins if pin.ns == node.name]
-        return rules.pinned(rules.node_text(self.topology.path, node.name), pins, only=self.only_pinned)
+    def _rules(self, node: Node, family: int) -> str:
+        pins = [pin for pin in self.pins if pin.ns == node.name and pin.family == family]
+        return rules.pinned(rules.node_text(self.topology.path, node.name, family), pins, only=self.only_pinned)
 
     def _pod_links(self, pod: Pod) -> list[str]:
         mtu = self.topology.pod_mtu
@@ -189,9 +215,9 @@ class Oracle:
         else:
             lines += [
                 f"addr add {pod.address}/32 dev eth0",
-                f"route add {CALICO_GATEWAY} dev eth0 scope link",
-                f"route add default via {CALICO_GATEWAY}",
-                f"neigh add {CALICO_GATEWAY} lladdr {pod.host_mac} dev eth0 nud permanent",
+                f"route add {CALICO_GATEWAY[4]} dev eth0 scope link",
+                f"route add default via {CALICO_GATEWAY[4]}",
+                f"neigh add {CALICO_GATEWAY[4]} lladdr {pod.host_mac} dev eth0 nud permanent",
             ]
         netns.batch(self._ns(pod.name), "ip", lines)
 
@@ -208,26 +234,107 @@ class Oracle:
 
     def _route_to(self, node: Node, other: Node) -> list[str]:
         if self.topology.backend != "vxlan":
-            return [f"route add {other.network} via {other.address} dev eth0"]
+            return [f"route add {other.block} via {other.address} dev eth0"]
         return [
             f"neigh add {other.tunnel} lladdr {other.macs['flannel.1']} dev flannel.1 nud permanent",
             f"route add {other.network} via {other.tunnel} dev flannel.1 onlink",
         ]
+
+    # ---- IPv6, which comes up on devices that are there already
+    def _build_ipv6(self, topology: Topology) -> None:
+        given = {k: v for k, v in topology.sysctls.items() if k.startswith("net.ipv6.")}
+        forwarding = {k: v for k, v in given.items() if k.endswith(".forwarding")}
+        for label in [*topology.nodes, *self.ends]:
+            settings = given if label in topology.nodes else {k: v for k, v in given.items() if k not in forwarding}
+            netns.set_sysctls(self._ns(label), settings | IPV6_QUIET)
+            names = [d.replace(".", "/") for d in ["default", *self._ipv6_devices(label)]]
+            netns.set_sysctls(self._ns(label), {f"net.ipv6.conf.{name}.disable_ipv6": 0 for name in names})
+        for label in topology.nodes:
+            netns.set_sysctls(self._ns(label), forwarding)
+        stations = {n.name: (n.macs["eth0"], n.address) for n in topology.nodes.values()}
+        stations |= {h.name: (h.mac, h.address) for h in topology.hosts.values()}
+        for label in [*topology.nodes, *(h.name for h in topology.hosts.values() if h.behind is None)]:
+            others = [f"neigh add {a} lladdr {m} dev eth0 nud permanent" for n, (m, a) in stations.items() if n != label]
+            own = f"addr add {stations[label][1]}/{topology.underlay.prefixlen} dev eth0 nodad"
+            netns.batch(self._ns(label), "ip", [own, *others])
+        for node in topology.nodes.values():
+            self._build_node6(topology, node)
+        for pod in topology.pods.values():
+            self._build_pod6(topology, pod)
+
+    def _ipv6_devices(self, label: str) -> list[str]:
+        """All but the ports of bridges."""
+        with netns.entered(self._ns(label)):
+            devices = [name for _, name in socket.if_nameindex()]
+        ports = {p.host_device for p in self.topology.pods.values()} if self.topology.bridged else set()
+        return [d for d in devices if d not in ports]
+
+    def _build_node6(self, topology: Topology, node: Node) -> None:
+        lines, fdb = [f"route add default via {topology.gateway} dev eth0"], []
+        if topology.bridged:
+            lines.append(f"addr add {node.gateway}/{node.network.prefixlen} dev cni0 nodad")
+        else:
+            lines.append(f"route add blackhole {node.block}")
+        for pod in (p for p in topology.pods.values() if p.node == node.name):
+            device = "cni0" if topology.bridged else pod.host_device
+            if not topology.bridged:
+                lines.append(f"route add {pod.address} dev {device} metric 1024")
+            lines.append(f"neigh add {pod.address} lladdr {pod.mac} dev {device} nud permanent")
+        lines += self._tunnel6(topology, node)
+        for other in (n for n in topology.nodes.values() if n != node):
+            if topology.backend == "vxlan":
+                mac = other.macs[topology.tunnel_device]
+                lines.append(f"neigh add {other.tunnel} lladdr {mac} dev {topology.tunnel_device} nud permanent")
+                lines.append(f"route add {other.network} via {other.tunnel} dev {topology.tunnel_device} onlink")
+                fdb.append(f"fdb add {mac} dev {topology.tunnel_device} dst {other.address} self permanent")
+            else:
+                lines.append(f"route add {other.block} via {other.address} dev eth0")
+        netns.batch(self._ns(node.name), "ip", lines)
+        netns.batch(self._ns(node.name), "bridge", fdb)
+        late = {k: v for k, v in topology.sysctls.items() if k.startswith("net.ipv6.neigh.")}  # for devices made just now
+        if not topology.bridged:
+            late |= {"net.ipv6.conf.cali*.proxy_ndp": 1, "net.ipv6.neigh.cali*.proxy_delay": 0}
+        netns.set_sysctls(self._ns(node.name), late)
+
+    def _tunnel6(self, topology: Topology, node: Node) -> list[str]:
+        if topology.backend != "vxlan":
+            return []
+        device = topology.tunnel_device
+        return [
+            f"link add {device} address {node.macs[device]} mtu {topology.tunnel_mtu} type vxlan id {topology.vni} dev eth0 "
+            f"local {node.address} dstport {topology.vxlan_port} nolearning",
+            f"addr add {node.tunnel}/128 dev {device} nodad",
+            f"link set {device} up",
+        ]
+
+    def _build_pod6(self, topology: Topology, pod: Pod) -> None:
+        node = topology.nodes[pod.node]
+        gateway = node.gateway if topology.bridged else CALICO_GATEWAY[6]
+        length = node.network.prefixlen if topology.bridged else 128
+        netns.batch(
+            self._ns(pod.name),
+            "ip",
+            [
+                f"addr add {pod.address}/{length} dev eth0 nodad",
+                f"route add default via {gateway} dev eth0",
+                f"neigh add {gateway} lladdr {topology.pod_gateway_mac(pod)} dev eth0 nud permanent",
+            ],
+        )
 
     # ---- running
     def command(self, label: str, command: str) -> None:
         """A setup command of a case, in the namespace of that node, pod or host."""
         netns.run(self._ns(label), command)
 
-    def inject(self, label: str, iface: str, frame: bytes) -> Outcome:
-        """Send ``frame`` and wait until the cluster is quiet again."""
+    def inject(self, label: str, iface: str, frame: bytes, quiet: float | None = None) -> Outcome:
+        """Send ``frame`` and wait until there were no frames for ``quiet`` seconds; None: for as long as nodes usually take."""
         self.trace.read()
         started, error = time.monotonic(), None
         try:
             self._sender(label, iface).send(frame)
         except OSError as refused:
             error = str(refused)
-        frames = self.drain(QUIET)
+        frames = self.drain(QUIET, QUIET_RESOLVING) if quiet is None else self.drain(quiet)
         drops = self.trace.read()
         before, self.unpinned = self.unpinned, [self._unpinned(label) for label in self.topology.nodes]
         return Outcome(frames, self.conntrack(), drops, error, started, self.unpinned != before)
@@ -248,8 +355,8 @@ class Oracle:
                 self.senders[key].bind((iface, 0))
         return self.senders[key]
 
-    def drain(self, quiet: float) -> list[Seen]:
-        """Frames of all taps until none arrived for ``quiet`` seconds, in time order."""
+    def drain(self, quiet: float, resolving: float = 0.0) -> list[Seen]:
+        """Frames of all taps until none arrived for ``quiet`` seconds (``resolving``, once a node asks for an address), in time order."""
         frames: list[Seen] = []
         waiting = select.poll()
         for tap in self.listeners:
@@ -258,27 +365,33 @@ class Oracle:
             new = [seen for tap in self.listeners for seen in tap.read()]
             frames += new
             if any(self._resolves(seen) for seen in new):
-                quiet = QUIET_ARP
+                quiet = max(quiet, resolving)
             if not new and not waiting.poll(quiet * 1000):
                 return sorted(frames, key=lambda seen: seen.time)
 
     def _resolves(self, seen: Seen) -> bool:
         """A node asks for an address: it will ask again, or give up and say so."""
-        return seen.outgoing and seen.ns in self.topology.nodes and seen.data[12:14] == b"\x08\x06" and seen.data[20:22] == b"\0\x01"
+        arp = seen.data[12:14] == b"\x08\x06" and seen.data[20:22] == b"\0\x01"
+        solicitation = seen.data[12:14] == b"\x86\xdd" and seen.data[20:21] + seen.data[54:55] == bytes([ICMP6, NEIGHBOUR_SOLICITATION])
+        return seen.outgoing and seen.ns in self.topology.nodes and (arp or solicitation)
 
     def conntrack(self) -> dict[str, list[str]]:
         """The nodes' tables, sorted, without timeouts, marks and zones; ``id=`` stays."""
-        running: dict[str, subprocess.Popen[str]] = {}
+        running: list[tuple[str, subprocess.Popen[str]]] = []
         for label in self.topology.nodes:
             with netns.entered(self._ns(label)):
-                running[label] = subprocess.Popen(
-                    ["conntrack", "-L", "-o", "id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-                )
-        return {label: sorted(_plain(line) for line in process.communicate()[0].splitlines()) for label, process in running.items()}
+                for family in self.topology.views:
+                    command = ["conntrack", "-L", "-f", f"ipv{family}", "-o", "id"]
+                    running.append((label, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)))
+        tables: dict[str, list[str]] = {label: [] for label in self.topology.nodes}
+        for label, process in running:
+            tables[label] += [_plain(line) for line in process.communicate()[0].splitlines()]
+        return {label: sorted(lines) for label, lines in tables.items()}
 
 
 def _plain(line: str) -> str:
-    return re.sub(r" (mark=\d+|use=\d+|zone=\d+)(?= |$)", "", re.sub(r"^(\w+\s+\d+) \d+", r"\1", line)).strip()
+    """An entry without what is not compared, and without the time after protocol name and number."""
+    return re.sub(r" (mark=\d+|use=\d+|zone=\d+)(?= |$)", "", re.sub(r"^(\S+\s+\d+) \d+", r"\1", line)).strip()
 
 
 def remove_leftovers() -> None:

@@ -8,7 +8,7 @@ import platform
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -16,16 +16,14 @@ from typing import Any
 
 from dataplane.capture.dissect import summary
 
-from .oracle import Oracle, Outcome, without_ids
-from .rules import Pin
+from .masks import Sent, Span, random_fields, source_port_at
+from .oracle import QUIET, QUIET_RESOLVING, Oracle, Outcome, without_ids
+from .rules import Pin, end_text
 from .taps import DropTrace, Seen
 from .topology import Topology
 
 Case = dict[str, Any]
-Span = tuple[int, int]  # offset, length
 ATTEMPTS = 8  # recordings of one sequence before the kernel counts as not agreeing with itself
-ICMP_ERRORS = (3, 4, 5, 11, 12)
-IP_TIMESTAMP = 68
 # Seconds between frames: no multiple of it is within a jiffy (4 ms) of the times at which the kernel sends its next ICMP redirect
 # (20 ms times a power of two after the last, net/ipv4/route.c ip_rt_send_redirect), so that no recording hangs on a millisecond.
 BEAT = 0.024
@@ -48,6 +46,7 @@ class Step:
     frame: bytes
     note: str
     setup: tuple[tuple[str, str], ...] = ()
+    quiet: float | None = None  # seconds without a frame after which it is over; None: as long as nodes usually take
 
 
 @dataclass
@@ -107,7 +106,7 @@ def _play_step(oracle: Oracle, run: Run, step: Step) -> None:
     for label, command in step.setup:
         oracle.command(label, command)
     run.steps.append(step)
-    run.outcomes.append(oracle.inject(step.ns, step.iface, step.frame))
+    run.outcomes.append(oracle.inject(step.ns, step.iface, step.frame, step.quiet))
 
 
 # ---- choices
@@ -134,88 +133,15 @@ def _pin(node: str, line: str) -> Pin | None:
 
 
 def _tuple_text(value: tuple[str, int, str, int]) -> str:
-    return f"{value[0]}:{value[1]}>{value[2]}:{value[3]}"
+    return f"{end_text(*value[:2])}>{end_text(*value[2:])}"
 
 
 # ---- what may differ
-@dataclass(frozen=True)
-class _Packet:
-    """Where one IPv4 header and what it carries lie in a frame."""
-
-    at: int
-    end: int
-    header: int
-    proto: int
-
-    @property
-    def payload(self) -> int:
-        return self.at + self.header
-
-
-def _packet(data: bytes, at: int, *, quoted: bool = False) -> _Packet | None:
-    if len(data) < at + 20 or data[at] >> 4 != 4:
-        return None
-    header, total, fragment = (data[at] & 15) * 4, *struct.unpack_from(">H2xH", data, at + 2)
-    if header < 20 or len(data) < at + header or (not quoted and len(data) < at + total):
-        return None
-    end = len(data) if quoted else at + total
-    return _Packet(at, end, header, data[at + 9] if not fragment & 0x1FFF else -1)
-
-
-def random_fields(first: bytes, second: bytes, vxlan_port: int) -> list[Span]:
-    """Spans of a frame seen in two runs that Linux draws at random: the IP ID of what a node made, its VXLAN source port, times;
-    and the checksums that follow."""
-    if first[12:14] != b"\x08\0":
-        return []
-    return sorted(_random_in_ip(first, second, 14, vxlan_port, quoted=False))
-
-
-def _random_in_ip(a: bytes, b: bytes, at: int, port: int, *, quoted: bool) -> Iterator[Span]:
-    packet = _packet(a, at, quoted=quoted)
-    if packet is None:
-        return
-    made_here = a[at + 4 : at + 6] != b[at + 4 : at + 6]
-    stamps = list(_timestamps(a, b, packet))
-    if made_here:
-        yield at + 4, 2
-    yield from stamps
-    if made_here or stamps:
-        yield at + 10, 2
-    p = packet.payload
-    if packet.proto == 17 and p + 8 <= len(a) and a[p + 2 : p + 4] == struct.pack(">H", port):
-        yield from _random_in_vxlan(a, b, p, port, made_here)
-    elif packet.proto == 1 and p + 8 <= len(a) and a[p] in ICMP_ERRORS:
-        inner = list(_random_in_ip(a, b, p + 8, port, quoted=True))
-        yield from inner
-        if inner:
-            yield p + 2, 2
-
-
-def _random_in_vxlan(a: bytes, b: bytes, p: int, port: int, made_here: bool) -> Iterator[Span]:
-    if made_here:
-        yield p, 2
-        if a[p + 6 : p + 8] != b"\0\0":
-            yield p + 6, 2
-    if a[p + 28 : p + 30] == b"\x08\0":
-        yield from _random_in_ip(a, b, p + 30, port, quoted=False)
-
-
-def _timestamps(a: bytes, b: bytes, packet: _Packet) -> Iterator[Span]:
-    at, end = packet.at + 20, packet.payload
-    while at + 1 < end and a[at] != 0:
-        length = 1 if a[at] == 1 else max(2, a[at + 1])
-        if a[at] == IP_TIMESTAMP:
-            for o in range(at + 4, min(at + length, end) - 3, 4):
-                if a[o : o + 4] != b[o : o + 4]:
-                    yield o, 4
-        at += length
-
-
-def mask_of(first: Seen, second: Seen, vxlan_port: int) -> list[Span]:
+def mask_of(first: Seen, second: Seen, sent: Sent) -> list[Span]:
     """The mask of one frame. Raises Flaky where the two runs differ outside of it."""
     if len(first.data) != len(second.data):
         raise Flaky(f"{first.place}: frames of {len(first.data)} and {len(second.data)} bytes")
-    spans = random_fields(first.data, second.data, vxlan_port)
+    spans = random_fields(first.data, second.data, sent)
     free = {o for start, length in spans for o in range(start, start + length)}
     wrong = [o for o, (x, y) in enumerate(zip(first.data, second.data, strict=True)) if x != y and o not in free]
     if wrong:
@@ -230,7 +156,7 @@ def by_place(frames: Sequence[Seen]) -> dict[tuple[str, str, str], list[Seen]]:
     return places
 
 
-def masks(first: Outcome, second: Outcome, vxlan_port: int) -> dict[int, list[Span]]:
+def masks(first: Outcome, second: Outcome, sent: Sent) -> dict[int, list[Span]]:
     """Masks by ``id`` of the first run's frames. Raises Flaky."""
     if second.unpinned:
         raise Flaky("a choice that no conntrack entry shows")
@@ -239,7 +165,7 @@ def masks(first: Outcome, second: Outcome, vxlan_port: int) -> dict[int, list[Sp
     one, two = by_place(first.frames), by_place(second.frames)
     if {p: len(f) for p, f in one.items()} != {p: len(f) for p, f in two.items()}:
         raise Flaky(f"frames seen: { {p: len(f) for p, f in one.items()} } and { {p: len(f) for p, f in two.items()} }")
-    return {id(a): mask_of(a, b, vxlan_port) for place, frames in one.items() for a, b in zip(frames, two[place], strict=True)}
+    return {id(a): mask_of(a, b, sent) for place, frames in one.items() for a, b in zip(frames, two[place], strict=True)}
 
 
 class TunnelPorts:
@@ -251,8 +177,9 @@ class TunnelPorts:
 
     def note(self, frames: Sequence[Seen], spans: Mapping[int, list[Span]]) -> None:
         for seen in frames:
-            if (34, 2) in spans[id(seen)]:
-                self.known.add(struct.unpack_from(">H", seen.data, 34)[0])
+            at = source_port_at(seen.data)
+            if at is not None and (at, 2) in spans[id(seen)]:
+                self.known.add(struct.unpack_from(">H", seen.data, at)[0])
 
     def star(self, line: str) -> str:
         found = re.search(r"sport=(\d+) dport=(\d+)", line)
@@ -306,11 +233,12 @@ def _replay_some(
 
 def case_of(topology: Topology, run: Run, again: Run, pins: Sequence[Pin], head: Mapping[str, Any]) -> Case:
     """What two runs agree on. Raises Flaky, with the number of the step in which they do not."""
-    ports = TunnelPorts(topology.vxlan_port)
+    ports, sent = TunnelPorts(topology.vxlan_port), Sent(topology.vxlan_port)
     steps = []
     for index, (step, one, two) in enumerate(zip(run.steps, run.outcomes, again.outcomes, strict=True)):
+        sent.note(step.frame)
         try:
-            spans = masks(one, two, topology.vxlan_port)
+            spans = masks(one, two, sent)
             ports.note(one.frames, spans)
             tables = ports.stars(one.conntrack)
             if tables != ports.stars(two.conntrack):
@@ -385,9 +313,17 @@ def steps_of(case: Case) -> list[Step]:
                 bytes.fromhex(inject["hex"]),
                 inject.get("note", ""),
                 tuple((s["ns"], s["run"]) for s in setup),
+                _quiet(step["settle_ms"] / 1000),
             )
         )
     return made
+
+
+def _quiet(settle: float) -> float | None:
+    """How long a recorded step waited: too short for an address to be resolved, as usual, or for timers."""
+    if settle < QUIET_RESOLVING:
+        return QUIET
+    return None if settle < 1 else settle - 0.2
 
 
 def pins_in(case: Case) -> list[Pin]:
@@ -396,7 +332,7 @@ def pins_in(case: Case) -> list[Pin]:
 
 def _parse_tuple(text: str) -> tuple[str, int, str, int]:
     source, target = (end.rsplit(":", 1) for end in text.split(">"))
-    return source[0], int(source[1]), target[0], int(target[1])
+    return source[0].strip("[]"), int(source[1]), target[0].strip("[]"), int(target[1])
 
 
 def differences(case: Case, run: Run, vxlan_port: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 
 from dataplane.control.cni.masquerade import add_cni_rules
@@ -25,13 +26,17 @@ class Pin:
     original: tuple[str, int, str, int]
     reply: tuple[str, int, str, int]
 
+    @property
+    def family(self) -> int:
+        return ip_address(self.original[0]).version
+
 
 @cache
-def node_text(cluster: Path, node: str) -> str:
-    """What kube-proxy and the CNI load on a node of the cluster in that file."""
+def node_text(cluster: Path, node: str, family: int) -> str:
+    """What kube-proxy and the CNI load on a node of the cluster in that file, for one address family."""
     manifests = load([str(cluster)])
     chosen = next(n for n in manifests.nodes if n.name == node)
-    tables = node_rules(manifests, chosen, 4, origins=lambda _: 0)
+    tables = node_rules(manifests, chosen, family, origins=lambda _: 0)
     add_cni_rules(tables, manifests, chosen, 0)
     return tables.save_text()
 
@@ -66,7 +71,7 @@ def _choices(lines: Sequence[str]) -> dict[str, dict[tuple[str, str, int], str]]
     """By chain that chooses at random: the endpoint chain of each (protocol, address, port)."""
     ends = {}
     for line in lines:
-        found = re.match(r"-A (\S+) .*-p (\w+) .*--to-destination ([\d.]+):(\d+)", line)
+        found = re.match(r"-A (\S+) .*-p (\w+) .*--to-destination \[?([\da-f.:]+?)\]?:(\d+)$", line)
         if found:
             ends[found[1]] = (found[2], found[3], int(found[4]))
     choices: dict[str, dict[tuple[str, str, int], str]] = defaultdict(dict)
@@ -77,10 +82,15 @@ def _choices(lines: Sequence[str]) -> dict[str, dict[tuple[str, str, int], str]]
     return choices
 
 
+def end_text(address: str, port: int) -> str:
+    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _original(pin: Pin) -> str:
     source, source_port, target, target_port = pin.original
     return f"-m conntrack --ctorigsrc {source} --ctorigsrcport {source_port} --ctorigdst {target} --ctorigdstport {target_port}"
 
 
 def _port_rule(pin: Pin) -> str:
-    return f"-A POSTROUTING -p {pin.proto} {_original(pin)} -j SNAT --to-source {pin.reply[2]}:{pin.reply[3]}"
+    return f"-A POSTROUTING -p {pin.proto} {_original(pin)} -j SNAT --to-source {end_text(pin.reply[2], pin.reply[3])}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataplane.testing.kinds import frames
 
-from . import generate, live, netns, oracle, record
+from . import dual, generate, live, netns, oracle, record
 from .taps import DropTrace
 from .topology import MODES, Topology, cluster_file, load
 
@@ -20,7 +20,8 @@ HEAD = {"name": "drawn", "doc": "drawn by Hypothesis", "cluster": ""}
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 SEEDS = range(10)
-LENGTH = 60  # frames injected by each sequence: 3 x 10 x 60, and about four times as many seen
+DUAL_SEEDS = range(4)
+LENGTH = 60  # frames injected by each sequence: 3 x 10 x 60 in IPv4 and 3 x 4 x 60 in both families, and about four times as many seen
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +39,20 @@ def topology(request: pytest.FixtureRequest) -> Topology:
     return load(cluster_file(request.param))
 
 
+@pytest.fixture(scope="module", params=MODES)
+def dual_topology(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Topology:
+    return load(dual.write(cluster_file(request.param), tmp_path_factory.mktemp("clusters") / f"{request.param}.yaml"))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_seeded_frames_fare_as_in_the_kernel(topology: Topology, trace: DropTrace, seed: int, tmp_path: Path) -> None:
     case = live.recorded(topology, trace, seed, LENGTH, tmp_path)
+    assert not frames.run(case, tmp_path / "case.json")
+
+
+@pytest.mark.parametrize("seed", DUAL_SEEDS)
+def test_seeded_frames_of_both_families_fare_as_in_the_kernel(dual_topology: Topology, trace: DropTrace, seed: int, tmp_path: Path) -> None:
+    case = live.recorded(dual_topology, trace, seed, LENGTH, tmp_path)
     assert not frames.run(case, tmp_path / "case.json")
 
 
@@ -58,7 +70,7 @@ def test_frames_that_hypothesis_draws_fare_as_in_the_kernel(topology: Topology, 
 def test_the_oracle_repeats_given_recordings(trace: DropTrace, cases: Path) -> None:
     """Our namespaces are the ones the given recordings were made in: the kernel does the same in both."""
     wrong = {}
-    for path in sorted((cases / "kernel").glob("*/*.json"))[::6]:
+    for path in sorted((cases / "kernel").glob("*/*.json"))[::6] + sorted((cases / "kernel6").glob("*/*.json"))[::9]:
         case = record.load_case(path)
         built = load((path.parent / case["cluster"]).resolve())
         gaps = [step["settle_ms"] / 1000 for step in case["steps"]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from . import broken, generate, record, rules, wire
+from . import broken, generate, masks, record, rules, wire
 from .oracle import Outcome
 from .record import Flaky, Run, Step
 from .taps import Seen
@@ -33,22 +33,22 @@ def seen(data: bytes) -> Seen:
 
 
 def test_what_a_node_draws_for_its_tunnel_frames_is_masked() -> None:
-    assert record.mask_of(seen(tunnel(40000, 1)), seen(tunnel(40000, 2)), PORT) == [(18, 2), (24, 2), (34, 2), (40, 2)]
+    assert record.mask_of(seen(tunnel(40000, 1)), seen(tunnel(40000, 2)), masks.Sent(PORT)) == [(18, 2), (24, 2), (34, 2), (40, 2)]
 
 
 def test_a_tunnel_frame_without_udp_checksum_keeps_the_zero() -> None:
-    assert record.mask_of(seen(tunnel(40000, 1, check=0)), seen(tunnel(40000, 2, check=0)), PORT) == [(18, 2), (24, 2), (34, 2)]
+    assert record.mask_of(seen(tunnel(40000, 1, check=0)), seen(tunnel(40000, 2, check=0)), masks.Sent(PORT)) == [(18, 2), (24, 2), (34, 2)]
 
 
 def test_a_tunnel_frame_that_was_sent_in_is_compared_whole() -> None:
-    assert record.mask_of(seen(tunnel(40000, 1)), seen(tunnel(40000, 1)), PORT) == []
+    assert record.mask_of(seen(tunnel(40000, 1)), seen(tunnel(40000, 1)), masks.Sent(PORT)) == []
 
 
 def test_an_address_that_differs_is_refused() -> None:
     other = wire.ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", Ip("10.1.0.1", "10.1.0.3", wire.ICMP, b"").build())
     same_length = wire.ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", Ip("10.1.0.1", "10.1.0.2", wire.ICMP, b"").build())
     with pytest.raises(Flaky, match="frames differ"):
-        record.mask_of(seen(same_length), seen(other), PORT)
+        record.mask_of(seen(same_length), seen(other), masks.Sent(PORT))
 
 
 def test_the_id_in_a_quoted_tunnel_frame_is_masked_with_the_icmp_checksum() -> None:
@@ -58,13 +58,13 @@ def test_the_id_in_a_quoted_tunnel_frame_is_masked_with_the_icmp_checksum() -> N
         )
         for quote in (tunnel(40000, 1)[14:], tunnel(40000, 2)[14:])
     )
-    assert record.mask_of(seen(first), seen(second), PORT) == [(36, 2), (46, 2), (52, 2), (62, 2), (68, 2)]
+    assert record.mask_of(seen(first), seen(second), masks.Sent(PORT)) == [(36, 2), (46, 2), (52, 2), (62, 2), (68, 2)]
 
 
 def test_times_that_routers_fill_in_are_masked() -> None:
     packets = [Ip("10.0.0.1", "10.0.0.2", wire.UDP, b"", options=b"\x44\x08\x09\0" + bytes([0, 0, 0, now])) for now in (1, 2)]
     first, second = (wire.ethernet("02:00:00:00:00:01", "02:00:00:00:00:02", packet.build()) for packet in packets)
-    assert record.mask_of(seen(first), seen(second), PORT) == [(24, 2), (38, 4)]
+    assert record.mask_of(seen(first), seen(second), masks.Sent(PORT)) == [(24, 2), (38, 4)]
 
 
 def outcome(frames: list[Seen], table: list[str]) -> Outcome:
@@ -106,7 +106,7 @@ def test_a_tuple_used_again_has_a_pin_for_each_use() -> None:
 def test_only_ports_of_frames_that_nodes_made_are_free() -> None:
     ports = record.TunnelPorts(PORT)
     frame = seen(tunnel(40000, 1))
-    ports.note([frame], {id(frame): record.mask_of(frame, seen(tunnel(40000, 2)), PORT)})
+    ports.note([frame], {id(frame): record.mask_of(frame, seen(tunnel(40000, 2)), masks.Sent(PORT))})
     entry = "udp 17 src=10.0.0.1 dst=10.0.0.2 sport={0} dport=8472 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 sport=8472 dport={0}"
     assert ports.star(entry.format(40000)) == entry.format("*")
     assert ports.star(entry.format(40001)) == entry.format(40001)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from random import Random
 
 from . import wire
 from .taps import Seen
 from .topology import Host, Pod, Topology
-from .wire import ACK, FIN, PSH, RST, SYN, Ip, Parsed, Tcp
+from .wire import ACK, FIN, PSH, RST, SYN, Ip, Ip6, Parsed, Tcp
 
 OUTSIDE = ("8.8.8.8", "203.0.113.5", "198.51.100.77", "203.0.113.200")
 SPECIAL_TARGETS = (
@@ -59,11 +60,12 @@ class Packet:
 
     station: Station
     next_hop: str  # MAC
-    ip: Ip
+    ip: Ip | Ip6
     note: str
 
     def frame(self) -> bytes:
-        return wire.ethernet(self.next_hop, self.station.mac, self.ip.build())
+        kind = wire.IP_TYPE if isinstance(self.ip, Ip) else wire.IP6_TYPE
+        return wire.ethernet(self.next_hop, self.station.mac, self.ip.build(), kind)
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,20 @@ class Arrival:
 
 
 class Traffic:
-    """Flows of one sequence. All choices come from ``rng``."""
+    """Flows of one sequence and one address family, here IPv4. All choices come from ``rng``."""
+
+    outside: Sequence[str] = OUTSIDE
+    special_sources: Sequence[str] = SPECIAL_SOURCES
+    special_targets: Sequence[str] = SPECIAL_TARGETS
+    other_protocols: Sequence[int] = (0, 2, 4, 41, 46, wire.GRE, wire.ESP, 51, 58, 89, 94, 103, wire.SCTP, wire.UDPLITE, 200, 255)
+    icmp = wire.ICMP
+    extended = 0.0  # how many packets have extension headers
+    overheads: Sequence[int] = (28, 28, 40, 60)  # of IP and what it carries
 
     def __init__(self, topology: Topology, rng: Random) -> None:
         self.topology, self.rng = topology, rng
         self.large = 0.06
+        self.limits = [1400, topology.pod_mtu, topology.mtu]
         # A packet that dies on the way to one of several endpoints leaves no entry that tells which was chosen: no recording can hold it.
         self.ambiguous = {a for s in topology.services if len(s.endpoints) > 1 for a in (s.address, *s.outside)}
         pods = [Station(p.name, p.address, p.mac, p) for p in topology.pods.values()]
@@ -116,7 +127,7 @@ class Traffic:
         ]
         services = [s.address for s in topology.services]
         return self.rng.choice(
-            [*near, *SPECIAL_SOURCES, *OUTSIDE, self.rng.choice(services), str(topology.underlay[-1]), str(topology.underlay[77])]
+            [*near, *self.special_sources, *self.outside, self.rng.choice(services), str(topology.underlay[-1]), str(topology.underlay[77])]
         )
 
     def target(self, station: Station) -> tuple[str, int, str, str]:
@@ -165,8 +176,8 @@ class Traffic:
         return None
 
     def _unused_service(self) -> str:
-        head = self.topology.services[0].address.rsplit(".", 1)[0]
-        return f"{head}.{self.rng.choice((1, 199, 254))}"
+        head = wire.packed(self.topology.services[0].address)[:-1]
+        return str(ip_address(head + bytes([self.rng.choice((1, 199, 254))])))
 
     def _plain_target(self, kind: str, station: Station) -> str:
         topology, pods = self.topology, list(self.topology.pods.values())
@@ -179,7 +190,7 @@ class Traffic:
         if kind == "node":
             return self.rng.choice([node.address, node.address, node.gateway, node.tunnel])
         if kind == "outside":
-            return self.rng.choice(OUTSIDE)
+            return self.rng.choice(self.outside)
         if kind == "host":
             return self.rng.choice([h.address for h in topology.hosts.values()])
         if kind == "nobody":
@@ -194,7 +205,7 @@ class Traffic:
                     str(topology.underlay[0]),
                 ]
             )
-        return station.address if kind == "self" else self.rng.choice(SPECIAL_TARGETS)
+        return station.address if kind == "self" else self.rng.choice(self.special_targets)
 
     def next_hop(self, station: Station, address: str) -> str:
         """The MAC that the station's own stack would send to; on the underlay, towards the cluster, any node's."""
@@ -217,7 +228,7 @@ class Traffic:
         return self.rng.choice(others).macs["eth0"]
 
     # ---- what
-    def ip(self, source: str, target: str, proto: int, payload: bytes) -> Ip:
+    def ip(self, source: str, target: str, proto: int, payload: bytes) -> Ip | Ip6:
         rng = self.rng
         ttl = rng.choices([64, 1, 2, 3, 0, 255], [80, 6, 6, 3, 1, 2])[0]
         if target in self.ambiguous:
@@ -230,7 +241,7 @@ class Traffic:
         """Mostly short; ``large`` of them about as long as a smaller MTU, a pod's or the underlay's allows."""
         rng = self.rng
         if rng.random() < self.large:
-            limit = rng.choice([1400, self.topology.pod_mtu, self.topology.mtu]) - rng.choice([28, 28, 40, 60])
+            limit = rng.choice(self.limits) - rng.choice(self.overheads)
             size = limit + rng.choice([0, 1, -1, 4, 8, -8, 50, -rng.randrange(60)])
         else:
             size = rng.choices([rng.randrange(0, 64), rng.randrange(64, 600)], [80, 20])[0]
@@ -259,15 +270,16 @@ class Traffic:
             body = wire.udp(source, address, self.client_port(), port, self.payload())
             packet = self.packet(station, source, address, wire.UDP, body, "udp")
         elif name == "icmp":
-            packet = self.packet(station, source, address, wire.ICMP, *self._icmp_request())
+            packet = self.packet(station, source, address, self.icmp, *self.icmp_request(source, address))
         else:
-            number = self.rng.choice([0, 2, 4, 41, 46, wire.GRE, wire.ESP, 51, 58, 89, 94, 103, wire.SCTP, wire.UDPLITE, 200, 255])
-            packet = self.packet(station, source, address, number, self.payload(), f"protocol {number}")
+            number = self.rng.choice(self.other_protocols)
+            packet = self.packet(station, source, address, number, self.other_request(number, port), f"protocol {number}")
         packet = Packet(packet.station, packet.next_hop, packet.ip, f"{kind}: {packet.note}")
         self.opened.append(packet)
         return packet
 
-    def _icmp_request(self) -> tuple[bytes, str]:
+    def icmp_request(self, source: str, target: str) -> tuple[bytes, str]:
+        """Mostly an echo request."""
         kind, code = (
             (8, 0)
             if self.rng.random() < 0.8
@@ -280,6 +292,10 @@ class Traffic:
 
     def packet(self, station: Station, source: str, target: str, proto: int, body: bytes, note: str) -> Packet:
         return Packet(station, self.next_hop(station, target), self.ip(source, target, proto, body), note)
+
+    def other_request(self, number: int, port: int) -> bytes:
+        """The first payload of some other protocol."""
+        return self.payload()
 
     # ---- TCP
     def segment(self, talk: Talk, flags: int, payload: bytes = b"", shift: int = 0) -> Packet:
@@ -323,6 +339,7 @@ class Traffic:
                 or station.ns in self.topology.nodes
                 or seen.outgoing
                 or parsed is None
+                or parsed.version != self.topology.family
                 or seen.data[:6] != wire.mac(station.mac)
             ):
                 continue
@@ -333,22 +350,34 @@ class Traffic:
         """What the end that a packet arrived at would say."""
         arrival = self.rng.choice(self.arrivals[-2:])
         got = arrival.parsed
-        if got.fragment & 0x3FFF:
+        if got.fragmented:
             return None
         if got.proto == wire.TCP and len(got.payload) >= 20:
             return self._answer_tcp(arrival)
         if got.proto == wire.UDP and len(got.payload) >= 8:
             sport, dport = got.ports
             body = wire.udp(got.target, got.source, dport, sport, self.payload())
-            return self._reply(arrival, wire.UDP, body, "answer: udp")
-        if got.proto == wire.ICMP and len(got.payload) >= 8 and got.payload[0] in (8, 13, 17):
-            kind = {8: 0, 13: 14, 17: 18}[got.payload[0]]
-            return self._reply(arrival, wire.ICMP, wire.icmp(kind, 0, got.payload[4:8], got.payload[8:]), f"answer: icmp {kind}")
-        if got.proto in (wire.TCP, wire.UDP, wire.ICMP) and self.rng.random() < 0.9:
+            return self.reply(arrival, wire.UDP, body, "answer: udp")
+        if got.proto == self.icmp and len(got.payload) >= 8 and (packet := self.answer_icmp(arrival)) is not None:
+            return packet
+        if got.proto in (wire.TCP, wire.UDP, self.icmp) and self.rng.random() < 0.9:
             return None  # nothing to say to an ICMP error, or to half a header
-        return self._reply(arrival, got.proto, self.payload(), f"answer: protocol {got.proto}")
+        return self.answer_other(arrival)
 
-    def _reply(self, arrival: Arrival, proto: int, body: bytes, note: str) -> Packet:
+    def answer_other(self, arrival: Arrival) -> Packet | None:
+        number = arrival.parsed.proto
+        return self.reply(arrival, number, self.payload(), f"answer: protocol {number}")
+
+    def answer_icmp(self, arrival: Arrival) -> Packet | None:
+        """The reply to a query; None for anything else."""
+        got = arrival.parsed
+        kind = {8: 0, 13: 14, 17: 18}.get(got.payload[0])
+        if kind is None:
+            return None
+        return self.reply(arrival, wire.ICMP, wire.icmp(kind, 0, got.payload[4:8], got.payload[8:]), f"answer: icmp {kind}")
+
+    def reply(self, arrival: Arrival, proto: int, body: bytes, note: str) -> Packet:
+        """A packet back to where another came from."""
         got = arrival.parsed
         return Packet(arrival.station, arrival.peer_mac, self.ip(got.target, got.source, proto, body), note)
 
@@ -395,6 +424,6 @@ class Traffic:
                 wrong = f", byte {at} of the quote wrong"
         rest = struct.pack(">HH", 0, rng.choice([1400, 1280, 68, 0])) if (kind, code) == (3, 4) else bytes(4)
         body = wire.icmp(kind, code, rest, bytes(quote), check_error=rng.choices([0, 1], [95, 5])[0])
-        source = got.target if rng.random() < 0.7 else rng.choice([self.source(arrival.station), rng.choice(OUTSIDE)])
+        source = got.target if rng.random() < 0.7 else rng.choice([self.source(arrival.station), rng.choice(self.outside)])
         note = f"icmp {kind}/{code} from {source} quoting {len(quote)} bytes{wrong}"
         return Packet(arrival.station, arrival.peer_mac, self.ip(source, got.source, wire.ICMP, body), note)

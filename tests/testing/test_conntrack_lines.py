@@ -56,6 +56,10 @@ def entry(proto: int, state: str, orig: dict[str, Any], reply: dict[str, Any], *
             "src=fd00:192:168:1::50 dst=fd00:192:168:1::100 type=129 code=0 id=7",
         ),
         (
+            entry(17, "", half("fe80::1", "::ffff:10.0.0.1", sport=1, dport=2), half("::ffff:10.0.0.1", "fe80::1", sport=2, dport=1)),
+            "udp      17 src=fe80::1 dst=::ffff:10.0.0.1 sport=1 dport=2 [UNREPLIED] src=::ffff:10.0.0.1 dst=fe80::1 sport=2 dport=1",
+        ),
+        (
             entry(4, "", half("10.244.1.6", "192.168.1.101"), half("192.168.1.101", "192.168.1.100")),
             "unknown  4 src=10.244.1.6 dst=192.168.1.101 [UNREPLIED] src=192.168.1.101 dst=192.168.1.100",
         ),

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from dataplane.capture.tunnel import outer_checksums, outer_of
 from dataplane.capture.tunnel_codec import take_apart
@@ -150,3 +154,17 @@ def test_what_linux_would_accept_is_accepted(cases: Path) -> None:
                 refused.add((path.stem, taken.reason))
     # an option that is longer than the options as a whole, as the case itself says
     assert refused == {("scapy-geneve", "geneve/bad_options")}
+
+
+@pytest.mark.parametrize("outer", [IP(src="172.16.1.1", dst="172.16.100.1"), IPv6(src="100::1", dst="100::2")])
+def test_an_ip_packet_right_in_udp_is_taken_off_by_its_port(outer: Packet) -> None:
+    link: dict[str, Any] = {"src": "00:00:00:00:00:01", "dst": "02:00:00:00:00:00"}
+    inner = IP(src="192.168.1.1", dst="10.200.1.1", id=1) / UDP(sport=31337, dport=80) / b"katran test pkt"
+    vector = {
+        "description": "GUE",
+        "verdict": "pass",
+        "decapsulated": True,
+        "outer_hex": bytes(Ether(**link) / outer / UDP(sport=31337, dport=9886) / inner).hex(),
+        "inner_hex": bytes(Ether(**link) / inner).hex(),
+    }
+    assert run({"kind": "decap", "features": ["decap", "gue"], "vectors": [vector]}, NOWHERE) == []

@@ -7,8 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import (
+    HBHOptUnknown,
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+)
 from scapy.layers.l2 import Ether
+from scapy.layers.vxlan import VXLAN
+from scapy.packet import Packet
 
 from dataplane.testing.kinds.frames import compare
 from dataplane.testing.playback import Played, address_and_port
@@ -100,6 +111,52 @@ def test_a_free_port_must_be_the_one_of_the_tunnel_frame(port_in_table: int, lin
     expected = step(masked(tunnel_frame(33333)), conntrack={"node1": [TUNNEL.format("*")], "node2": []})
     got = step(tunnel_frame(41111), conntrack={"node1": [TUNNEL.format(port_in_table)], "node2": []})
     assert len(judged(expected, got)) == lines
+
+
+@pytest.mark.parametrize(("port_in_table", "lines"), [(41111, 0), (42222, 1)])
+def test_a_free_port_of_a_tunnel_over_ipv6(port_in_table: int, lines: int) -> None:
+    line = "udp 17 src=fd00::1 dst=fd00::2 sport={0} dport=8472 [UNREPLIED] src=fd00::2 dst=fd00::1 sport=8472 dport={0}"
+    drawn, ours = (
+        frame("node1", "out") | {"hex": bytes(ETHER / IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=sport, dport=8472)).hex()}
+        for sport in (33333, 41111)
+    )
+    expected = step(drawn | {"mask": [[54, 2], [60, 2]]}, conntrack={"node1": [line.format("*")], "node2": []})
+    got = step(ours, conntrack={"node1": [line.format(port_in_table)], "node2": []})
+    assert bool(judged(expected, got)) is bool(lines)
+
+
+OPTION = [HBHOptUnknown(otype=0x1E, optdata=b"abcd")]
+OUTER = IPv6(src="fd00::1", dst="fd00::2")
+ECHO = ICMPv6EchoRequest(id=1, data=b"data")
+
+
+def tunnelled(outer: Packet, inner: Packet) -> Packet:
+    return outer / UDP(sport=33333, dport=8472) / VXLAN(vni=1) / ETHER / inner
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        OUTER / UDP(sport=1, dport=2),
+        OUTER / ECHO,
+        OUTER / TCP(sport=1, dport=2),
+        OUTER / IPv6ExtHdrHopByHop(options=OPTION) / UDP(sport=1, dport=2),
+        OUTER / IPv6ExtHdrDestOpt(options=OPTION) / ECHO,
+        OUTER / IPv6ExtHdrFragment(id=5) / TCP(sport=1, dport=2),
+        OUTER / ICMPv6PacketTooBig(mtu=1280) / IPv6(src="fd00::9", dst="fd00::1") / UDP(sport=7, dport=8),
+        tunnelled(OUTER, OUTER / IPv6ExtHdrHopByHop(options=OPTION) / TCP(sport=1, dport=2)),
+        tunnelled(OUTER, IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2)),
+        tunnelled(IP(src="1.0.0.1", dst="1.0.0.2"), OUTER / ECHO),
+    ],
+    ids=lambda packet: packet.summary().replace(" ", ""),
+)
+def test_a_checksum_over_free_bytes_must_be_valid(packet: Packet) -> None:
+    recorded, another = bytes(ETHER / packet / b"data"), bytes(ETHER / packet / b"dat?")
+    expected = frame("node1", "out") | {"hex": recorded.hex(), "mask": [[14, len(recorded) - 14]]}
+    assert judged(step(expected), step(expected | {"hex": another.hex()})) == []
+    lines = judged(step(expected), step(expected | {"hex": (recorded[:-1] + b"?").hex()}))
+    assert lines
+    assert all("checksum: expected a valid one" in line for line in lines)
 
 
 def test_a_free_port_may_have_been_seen_in_an_earlier_step() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.packet import Packet, Raw
 
 from dataplane.traffic.message import Body, Header, parse_header
@@ -137,6 +137,17 @@ def test_extension_headers_are_passed_over() -> None:
     assert parse_udp(packet.payload) == (5, 6, b"x")
 
 
+def test_of_fragments_only_a_first_one_shows_its_transport() -> None:
+    """ICMPv6 errors quote first fragments, and an atomic fragment is a packet of its own (RFC 8200 4.5, RFC 6946)."""
+    datagram = UDP(sport=5, dport=6, chksum=1) / Raw(b"12345678")
+    first = parse_ip(bytes(scapy_ip(6) / IPv6ExtHdrFragment(m=1, id=9) / datagram))
+    atomic = parse_ip(bytes(scapy_ip(6) / IPv6ExtHdrHopByHop() / IPv6ExtHdrFragment(id=9) / datagram))
+    for packet in (first, atomic):
+        assert packet is not None
+        assert (packet.proto, packet.payload) == (PROTO_UDP, bytes(datagram))
+    assert parse_ip(bytes(scapy_ip(6) / IPv6ExtHdrFragment(offset=2, nh=17, id=9) / Raw(b"12345678"))) is None
+
+
 def test_ethernet_padding_is_no_payload() -> None:
     packet = parse_ip(bytes(scapy_ip(4) / UDP(sport=5, dport=6) / Raw(b"x")) + b"\0" * 17)
     assert packet is not None
@@ -153,6 +164,18 @@ def test_errors_tell_what_they_quote() -> None:
     assert (error.quoted.dst, error.quoted.proto) == (ip_address("10.0.0.2").packed, 6)
     assert error.quoted.payload[:4].hex() == "9c400050"
     assert str(error) == "ICMP fragmentation needed (type 3 code 4) from 10.0.0.9"
+
+
+def test_packet_too_big_tells_the_mtu_and_the_segment_behind_its_extension_headers() -> None:
+    quoted = bytes(scapy_ip(6) / IPv6ExtHdrDestOpt() / TCP(sport=40000, dport=80, seq=77) / Raw(bytes(1300)))[:1232]
+    packet = parse_ip(bytes(IPv6(src="fd00::9", dst="fd00::1") / ICMPv6PacketTooBig(mtu=70000) / Raw(quoted)))
+    assert packet is not None
+    error = parse_icmp_error(packet)
+    assert error is not None
+    assert (error.is_too_big, error.is_port_unreachable, error.mtu) == (True, False, 70000)
+    assert (error.quoted.dst, error.quoted.proto) == (ip_address("fd00::2").packed, PROTO_TCP)
+    assert error.quoted.payload[:4].hex() == "9c400050"
+    assert str(error) == "ICMPv6 packet too big (type 2 code 0) from fd00::9"
 
 
 def test_echo_inside_an_error_is_no_answer() -> None:

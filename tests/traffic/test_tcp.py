@@ -133,6 +133,14 @@ def test_fragmentation_needed_makes_segments_smaller(family: int, mtu: int) -> N
     assert fake.now < SECOND, "lost segments are sent again at once, not after a timeout"
 
 
+def test_packet_too_big_below_the_least_mtu_of_ipv6_says_nothing() -> None:
+    """RFC 8201 4: a node must not take its estimate below 1280; the data is sent again as it was, to the timeout."""
+    fake = core(path_mtu=1200)
+    summary = run_one(fake, flow("tcp", SERVER_OF[6], request_bytes=3000, response_bytes=0))
+    assert (summary.completed, summary.timed_out) == (0, 1)
+    assert {len(sent.packet) for sent in fake.log if len(sent.packet) > 1200} == {1500}
+
+
 def test_closed_port_refuses() -> None:
     summary = run_one(core(), flow("tcp", SERVER_OF[4], listeners=()))
     assert (summary.refused, summary.first_error) == (1, "RST in answer to the SYN")
@@ -148,6 +156,19 @@ def test_icmp_error_ends_the_handshake_at_once(error: tuple[int, int], refused: 
     assert (summary.refused, summary.failed) == (refused, 1 - refused)
     assert text in str(summary.first_error)
     assert f"(type {error[0]} code {error[1]}) from 10.255.255.1" in str(summary.first_error)
+    assert len(fake.log) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "refused", "text"),
+    [((1, 4), 1, "port unreachable"), ((1, 3), 0, "address unreachable"), ((3, 0), 0, "time exceeded"), ((1, 1), 0, "prohibited")],
+)
+def test_icmpv6_error_ends_the_handshake_at_once(error: tuple[int, int], refused: int, text: str) -> None:
+    fake = core(refused_address="fd00::99", refuse_with=error)
+    summary = run_one(fake, flow("tcp", "fd00::99", listeners=()))
+    assert (summary.refused, summary.failed) == (refused, 1 - refused)
+    assert text in str(summary.first_error)
+    assert f"(type {error[0]} code {error[1]}) from fd00::ffff" in str(summary.first_error)
     assert len(fake.log) == 1
 
 
@@ -290,6 +311,19 @@ def test_answer_that_was_not_translated_back_is_reset_and_named() -> None:
     assert summary.completed == 0
     assert summary.first_error == "segment from 10.0.0.2 port 8080, which was not asked"
     assert flags(fake.log[2]) == "R"
+
+
+def test_every_segment_of_an_ipv6_connection_and_a_reset_has_a_flow_label() -> None:
+    """RFC 6437 3: not zero, and one for each direction of a connection."""
+    fake = core(virtual={("fd00::99", 80): ("fd00::2", 8080)}, forgets_to_untranslate=True)
+    run(fake, flow("tcp", "fd00::99", 80, listeners=()), flow("tcp", "fd00::2", 8080, number=1, start_ns=200 * SECOND))
+    assert "R" in {flags(sent) for sent in fake.log}
+    labels: dict[tuple[str, int, str, int], set[int]] = {}
+    for sent in fake.log:
+        ends = (sent.packet.src, sent.packet[TCP].sport, sent.packet.dst, sent.packet[TCP].dport)
+        labels.setdefault(ends, set()).add(sent.packet.fl)
+    assert all(len(each) == 1 and 0 not in each for each in labels.values())
+    assert len(set.union(*labels.values())) == len(labels)
 
 
 def test_connections_use_ports_of_their_own_and_give_them_back() -> None:

@@ -21,10 +21,13 @@ from dataplane.k8s.objects import IPAddress, IPNetwork, Node, Pod
 
 GATEWAYS: dict[int, IPAddress] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::ecee:eeff:feee:eeee")}
 HOST_END_SYSCTLS = {
-    "net.ipv4.conf.{device}.proxy_arp": 1,
-    "net.ipv4.conf.{device}.rp_filter": 1,
-    "net.ipv4.conf.{device}.route_localnet": 1,
-    "net.ipv4.neigh.{device}.proxy_delay": 0,
+    4: {
+        "net.ipv4.conf.{device}.proxy_arp": 1,
+        "net.ipv4.conf.{device}.rp_filter": 1,
+        "net.ipv4.conf.{device}.route_localnet": 1,
+        "net.ipv4.neigh.{device}.proxy_delay": 0,
+    },
+    6: {"net.ipv6.conf.{device}.proxy_ndp": 1, "net.ipv6.neigh.{device}.proxy_delay": 0},
 }
 
 
@@ -59,8 +62,8 @@ def attach_pod(wiring: Wiring, node: Node, pod: Pod, mtu: int) -> None:
     machine = wiring.topology.endpoint(f"node/{node.name}")
     eth0, host = add_pod(wiring, pod, machine.namespace, mtu)
     namespace, mac = wiring.topology.device_namespace(eth0), pod_mac(pod)
-    set_up_host_end(wiring, host)
     for address in pod.addresses:
+        set_up_host_end(wiring, host, address.version)
         gateway, alone = GATEWAYS[address.version], ip_network(address)
         wiring.address(eth0, ip_interface(address), mac, pod.origin)
         if address.version == 4:  # the IPv6 gateway is link-local: on-link as it is
@@ -72,11 +75,11 @@ def attach_pod(wiring: Wiring, node: Node, pod: Pod, mtu: int) -> None:
         wiring.neighbour(host, address, mac, pod.origin)
 
 
-def set_up_host_end(wiring: Wiring, device: int) -> None:
-    """The settings that Felix writes for each workload interface."""
+def set_up_host_end(wiring: Wiring, device: int, version: int) -> None:
+    """The settings of one family that Felix writes for each workload interface."""
     namespace = wiring.topology.device_namespace(device)
     name = wiring.topology.short_device_name(device).replace(".", "/")
-    for key, value in HOST_END_SYSCTLS.items():
+    for key, value in HOST_END_SYSCTLS[version].items():
         wiring.engine.set_sysctl(namespace, key.format(device=name), value)
 
 

@@ -1,0 +1,154 @@
+"""``run`` and ``replay`` on a dual-stack cluster: both families arrive, and stock Wireshark finds nothing wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrHopByHop
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet as ScapyPacket
+from scapy.packet import Raw
+from scapy.utils import PcapWriter
+
+from cli.recorded import DUAL_STACK, fields, run_scenario, tool, wrong_frames
+from dataplane.capture.open import open_capture
+from dataplane.cli.main import main
+
+CLUSTER, SCENARIO = str(DUAL_STACK / "cluster.yaml"), str(DUAL_STACK / "scenario.yaml")
+MAPS = ["--map", "2001:db8::10=pod/default/shell", "--map", "2001:db8::20=pod/default/web-1"]
+V6 = IPv6(src="2001:db8::10", dst="2001:db8::20")
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "sample6.pcapng"
+    run_scenario(out, scenario=SCENARIO)
+    return out
+
+
+def test_flows_of_both_families_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", SCENARIO, "-q", "-w", str(tmp_path / "x.pcapng")]) == 0
+    rows = {line[:20].strip(): line for line in capsys.readouterr().out.splitlines()}
+    refused = rows.pop("no endpoints")
+    assert "0 of 1" in refused
+    assert "ICMPv6 port unreachable (type 1 code 4) from fd00:10:244:1::1" in refused
+    flows = [
+        re.search(r"(\d+) of (\d+) .*<none>$", line) for name, line in rows.items() if re.match(r"(ping|dns|web)[46]|IPv6 first", name)
+    ]
+    assert len(flows) == 13
+    assert all(found is not None and found[1] == found[2] for found in flows)
+
+
+def test_stock_wireshark_finds_nothing_wrong(sample: Path) -> None:
+    assert wrong_frames(sample) == []
+
+
+def test_one_ipv6_packet_has_one_id_from_pod_to_pod(sample: Path) -> None:
+    """Flannel carries IPv6 in a VXLAN of its own, between the nodes' IPv6 addresses."""
+    (first, *_) = fields(sample, 'icmpv6.type == 128 && frame.interface_name == "web-1/eth0"', "frame.packet_id")
+    hops = fields(sample, f"frame.packet_id == {first[0]}", "frame.interface_name", "frame.packet_flags_direction")
+    names = [(re.sub("veth[0-9a-f]+", "veth", name), int(direction, 16) == 2) for name, direction in hops]
+    assert names == [
+        ("shell/eth0", True), ("node1/veth", False), ("node1/cni0", False), ("node1/flannel-v6.1", True), ("node1/eth0", True),
+        ("node2/eth0", False), ("node2/flannel-v6.1", False), ("node2/cni0", True), ("node2/veth", True), ("web-1/eth0", False),
+    ]  # fmt: skip
+    outer = fields(sample, f'frame.packet_id == {first[0]} && frame.interface_name == "node1/eth0"', "ipv6.src", "ipv6.dst", "ipv6.hlim")
+    assert outer == [("fd00:192:168::11,fd00:10:244:1::5", "fd00:192:168::12,fd00:10:244:2::5", "64,63")]
+
+
+def test_only_the_sender_fragments(sample: Path) -> None:
+    """RFC 8200 5: each of the 3008 bytes of the echo request leaves the pod in a packet that no router cuts again."""
+    sizes: dict[str, list[str]] = {}
+    for name, length in fields(sample, "ipv6.fraghdr && icmpv6.type != 129", "frame.interface_name", "ipv6.plen"):
+        sizes.setdefault(name, []).append(length.rpartition(",")[2])
+    assert sizes["shell/eth0"][:3] == sizes["web-1/eth0"][:3]
+    assert len(fields(sample, 'ipv6.fraghdr && frame.interface_name == "shell/eth0"', "frame.number")) == 6, "three there, three back"
+
+
+def test_neighbours_are_discovered(sample: Path) -> None:
+    asked = fields(sample, "icmpv6.type == 135", "icmpv6.nd.ns.target_address", "ipv6.hlim")
+    assert "fd00:192:168::12" in {target for target, _ in asked}
+    assert {limit.rpartition(",")[2] for _, limit in asked} == {"255"}
+
+
+def test_names_of_pods_and_services_stand_for_ipv6_addresses(sample: Path) -> None:
+    output = tool("tshark", "-N", "n", "-r", str(sample), "-Y", 'ipv6 && frame.interface_name == "shell/eth0" && tcp.flags.syn == 1')
+    assert "shell.default.pod → web.default.svc" in output
+
+
+def test_changes_stand_on_the_frames_that_show_them(sample: Path) -> None:
+    rows = fields(sample, 'ipv6 && frame.comment contains "dnat: destination is now fd00"', "frame.comment", "ipv6.dst")
+    assert rows
+    for comment, destination in rows:
+        assert destination.split(",")[-1] in re.findall(r"destination is now ([0-9a-f:]+)", comment)
+    encapsulated = fields(sample, 'ipv6 && frame.comment contains "encap: flannel-v6.1"', "frame.interface_name", "udp.dstport")
+    assert {name for name, _ in encapsulated} == {"node1/eth0", "node2/eth0"}
+    assert {ports.split(",")[0] for _, ports in encapsulated} == {"8472"}
+
+
+def test_drops_carry_verdict_and_reason(sample: Path) -> None:
+    rejected = [packet for packet in open_capture(sample) if any("rules/rejected" in comment for comment in packet.comments)]
+    assert [(packet.interface, packet.verdict, packet.data[12:14].hex()) for packet in rejected] == [("node1/cni0", 2, "86dd")]
+    assert "(Service default/billing)" in rejected[0].comments[-1]
+
+
+# ---- replay
+
+
+def captured(path: Path, *packets: ScapyPacket) -> Path:
+    writer = PcapWriter(str(path), linktype=1, sync=True)
+    for packet in packets:
+        writer.write(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / packet)
+    writer.close()
+    return path
+
+
+def replayed(capture: Path, out: Path, *more: str) -> Path:
+    assert main(["replay", "-q", "-f", CLUSTER, "-r", str(capture), "--at", "pod/default/shell", "-w", str(out), *more]) == 0
+    return out
+
+
+def test_ipv6_of_a_capture_is_carried_to_the_pod_it_was_mapped_to(tmp_path: Path) -> None:
+    capture = captured(
+        tmp_path / "in.pcap",
+        V6 / ICMPv6EchoRequest(id=77, seq=1, data=b"hello"),
+        V6 / IPv6ExtHdrHopByHop() / UDP(sport=4000, dport=9) / Raw(b"hello"),
+        IP(src="192.0.2.10", dst="10.244.2.5") / UDP(sport=4001, dport=9) / Raw(b"hello"),
+    )
+    out = replayed(capture, tmp_path / "out.pcapng", *MAPS, "--map", "192.0.2.10=pod/default/shell")
+    assert wrong_frames(out) == []
+    at_pod = 'frame.interface_name == "web-1/eth0" && '
+    assert fields(out, at_pod + "icmpv6.type == 128", "ipv6.src", "ipv6.dst", "ipv6.hlim", "icmpv6.echo.identifier") == [
+        ("fd00:10:244:1::5", "fd00:10:244:2::5", "62", "0x004d")
+    ]
+    assert fields(out, 'frame.interface_name == "shell/eth0" && icmpv6.type == 129', "icmpv6.echo.identifier") == [("0x004d",)]
+    ports = {row[0] for row in fields(out, at_pod + "udp && !icmp && !icmpv6", "udp.srcport")}
+    assert ports == {"4000", "4001"}
+
+
+def test_what_ipv6_multicast_and_errors_become(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Groups have MAC addresses of their own (RFC 2464 7), and the quote of an error is mapped with it."""
+    quoted = IPv6(src="2001:db8::20", dst="2001:db8::10") / UDP(sport=9, dport=4000) / Raw(bytes(8))
+    capture = captured(
+        tmp_path / "in.pcap",
+        IPv6(src="2001:db8::10", dst="ff02::1:ff00:20", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::20"),
+        V6 / ICMPv6PacketTooBig(mtu=1400) / quoted,
+        IPv6(src="2001:db8::10", dst="2001:db8:9::9") / UDP(sport=1, dport=2),
+    )
+    out = replayed(capture, tmp_path / "out.pcapng", *MAPS, "--map", "2001:db8:9::9=pod/default/shell")
+    assert "goes to fd00:10:244:1::5, an address of pod/default/shell itself" in capsys.readouterr().out
+    sent = [packet.data for packet in open_capture(out) if packet.interface == "shell/eth0" and packet.outgoing]
+    solicitation, error = (Ether(data) for data in sent if data[54] in (135, 2) and b"\x20\x01\x0d\xb8" not in data)
+    assert (solicitation.dst, solicitation[ICMPv6ND_NS].tgt) == ("33:33:ff:00:00:20", "fd00:10:244:2::5")
+    assert (error[IPv6].dst, error[ICMPv6PacketTooBig].mtu) == ("fd00:10:244:2::5", 1400)
+    assert wrong_frames(out) == []
+
+
+def test_a_place_without_ipv6_carries_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capture = captured(tmp_path / "in.pcap", V6 / UDP(sport=1, dport=2))
+    cluster = str(DUAL_STACK.parent / "sample" / "cluster.yaml")
+    assert main(["replay", "-q", "-f", cluster, "-r", str(capture), "--at", "pod/default/shell", "-w", str(tmp_path / "x.pcapng")]) == 0
+    assert "pod/default/shell has no route to 2001:db8::20, or nobody answers for its next hop" in capsys.readouterr().out
