@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
-from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master
+from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
 from ext.border.encap cimport (codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info)
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
@@ -371,7 +371,7 @@ cdef class Engine:
             fib_device_state(&ns.fib4, d.id, d.up)
             fib_device_state(&ns.fib6, d.id, d.up)
         if mtu is not None:
-            d.mtu = mtu
+            device_mtu(&self.c, d, mtu)
         if mac is not None:
             device_mac(&self.c, d, mac)
         if master is not None:
@@ -480,7 +480,7 @@ cdef class Engine:
         n.rules[family == 6][k] = fresh
         n.rules_on = True
         if k == TABLE_NAT:
-            n.nat = n.conntrack = True
+            n.conntrack = True
         for i in range(fresh.n_rules):
             if fresh.rule[i].match & M_CTSTATE:
                 n.conntrack = True

@@ -16,12 +16,12 @@ from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_en
                             DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE,
                             DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_ERROR_LEN, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 
-cdef extern from "python_kinds.h" nogil:
+cdef extern from "numbered_kinds.h" nogil:
     enum:
-        DATAPLANE_PYTHON_KINDS
-    void python_kind_callbacks(dataplane_encap *encap, int kind)
-    void *(*python_create)(int kind, const dataplane_encap_option *options, int n, const dataplane_encap_host *host, char *error) noexcept nogil
-    int (*python_describe)(int kind, uint8_t protocol, const uint8_t *data, size_t size, dataplane_encap_field field, void *context) noexcept nogil
+        DATAPLANE_NUMBERED_KINDS
+    void numbered_callbacks(dataplane_encap *encap, int kind)
+    void *(*numbered_create)(int kind, const dataplane_encap_option *options, int n, const dataplane_encap_host *host, char *error) noexcept nogil
+    int (*numbered_describe)(int kind, uint8_t protocol, const uint8_t *data, size_t size, dataplane_encap_field field, void *context) noexcept nogil
 
 cdef list kinds = []  # the objects of class _Kind, by number
 cdef dict living = {}  # (core, device) to the object of class _Device
@@ -316,7 +316,7 @@ cdef _Kind new_kind(plugin, contract):
     s.ethernet = plugin.ethernet
     s.align = plugin.align
     set_tables(kind)
-    python_kind_callbacks(s, <int>len(kinds))
+    numbered_callbacks(s, <int>len(kinds))
     s.destroy = destroy
     s.overhead = overhead
     s.port = port
@@ -333,14 +333,14 @@ cdef _Kind new_kind(plugin, contract):
 
 def capsule_of(plugin, contract):
     cdef _Kind kind
-    global python_create, python_describe
+    global numbered_create, numbered_describe
     for kind in kinds:
         if kind.plugin is plugin:
             return PyCapsule_New(&kind.struct, DATAPLANE_ENCAP_CAPSULE, NULL)
-    if len(kinds) == DATAPLANE_PYTHON_KINDS:
-        raise ValueError(f"{plugin.name}: there are {DATAPLANE_PYTHON_KINDS} encapsulations in Python already")
-    python_create = create
-    python_describe = describe
+    if len(kinds) == DATAPLANE_NUMBERED_KINDS:
+        raise ValueError(f"{plugin.name}: there are {DATAPLANE_NUMBERED_KINDS} encapsulations in Python already")
+    numbered_create = create
+    numbered_describe = describe
     kind = new_kind(plugin, contract)
     kinds.append(kind)
     return PyCapsule_New(&kind.struct, DATAPLANE_ENCAP_CAPSULE, NULL)

@@ -40,7 +40,8 @@ def notes(question: Question, run: Run) -> list[str]:
     found = []
     sent_to = question.target.address
     arrived = run.forward.verdict.namespace
-    if run.forward.verdict.result == DELIVERED and arrived == question.source.namespace and sent_to not in question.source.addresses:
+    own = sent_to.is_loopback or sent_to in question.source.addresses
+    if run.forward.verdict.result == DELIVERED and arrived == question.source.namespace and not own:
         found.append(f"hairpin: the service chose {question.source.ref} itself, which sent the packet")
     if run.back is not None:
         first = next(iter(run.back.steps))

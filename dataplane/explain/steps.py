@@ -163,9 +163,16 @@ def target_text(match: Match) -> str:
         return "REJECT with a TCP reset" if match.get("reject_with") == 256 else "REJECT"
     if target in ("DNAT", "SNAT") and "to" in match:
         low, high, first, last = match["to"]
-        address = str(ip_address(low)) + (f"-{ip_address(high)}" if high != low else "") if low else ""
-        port = f":{first}" + (f"-{last}" if last != first else "") if first else ""
-        return f"{target} to {address}{port}"
+        return f"{target} to {_translated(low, high, first, last)}"
     if "probability" in match:
         return f"{target} (chance {match['probability']:.4g})"
     return target
+
+
+def _translated(low: bytes, high: bytes, first: int, last: int) -> str:
+    """``10.244.1.6:8080``, ``[fd00::6]:8080``, ``10.0.0.1-10.0.0.9:1024-2047``; either part may be missing."""
+    address = str(ip_address(low)) + (f"-{ip_address(high)}" if high != low else "") if low else ""
+    if not first:
+        return address
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{first}" + (f"-{last}" if last != first else "")

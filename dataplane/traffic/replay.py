@@ -105,11 +105,11 @@ class FrameFitter:
         if len(destination) == 16 and destination[0] == 0xFF:  # RFC 2464 7: the low 32 bits of the group
             return b"\x33\x33" + destination[12:]
         shown, route = ip_address(destination), self._engine.lookup_route(self._machine.namespace, destination)
-        if route.get("kind") == "broadcast":
+        if route["kind"] == "broadcast":
             return _BROADCAST
-        if route.get("kind") == "local":
+        if route["kind"] == "local":
             return f"goes to {shown}, an address of {self._machine.ref} itself (--map gives it another)"
-        if route.get("dev", self._machine.eth0) != self._machine.eth0:
+        if route["dev"] not in (-1, self._machine.eth0):
             return (
                 f"{self._machine.ref} reaches {shown} by {self._topology.device_name(route['dev'])}, not by its eth0 (replay it at a pod)"
             )

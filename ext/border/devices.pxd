@@ -10,6 +10,10 @@ from ext.stages.tunnel_host cimport host_init
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 
 
+cdef enum:
+    ETHERNET_MTU = 1500
+
+
 cdef inline int device_find(Core *c, Ns *ns, str name) except -2:
     """-1: the namespace has no device of this name."""
     cdef int i
@@ -27,6 +31,7 @@ cdef inline int device_init(Core *c, Dev *d, int ns, bytes name, bytes mac, int 
     memcpy(d.name, <const char *>name, len(name))
     memcpy(d.mac, <const char *>mac, 6)
     d.mtu = mtu
+    d.mtu_given = mtu != ETHERNET_MTU
     d.up = up
     d.capture = d.learning = True
     d.peer = d.master = d.tunnel_lower = -1
@@ -90,6 +95,22 @@ cdef inline int device_mac(Core *c, Dev *d, bytes mac) except -1:
     memcpy(d.mac, <const char *>mac, 6)
     if owner != NULL:
         fdb_set(&owner.fdb, d.mac, -1 if d.kind == DEV_BRIDGE else d.id, FDB_LOCAL | FDB_STATIC, 0)
+    return 0
+
+
+cdef inline int device_mtu(Core *c, Dev *d, int mtu) except -1:
+    """A bridge whose MTU nobody has set follows its smallest port (br_mtu_auto_adjust())."""
+    cdef Dev *br
+    cdef int i
+    d.mtu = mtu
+    d.mtu_given = True
+    if d.master < 0 or c.dev[d.master].mtu_given:
+        return 0
+    br = c.dev[d.master]
+    br.mtu = d.mtu
+    for i in range(br.n_ports):
+        if c.dev[br.ports[i]].mtu < br.mtu:
+            br.mtu = c.dev[br.ports[i]].mtu
     return 0
 
 

@@ -120,6 +120,7 @@ cdef struct Dev:
     uint8_t hairpin
     uint8_t learning
     uint32_t mtu
+    uint8_t mtu_given  # a bridge's, by hand: it no longer follows its ports
     int peer
     int64_t latency  # ns, towards the peer
     int master
@@ -194,7 +195,6 @@ cdef struct Ns:
     int conf_default[CONF_COUNT]
     int sys[SYS_COUNT]
     uint8_t conntrack
-    uint8_t nat
     uint8_t rules_on
     CtTable ct
     RuleTable rules[2][TABLES]  # [0] IPv4, [1] IPv6

@@ -5,7 +5,7 @@ from ext.encap.abi cimport dataplane_encap_bytes, dataplane_encap_field, datapla
 from ext.encap.options cimport option_in
 from ext.encap.outer cimport DF_SET
 from ext.encap.udp cimport udp_defaults
-from ext.encap.udp_device cimport (ROW_CHECKSUM, ROW_ZERO6_RX, ROW_ZERO6_TX, UDP_DEVICE_OPTIONS, UdpDevice, udp_device_help,
+from ext.encap.udp_device cimport (ROW_CHECKSUM, ROW_ZERO6_RX, UDP_DEVICE_OPTIONS, UdpDevice, udp_device_help,
                                    udp_device_option)
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
@@ -23,10 +23,10 @@ cdef struct Direct:
 
 
 cdef inline void direct_defaults(Direct *d, uint16_t port) noexcept nogil:
-    """Those of ``ip link ... encap`` and ``ip fou``: no checksum over either family, TTL as inside, DF set."""
+    """Those of ip-link(8) and ip-fou(8): no checksum, TTL as inside, DF set; but over IPv6 there is one (RFC 8086 4.2)."""
     udp_defaults(&d.device.udp, port)
     d.device.udp.checksum = False
-    d.device.udp.zero6_tx = d.device.udp.zero6_rx = True
+    d.device.udp.zero6_rx = True
     d.device.outer.ttl_inherit = True
     d.device.outer.df = DF_SET
 
@@ -44,7 +44,6 @@ cdef inline void direct_help(dataplane_encap_option_help *row, const char *port)
     row[0] = dataplane_encap_option_help(b"gre", b"1: a GRE header of 4 bytes stands before the IP packet, 0: none does", b"0")
     udp_device_help(row + 1, port, b"1", b"1")
     row[1 + ROW_CHECKSUM].default_value = b"0"
-    row[1 + ROW_ZERO6_TX].default_value = b"1"
     row[1 + ROW_ZERO6_RX].default_value = b"1"
 
 

@@ -18,6 +18,7 @@ from ext.encap.gre cimport (GRE_BAD_CHECKSUM, GRE_BAD_VERSION, GRE_CHECKSUM_MISM
                             GRE_NO_HEADROOM, GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_SEQUENCE, GRE_TRUNCATED,
                             GreDevice, GreHeader, gre_accept, gre_describe, gre_device_new, gre_hlen, gre_overhead, gre_port, gre_push,
                             gre_read)
+from ext.encap.limit cimport LIMIT_OPTIONS, limit_help, limit_of, limit_option
 from ext.encap.options cimport option_in
 from ext.encap.outer cimport OUTER_OPTIONS, outer_help, outer_option
 from ext.wire.bytes cimport ld16, ld32, st16, st32
@@ -57,13 +58,14 @@ cdef enum:
     TRUNCATED_FRAME
     TIMESTAMP
     SETTINGS
-    OPTIONS = SETTINGS + 1 + OUTER_OPTIONS
+    OPTIONS = SETTINGS + 1 + LIMIT_OPTIONS + OUTER_OPTIONS
     # drop reasons behind those of gre.pxd
     HEADER_TRUNCATED = GRE_REASONS + 1
     UNKNOWN_VERSION
     NOT_ETHERNET
     INNER_TRUNCATED
-    N_REASONS = INNER_TRUNCATED
+    LIMIT_REACHED
+    N_REASONS = LIMIT_REACHED
 
 cdef struct Setting:
     const char *key
@@ -105,7 +107,7 @@ cdef bint take_option(void *device, const dataplane_encap_option *o) noexcept no
         memcpy(d.subheader, o.bytes, SUBHEADER_LEN)
         d.has_subheader = True
         return True
-    return outer_option(&d.below.outer, o)
+    return limit_option(&d.below.limit, o) or outer_option(&d.below.outer, o)
 
 
 cdef void *erspan_create(const dataplane_encap_option *options, int n, const dataplane_encap_host *host, char *error) noexcept nogil:
@@ -180,6 +182,9 @@ cdef int erspan_push(void *state, dataplane_encap_push *info, dataplane_encap_by
     cdef int64_t version = d.value[VERSION]
     cdef uint32_t hlen = erspan_hlen(version, d.has_subheader)
     cdef uint8_t *h = bytes.data - hlen
+    cdef int limit = limit_of(info, bytes)
+    if limit == 0:
+        return LIMIT_REACHED
     if bytes.data - bytes.head < hlen + gre_hlen(d.below.gre.flags):
         return GRE_NO_HEADROOM
     if version != TYPE_I:
@@ -189,7 +194,7 @@ cdef int erspan_push(void *state, dataplane_encap_push *info, dataplane_encap_by
     elif version == TYPE_III:
         write_type_iii(d, info, h)
     bytes.data = h
-    return gre_push(&d.below, info, bytes, GRE_ERSPAN3 if version == TYPE_III else GRE_ERSPAN)
+    return gre_push(&d.below, info, bytes, GRE_ERSPAN3 if version == TYPE_III else GRE_ERSPAN, limit)
 
 
 # ---- receiving
@@ -300,6 +305,8 @@ REASONS[NOT_ETHERNET - 1] = dataplane_encap_reason(
     b"not_ethernet", b"The ERSPAN header says that what it carries is no Ethernet frame", b"NOT_SPECIFIED")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
     b"inner_truncated", b"The mirrored frame is shorter than an Ethernet header", b"NOT_SPECIFIED")
+REASONS[LIMIT_REACHED - 1] = dataplane_encap_reason(
+    b"limit_reached", b"The tunnel encapsulation limit in a frame to be mirrored is zero: it may enter no other tunnel", b"NOT_SPECIFIED")
 
 cdef dataplane_encap_option_help[OPTIONS] OPTION_HELP
 OPTION_HELP[VERSION] = dataplane_encap_option_help(b"version", b"0: type I, 1: type II, 2: type III (as erspan_ver of ip-link(8))", b"1")
@@ -320,7 +327,8 @@ OPTION_HELP[TRUNCATED_FRAME] = dataplane_encap_option_help(b"t", b"1: the frame 
 OPTION_HELP[TIMESTAMP] = dataplane_encap_option_help(
     b"timestamp", b"Type III: timestamp, 0 to 0xffffffff; -1: of the packet, in 100 us", b"-1")
 OPTION_HELP[SETTINGS] = dataplane_encap_option_help(b"subheader", b"Type III: platform specific subheader, 8 bytes", b"none")
-outer_help(&OPTION_HELP[SETTINGS + 1], b"1", b"1")
+limit_help(&OPTION_HELP[SETTINGS + 1])
+outer_help(&OPTION_HELP[SETTINGS + 1 + LIMIT_OPTIONS], b"1", b"1")
 
 cdef dataplane_encap ERSPAN
 memset(&ERSPAN, 0, sizeof(ERSPAN))

@@ -1,7 +1,8 @@
 """FOU, foo over UDP: an IP packet, or one in GRE (RFC 8086), right behind a UDP header (net/ipv4/fou_core.c, net/ipv6/fou6.c).
 
 A Linux port takes one IP protocol; with ``gre`` 0 this one takes IPv4 and IPv6 packets, told by their version. A fixed
-source port N (``encap-sport``) is ``port_min`` N and ``port_max`` N + 1.
+source port N (``encap-sport``) is ``port_min`` N and ``port_max`` N + 1, and ``noencap-csum6``, Linux' default,
+``udp6_zero_checksum_tx`` 1.
 An encapsulation plug-in: ``capsule`` holds the struct of ``encap_abi.h``.
 """
 

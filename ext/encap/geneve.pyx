@@ -4,9 +4,12 @@ An encapsulation plug-in: ``capsule`` holds the struct of ``encap_abi.h``.
 
 A device sends its ``options`` as they are. It drops packets with the critical flag, as Linux does outside its external
 mode and RFC 8926 4.2 asks for, unless each critical option in them is of the class and type of one of its own; with
-``external`` 1 whoever asks for the options deals with them. Cilium's device is such a one (the VNI is the security
-identity of the sender); its DSR option, class 0x014b and type 0x81, carries the service's address (4 or 16 bytes), its
-port and two zero bytes. Linux wants packets of a device with a fixed remote end to come from there; this one does not.
+``external`` 1 whoever asks for the options deals with them. Linux wants packets of a device with a fixed remote end to
+come from there; this one does not.
+
+Cilium: ``external`` 1, ``ttl`` 64, ``critical`` 0 (the helpers of BPF never set the flag); the VNI of each packet is the
+security identity of its sender. Its DSR option, class 0x014b and type 0x81, is the service's address (4 or 16 bytes),
+its port and two zero bytes.
 """
 
 from cpython.pycapsule cimport PyCapsule_New

@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from ext.encap.abi cimport (dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_option, dataplane_encap_option_help,
                             dataplane_encap_pop, dataplane_encap_push, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 from ext.encap.device cimport device_new
+from ext.encap.limit cimport LIMIT_OPTIONS, NO_LIMIT, limit_help, limit_hlen, limit_option, limit_push
 from ext.encap.options cimport option_in
 from ext.encap.outer cimport DF_SET, Outer, outer_option, outer_push
 from ext.wire.bytes cimport ld16, ld32, st16, st32
@@ -22,7 +23,7 @@ cdef enum:
     GRE_ERSPAN = 0x88be  # types I and II
     GRE_ERSPAN3 = 0x22eb
     GRE_MPLS = 0x8847
-    GRE_OPTIONS = 3  # rows that gre_help() writes
+    GRE_OPTIONS = 3 + LIMIT_OPTIONS  # rows that gre_help() writes
     # drop reasons that every encapsulation over GRE begins its table with, counted from 1
     GRE_NO_HEADROOM = 1
     GRE_TRUNCATED
@@ -42,6 +43,7 @@ cdef struct Gre:
 cdef struct GreDevice:  # what the state of every device over GRE begins with
     Gre gre
     Outer outer
+    int64_t limit  # of encapsulation over IPv6, or NO_LIMIT
 
 cdef struct GreHeader:
     uint16_t flags
@@ -72,6 +74,7 @@ cdef inline void gre_help(dataplane_encap_option_help *row) noexcept nogil:
     row[1] = dataplane_encap_option_help(
         b"sequence", b"First sequence number written, 0 to 0xffffffff; received packets must then have one, in order; -1: none", b"-1")
     row[2] = dataplane_encap_option_help(b"checksum", b"1: write a GRE checksum, and want one in what is received", b"0")
+    limit_help(&row[3])
 
 
 cdef inline uint32_t gre_hlen(int flags) noexcept nogil:
@@ -178,28 +181,32 @@ cdef inline void *gre_device_new(size_t size, char *error) noexcept nogil:
     if d != NULL:
         d.outer.ttl_inherit = True
         d.outer.df = DF_SET
+        d.limit = NO_LIMIT
     return d
 
 
 cdef inline bint gre_take_option(void *device, const dataplane_encap_option *o) noexcept nogil:
     cdef GreDevice *d = <GreDevice *>device
-    return gre_option(&d.gre, o) or outer_option(&d.outer, o)
+    return gre_option(&d.gre, o) or limit_option(&d.limit, o) or outer_option(&d.outer, o)
 
 
 cdef inline uint16_t gre_overhead(const void *state, int family) noexcept nogil:
-    return <uint16_t>((20 if family == 4 else 40) + gre_hlen((<const GreDevice *>state).gre.flags))
+    cdef const GreDevice *d = <const GreDevice *>state
+    return <uint16_t>((20 if family == 4 else 40) + gre_hlen(d.gre.flags) + limit_hlen(d.limit, family))
 
 
 cdef inline uint16_t gre_port(const void *state) noexcept nogil:
     return 0
 
 
-cdef inline int gre_push(GreDevice *d, dataplane_encap_push *info, dataplane_encap_bytes *bytes, int protocol) noexcept nogil:
-    """The GRE header before ``data``, and the outer header's fields."""
+cdef inline int gre_push(GreDevice *d, dataplane_encap_push *info, dataplane_encap_bytes *bytes, int protocol, int limit) noexcept nogil:
+    """The GRE header before ``data``, and the outer header's fields; ``limit``: of limit_of(), not 0."""
     cdef uint32_t hlen = gre_hlen(d.gre.flags)
     if bytes.data - bytes.head < hlen:
         return GRE_NO_HEADROOM
     bytes.data -= hlen
     gre_write(&d.gre, info, bytes.data, protocol, <uint32_t>(bytes.tail - bytes.data))
+    if not limit_push(d.limit, limit, info, bytes):
+        return GRE_NO_HEADROOM
     outer_push(&d.outer, info)
     return DATAPLANE_ENCAP_OK

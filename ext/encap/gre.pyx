@@ -15,6 +15,7 @@ from ext.encap.gre cimport (GRE_BAD_CHECKSUM, GRE_BAD_VERSION, GRE_CHECKSUM_MISM
                             GRE_NO_HEADROOM, GRE_OPTIONS, GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_TRUNCATED,
                             GreDevice, GreHeader, gre_accept, gre_describe, gre_device_new, gre_has_key, gre_help, gre_overhead,
                             gre_port, gre_push, gre_read, gre_take_option)
+from ext.encap.limit cimport limit_of
 from ext.encap.outer cimport OUTER_OPTIONS, outer_help
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MIN, ETHERTYPE_TEB
 from ext.wire.ipv4 cimport IPPROTO_GRE, IPV4_HLEN
@@ -27,7 +28,8 @@ cdef enum:
     NOT_CARRIED = GRE_REASONS + 1
     UNKNOWN_PROTOCOL
     INNER_TRUNCATED
-    N_REASONS = INNER_TRUNCATED
+    LIMIT_REACHED
+    N_REASONS = LIMIT_REACHED
 
 
 cdef void *gre_create(const dataplane_encap_option *options, int n, const dataplane_encap_host *host, char *error) noexcept nogil:
@@ -41,9 +43,10 @@ cdef bint of_another_kind(int protocol) noexcept nogil:
 
 
 cdef int gre_push_packet(void *state, dataplane_encap_push *info, dataplane_encap_bytes *bytes) noexcept nogil:
+    cdef int limit = limit_of(info, bytes)
     if info.inner_protocol < ETHERTYPE_MIN or of_another_kind(info.inner_protocol):
         return NOT_CARRIED
-    return gre_push(<GreDevice *>state, info, bytes, info.inner_protocol)
+    return LIMIT_REACHED if limit == 0 else gre_push(<GreDevice *>state, info, bytes, info.inner_protocol, limit)
 
 
 cdef void skip_wccp(GreHeader *h, dataplane_encap_bytes *bytes) noexcept nogil:
@@ -100,6 +103,8 @@ REASONS[UNKNOWN_PROTOCOL - 1] = dataplane_encap_reason(
     b"unknown_protocol", b"The protocol type of the GRE header is no EtherType", b"UNHANDLED_PROTO")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
     b"inner_truncated", b"What a GRE packet carries is shorter than an IP header", b"NOT_SPECIFIED")
+REASONS[LIMIT_REACHED - 1] = dataplane_encap_reason(
+    b"limit_reached", b"The tunnel encapsulation limit of a packet for GRE is zero: it may enter no other tunnel", b"NOT_SPECIFIED")
 
 cdef dataplane_encap_option_help[OPTIONS] OPTION_HELP
 gre_help(&OPTION_HELP[0])

@@ -15,6 +15,7 @@ from ext.encap.device cimport device_configured, device_destroy
 from ext.encap.gre cimport (GRE_BAD_CHECKSUM, GRE_BAD_VERSION, GRE_CHECKSUM_MISMATCH, GRE_NO_HEADROOM, GRE_OPTIONS, GRE_OUT_OF_SEQUENCE,
                             GRE_REASONS, GRE_ROUTING_PRESENT, GRE_TRUNCATED, GreDevice, GreHeader, gre_accept, gre_describe,
                             gre_device_new, gre_has_key, gre_help, gre_overhead, gre_port, gre_push, gre_read, gre_take_option)
+from ext.encap.limit cimport limit_of
 from ext.encap.outer cimport OUTER_OPTIONS, outer_help
 from ext.wire.ether cimport ETH_HLEN, ETHERTYPE_TEB
 from ext.wire.ipv4 cimport IPPROTO_GRE
@@ -23,7 +24,8 @@ cdef enum:
     OPTIONS = GRE_OPTIONS + OUTER_OPTIONS
     # drop reasons behind those of gre.pxd
     INNER_TRUNCATED = GRE_REASONS + 1
-    N_REASONS = INNER_TRUNCATED
+    LIMIT_REACHED
+    N_REASONS = LIMIT_REACHED
 
 
 cdef void *gretap_create(const dataplane_encap_option *options, int n, const dataplane_encap_host *host, char *error) noexcept nogil:
@@ -32,7 +34,8 @@ cdef void *gretap_create(const dataplane_encap_option *options, int n, const dat
 
 
 cdef int gretap_push(void *state, dataplane_encap_push *info, dataplane_encap_bytes *bytes) noexcept nogil:
-    return gre_push(<GreDevice *>state, info, bytes, ETHERTYPE_TEB)
+    cdef int limit = limit_of(info, bytes)
+    return LIMIT_REACHED if limit == 0 else gre_push(<GreDevice *>state, info, bytes, ETHERTYPE_TEB, limit)
 
 
 cdef int gretap_pop(void *state, dataplane_encap_pop *info, dataplane_encap_bytes *bytes) noexcept nogil:
@@ -70,6 +73,8 @@ REASONS[GRE_OUT_OF_SEQUENCE - 1] = dataplane_encap_reason(
     b"out_of_sequence", b"The GRE sequence number before an Ethernet frame is missing or older than one received before", b"NOT_SPECIFIED")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
     b"inner_truncated", b"The frame in a GRE packet is shorter than an Ethernet header", b"NOT_SPECIFIED")
+REASONS[LIMIT_REACHED - 1] = dataplane_encap_reason(
+    b"limit_reached", b"The tunnel encapsulation limit in a frame for GRE is zero: it may enter no other tunnel", b"NOT_SPECIFIED")
 
 cdef dataplane_encap_option_help[OPTIONS] OPTION_HELP
 gre_help(&OPTION_HELP[0])

@@ -5,29 +5,22 @@ An encapsulation plug-in: ``capsule`` holds the struct of ``encap_abi.h``.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.string cimport memset
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
                             DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_OK)
 from ext.encap.device cimport device_configured, device_destroy, device_new
-from ext.encap.options cimport option_in
+from ext.encap.limit cimport LIMIT_OPTIONS, NO_LIMIT, limit_help, limit_hlen, limit_of, limit_option, limit_push
 from ext.encap.outer cimport DF_SET, OUTER_OPTIONS, Outer, outer_help, outer_option, outer_push
-from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPPROTO_IPIP, IPV4_HLEN
-from ext.wire.ipv6 cimport (FRAGMENT_OFFSET, IPV6_HLEN, IPV6_NEXT, NEXT_DESTINATION, NEXT_FRAGMENT, NEXT_NONE, extension_len,
-                            is_extension)
+from ext.wire.ipv6 cimport IPV6_HLEN
 
 cdef enum:
     IPPROTO_IPV6 = 41
-    NO_LIMIT = -1
-    LIMIT_HLEN = 8  # a destination options header that holds one limit
-    OPTION_PAD1 = 0
-    OPTION_PADN = 1
-    OPTION_LIMIT = 4  # tunnel encapsulation limit, RFC 2473 4.1.1
-    OPTIONS = 1 + OUTER_OPTIONS
+    OPTIONS = LIMIT_OPTIONS + OUTER_OPTIONS
     # drop reasons, in the order of the table below, counted from 1
     NO_HEADROOM = 1
     NOT_IP
@@ -42,10 +35,7 @@ cdef struct Device:
 
 cdef bint take_option(void *device, const dataplane_encap_option *o) noexcept nogil:
     cdef Device *d = <Device *>device
-    if option_in(o, b"encaplimit", NO_LIMIT, 255):
-        d.limit = o.number
-        return True
-    return outer_option(&d.outer, o)
+    return limit_option(&d.limit, o) or outer_option(&d.outer, o)
 
 
 cdef void *ipip_create(const dataplane_encap_option *options, int n, const dataplane_encap_host *host, char *error) noexcept nogil:
@@ -59,74 +49,23 @@ cdef void *ipip_create(const dataplane_encap_option *options, int n, const datap
 
 
 cdef uint16_t ipip_overhead(const void *state, int family) noexcept nogil:
-    cdef const Device *d = <const Device *>state
-    if family == 4:
-        return IPV4_HLEN
-    return IPV6_HLEN + (LIMIT_HLEN if d.limit != NO_LIMIT else 0)
+    return <uint16_t>((IPV4_HLEN if family == 4 else IPV6_HLEN) + limit_hlen((<const Device *>state).limit, family))
 
 
 cdef uint16_t ipip_port(const void *state) noexcept nogil:
     return 0
 
 
-cdef int limit_in_options(const uint8_t *h, uint32_t n) noexcept nogil:
-    """The encapsulation limit in a destination options header of ``n`` bytes, or NO_LIMIT."""
-    cdef uint32_t at = 2
-    while at + 3 <= n:
-        if h[at] == OPTION_LIMIT and h[at + 1] == 1:
-            return h[at + 2]
-        at += 1 if h[at] == OPTION_PAD1 else 2 + <uint32_t>h[at + 1]
-    return NO_LIMIT
-
-
-cdef int inner_limit(const uint8_t *ip, uint32_t n) noexcept nogil:
-    """How many more tunnels an IPv6 packet may enter, or NO_LIMIT (ip6_tnl_parse_tlv_enc_lim())."""
-    cdef uint8_t next = ip[IPV6_NEXT]
-    cdef uint32_t at = IPV6_HLEN, hlen
-    cdef int limit
-    while is_extension(next) and next != NEXT_NONE and at + 8 <= n:
-        hlen = extension_len(next, ip + at)
-        if at + hlen > n or (next == NEXT_FRAGMENT and ld16(ip + at + 2) & FRAGMENT_OFFSET):
-            return NO_LIMIT
-        if next == NEXT_DESTINATION:
-            limit = limit_in_options(ip + at, hlen)
-            if limit != NO_LIMIT:
-                return limit
-        next = ip[at]
-        at += hlen
-    return NO_LIMIT
-
-
-cdef void write_limit(uint8_t *h, uint8_t next, uint8_t limit) noexcept nogil:
-    """The destination options header that ip6_tunnel.c writes (init_tel_txopt())."""
-    h[0] = next
-    h[1] = 0
-    h[2] = OPTION_LIMIT
-    h[3] = 1
-    h[4] = limit
-    h[5] = OPTION_PADN
-    h[6] = 1
-    h[7] = 0
-
-
 cdef int ipip_push(void *state, dataplane_encap_push *info, dataplane_encap_bytes *bytes) noexcept nogil:
     cdef Device *d = <Device *>state
-    cdef int64_t n = bytes.tail - bytes.data
-    cdef int limit = NO_LIMIT
+    cdef int limit = limit_of(info, bytes)
     if info.inner_protocol != ETHERTYPE_IPV4 and info.inner_protocol != ETHERTYPE_IPV6:
         return NOT_IP
+    if limit == 0:
+        return LIMIT_REACHED
     info.ip_protocol = IPPROTO_IPIP if info.inner_protocol == ETHERTYPE_IPV4 else IPPROTO_IPV6
-    if info.family == 6:
-        if info.inner_protocol == ETHERTYPE_IPV6 and n >= IPV6_HLEN:
-            limit = inner_limit(bytes.data, <uint32_t>n)
-        if limit == 0:
-            return LIMIT_REACHED
-        if d.limit != NO_LIMIT:
-            if bytes.data - bytes.head < LIMIT_HLEN:
-                return NO_HEADROOM
-            bytes.data -= LIMIT_HLEN
-            write_limit(bytes.data, info.ip_protocol, <uint8_t>(d.limit if limit == NO_LIMIT else limit - 1))
-            info.ip_protocol = NEXT_DESTINATION
+    if not limit_push(d.limit, limit, info, bytes):
+        return NO_HEADROOM
     outer_push(&d.outer, info)
     return DATAPLANE_ENCAP_OK
 
@@ -153,9 +92,8 @@ REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
     b"inner_truncated", b"What an IP-in-IP packet carries is shorter than an IP header", b"NOT_SPECIFIED")
 
 cdef dataplane_encap_option_help[OPTIONS] OPTION_HELP
-OPTION_HELP[0] = dataplane_encap_option_help(
-    b"encaplimit", b"Tunnel encapsulation limit written over IPv6, 0 to 255, less one for each tunnel around (ip6tnl: 4); -1: none", b"-1")
-outer_help(&OPTION_HELP[1], b"1", b"1")
+limit_help(&OPTION_HELP[0])
+outer_help(&OPTION_HELP[LIMIT_OPTIONS], b"1", b"1")
 
 cdef dataplane_encap IPIP
 memset(&IPIP, 0, sizeof(IPIP))

@@ -15,6 +15,7 @@ from ext.encap.gre cimport (GRE_BAD_CHECKSUM, GRE_BAD_VERSION, GRE_CHECKSUM_MISM
                             GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_TRUNCATED, GreDevice, GreHeader, gre_accept,
                             gre_describe, gre_device_new, gre_has_key, gre_help, gre_overhead, gre_port, gre_push, gre_read,
                             gre_take_option)
+from ext.encap.limit cimport NO_LIMIT
 from ext.encap.mpls cimport (MPLS_NO_HEADROOM, MPLS_NOT_IP, MPLS_OPTIONS, MPLS_REASONS, MPLS_TOO_DEEP, MPLS_TRUNCATED, MPLS_TTL_EXPIRED,
                              MPLS_UNKNOWN_PAYLOAD, Mpls, mpls_defaults, mpls_describe, mpls_help, mpls_hlen, mpls_option, mpls_pop,
                              mpls_push)
@@ -53,7 +54,7 @@ cdef int mpls_gre_push(void *state, dataplane_encap_push *info, dataplane_encap_
     if v != DATAPLANE_ENCAP_OK:
         return GRE_REASONS + v
     info.id = -1  # it was the label, and is not the key as well
-    return gre_push(&d.below, info, bytes, GRE_MPLS)
+    return gre_push(&d.below, info, bytes, GRE_MPLS, NO_LIMIT)
 
 
 cdef int mpls_gre_pop(void *state, dataplane_encap_pop *info, dataplane_encap_bytes *bytes) noexcept nogil:

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t
 from ext.encap.abi cimport (dataplane_encap_bytes, dataplane_encap_option, dataplane_encap_option_help, dataplane_encap_pop,
                             dataplane_encap_push)
 from ext.encap.options cimport option_in
-from ext.encap.outer cimport DF_INHERIT
+from ext.encap.outer cimport DF_INHERIT, TOS_INHERIT
 from ext.encap.udp_device cimport UDP_DEVICE_OPTIONS, UdpDevice, udp_device_help, udp_device_option, udp_device_push
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, ETHERTYPE_TEB
@@ -26,6 +26,8 @@ cdef inline bint overlay_option(Overlay *d, const dataplane_encap_option *o) noe
         d.vni = o.number
     elif option_in(o, b"external", 0, 1):
         d.external = <uint8_t>o.number
+    elif option_in(o, b"tos", 2, 255):
+        d.device.outer.tos = <uint8_t>o.number & ~TOS_INHERIT  # only 1 itself means the inner packet's
     else:
         return udp_device_option(&d.device, o)
     return True

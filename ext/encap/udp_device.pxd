@@ -12,7 +12,6 @@ cdef enum:
     ROW_PORT_MIN = 1
     ROW_PORT_MAX = 2
     ROW_CHECKSUM = 3
-    ROW_ZERO6_TX = 4
     ROW_ZERO6_RX = 5
 
 cdef struct UdpDevice:

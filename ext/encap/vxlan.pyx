@@ -4,7 +4,8 @@ An encapsulation plug-in: ``capsule`` holds the struct of ``encap_abi.h``. What 
 with it are sets of options:
 
 - Flannel: ``id`` 1, ``port`` 8472; Calico: ``id`` 4096, ``port`` 4789; both ``udp_checksum`` 1.
-- Cilium: ``port`` 8472, ``external`` 1; the VNI of each packet is the security identity of its sender.
+- Cilium: ``port`` 8472, ``external`` 1, ``udp_checksum`` 0, ``ttl`` 64; the VNI of each packet is the security identity of
+  its sender.
 - Weave Net's fast datapath: ``port`` 6784, ``external`` 1; the VNI is made of the ids of both peers.
 
 ``flags``, ``reserved1`` and ``reserved2`` are bits that RFC 7348 reserves, to be written and, as with Linux'
@@ -27,7 +28,7 @@ from ext.encap.udp_device cimport udp_device_overhead, udp_device_port, udp_devi
 from ext.encap.vxlan_flags cimport (VXLAN_GBP, VXLAN_GBP_DONT_LEARN, VXLAN_GBP_POLICY_APPLIED, VXLAN_GBP_USED, VXLAN_HLEN,
                                     VXLAN_VNI)
 from ext.wire.bytes cimport ld32, st32
-from ext.wire.ether cimport ETH_HLEN, ETH_SRC, ETHERTYPE_TEB, mac_equal, mac_is_multicast, mac_is_zero
+from ext.wire.ether cimport ETH_HLEN, ETH_SRC, ETHERTYPE_TEB, mac_equal
 from ext.wire.ipv4 cimport IPPROTO_UDP
 
 cdef enum:
@@ -38,7 +39,6 @@ cdef enum:
     TRUNCATED
     INNER_TRUNCATED
     OWN_MAC
-    BAD_SOURCE_MAC
     NO_HEADROOM
     ZERO_CHECKSUM
     N_REASONS = ZERO_CHECKSUM
@@ -133,7 +133,6 @@ cdef bint has_reserved_bits(const Device *d, const uint8_t *vxlan) noexcept nogi
 cdef int vxlan_pop(void *state, dataplane_encap_pop *info, dataplane_encap_bytes *bytes) noexcept nogil:
     cdef Device *d = <Device *>state
     cdef const uint8_t *vxlan = bytes.data + UDP_HLEN
-    cdef const uint8_t *source
     if bytes.tail - bytes.data < UDP_HLEN + VXLAN_HLEN:
         return TRUNCATED
     if udp_refused(&d.overlay.device.udp, info, bytes.data):
@@ -148,11 +147,8 @@ cdef int vxlan_pop(void *state, dataplane_encap_pop *info, dataplane_encap_bytes
     bytes.data += UDP_HLEN + VXLAN_HLEN
     if bytes.tail - bytes.data < ETH_HLEN:
         return INNER_TRUNCATED
-    source = bytes.data + ETH_SRC
-    if mac_equal(source, info.device_mac):
+    if mac_equal(bytes.data + ETH_SRC, info.device_mac):
         return OWN_MAC
-    if mac_is_multicast(source) or mac_is_zero(source):
-        return BAD_SOURCE_MAC
     info.inner_protocol = ETHERTYPE_TEB
     return DATAPLANE_ENCAP_OK
 
@@ -174,8 +170,6 @@ REASONS[RESERVED_BITS - 1] = dataplane_encap_reason(b"reserved_bits", b"A reserv
 REASONS[TRUNCATED - 1] = dataplane_encap_reason(b"truncated", b"The packet ends inside the VXLAN header", b"PKT_TOO_SMALL")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(b"inner_truncated", b"The inner frame is shorter than an Ethernet header", b"NOMEM")
 REASONS[OWN_MAC - 1] = dataplane_encap_reason(b"own_mac", b"The inner source MAC is the receiving tunnel device's own", b"LOCAL_MAC")
-REASONS[BAD_SOURCE_MAC - 1] = dataplane_encap_reason(
-    b"bad_source_mac", b"The inner source MAC is zero or a group's", b"MAC_INVALID_SOURCE")
 REASONS[NO_HEADROOM - 1] = dataplane_encap_reason(b"no_headroom", b"No room for the VXLAN header before the frame", b"NOMEM")
 REASONS[ZERO_CHECKSUM - 1] = dataplane_encap_reason(b"zero_checksum", b"The UDP checksum around VXLAN is zero over IPv6", b"UDP_CSUM")
 

@@ -62,7 +62,7 @@ cdef inline int stage_bridge_forward(Core *c, Pkt *p) noexcept nogil:
         fdb_learn(&br.fdb, eth + ETH_SRC, port.id, c.now)
     p.from_bridge = False
     if mac_is_multicast(eth + ETH_DST):
-        q = pkt_clone(c, p)
+        q = flood_clone(c, p)
         if q != NULL:
             bridge_flood(c, br, q)
         return ST_BRIDGE_UP
@@ -101,6 +101,14 @@ cdef inline int bridge_to_port(Core *c, Pkt *p, int port) noexcept nogil:
     return ST_BRIDGE_PORT
 
 
+cdef inline Pkt *flood_clone(Core *c, const Pkt *p) noexcept nogil:
+    """A copy that shares its bytes in Linux (deliver_clone()), where shared bytes are not cut as they were (skb_cloned())."""
+    cdef Pkt *q = pkt_clone(c, p)
+    if q != NULL:
+        q.n_frags = 0
+    return q
+
+
 cdef inline void bridge_flood(Core *c, Dev *br, Pkt *p) noexcept nogil:
     """br_flood(): a copy to each port, the last one takes the frame itself. Ports in the order they joined."""
     cdef int i, last = -1
@@ -109,7 +117,7 @@ cdef inline void bridge_flood(Core *c, Dev *br, Pkt *p) noexcept nogil:
         if not bridge_delivers(c.dev[br.ports[i]], p):
             continue
         if last >= 0:
-            q = pkt_clone(c, p)
+            q = flood_clone(c, p)
             if q != NULL:
                 q.to_port = last
                 c.run(c, q, ST_BRIDGE_PORT)

@@ -118,7 +118,7 @@ cdef inline int brnf_prerouting_finish(Core *c, Pkt *p) noexcept nogil:
         v = brnf_route(c, p, br.id)
         if v:
             return v
-        if not p.dst.error and p.dst.oif == br.id and not p.dst.flags & DST_LOCAL:
+        if not p.dst.error and p.dst.oif == br.id and (not p.dst.flags & DST_LOCAL or p.protocol == ETHERTYPE_IPV6):
             return brnf_bridged_dnat(c, p, br)
         memcpy(pkt_l2(p) + ETH_DST, br.mac, 6)
         p.pkt_type = TO_HOST

@@ -23,7 +23,7 @@ from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP,
                             IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_GRE, IPPROTO_ICMPV6, ipv4_hlen)
 from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_HOPS, IPV6_SRC, skip_extensions
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_pull_head
 from ext.wire.text cimport put_address
 
 cdef enum:
@@ -32,6 +32,7 @@ cdef enum:
     NOT_TRACKED = 0  # results of tracking one packet
     TRACKED = 1
     TRACK_AGAIN = 2
+    SCTP_HEADER = 12
 
 cdef struct L4:
     # the layer-4 part of a packet
@@ -62,9 +63,9 @@ cdef inline bint find_l4(int family, const uint8_t *ip, uint32_t n, L4 *l4) noex
         if n < IPV6_HLEN:
             return False
         skip_extensions(ip, n, &chain)
-        if chain.broken or chain.frag & FRAGMENT_OFFSET or chain.at > n:
+        if chain.broken or chain.frag & FRAGMENT_OFFSET:
             return False
-        hlen = chain.at
+        hlen = chain.at if chain.at < n else n  # a header may say that it ends behind the packet: then layer 4 is empty
         l4.proto = chain.proto
     else:
         hlen = ipv4_hlen(ip)
@@ -78,6 +79,12 @@ cdef inline bint find_l4(int family, const uint8_t *ip, uint32_t n, L4 *l4) noex
 
 cdef inline bint pkt_find_l4(const Pkt *p, L4 *l4) noexcept nogil:
     return find_l4(pkt_family(p), p.buf + p.l3, p.end - p.l3, l4)
+
+
+cdef inline uint32_t behind_header(const Pkt *p, const L4 *l4) noexcept nogil:
+    """Bytes between the IP header without extensions and layer 4, the unit of pkt_pull_head()."""
+    cdef const uint8_t *ip = p.buf + p.l3
+    return <uint32_t>(l4.at - ip) - (IPV6_HLEN if pkt_family(p) == 6 else ipv4_hlen(ip))
 
 
 cdef inline bint l4_checksum_ok(const uint8_t *ip, const L4 *l4, uint32_t covered) noexcept nogil:
@@ -275,6 +282,8 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
         return 0
     if l4.proto == (IPPROTO_ICMPV6 if l4.family == 6 else IPPROTO_ICMP):
         res = track_icmp(c, ns, p, &l4, hook)
+    if l4.proto == IPPROTO_SCTP and hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM]:
+        pkt_pull_head(p, behind_header(p, &l4) + SCTP_HEADER)  # sctp_error() wants it writable
     if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
         while res == TRACK_AGAIN:
             res = track_once(c, ns, p, &l4, &t, chunks, &full)

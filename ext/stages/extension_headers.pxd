@@ -21,6 +21,7 @@ cdef enum:
     OPTION_PAD1 = 0
     OPTION_PADN = 1
     OPTION_ROUTER_ALERT = 5
+    OPTION_CALIPSO = 7
     OPTION_IOAM = 0x31
     OPTION_JUMBO = 0xc2
     PADDING_MAX = 7
@@ -80,6 +81,8 @@ cdef inline int option_hop_by_hop(Core *c, Pkt *p, uint32_t at) noexcept nogil:
         return 0 if at & 3 == 0 else -EXTENSION_MALFORMED
     if ip[at] == OPTION_JUMBO:
         return option_jumbo(c, p, at)
+    if ip[at] == OPTION_CALIPSO:
+        return -EXTENSION_MALFORMED  # a security label (RFC 5570) of a domain that nobody has set up here
     return option_unknown(c, p, at)
 
 

@@ -44,11 +44,11 @@ cdef inline bint too_big6(const Pkt *p, uint32_t mtu) noexcept nogil:
     return p.frag_max_size > mtu or not p.flags & PF_IGNORE_DF
 
 
-cdef inline void tell_from_outside(Core *c, Pkt *p, int type, int code, uint32_t info) noexcept nogil:
-    """An error in the name of the outgoing device (ip6_forward(): "force OUTPUT device used as source address")."""
+cdef inline void tell_too_big(Core *c, Pkt *p, uint32_t mtu) noexcept nogil:
+    """In the name of the outgoing device (ip6_forward(): "force OUTPUT device used as source address")."""
     cdef int dev = p.dev
     p.dev = p.dst.oif
-    icmpv6_send(c, p, type, code, info)
+    icmpv6_send(c, p, ICMPV6_TOO_BIG, 0, mtu)
     p.dev = dev
 
 
@@ -99,7 +99,7 @@ cdef inline int stage_ipv6_forward(Core *c, Pkt *p) noexcept nogil:
     if p.pkt_type != TO_HOST:
         return -FORWARD_NOT_TO_US
     if pkt_l3(p)[IPV6_HOPS] <= 1:
-        tell_from_outside(c, p, ICMPV6_TIME_EXCEEDED, EXCEEDED_HOPS, 0)
+        icmpv6_send(c, p, ICMPV6_TIME_EXCEEDED, EXCEEDED_HOPS, 0)
         return -FORWARD_TTL_EXPIRED
     v = proxied(c, ns, p)
     if v == 0:
@@ -110,7 +110,7 @@ cdef inline int stage_ipv6_forward(Core *c, Pkt *p) noexcept nogil:
     if mtu < IPV6_MIN_MTU:
         mtu = IPV6_MIN_MTU
     if too_big6(p, mtu):
-        tell_from_outside(c, p, ICMPV6_TOO_BIG, 0, mtu)
+        tell_too_big(c, p, mtu)
         return -FORWARD_TOO_BIG
     p.flags |= PF_FORWARDED
     pkt_l3(p)[IPV6_HOPS] -= 1

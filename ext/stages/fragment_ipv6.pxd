@@ -50,14 +50,22 @@ cdef inline int unfragmentable_part(const uint8_t *ip, uint32_t n, uint32_t *nex
 
 
 cdef inline bint old_cuts_fit6(Core *c, const Pkt *p, uint32_t hlen, uint32_t room) noexcept nogil:
-    """May the packet be cut where it was before? As for IPv4, but each piece needs room for its fragment header."""
+    """May the packet be cut where it was before? As for IPv4, but each piece needs room for its fragment header.
+
+    What each piece repeats now, ``hlen`` bytes, need not be what the fragments repeated, but there is no room for more.
+    """
     cdef int i
-    cdef uint32_t sum = 0
-    if p.n_frags < 2 or (p.dst.oif >= 0 and c.dev[p.dst.oif].kind == DEV_TUNNEL):
+    cdef uint32_t sum = 0, skip = hlen - IPV6_HLEN, n
+    if p.n_frags < 2 or hlen > p.repeated or (p.dst.oif >= 0 and c.dev[p.dst.oif].kind == DEV_TUNNEL):
         return False
     for i in range(p.n_frags):
-        sum += p.frags[i]
-        if p.frags[i] > room or (p.frags[i] & 7 and i + 1 < p.n_frags):
+        n = p.frags[i]
+        if i == 0:
+            if n < skip:
+                return False
+            n -= skip
+        sum += n
+        if n > room or (n & 7 and i + 1 < p.n_frags):
             return False
     return sum == p.end - p.l3 - hlen
 
@@ -85,6 +93,11 @@ cdef inline Pkt *piece_of6(Core *c, Pkt *p, uint32_t l2len, uint32_t hlen, uint3
     return q
 
 
+cdef inline uint32_t first_piece(const Pkt *p) noexcept nogil:
+    """How much of the packet Linux has in one piece: of a reassembled one the first fragment."""
+    return IPV6_HLEN + p.frags[0] if p.n_frags > 1 else pkt_l3_len(p)
+
+
 cdef inline int fragment_mtu(Core *c, Pkt *p, uint32_t *mtu) noexcept nogil:
     """The size to cut to: 0 or a drop. Fragments put together here leave no larger than they came (and than 1280)."""
     mtu[0] = dst_mtu(c, &p.dst)
@@ -99,7 +112,7 @@ cdef inline int fragment_mtu(Core *c, Pkt *p, uint32_t *mtu) noexcept nogil:
 cdef inline int fragment_packet6(Core *c, Pkt *p, uint32_t l2len, int next) noexcept nogil:
     """Send a packet in parts by stage ``next``; ``l2len`` bytes before each header are kept. ST_DONE or a drop."""
     cdef uint32_t mtu, room, left, n, at = 0, next_at, id
-    cdef int hlen = unfragmentable_part(pkt_l3(p), pkt_l3_len(p), &next_at), i = 0, v
+    cdef int hlen = unfragmentable_part(pkt_l3(p), first_piece(p), &next_at), i = 0, v
     cdef bint old
     cdef Pkt *q
     if hlen < 0:
@@ -118,7 +131,7 @@ cdef inline int fragment_packet6(Core *c, Pkt *p, uint32_t l2len, int next) noex
     while left > 0:
         n = left if left < room else room
         if old:
-            n = p.frags[i]
+            n = p.frags[i] - (hlen - IPV6_HLEN if i == 0 else 0)
             i += 1
         elif n < left:
             n &= ~<uint32_t>7

@@ -13,7 +13,7 @@ from ext.stages.extension_headers cimport (EXTENSION_FRAGMENT_BAD, EXTENSION_INC
 from ext.stages.icmpv6 cimport (icmpv6_echo_reply, icmpv6_send, ICMPV6_ECHO, ICMPV6_ECHO_REPLY, ICMPV6_HLEN, ICMPV6_INFORMATIONAL,
                                 ICMPV6_PARAMETER_PROBLEM, ICMPV6_TOO_BIG, ICMPV6_UNREACHABLE, PORT_UNREACHABLE, PROBLEM_FIELD,
                                 PROBLEM_INCOMPLETE_CHAIN, PROBLEM_NEXT_HEADER)
-from ext.stages.local cimport (LOCAL_ICMP_BAD_CHECKSUM, LOCAL_ICMP_BAD_QUOTE, LOCAL_ICMP_TRUNCATED, LOCAL_ICMP_UNKNOWN_TYPE, LOCAL_NO_PROTOCOL,
+from ext.stages.local cimport (LOCAL_ICMP_BAD_CHECKSUM, LOCAL_ICMP_BAD_QUOTE, LOCAL_ICMP_NO_SOCKET, LOCAL_ICMP_TRUNCATED, LOCAL_ICMP_UNKNOWN_TYPE, LOCAL_NO_PROTOCOL,
                                LOCAL_TCP_BAD_CHECKSUM, LOCAL_TCP_NO_SOCKET, LOCAL_TCP_TO_GROUP, LOCAL_TCP_TRUNCATED, LOCAL_UDP_BAD_CHECKSUM,
                                LOCAL_UDP_BAD_LENGTH, LOCAL_UDP_NO_SOCKET, deliver, socket_for, trace_icmp)
 from ext.stages.neighbour_discovery cimport nd_receive
@@ -27,7 +27,7 @@ from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT
 from ext.tables.fragments cimport FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, ld32
 from ext.wire.ipv4 cimport ECN_MASK, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
-from ext.wire.ipv6 cimport (FRAGMENT_HLEN, FRAGMENT_MORE, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_PAYLOAD_LEN, IPV6_SRC, NEXT_DESTINATION,
+from ext.wire.ipv6 cimport (Ipv6Chain, skip_extensions, FRAGMENT_HLEN, FRAGMENT_MORE, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_PAYLOAD_LEN, IPV6_SRC, NEXT_DESTINATION,
                             NEXT_FRAGMENT, NEXT_NONE, NEXT_ROUTING, ipv6_class, ipv6_is_multicast)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, DST_ANYCAST, DST_MULTICAST, TO_HOST
 
@@ -243,8 +243,10 @@ cdef inline int local_icmpv6(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         icmpv6_echo_reply(c, p, l4.at, l4.len)
     elif type == ICMPV6_ECHO_REPLY:
         s = socket_for(c, ns.id, IPPROTO_ICMPV6, ld16(l4.at + 4), pkt_l3(p) + IPV6_DST, 16)
+        if s == NULL:
+            return -LOCAL_ICMP_NO_SOCKET
     elif not type & ICMPV6_INFORMATIONAL:
-        if l4.len < ICMPV6_HLEN + IPV6_HLEN:
+        if not quote_is_whole(l4):
             return -LOCAL_ICMP_BAD_QUOTE
         s = quoted6(c, ns, l4, type == ICMPV6_TOO_BIG)
     if s != NULL:
@@ -252,6 +254,15 @@ cdef inline int local_icmpv6(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
     trace_icmp(c, p, type)
     pkt_consume(c, p)
     return ST_DONE
+
+
+cdef inline bint quote_is_whole(const L4 *l4) noexcept nogil:
+    """Does an error quote all headers and eight bytes behind them?"""
+    cdef Ipv6Chain chain
+    if l4.len < ICMPV6_HLEN + IPV6_HLEN:
+        return False
+    skip_extensions(l4.at + ICMPV6_HLEN, l4.len - ICMPV6_HLEN, &chain)
+    return not chain.broken and chain.at + 8 <= l4.len - ICMPV6_HLEN
 
 
 cdef inline Socket *quoted6(Core *c, Ns *ns, const L4 *l4, bint too_big) noexcept nogil:

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
-from ext.stages.conntrack cimport L4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
+from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
 from ext.stages.icmpv6 cimport ICMPV6_ECHO, ICMPV6_ECHO_REPLY, icmpv6_set_csum
 from ext.stages.nd_messages cimport ND_REDIRECT
@@ -167,10 +167,8 @@ cdef inline bint manip_packet6(uint8_t *ip, uint32_t n, int proto, const Tuple *
         return False
     skip_extensions(ip, n, &chain)
     if not chain.broken and not chain.frag & FRAGMENT_OFFSET:
-        if chain.at > n:
-            return False
-        l4.at = ip + chain.at
-        l4.len = n - chain.at
+        l4.at = ip + (chain.at if chain.at < n else n)
+        l4.len = n - (chain.at if chain.at < n else n)
         l4.proto = <uint8_t>proto
         l4.family = 6
         if not manip_l4(ip, &l4, t, manip):
@@ -235,7 +233,7 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
         return 0
     tuple_invert(&target, &ct.dir[1 - dir].t)
     if pkt_find_l4(p, &l4):
-        pkt_pull_head(p, manip_reach(ct.dir[0].t.proto, l4.len))
+        pkt_pull_head(p, behind_header(p, &l4) + manip_reach(ct.dir[0].t.proto, l4.len))
     if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     trace_nat(c, p, manip)
@@ -282,13 +280,19 @@ cdef inline int nat_icmpv6_error(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef int dir = p.ctinfo >= CTI_REPLY
     cdef L4 l4
     cdef Tuple target
-    pkt_pull_head(p, ICMP_HLEN + IPV6_HLEN)
-    if not pkt_find_l4(p, &l4) or l4.len < ICMP_HLEN + IPV6_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
+    cdef L4 inner
+    if pkt_find_l4(p, &l4):
+        pkt_pull_head(p, behind_header(p, &l4) + ICMP_HLEN + IPV6_HLEN)
+    else:
+        return -NAT_QUOTE_NOT_TRANSLATED
+    if l4.len < ICMP_HLEN + IPV6_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
         return -NAT_QUOTE_NOT_TRANSLATED
     if l4.at[0] == ND_REDIRECT and redirect_translated(ct):
         return -NAT_QUOTE_NOT_TRANSLATED
     if not ct.status & nat_status_bit(manip, dir):
         return 0
+    if find_l4(6, l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, &inner):
+        pkt_pull_head(p, behind_header(p, &inner) + manip_reach(ct.dir[0].t.proto, inner.len))
     if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     icmpv6_set_csum(pkt_l3(p), l4.at, l4.len)

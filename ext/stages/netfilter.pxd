@@ -17,7 +17,7 @@ from ext.stages.verdict cimport DROPS_RULES
 from ext.tables.conntrack cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
 from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT,
-                               CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
+                               CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
                                HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV6
@@ -139,7 +139,7 @@ cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table,
 
 cdef inline int nat_at(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out_dev) noexcept nogil:
     cdef Flow f
-    if not ns.nat or p.ct == NULL:
+    if p.ct == NULL or pkt_rules(ns, p, TABLE_NAT).n_chains == 0:
         return 0
     flow_of(c, ns, p, in_dev, out_dev, &f)
     return nat_hook(c, ns, p, &f, hook, out_dev)

@@ -112,6 +112,8 @@ cdef inline int stage_ipv6_receive(Core *c, Pkt *p) noexcept nogil:
         return -RECEIVE_IPV6_DISABLED
     p.flags &= PF_GENERATED | PF_IGNORE_DF
     p.frag_max_size = 0
+    if p.dst.valid:
+        p.iif = p.dst.idev  # routed before it came here: bridge netfilter's translated packets, and those sent to ourselves
     v = validate_ipv6(c, p)
     if v == 0:
         v = hook_prerouting(c, p, p.dev)

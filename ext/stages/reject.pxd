@@ -16,7 +16,7 @@ from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ether cimport ETH_DST, ETH_HLEN, ETH_SRC, ETH_TYPE, ETHERTYPE_IPV4
 from ext.wire.ipv4 cimport (ipv4_set_csum, IPV4_HLEN, IPV4_ID, IPV4_FRAG, IPV4_DF, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_TCP,
-                            IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP)
+                            IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_GRE, IPPROTO_AH, IPPROTO_ESP)
 from ext.wire.packet cimport BRNF_ACTIVE, pkt_l2, Pkt, IpOptions, pkt_l3, pkt_l3_len, DST_BROADCAST, DST_MULTICAST
 
 cdef enum:
@@ -27,9 +27,14 @@ cdef enum:
     TCPF_ACK = 16
 
 
-cdef inline bint reject_verifies(int proto) noexcept nogil:
-    """nf_reject_verify_csum(): some checksums are not over the whole packet."""
-    return proto != IPPROTO_UDPLITE and proto != IPPROTO_SCTP and proto != IPPROTO_DCCP
+cdef inline bint reject_verifies(const L4 *l4) noexcept nogil:
+    """nf_reject_verify_csum(): some checksums are not over the whole packet, and those of UDP and GRE may be left out."""
+    if l4.proto == IPPROTO_UDP:
+        return l4.len >= 8 and ld16(l4.at + 6) != 0
+    if l4.proto == IPPROTO_GRE:
+        return l4.len >= 4 and l4.at[0] & 0x80
+    return (l4.proto != IPPROTO_UDPLITE and l4.proto != IPPROTO_SCTP and l4.proto != IPPROTO_DCCP and l4.proto != IPPROTO_AH
+            and l4.proto != IPPROTO_ESP)
 
 
 cdef inline void reject(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept nogil:
@@ -42,7 +47,7 @@ cdef inline void reject(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept no
         return
     if code == REJECT_TCP_RESET:
         reject_reset(c, ns, p, &l4)
-    elif not reject_verifies(l4.proto) or l4_checksum_ok(ip, &l4, l4.len):
+    elif not reject_verifies(&l4) or l4_checksum_ok(ip, &l4, l4.len):
         icmp_send(c, p, ICMP_DEST_UNREACH, code, 0)
 
 

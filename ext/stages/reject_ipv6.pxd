@@ -25,7 +25,7 @@ cdef inline void reject6(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept n
         return
     if code == REJECT_TCP_RESET:
         reject_reset6(c, ns, p, &l4)
-    elif not reject_verifies(l4.proto) or l4_checksum_ok(pkt_l3(p), &l4, l4.len):
+    elif not reject_verifies(&l4) or l4_checksum_ok(pkt_l3(p), &l4, l4.len):
         icmpv6_send(c, p, ICMPV6_UNREACHABLE, code, 0)
 
 

@@ -200,7 +200,7 @@ cdef inline void dst_from_route(Dst *dst, const Route *r) noexcept nogil:
     memset(dst, 0, sizeof(Dst))
     dst.valid = True
     dst.type = r.type
-    dst.oif = r.dev
+    dst.oif = dst.idev = r.dev
     dst.has_gw = r.has_gw
     memcpy(dst.gw, r.gw, 16)
     dst.mtu = r.mtu

@@ -106,7 +106,10 @@ cdef inline int fib_slot(Fib *f) noexcept nogil:
 
 
 cdef inline int fib_add(Fib *f, const Route *r) noexcept nogil:
-    """Insert a route behind those of lower or equal metric. Returns its index, -1 when memory is out."""
+    """Insert a route behind those of lower or equal metric. Returns its index, -1 when memory is out.
+
+    A router's anycast address goes before: its subnet is there before any tunnel that is given the same address.
+    """
     cdef int i, prev = -1, at
     cdef uint32_t head
     cdef Lpm *t = fib_table(f, r.local_table)
@@ -120,7 +123,7 @@ cdef inline int fib_add(Fib *f, const Route *r) noexcept nogil:
     f.route[i].next = -1
     known = lpm_exact(t, r.prefix, r.plen, &head)
     at = <int>head if known else -1
-    while at >= 0 and f.route[at].metric <= r.metric:
+    while at >= 0 and (f.route[at].metric < r.metric or (f.route[at].metric == r.metric and r.type != RT_ANYCAST)):
         prev = at
         at = f.route[at].next
     f.route[i].next = at

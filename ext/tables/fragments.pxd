@@ -339,6 +339,8 @@ cdef inline int frag_reassemble6(FragQueue *q, Pkt **whole) noexcept nogil:
     st16(ip + IPV6_PAYLOAD_LEN, at - IPV6_HLEN + q.total)
     ipv6_set_class(ip, ipv6_class(ip) | ecn)
     p.frag_max_size = q.max_size
+    p.frags[0] += <uint16_t>(at - IPV6_HLEN)  # counted from behind the IPv6 header
+    p.repeated = <uint16_t>at
     whole[0] = p
     return FRAG_COMPLETE
 

@@ -24,7 +24,8 @@ cdef enum:
     FRAGMENT_HLEN = 8
     FRAGMENT_MORE = 1
     FRAGMENT_OFFSET = 0xfff8
-    SCOPE_INTERFACE_LOCAL = 1  # of addresses (RFC 4291 2.7)
+    SCOPE_NONE = -1  # of addresses (RFC 4291 2.7)
+    SCOPE_INTERFACE_LOCAL = 1
     SCOPE_LINK_LOCAL = 2
     SCOPE_SITE_LOCAL = 5
     SCOPE_GLOBAL = 14
@@ -70,6 +71,8 @@ cdef inline int ipv6_scope(const uint8_t *a) noexcept nogil:
         return a[1] & 0xf
     if ipv6_is_link_local(a) or ipv6_is_loopback(a):
         return SCOPE_LINK_LOCAL
+    if ipv6_is_unspecified(a):
+        return SCOPE_NONE
     return SCOPE_SITE_LOCAL if a[0] == 0xfe and a[1] & 0xc0 == 0xc0 else SCOPE_GLOBAL
 
 

@@ -58,6 +58,7 @@ cdef struct Dst:
     uint8_t has_gw
     int error  # errno of an input route that leads nowhere
     int oif
+    int idev  # whose route it is, also where it leads to this namespace itself (rt6i_idev)
     uint8_t gw[16]
     uint32_t mtu  # of the route, 0: the device's
     uint8_t mtu_lock
@@ -100,9 +101,11 @@ cdef struct Pkt:
     uint32_t next_at
     uint8_t source_routed
     Dst dst
-    # payload sizes of the fragments it was put together from, in order; NULL: never was fragmented
+    # payload sizes of the fragments it was put together from, in order (of IPv6 the first with its extension headers); NULL: never
+    # was fragmented
     uint16_t *frags
     uint16_t n_frags
+    uint16_t repeated  # IPv6: bytes that each of those fragments began with
     Pkt *next
 
 

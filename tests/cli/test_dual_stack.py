@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
@@ -36,7 +38,7 @@ def test_flows_of_both_families_complete(tmp_path: Path, capsys: pytest.CaptureF
     assert "0 of 1" in refused
     assert "ICMPv6 port unreachable (type 1 code 4) from fd00:10:244:1::1" in refused
     flows = [
-        re.search(r"(\d+) of (\d+) .*<none>$", line) for name, line in rows.items() if re.match(r"(ping|dns|web)[46]|IPv6 first", name)
+        re.search(r"(\d+) of (\d+) .*<none>$", line) for name, line in rows.items() if re.match(r"(ping|stats|web)[46]|IPv6 first", name)
     ]
     assert len(flows) == 13
     assert all(found is not None and found[1] == found[2] for found in flows)
@@ -46,26 +48,49 @@ def test_stock_wireshark_finds_nothing_wrong(sample: Path) -> None:
     assert wrong_frames(sample) == []
 
 
+WAY = [
+    ("shell/eth0", True), ("node1/veth", False), ("node1/cni0", False), ("node1/eth0", True),
+    ("node2/eth0", False), ("node2/cni0", True), ("node2/veth", True), ("web-1/eth0", False),
+]  # fmt: skip
+TUNNEL = [("node1/flannel-v6.1", True), ("node2/flannel-v6.1", False)]
+
+
+def way(capture: Path) -> tuple[str, list[tuple[str, bool]]]:
+    """Packet id and hops of the first echo request that reached the pod on the other node; pods' host ends without their hashes."""
+    (first, *_) = fields(capture, 'icmpv6.type == 128 && frame.interface_name == "web-1/eth0"', "frame.packet_id")
+    hops = fields(capture, f"frame.packet_id == {first[0]}", "frame.interface_name", "frame.packet_flags_direction")
+    return first[0], [(re.sub("veth[0-9a-f]+", "veth", name), int(direction, 16) == 2) for name, direction in hops]
+
+
 def test_one_ipv6_packet_has_one_id_from_pod_to_pod(sample: Path) -> None:
-    """Flannel carries IPv6 in a VXLAN of its own, between the nodes' IPv6 addresses."""
-    (first, *_) = fields(sample, 'icmpv6.type == 128 && frame.interface_name == "web-1/eth0"', "frame.packet_id")
-    hops = fields(sample, f"frame.packet_id == {first[0]}", "frame.interface_name", "frame.packet_flags_direction")
-    names = [(re.sub("veth[0-9a-f]+", "veth", name), int(direction, 16) == 2) for name, direction in hops]
-    assert names == [
-        ("shell/eth0", True), ("node1/veth", False), ("node1/cni0", False), ("node1/flannel-v6.1", True), ("node1/eth0", True),
-        ("node2/eth0", False), ("node2/flannel-v6.1", False), ("node2/cni0", True), ("node2/veth", True), ("web-1/eth0", False),
-    ]  # fmt: skip
-    outer = fields(sample, f'frame.packet_id == {first[0]} && frame.interface_name == "node1/eth0"', "ipv6.src", "ipv6.dst", "ipv6.hlim")
+    assert way(sample)[1] == WAY
+
+
+def test_flannel_carries_ipv6_in_a_tunnel_over_ipv6(tmp_path: Path) -> None:
+    """With VXLAN a device of its own, between the nodes' IPv6 addresses."""
+    vxlan = Path(CLUSTER).read_text(encoding="utf-8").replace("{Type: host-gw}", "{Type: vxlan, VNI: 1, Port: 8472}")
+    (tmp_path / "cluster.yaml").write_text(vxlan, encoding="utf-8")
+    (tmp_path / "scenario.yaml").write_text(Path(SCENARIO).read_text(encoding="utf-8"), encoding="utf-8")
+    out = tmp_path / "out.pcapng"
+    run_scenario(out, scenario=str(tmp_path / "scenario.yaml"))
+    assert wrong_frames(out) == []
+    first, hops = way(out)
+    assert hops == [*WAY[:3], TUNNEL[0], *WAY[3:5], TUNNEL[1], *WAY[5:]]
+    outer = fields(out, f'frame.packet_id == {first} && frame.interface_name == "node1/eth0"', "ipv6.src", "ipv6.dst", "ipv6.hlim")
     assert outer == [("fd00:192:168::11,fd00:10:244:1::5", "fd00:192:168::12,fd00:10:244:2::5", "64,63")]
+    told = fields(out, 'ipv6 && frame.comment contains "encap: flannel-v6.1"', "frame.interface_name", "udp.dstport")
+    assert {name for name, _ in told} == {"node1/eth0", "node2/eth0"}
+    assert {ports.split(",")[0] for _, ports in told} == {"8472"}
 
 
-def test_only_the_sender_fragments(sample: Path) -> None:
-    """RFC 8200 5: each of the 3008 bytes of the echo request leaves the pod in a packet that no router cuts again."""
-    sizes: dict[str, list[str]] = {}
-    for name, length in fields(sample, "ipv6.fraghdr && icmpv6.type != 129", "frame.interface_name", "ipv6.plen"):
-        sizes.setdefault(name, []).append(length.rpartition(",")[2])
-    assert sizes["shell/eth0"][:3] == sizes["web-1/eth0"][:3]
-    assert len(fields(sample, 'ipv6.fraghdr && frame.interface_name == "shell/eth0"', "frame.number")) == 6, "three there, three back"
+def test_fragments_arrive_as_the_sender_cut_them(sample: Path) -> None:
+    """RFC 8200 5: routers cut nothing; a node that put the packet together for conntrack cuts it where it was cut."""
+    requests = {
+        place: fields(sample, f'ipv6.fraghdr && ipv6.src == fd00:10:244:1::5 && frame.interface_name == "{place}"', "ipv6.plen")
+        for place in ("shell/eth0", "node1/eth0", "web-1/eth0")
+    }
+    # 3008 bytes of ICMPv6 for an MTU of 1500: 1448 and 8 of the fragment header, twice, and the rest.
+    assert list(requests.values()) == [[("1456",), ("1456",), ("120",)]] * 3
 
 
 def test_neighbours_are_discovered(sample: Path) -> None:
@@ -84,15 +109,36 @@ def test_changes_stand_on_the_frames_that_show_them(sample: Path) -> None:
     assert rows
     for comment, destination in rows:
         assert destination.split(",")[-1] in re.findall(r"destination is now ([0-9a-f:]+)", comment)
-    encapsulated = fields(sample, 'ipv6 && frame.comment contains "encap: flannel-v6.1"', "frame.interface_name", "udp.dstport")
-    assert {name for name, _ in encapsulated} == {"node1/eth0", "node2/eth0"}
-    assert {ports.split(",")[0] for _, ports in encapsulated} == {"8472"}
 
 
 def test_drops_carry_verdict_and_reason(sample: Path) -> None:
     rejected = [packet for packet in open_capture(sample) if any("rules/rejected" in comment for comment in packet.comments)]
     assert [(packet.interface, packet.verdict, packet.data[12:14].hex()) for packet in rejected] == [("node1/cni0", 2, "86dd")]
     assert "(Service default/billing)" in rejected[0].comments[-1]
+
+
+def only_ipv6(value: Any) -> Any:
+    """A document without its IPv4 addresses, prefixes and flows."""
+    ipv4, ipv6 = re.compile(r"\d+(\.\d+){3}|IPv4"), re.compile("fd00:")
+    if isinstance(value, dict):
+        return {key: only_ipv6(each) for key, each in value.items() if not (isinstance(each, str) and ipv4.match(each))}
+    if isinstance(value, list):
+        return [only_ipv6(each) for each in value if not ipv4.search(str(each)) or ipv6.search(str(each))]
+    return value
+
+
+def test_a_cluster_may_have_ipv6_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (CLUSTER, SCENARIO):
+        text = re.sub("RequireDualStack|PreferDualStack", "SingleStack", Path(path).read_text(encoding="utf-8"))
+        text = text.replace("EnableIPv6: true", "EnableIPv6: true\n      EnableIPv4: false")
+        documents = [only_ipv6(document) for document in yaml.safe_load_all(text)]
+        (tmp_path / Path(path).name).write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    run_scenario(tmp_path / "out.pcapng", scenario=str(tmp_path / "scenario.yaml"))
+    rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r" \d+ of \d+ ", line)]
+    assert len(rows) == 9
+    assert [row[:12] for row in rows if not re.search(r"(\d+) of \1 .* <none>$", row)] == ["no endpoints"]
+    assert fields(tmp_path / "out.pcapng", "ip || arp", "frame.number") == []
+    assert wrong_frames(tmp_path / "out.pcapng") == []
 
 
 # ---- replay

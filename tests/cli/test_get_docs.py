@@ -14,10 +14,11 @@ from dataplane.cli.main import main
 @pytest.fixture(params=["get.md", "ipv6.md"])
 def document(request: pytest.FixtureRequest, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The text, with the files that it shows, and those of the checkout's pcaps, in the working folder."""
-    text = (checkout / "docs" / request.param).read_text(encoding="utf-8")
+    name: str = request.param
+    text = (checkout / "docs" / name).read_text(encoding="utf-8")
     (tmp_path / "pcaps").symlink_to(checkout / "pcaps")
-    for name, content in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        (tmp_path / name).write_text(f"# {name}\n{content}", encoding="utf-8")
+    for file, content in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        (tmp_path / file).write_text(f"# {file}\n{content}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return text
 

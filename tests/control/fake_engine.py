@@ -59,7 +59,8 @@ class FakeEngine:
     def add_namespace(self, name: str) -> int:
         self.names.append(name)
         self.all_routes[len(self.names) - 1] = []
-        self.add_device(len(self.names) - 1, "lo", "lo", mac=bytes(6), mtu=65536)
+        lo = self.add_device(len(self.names) - 1, "lo", "lo", mac=bytes(6), mtu=65536)
+        self.add_address(lo, ip_address("::1").packed, 128)
         return len(self.names) - 1
 
     def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: Any) -> int:

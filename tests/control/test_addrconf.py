@@ -65,9 +65,9 @@ def test_every_device_but_a_bridges_ports_has_its_own_address() -> None:
     assert engine.device("underlay/br0").addresses == []
 
 
-def test_without_ipv6_no_device_has_such_an_address() -> None:
-    engine, _ = build_fake(cluster())
-    assert not any(":" in address for device in engine.all_devices for address in device.addresses)
+def test_without_ipv6_no_machine_has_such_an_address() -> None:
+    engine, topology = build_fake(cluster())
+    assert not any(":" in address for device in topology.device_ids() for address in engine.all_devices[device].addresses)
 
 
 def test_a_link_that_goes_down_loses_its_addresses_and_comes_up_with_its_own(node: Node) -> None:

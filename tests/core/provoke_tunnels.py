@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Raw
+
 from core import plugin
 from core.provoked import provokes
 from core.worlds import ROUTER1, SERVER, SERVER_MAC, Router, ether, ip, mac, udp_packet
@@ -123,9 +129,17 @@ def our_own_frame_comes_back() -> Engine:
     return TunnelRouter().receive_outer(VXLAN_HEADER + ether(udp_packet(), dst=TUNNEL_MAC, src=TUNNEL_MAC))
 
 
-@provokes("vxlan/bad_source_mac")
-def a_frame_from_a_group() -> Engine:
-    return TunnelRouter().receive_outer(VXLAN_HEADER + ether(udp_packet(), dst=TUNNEL_MAC, src=b"\x03" + bytes(5)))
+@provokes("vxlan/zero_checksum")
+def no_checksum_over_ipv6() -> Engine:
+    world = TunnelRouter()
+    near, far = (ip_address(f"2001:db8::{number}").packed for number in (1, 2))
+    world.engine.add_address(world.eth1, near, 64)
+    world.engine.add_device(world.ns, "vxlan6", "vxlan", mac=mac(0xE2), mtu=1430, up=True, id=VNI, port=PORT, local=near)
+    datagram = UDP(sport=9, dport=PORT, chksum=0) / Raw(VXLAN_HEADER + INNER)
+    outer = bytes(IPv6(src=ip_address(far), dst=ip_address(near)) / datagram)
+    world.engine.receive(world.eth1, ether(outer, dst=mac(3), src=SERVER_MAC, kind=0x86DD))
+    world.engine.run(0)
+    return world.engine
 
 
 @provokes("tunnel/too_big")

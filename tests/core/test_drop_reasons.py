@@ -16,7 +16,6 @@ registry.ensure("vxlan")
 NEVER_BY_FRAMES = {
     "tunnel/no_headroom": "memory is out",
     "vxlan/no_headroom": "the core broke the contract of encap_abi.h",
-    "vxlan/zero_checksum": "it needs an IPv6 underlay",
 }
 """Reasons for what no frame can bring about."""
 

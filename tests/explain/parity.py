@@ -48,11 +48,11 @@ NODE2 = {4: "192.168.0.12", 6: "[fd00:192:168::12]"}
 SCENARIOS = {
     "pod, same node": Scenario("pod/shell", "pod/web-0"),
     "pod, other node": Scenario("pod/shell", "pod/web-1"),
-    "UDP, other node": Scenario("pod/shell", "pod/web-1", {"proto": "udp", "port": "dns"}),
+    "UDP, other node": Scenario("pod/shell", "pod/web-1", {"proto": "udp", "port": "stats"}),
     "ping, other node": Scenario("pod/shell", "pod/web-1", {"proto": "icmp"}),
     "ping, node": Scenario("pod/shell", "node/node2", {"proto": "icmp"}),
     "ClusterIP": Scenario("pod/shell", "service/web:http"),
-    "ClusterIP, UDP": Scenario("pod/shell", "service/web:dns"),
+    "ClusterIP, UDP": Scenario("pod/shell", "service/web:stats"),
     "ClusterIP, to itself": Scenario("pod/web-0", "service/web:http"),
     "ClusterIP, from a node": Scenario("node/node1", "service/web:http"),
     "NodePort": Scenario("host/client", {family: f"{address}:30080" for family, address in NODE2.items()}),

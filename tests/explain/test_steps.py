@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from dataplane.explain.steps import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Step, changes, link_type
+from dataplane.explain.steps import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Step, changes, link_type, target_text
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="60:00:00:00:00:24")  # its first digit is that of IPv6
 
@@ -28,6 +30,22 @@ ETHER = Ether(src="02:00:00:00:00:01", dst="60:00:00:00:00:24")  # its first dig
 def test_packets_are_told_from_frames(packet: Packet, ethertype: int) -> None:
     """Also where an address has the bytes of an EtherType in the place where a frame has its own."""
     assert link_type(bytes(packet)) == ethertype
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ports", "told"),
+    [
+        ("10.0.0.1", "10.0.0.1", (8080, 8080), "DNAT to 10.0.0.1:8080"),
+        ("10.0.0.1", "10.0.0.9", (1024, 2047), "DNAT to 10.0.0.1-10.0.0.9:1024-2047"),
+        ("10.0.0.1", "10.0.0.1", (0, 0), "DNAT to 10.0.0.1"),
+        ("", "", (80, 80), "DNAT to :80"),
+        ("fd00::1", "fd00::1", (8080, 8080), "DNAT to [fd00::1]:8080"),
+        ("fd00::1", "fd00::1", (0, 0), "DNAT to fd00::1"),
+    ],
+)
+def test_a_translation_is_worded_as_iptables_takes_it(low: str, high: str, ports: tuple[int, int], told: str) -> None:
+    lowest, highest = (ip_address(each).packed if each else b"" for each in (low, high))
+    assert target_text({"target": "DNAT", "to": (lowest, highest, *ports)}) == told
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from . import wire
 
 Span = tuple[int, int]  # offset, length
 IP_TIMESTAMP = 68
+REDIRECT_OPTIONS, REDIRECTED_HEADER = 40, 4  # RFC 4861 sections 4.5 and 4.6.3
 ETHERNET_TYPES = (b"\x08\0", b"\x86\xdd")
 VXLAN_INNER = 16  # the inner frame, from the UDP header on
 
@@ -46,7 +47,7 @@ def _packet6(data: bytes, at: int, *, quoted: bool) -> _Packet | None:
 @dataclass
 class Sent:
     """What frames that were sent in have where nodes put hashes, whose seed is the same in both runs of a boot: what is in no frame
-    that was sent in, a node made."""
+    that was sent in, a node made. Quotes in errors do not count: they may show what a node made."""
 
     vxlan_port: int
     labels: set[int] = field(default_factory=lambda: {0})
@@ -66,8 +67,6 @@ class Sent:
         if packet.proto == wire.UDP and data[p + 2 : p + 4] == struct.pack(">H", self.vxlan_port):
             self.tunnel_ports.add(int.from_bytes(data[p : p + 2], "big"))
             self._note_packet(data, p + VXLAN_INNER + 14)
-        elif _is_error(data, packet):
-            self._note_packet(data, p + 8)
 
 
 def _label(data: bytes, at: int) -> int:
@@ -100,20 +99,34 @@ def _random_in_ip(a: bytes, b: bytes, at: int, sent: Sent, *, quoted: bool) -> I
         else:
             made_here = int.from_bytes(a[p : p + 2], "big") not in sent.tunnel_ports
         yield from _random_in_vxlan(a, b, p, sent, made_here=made_here)
-    elif _is_error(a, packet):
-        inner = list(_random_in_ip(a, b, p + 8, sent, quoted=True))
+    elif (quote := _quote_at(a, packet)) is not None:
+        inner = list(_random_in_ip(a, b, quote, sent, quoted=True))
         yield from inner
         if inner:
             yield p + 2, 2
 
 
-def _is_error(data: bytes, packet: _Packet) -> bool:
+def _quote_at(data: bytes, packet: _Packet) -> int | None:
+    """Where the packet stands that an ICMP message is about."""
     p = packet.payload
     if p + 8 > len(data):
-        return False
+        return None
     if packet.version == 4:
-        return packet.proto == wire.ICMP and data[p] in wire.ICMP_ERRORS
-    return packet.proto == wire.ICMP6 and data[p] < 128
+        return p + 8 if packet.proto == wire.ICMP and data[p] in wire.ICMP_ERRORS else None
+    if packet.proto != wire.ICMP6:
+        return None
+    if data[p] == wire.REDIRECT:
+        return _redirected_header_at(data, p + REDIRECT_OPTIONS)
+    return p + 8 if data[p] < 128 else None
+
+
+def _redirected_header_at(data: bytes, at: int) -> int | None:
+    """RFC 4861 section 4.6.3, among the options from ``at`` on."""
+    while at + 8 <= len(data) and data[at + 1]:
+        if data[at] == REDIRECTED_HEADER:
+            return at + 8
+        at += data[at + 1] * 8
+    return None
 
 
 def _random_in_header4(a: bytes, b: bytes, packet: _Packet) -> Iterator[Span]:

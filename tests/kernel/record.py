@@ -27,6 +27,7 @@ ATTEMPTS = 8  # recordings of one sequence before the kernel counts as not agree
 # Seconds between frames: no multiple of it is within a jiffy (4 ms) of the times at which the kernel sends its next ICMP redirect
 # (20 ms times a power of two after the last, net/ipv4/route.c ip_rt_send_redirect), so that no recording hangs on a millisecond.
 BEAT = 0.024
+IN_TIME = 80  # milliseconds after which a node may have given up resolving an address (3 x retrans_time_ms)
 
 
 class Flaky(Exception):
@@ -75,9 +76,11 @@ def play(topology: Topology, trace: DropTrace, next_step: NextStep) -> Run:
     with Oracle(topology, trace) as oracle:
         while (step := next_step(frames)) is not None:
             _wait_for_beat(run)
+            _collect_late(oracle, run)
             _play_step(oracle, run, step)
             frames = run.outcomes[-1].frames
         _wait_for_beat(run)
+        _collect_late(oracle, run)
         run.ended = time.monotonic()
     return run
 
@@ -91,6 +94,7 @@ def replay(
         for step, due in zip(steps, accumulate(gaps), strict=True):
             _play_step(oracle, run, step)
             time.sleep(max(0.0, run.outcomes[0].started + due - time.monotonic()))
+            _collect_late(oracle, run)
         run.ended = time.monotonic()
     return run
 
@@ -100,6 +104,12 @@ def _wait_for_beat(run: Run) -> None:
     if run.outcomes:
         late = time.monotonic() - run.outcomes[0].started
         time.sleep(-late % BEAT)
+
+
+def _collect_late(oracle: Oracle, run: Run) -> None:
+    """What timers led to since a step counted as over is part of it."""
+    if run.outcomes:
+        run.outcomes[-1].frames += oracle.drain(0.0)
 
 
 def _play_step(oracle: Oracle, run: Run, step: Step) -> None:
@@ -238,6 +248,8 @@ def case_of(topology: Topology, run: Run, again: Run, pins: Sequence[Pin], head:
     for index, (step, one, two) in enumerate(zip(run.steps, run.outcomes, again.outcomes, strict=True)):
         sent.note(step.frame)
         try:
+            if step.quiet == QUIET and run.settle_ms(index) > IN_TIME:
+                raise Flaky("what should have come while a node resolves an address came too late")
             spans = masks(one, two, sent)
             ports.note(one.frames, spans)
             tables = ports.stars(one.conntrack)

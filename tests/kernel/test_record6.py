@@ -83,6 +83,14 @@ def test_a_label_in_a_quote_frees_the_icmpv6_checksum() -> None:
     assert mask(error, echo(5)) == []
 
 
+def test_a_label_in_a_redirected_header_frees_the_icmpv6_checksum() -> None:
+    options = bytes([2, 1]) + wire.mac(ENDS[0]) + bytes([4, 7]) + bytes(6) + echo(5).build()
+    body = wire.icmp6("fe80::1", "fd01::1", wire.REDIRECT, 0, bytes(4), bytes(32) + options)
+    redirect = Ip6("fe80::1", "fd01::1", wire.ICMP6, body)
+    assert mask(redirect, echo()) == [(56, 2), (111, 3)]
+    assert mask(redirect, echo(5)) == []
+
+
 def differing(first: Ip6, second: Ip6) -> list[tuple[int, int]]:
     one, two = (Seen(0.0, "node1", "eth0", True, frame(packet)) for packet in (first, second))
     return record.mask_of(one, two, masks.Sent(PORT))
