@@ -120,15 +120,15 @@ class Sleeve(Encapsulation):
     """One router's sleeve."""
 
     name: ClassVar[str] = "sleeve"
-    sentence: ClassVar[str] = "Weave Net's sleeve: Ethernet frames in UDP, with or without NaCl secretbox (weave router/sleeve.go)"
+    sentence: ClassVar[str] = "Ethernet frames in UDP, with or without NaCl secretbox, as Weave Net's sleeve (weave router/sleeve.go)"
     ethernet: ClassVar[bool] = True
     options = (
         OptionHelp("name", "this peer's name, 6 bytes", "00:00:00:00:00:00"),
-        OptionHelp("peers", "text, a line for each peer: ADDRESS NAME, encrypted: ADDRESS NAME outbound|inbound KEY (32 bytes in hex)"),
+        OptionHelp("peers", "text, a line for each peer: ADDRESS NAME [outbound|inbound KEY], KEY being 32 bytes in hex", "none"),
         OptionHelp("port", "UDP port, 1 to 65535", str(DEFAULT_PORT)),
     )
     reasons = (
-        Reason("truncated", "The sleeve's UDP header or payload is broken off", "UDP_CSUM"),
+        Reason("truncated", "The sleeve's UDP header or payload is broken off", "PKT_TOO_SMALL"),
         Reason("too_big", "The frame and its sleeve do not fit a UDP datagram"),
         Reason("ipv4_only", "The sleeve is carried in IPv4 only"),
         Reason("unknown_peer", "No connection is known to the other router"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import ClassVar
 
 import pytest
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
 from core.worlds import ip
@@ -133,6 +135,15 @@ def test_an_exception_is_a_drop_and_is_kept(monkeypatch: pytest.MonkeyPatch, err
     assert Labelled.failure is error
     with pytest.raises(_core.EncapDrop, match="labelled/plugin_error"):
         pushed()
+
+
+def test_over_ipv6_addresses_have_sixteen_bytes() -> None:
+    local, remote = ip_address("2001:db8::1").packed, ip_address("2001:db8::2").packed
+    codec = _core.Codec("labelled", {"label": 7})
+    packet = codec.push(INNER, IPV4, local, remote)
+    assert packet == bytes(IPv6(src="2001:db8::1", dst="2001:db8::2", nh=PROTOCOL, tc=0x40, hlim=77) / Raw(b"\0\0\0\x07" + INNER))
+    assert codec.pop(packet).inner == INNER
+    assert [(seen.local, seen.remote) for seen in Labelled.seen] == [(local, remote), (remote, local)]
 
 
 def test_what_is_no_bytes_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import struct
 from hashlib import sha256
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nacl.public import Box, PrivateKey
 from nacl.secret import SecretBox
 from scapy.layers.inet import IP, UDP
@@ -168,6 +170,20 @@ def test_no_changed_or_broken_datagram_decrypts() -> None:
     for size in range(len(LEFT), len(body)):
         with pytest.raises(Refused, match="not_authentic"):
             popped(body[:size], secret=secret)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(body=st.binary(max_size=80), named=st.booleans(), entries=st.lists(st.binary(max_size=30), max_size=3))
+def test_random_datagrams_are_frames_or_refused(body: bytes, named: bool, entries: list[bytes]) -> None:
+    whole = (LEFT if named else b"") + b"".join(entry(data) for data in entries) + body
+    host = Receiver()
+    try:
+        inner = popped(whole, host)
+    except Refused:
+        assert host.frames == []
+    else:
+        received = host.frames if inner is None else [inner]
+        assert all(frame in whole and len(frame) >= 14 for frame in received)
 
 
 def test_a_datagram_is_taken_once() -> None:

@@ -7,10 +7,15 @@ from itertools import pairwise
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scapy.contrib.wireguard import Wireguard, WireguardInitiation, WireguardResponse, WireguardTransport
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.packet import Raw
 
+from dataplane import _core
+from dataplane.encap import registry
 from dataplane.encap.python_plugin import Incoming, Outgoing, Refused
 from dataplane.encap.wireguard.device import WireGuard
 from dataplane.encap.wireguard.noise import public_key
@@ -35,6 +40,8 @@ from encap.wireguard_world import (
 KEEPALIVE_LENGTH = 32  # 16 bytes of header, nothing, 16 bytes of tag
 HANDSHAKE_TOS = 0x88
 JITTER = 334 * MILLISECOND
+SESSION = World()
+SESSION.meet()
 
 
 def test_a_first_packet_waits_for_the_handshake_and_arrives() -> None:
@@ -362,6 +369,16 @@ def test_no_changed_or_broken_message_is_taken(position: int) -> None:
     assert judge.received == []
 
 
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(kind=st.integers(0, 5), size=st.sampled_from([0, 1, 31, 32, 48, 64, 92, 100, 148, 149]), rest=st.binary(max_size=200))
+def test_random_messages_are_refused(kind: int, size: int, rest: bytes) -> None:
+    message = (bytes([kind, 0, 0, 0]) + rest + bytes(200))[:size]
+    datagram = bytes(UDP(sport=51820, dport=51820) / Raw(message))
+    for side in SESSION.sides.values():
+        with pytest.raises(Refused):
+            side.device.pop(Incoming(SESSION.now, UNDERLAY[side.name], bytes([203, 0, 113, 1])), datagram)
+
+
 def test_under_load_a_cookie_is_asked_for_and_the_next_initiation_bears_it() -> None:
     world = World(busy=True)
     world.left.transmit(packet())
@@ -412,6 +429,22 @@ def test_without_an_endpoint_nothing_is_sent() -> None:
     world = World()
     with pytest.raises(Refused, match="no_endpoint"):
         world.right.transmit(packet("right", "left"))
+
+
+def test_a_single_packet_of_a_session_goes_over_ipv6_too() -> None:
+    registry.ensure("wireguard")
+    key = bytes(range(32))
+    codec = _core.Codec("wireguard", {"sending_key": key, "receiving_key": key, "sending_index": 7, "receiving_index": 7})
+    inner = bytes(IPv6(src="2001:db8::1", dst="2001:db8::2", tc=2) / UDP() / b"six")
+    packet = IPv6(codec.push(inner, IPV6, ip_address("fd00::1").packed, ip_address("fd00::2").packed))
+    assert (packet.tc, packet.plen) == (2, 8 + 16 + 64 + 16)
+    written = packet[UDP].chksum
+    del packet[UDP].chksum
+    assert IPv6(bytes(packet))[UDP].chksum == written
+    packet[UDP].chksum = written
+    sealed = bytes(packet[WireguardTransport].encrypted_encapsulated_packet)
+    assert ChaCha20Poly1305(key).decrypt(bytes(12), sealed, None) == inner + bytes(13)
+    assert codec.pop(bytes(packet)).inner == inner
 
 
 def test_the_longest_allowed_prefix_decides() -> None:

@@ -50,17 +50,17 @@ _IP_HEADER = {4: 20, 6: 40}
 _NEVER = 1 << 62  # born so late that it does not age
 
 OPTIONS = (
-    OptionHelp("config", "keys, port and peers as text in the format of wg(8), as for wg setconf; endpoints are addresses"),
-    OptionHelp("mtu", "MTU of the device in bytes, beyond which packets are not padded; 0: always padded", str(DEFAULT_MTU)),
+    OptionHelp("config", "keys, port and peers as text in the format of wg(8), as for wg setconf; endpoints are addresses", "none"),
+    OptionHelp("device_mtu", "MTU of the device in bytes, beyond which packets are not padded; 0: always padded", str(DEFAULT_MTU)),
     OptionHelp("under_load", "1: handshakes need a cookie, as on a busy machine", "0"),
-    OptionHelp("sending_key", "instead of peers, a session without end: key of what is sent, 32 bytes"),
-    OptionHelp("receiving_key", "key of what is received in it, 32 bytes"),
+    OptionHelp("sending_key", "instead of peers, a session without end: key of what is sent, 32 bytes", "none"),
+    OptionHelp("receiving_key", "key of what is received in it, 32 bytes", "none"),
     OptionHelp("sending_index", "receiver index written in it, 32 bits", "0"),
     OptionHelp("receiving_index", "receiver index expected in it, 32 bits", "0"),
 )
 
 REASONS = (
-    Reason("truncated", "The packet ends inside its UDP header or payload", "UDP_CSUM"),
+    Reason("truncated", "The packet ends inside its UDP header or payload", "PKT_TOO_SMALL"),
     Reason("too_big", "The packet does not fit a UDP datagram"),
     Reason("not_ip", "A WireGuard device carries IPv4 and IPv6 packets only"),
     Reason("no_peer", "No peer's allowed IPs contain the destination address"),
@@ -91,7 +91,7 @@ class WireGuard(Encapsulation):
     """One device. Names of steps follow Linux's functions."""
 
     name: ClassVar[str] = "wireguard"
-    sentence: ClassVar[str] = "WireGuard: Noise_IKpsk2 handshakes and ChaCha20-Poly1305 over UDP (Donenfeld 2017)"
+    sentence: ClassVar[str] = "Encrypted IP packets in UDP: Noise_IKpsk2 handshakes, ChaCha20-Poly1305 (Donenfeld, WireGuard, NDSS 2017)"
     align: ClassVar[int] = PADDING_MULTIPLE
     options = OPTIONS
     reasons = REASONS
@@ -103,7 +103,7 @@ class WireGuard(Encapsulation):
         config = parse(_bytes(options, "config"))
         private = config.private_key
         self._host = host
-        self._mtu = _number(options, "mtu", DEFAULT_MTU)
+        self._mtu = _number(options, "device_mtu", DEFAULT_MTU)
         self._busy = bool(_number(options, "under_load", 0))
         self._listen_port = config.listen_port
         self._identity = noise.Identity.of(private) if private else None
@@ -229,8 +229,9 @@ class WireGuard(Encapsulation):
             self._send_to(peer.endpoint, peer.local, message, tos, now)
 
     def _send_to(self, endpoint: Endpoint, local: bytes | None, message: bytes, tos: int, now: int) -> None:
-        known = local is not None and len(local) == len(endpoint.address)
-        outer = Outgoing(now, local if known and local else bytes(len(endpoint.address)), endpoint.address, tos=tos)
+        if local is None or len(local) != len(endpoint.address):
+            local = bytes(len(endpoint.address))
+        outer = Outgoing(now, local, endpoint.address, tos=tos)
         if self._host is not None:
             self._host.send(outer, udp.datagram(self._listen_port, endpoint.port, message, outer))
 
