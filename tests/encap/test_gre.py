@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE
 from scapy.packet import Raw
 
@@ -17,6 +18,7 @@ from encap.tunnel_packets import (
     FRAME6,
     IPV4,
     IPV6,
+    MACS,
     PACKET4,
     PACKET6,
     PACKETS,
@@ -26,6 +28,7 @@ from encap.tunnel_packets import (
     damaged,
     ends,
     is_sound,
+    limited,
     opened,
     outer,
     payload,
@@ -96,6 +99,37 @@ def test_sequence_numbers_count_up_from_the_first_and_wrap() -> None:
 def test_another_key_may_be_asked_for_where_the_device_has_one() -> None:
     assert payload(codec("gre", key=1).push(PACKET4, IPV4, *ends(4), id=77))[4:8] == (77).to_bytes(4, "big")
     assert payload(codec("gre").push(PACKET4, IPV4, *ends(4), id=77)) == bytes.fromhex("00000800") + PACKET4
+
+
+def in_frame(packet: bytes) -> bytes:
+    return bytes(MACS / IPv6(packet))
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [("gre", IPV6), ("gretap", TEB), ("erspan", TEB)])
+def test_the_encapsulation_limit_stands_before_gre_over_ipv6(kind: str, protocol: int) -> None:
+    """ip6_gre.c: a destination options header (RFC 2473 4.1.1) with the device's limit, or one less than the inner packet's."""
+    device = codec(kind, encaplimit=4)
+    plain, second = (inner if protocol == IPV6 else in_frame(inner) for inner in (PACKET6, limited(3)))
+    packets = [device.push(inner, protocol, *ends(6)) for inner in (plain, second)]
+    assert [packet[6] for packet in packets] == [60, 60]
+    assert [payload(packet)[:8].hex() for packet in packets] == ["2f00040104010100", "2f00040102010100"]
+    assert payload(packets[0])[8:] == payload(codec(kind).push(plain, protocol, *ends(6)))
+    assert len(packets[0]) == len(plain) + device.overhead(6)
+    assert opened(device, packets[0]) == (protocol, plain)
+    assert payload(device.push(plain, protocol, *ends(4)))[:2] == payload(codec(kind).push(plain, protocol, *ends(4)))[:2]
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [("gre", IPV6), ("gretap", TEB), ("erspan", TEB)])
+def test_a_packet_whose_limit_is_used_up_enters_no_tunnel_over_ipv6(kind: str, protocol: int) -> None:
+    inner = limited(0) if protocol == IPV6 else in_frame(limited(0))
+    with pytest.raises(EncapDrop) as caught:
+        codec(kind).push(inner, protocol, *ends(6))
+    assert caught.value.reason == f"{kind}/limit_reached"
+    assert codec(kind).push(inner, protocol, *ends(4))
+
+
+def test_under_labels_nobody_sees_that_the_limit_is_used_up() -> None:
+    assert payload(codec("mpls_gre", encaplimit=4).push(limited(0), IPV6, *ends(6)))[:8].hex() == "2f00040104010100"
 
 
 @pytest.mark.parametrize(

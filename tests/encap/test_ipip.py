@@ -21,6 +21,7 @@ from encap.tunnel_packets import (
     codec,
     ends,
     is_sound,
+    limited,
     opened,
     outer,
     payload,
@@ -28,13 +29,6 @@ from encap.tunnel_packets import (
 )
 
 LIMIT_HEADER = {4: bytes.fromhex("0400040104010100"), 41: bytes.fromhex("2900040104010100")}  # RFC 2473 4.1.1: limit 4, padded to 8 bytes
-
-
-def limited(limit: int) -> bytes:
-    """An IPv6 packet that may enter ``limit`` more tunnels."""
-    return bytes(
-        IPv6(src="fd00::1", dst="fd00::2") / IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=4, optdata=bytes([limit]))]) / DATAGRAM
-    )
 
 
 @pytest.mark.parametrize(("inner", "protocol"), [(IPV4, 4), (IPV6, 41)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import HBHOptUnknown, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
@@ -45,6 +45,12 @@ def outer(family: int, **fields: Any) -> Packet:
 
 def ends(family: int) -> tuple[bytes, bytes]:
     return ENDS4 if family == 4 else ENDS6
+
+
+def limited(limit: int) -> bytes:
+    """An IPv6 packet that may enter ``limit`` more tunnels (RFC 2473 4.1.1)."""
+    option = IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=4, optdata=bytes([limit]))])
+    return bytes(IPv6(src="fd00::1", dst="fd00::2") / option / DATAGRAM)
 
 
 def around(family: int, protocol: int, payload: bytes) -> bytes:
