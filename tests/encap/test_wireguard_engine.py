@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scapy.contrib.wireguard import Wireguard
 from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from dataplane.capture.folder import FolderWriter
@@ -166,3 +167,20 @@ def test_without_secrets_nothing_shows(tmp_path: Path) -> None:
             if frame.device == nodes.eth["left"]:
                 writer.write(0, frame.time, frame.data, frame.outgoing, frame.packet)
     assert shown(path, "ip.src")[2:] == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_over_ipv6_with_either_version_inside() -> None:
+    nodes = Nodes(version=6)
+    nodes.send(question())
+    nodes.send(IPv6(src="fd00:9::1", dst="fd00:9::2", tc=2) / UDP(sport=1, dport=2) / b"six")
+    frames = nodes.engine.frames()
+    wire = [frame for frame in nodes.on_the_wire(frames) if Wireguard in frame]
+    kinds = [(frame[IPv6].src, frame[Wireguard].message_type, frame[IPv6].tc) for frame in wire]
+    assert kinds[:3] == [("2001:db8::1", INITIATION, 0x88), ("2001:db8::2", RESPONSE, 0x88), ("2001:db8::1", DATA, 0)]
+    assert ("2001:db8::1", DATA, 2) in kinds
+    for frame in wire:
+        again = IPv6(bytes(frame[IPv6]))
+        del again[UDP].chksum
+        assert bytes(again) == bytes(frame[IPv6])
+    assert [bytes(packet[UDP].payload) for packet in nodes.inside(frames, "right")] == [bytes(10), b"six"]
+    assert nodes.refused() == []
