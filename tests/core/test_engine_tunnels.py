@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -10,7 +11,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, Ether
 from scapy.packet import Raw
 
-from core.worlds import CLIENT, ROUTER0, ROUTER1, SERVER, SERVER_MAC, Router, ether, ip, mac, udp_packet, unaccounted
+from core.worlds import CLIENT, CLIENT_MAC, ROUTER0, ROUTER1, SERVER, SERVER_MAC, Router, ether, ip, mac, udp_packet, unaccounted
 from dataplane.encap import registry
 
 for KIND in ("ipip", "gre", "vxlan"):
@@ -148,7 +149,7 @@ def big(size: int, *, fragment: int = DF) -> bytes:
     return udp_packet(bytes(size - 28), dst=FAR, fragment=fragment)
 
 
-def told_mtus(world: Tunnel) -> list[int]:
+def told_mtus(world: Router) -> list[int]:
     """MTUs of the "fragmentation needed" messages to the client since the last call."""
     packets = [Ether(frame)[IP] for frame in world.seen(world.eth0, outgoing=True)]
     return [packet[ICMP].nexthopmtu for packet in packets if packet[ICMP].type == 3 and packet[ICMP].code == 4]
@@ -239,6 +240,116 @@ def test_vxlan_learns_silently_and_only_from_what_does_not_fit(first: int, refus
     assert world.dropped("output/too_big") == 0
     send(world, 1500)
     assert world.dropped("output/too_big") == refused
+
+
+# ---- over IPv6
+
+NEAR6, FAR6, CLIENT6, BEYOND6 = ("fd00:1::1", "fd00:1::2", "fd00::2", "fd00:9::9")
+
+
+@dataclass
+class Tunnel6(Router):
+    """The same with IPv6 around it: tun0 leads from fd00:1::1 to the server, fd00:1::2; fd00:9::/64 and 10.9.0.0/24 lie behind."""
+
+    kind: str = "ipip"
+    tunnel_mtu: int = 1500
+    fixed: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        engine = self.engine
+        engine.set_sysctl(self.ns, "net.ipv6.conf.all.forwarding", 1)
+        engine.add_address(self.eth1, address(NEAR6), 64)
+        engine.add_neighbour(self.eth1, address(FAR6), SERVER_MAC)
+        engine.add_address(self.eth0, address("fd00::1"), 64)
+        engine.add_neighbour(self.eth0, address(CLIENT6), CLIENT_MAC)
+        ends = {"local": address(NEAR6), "remote": address(FAR6)} if self.fixed else {"local": address(NEAR6)}
+        self.tun = engine.add_device(self.ns, "tun0", self.kind, mac=bytes(6), mtu=self.tunnel_mtu, up=True, **ends)
+        if self.fixed:
+            engine.add_route(self.ns, address("fd00:9::"), 64, dev=self.tun)
+            engine.add_route(self.ns, ip("10.9.0.0"), 24, dev=self.tun)
+
+    def take6(self, packet: IPv6) -> None:
+        self.take(ether(bytes(packet), kind=0x86DD))
+
+    def sent(self) -> list[IPv6]:
+        return [IPv6(frame[14:]) for frame in self.seen(self.eth1, outgoing=True) if frame[12:14] == b"\x86\xdd"]
+
+    def receive(self, packet: IPv6) -> None:
+        self.engine.receive(self.eth1, ether(bytes(packet), dst=mac(3), src=SERVER_MAC, kind=0x86DD))
+        self.engine.run(self.engine.now)
+
+
+def address(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def inner6(size: int = 100) -> IPv6:
+    return IPv6(src=CLIENT6, dst=BEYOND6, hlim=9) / UDP(sport=1, dport=2) / Raw(bytes(size - 48))
+
+
+def test_ipv6_in_ipv6() -> None:
+    world = Tunnel6()
+    world.take6(inner6())
+    (packet,) = world.sent()
+    assert (packet.src, packet.dst, packet.nh, packet.hlim, packet.plen) == (NEAR6, FAR6, 41, 8, 100)
+    assert (packet.payload.dst, packet.payload.hlim) == (BEYOND6, 8)
+    assert unaccounted(world.engine) == 0
+
+
+def test_ipv4_in_ipv6() -> None:
+    world = Tunnel6()
+    world.take(ether(udp_packet(dst=FAR, ttl=10)))
+    (packet,) = world.sent()
+    assert (packet.dst, packet.nh, packet.hlim, bytes(packet.payload)) == (FAR6, 4, 9, udp_packet(dst=FAR, ttl=9))
+
+
+def test_ipv6_in_ipv4() -> None:
+    world = Tunnel()
+    world.engine.set_sysctl(world.ns, "net.ipv6.conf.all.forwarding", 1)
+    world.engine.add_route(world.ns, address("fd00:9::"), 64, dev=world.tun)
+    world.take(ether(bytes(inner6()), kind=0x86DD))
+    (packet,) = world.sent()
+    assert (packet.src, packet.dst, packet.proto, packet.ttl) == (ROUTER1, SERVER, 41, 8)
+
+
+def test_without_a_remote_end_the_ipv6_gateway_is_it() -> None:
+    world = Tunnel6(fixed=False)
+    world.engine.add_route(world.ns, address("fd00:9::"), 64, via=address(FAR6), dev=world.tun, onlink=True)
+    world.take6(inner6())
+    assert [packet.dst for packet in world.sent()] == [FAR6]
+
+
+def test_what_comes_over_ipv6_is_forwarded() -> None:
+    world = Tunnel6()
+    arriving = IPv6(src=BEYOND6, dst=CLIENT6, hlim=9) / UDP() / Raw(b"abc")
+    world.receive(IPv6(src=FAR6, dst=NEAR6) / arriving)
+    (sent,) = [IPv6(frame[14:]) for frame in world.seen(world.eth0, outgoing=True)]
+    assert (sent.src, sent.dst, sent.hlim, bytes(sent[Raw])) == (BEYOND6, CLIENT6, 8, b"abc")
+
+
+@pytest.mark.parametrize("source", [FAR6, "fd00:1::77"])
+def test_over_ipv6_addresses_decide_too_and_the_sender_is_told(source: str) -> None:
+    """tunnel6_rcv(): port unreachable."""
+    world = Tunnel6()
+    world.engine.add_neighbour(world.eth1, address("fd00:1::77"), SERVER_MAC)
+    world.receive(IPv6(src=source, dst=NEAR6) / IPv6(src=BEYOND6, dst=CLIENT6) / UDP())
+    assert world.dropped("tunnel/unknown_id") == (source != FAR6)
+    told = [(packet.dst, packet.payload.type, packet.payload.code) for packet in world.sent() if packet.nh == 58]
+    assert told == ([] if source == FAR6 else [(source, 1, 4)])
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1460, 0), (1461, 1)])
+def test_over_ipv6_nothing_is_cut(size: int, refused: int) -> None:
+    """ip6_tnl_xmit(): 1500 - 40 bytes remain, for IPv4 packets that might be fragmented too."""
+    world = Tunnel6()
+    world.take6(inner6(size))
+    assert world.dropped("tunnel/too_big") == refused
+    packets = [IPv6(frame[14:]) for frame in world.seen(world.eth0, outgoing=True)]
+    assert [(packet.payload.type, packet.payload.mtu) for packet in packets] == [(2, 1460)] * refused
+    world.take(ether(big(size, fragment=0)))
+    assert world.dropped("tunnel/too_big") == 2 * refused
+    assert told_mtus(world) == [1460] * refused
 
 
 # ---- the device by itself

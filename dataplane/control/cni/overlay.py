@@ -75,7 +75,9 @@ def add_device(wiring: Wiring, overlay: Overlay, place: Place, version: int, add
     return tunnel
 
 
-def reach(wiring: Wiring, overlay: Overlay, place: Place, tunnel: int, other: Node, far_end: IPAddress, networks: Iterable[IPNetwork]) -> None:
+def reach(
+    wiring: Wiring, overlay: Overlay, place: Place, tunnel: int, other: Node, far_end: IPAddress, networks: Iterable[IPNetwork]
+) -> None:
     """The way through ``tunnel`` to the ``networks`` of another node, whose own device has the address ``far_end``."""
     remote = node_address(other, far_end.version)
     if carries_frames(overlay):
