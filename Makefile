@@ -11,6 +11,7 @@ SANITIZED_TESTS := tests/core tests/testing tests/traffic tests/explain tests/te
 
 SOURCES   := $(shell find ext -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c')
 SANITIZED := build/sanitized
+COMPILED  := dataplane._core dataplane._lpm dataplane._python_encap $(patsubst ext/encap/%.pyx,dataplane._encap_%,$(wildcard ext/encap/*.pyx))
 
 .PHONY: demo test lint sanitize clean
 .DELETE_ON_ERROR:
@@ -25,7 +26,7 @@ test: $(STAMPS)/built $(STAMPS)/test
 lint: $(STAMPS)/built $(STAMPS)/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt --ignore-unused-allowlist dataplane._core dataplane._lpm dataplane._encap_vxlan
+	@$(BIN)/stubtest --allowlist tools/stubtest-allowlist.txt --ignore-unused-allowlist $(COMPILED)
 
 # Python's own leaks at exit are not ours, and its allocator would hide overruns within its arenas.
 # What runs other programs stays out: they would inherit the preloaded library.

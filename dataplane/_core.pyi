@@ -7,7 +7,7 @@ and namespaces as the small integers that ``add_device`` and ``add_namespace`` r
 a decision can name the manifest line it comes from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypedDict, type_check_only
 
 from typing_extensions import disjoint_base
@@ -142,14 +142,70 @@ def drop_reasons() -> list[DropReason]:
     """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
 
 def register_encap(capsule: object) -> None:
-    """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi1`` with the struct of
-    ``encap_abi.h``; the same one again changes nothing. ValueError: another ABI, a name that is taken, or too many."""
+    """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi2`` with the struct of
+    ``encap_abi.h``; the same one again changes nothing. ValueError: another ABI, an incomplete struct, a name that is
+    taken, or too many."""
 
 def encapsulations() -> list[str]:
     """Names of those registered, in the order in which they were."""
 
-def encap_overhead(name: str, family: int) -> int:
-    """Bytes that it adds to an inner IP packet over an underlay of family 4 or 6, all headers included. ValueError: not registered."""
+class EncapOption(NamedTuple):
+    """One option of an encapsulation's devices, for people to read."""
+
+    key: str
+    sentence: str  # range and unit included
+    default: str  # as a user would write it; "": it must be given
+
+def encap_sentence(kind: str) -> str:
+    """What a registered encapsulation is. ValueError: not registered."""
+
+def encap_options(kind: str) -> list[EncapOption]:
+    """The options its devices and codecs take. ValueError: not registered."""
+
+def encap_protocols(kind: str) -> list[int]:
+    """IP protocols that a received packet is recognised by. ValueError: not registered."""
+
+def encap_describe(kind: str, ip_protocol: int, payload: bytes) -> tuple[list[tuple[str, str, int | bytes]], int] | None:
+    """(layer, field, value) of the headers at the start of ``payload``, which follows an IP header that says ``ip_protocol``, and
+    how many bytes they take: -1 if they are broken off, and then the fields are those found until there. None: the kind names
+    no fields. ValueError: not registered."""
+
+class EncapDrop(ValueError):
+    """An encapsulation refuses to carry a packet."""
+
+    reason: str  # as in DropReason.name
+    def __init__(self, reason: str) -> None: ...
+
+class Popped(NamedTuple):
+    """What came out of an outer packet."""
+
+    inner_protocol: int  # EtherType, 0x6558: an Ethernet frame; 0: nothing came out
+    inner: bytes
+    id: int  # identifier found in the header, -1: none
+    reason: str | None  # of the drop, as in DropReason.name; None with inner_protocol 0: a message of the protocol's own
+
+@disjoint_base
+class Codec:
+    """One encapsulation alone, encoding and decoding packets; its calls are checked by guard bytes. Not thread-safe."""
+
+    def __new__(cls, kind: str, options: Mapping[str, int | bytes] | None = None) -> Self:
+        """``kind``: registered; ``options``: as of a device. ValueError: an unknown kind, or an option it does not take."""
+    @property
+    def ethernet(self) -> bool:
+        """Are inner packets Ethernet frames?"""
+    @property
+    def port(self) -> int:
+        """UDP port that is listened on, 0: it is not carried in UDP."""
+    def overhead(self, family: int) -> int:
+        """Bytes that ``push`` adds over an underlay of family 4 or 6, the outer IP header included."""
+    def push(self, inner: bytes, inner_protocol: int, local: bytes, remote: bytes, *, flow_hash: int = 0, id: int = -1, now: int = 0,
+             ip_id: int = 0, default_ttl: int = 64, headroom: int = 512, tailroom: int = 128) -> bytes:
+        """The outer IP packet from ``local`` to ``remote``, b"": the encapsulation keeps it to send it later. ``inner_protocol``:
+        EtherType, 0x6558 for an Ethernet frame. ``id``: identifier instead of the configured one; ``ip_id``: identification of
+        an outer IPv4 header; ``default_ttl``: where the options say none; ``headroom``, ``tailroom``: bytes that it may use.
+        EncapDrop: it refuses. ValueError: addresses of two families, more than 65535 bytes, or it broke its contract."""
+    def pop(self, packet: bytes, *, device_mac: bytes = ..., now: int = 0) -> Popped:
+        """Take an outer IP packet apart. ValueError: the encapsulation broke its contract."""
 
 @disjoint_base
 class Engine:
@@ -163,9 +219,10 @@ class Engine:
     def add_namespace(self, name: str) -> int:
         """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
     def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: int | bytes) -> int:
-        """``kind``: veth, bridge, or a registered encapsulation (params are its configuration; vxlan:
-        id, port, local, dev, ttl, learning, udp_checksum, port_min, port_max). ValueError: a name in use, an unknown kind,
-        or a parameter that the kind does not take."""
+        """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
+        remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
+        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an unknown kind, or a parameter that the kind does
+        not take."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
@@ -223,8 +280,9 @@ class Engine:
         zone; mark."""
     # ---- traffic
     def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
-        """Hand a frame to the transmit queue of ``dev`` as a packet socket does. Returns its packet id, or -1 when a packet
-        socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN tag). ValueError: ``at`` has passed."""
+        """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is
+        False. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN
+        tag; an IP packet over the MTU). ValueError: ``at`` has passed."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:

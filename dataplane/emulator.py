@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
 from dataplane.k8s.objects import Manifests, Origin
 from dataplane.scapy_border import Buildable, dissect_frame, to_bytes
@@ -98,6 +99,7 @@ class Emulator:
         self._captured = frozenset(self.topology.device_ids())
         self._traced = trace
         self._frames: list[CapturedFrame] = []
+        self._secrets: list[tuple[int, bytes]] = []
         self._drops: list[DroppedFrame] = []
         self._steps: dict[int, list[Step]] = {}
         self.engine.trace(trace)
@@ -132,6 +134,7 @@ class Emulator:
         if duration is not None and until is not None:
             raise InputError("give a duration or an end, not both")
         self.engine.run(self.now + duration if duration is not None else until)
+        self._secrets += take_secrets(self.engine)
         self._frames += self._new_frames()
         self._drops += self._new_drops()
         for packet, step in self._new_steps():
@@ -141,6 +144,11 @@ class Emulator:
     def frames(self) -> list[CapturedFrame]:
         """Every frame seen so far on any interface of any node, pod and host, in order."""
         return self._frames
+
+    @property
+    def secrets(self) -> list[tuple[int, bytes]]:
+        """What decrypts the frames seen so far, for ``CaptureWriter.add_secrets``."""
+        return self._secrets
 
     @property
     def drops(self) -> list[DroppedFrame]:

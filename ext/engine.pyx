@@ -5,33 +5,34 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 
 from collections import namedtuple
 
-from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
+from ext.border.encap cimport (codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info)
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
-from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_names, registry_overhead
+from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport (address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add,
                                 route_remove)
 from ext.devices.core cimport *
-from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_CAPSULE
+from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
 from ext.stages.icmpv6 cimport local_packet6
 from ext.stages.neighbour cimport neigh_due, neigh_release_queue
-from ext.stages.receive cimport ether_classify
+from ext.stages.receive cimport ether_classify, frame_least, ip_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
 from ext.stages.route_ipv6 cimport route_output6, route_source6, trace_route_out6
 from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.tunnel_host cimport tunnel_due
 from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
@@ -53,6 +54,8 @@ Event = namedtuple("Event", "time namespace device packet stage what detail orig
 DropReason = namedtuple("DropReason", "name sentence linux")
 Delivery = namedtuple("Delivery", "time namespace socket packet data")
 Chain = namedtuple("Chain", "name policy rules")
+EncapOption = namedtuple("EncapOption", "key sentence default")
+Popped = namedtuple("Popped", "inner_protocol inner id reason")
 Outcome = namedtuple("Outcome", "probability verdict dnat mark origins")
 
 CT_INVALID = 1
@@ -74,8 +77,7 @@ _capsules = []  # keeps the registered encapsulations' modules alive
 
 
 def register_encap(capsule):
-    cdef const dataplane_encap *e = <const dataplane_encap *>PyCapsule_GetPointer(capsule, DATAPLANE_ENCAP_CAPSULE)
-    if registry_add(e):
+    if registry_add(registry_open(capsule)):
         _capsules.append(capsule)
 
 
@@ -83,8 +85,20 @@ def encapsulations():
     return registry_names()
 
 
-def encap_overhead(name, family):
-    return registry_overhead(name, family)
+def encap_sentence(str kind):
+    return registry_find(kind).sentence.decode()
+
+
+def encap_options(str kind):
+    return [EncapOption(*row) for row in option_list(registry_find(kind))]
+
+
+def encap_protocols(str kind):
+    return protocol_list(registry_find(kind))
+
+
+def encap_describe(str kind, int ip_protocol, bytes payload):
+    return describe_fields(registry_find(kind), ip_protocol, payload)
 
 
 def drop_reasons():
@@ -169,6 +183,61 @@ cdef void event_happens(Core *c, Due *e) noexcept nogil:
             neigh_due(c, d, n)
     elif e.kind == EV_FRAG:
         fragments_due(c, e)
+    elif e.kind == EV_TUNNEL:
+        tunnel_due(c, e)
+
+
+class EncapDrop(ValueError):
+    def __init__(self, reason):
+        super().__init__(reason)
+        self.reason = reason
+
+
+cdef class Codec:
+    cdef const dataplane_encap *encap
+    cdef void *state
+
+    def __cinit__(self, str kind, options=None):
+        self.encap = registry_find(kind)
+        self.state = encap_new(self.encap, dict(options or {}), NULL)
+
+    def __dealloc__(self):
+        if self.state != NULL:
+            self.encap.destroy(self.state)
+
+    @property
+    def ethernet(self):
+        return bool(self.encap.ethernet)
+
+    @property
+    def port(self):
+        return self.encap.port(self.state)
+
+    def overhead(self, int family):
+        if family not in (4, 6):
+            raise ValueError("a family is 4 or 6")
+        return self.encap.overhead(self.state, family)
+
+    def push(self, bytes inner, int inner_protocol, bytes local, bytes remote, *, uint32_t flow_hash=0, int64_t id=-1, int64_t now=0,
+             uint16_t ip_id=0, uint8_t default_ttl=64, uint16_t headroom=512, uint16_t tailroom=128):
+        cdef dataplane_encap_push info
+        push_info(&info, inner, inner_protocol, local, remote)
+        info.flow_hash = flow_hash
+        info.id = id
+        info.now = now
+        packet = codec_push(self.encap, self.state, &info, inner, headroom, tailroom, ip_id, default_ttl)
+        if isinstance(packet, str):
+            raise EncapDrop(packet)
+        return packet or b""
+
+    def pop(self, bytes packet, *, bytes device_mac=bytes(6), int64_t now=0):
+        cdef dataplane_encap_pop info
+        if len(device_mac) != 6:
+            raise ValueError("a MAC has 6 bytes")
+        memset(&info, 0, sizeof(info))
+        memcpy(info.device_mac, <const char *>device_mac, 6)
+        info.now = now
+        return Popped(*codec_pop(self.encap, self.state, packet, &info))
 
 
 cdef class Engine:
@@ -270,12 +339,12 @@ cdef class Engine:
         self.c.dev = grown
         n.devs = devs
         device_init(&self.c, d, ns, raw, mac, mtu, up)
+        d.id = self.c.n_dev
         try:
-            device_kind(d, kind, params)
+            device_kind(&self.c, d, kind, params)
         except BaseException:
             free(d)
             raise
-        d.id = self.c.n_dev
         self.c.dev[d.id] = d
         self.c.n_dev += 1
         n.devs[n.n_devs] = d.id
@@ -506,7 +575,10 @@ cdef class Engine:
         self.c.next_packet += 1
         p.id = self.c.next_packet
         self.c.count.received += 1
-        ether_classify(p, d)
+        if carries_frames(d):
+            ether_classify(p, d)
+        else:
+            ip_classify(p)
         return p
 
     cdef int64_t when(self, object at) except -1:
@@ -517,12 +589,12 @@ cdef class Engine:
 
     def inject(self, int dev, bytes frame, *, at=None):
         cdef Dev *d = self.dev_at(dev)
-        cdef uint32_t most = d.mtu + ETH_HLEN
+        cdef uint32_t least = frame_least(d), most = d.mtu + (ETH_HLEN if carries_frames(d) else 0)
         cdef Pkt *p
         cdef uint32_t packet
-        if len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
+        if carries_frames(d) and len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
             most += VLAN_HLEN
-        if not ETH_HLEN <= len(frame) <= most:
+        if not least <= len(frame) <= most:
             return -1
         when = self.when(at)
         p = self.frame_packet(d, frame)
@@ -534,8 +606,8 @@ cdef class Engine:
         cdef Dev *d = self.dev_at(dev)
         cdef Pkt *p
         cdef uint32_t packet
-        if len(frame) < ETH_HLEN:
-            raise ValueError("a frame has at least 14 bytes")
+        if len(frame) < frame_least(d):
+            raise ValueError(f"{d.name.decode()} receives at least {frame_least(d)} bytes")
         when = self.when(at)
         p = self.frame_packet(d, frame)
         packet = p.id
@@ -612,7 +684,7 @@ cdef class Engine:
         """Is nothing left but timers that would go on for ever, or that only tidy up?"""
         cdef int i
         for i in range(self.c.n_heap):
-            if self.c.heap[i].kind != EV_NEIGH and self.c.heap[i].kind != EV_FRAG:
+            if self.c.heap[i].kind not in (EV_NEIGH, EV_FRAG, EV_TUNNEL):
                 return False
             if self.c.heap[i].kind == EV_NEIGH and self.neighbour_awaited(&self.c.heap[i]):
                 return False

@@ -31,6 +31,7 @@ class FolderWriter(Output):
         self._names = names
         self._files = _file_names([interface.name for interface in interfaces])
         self._writers: dict[int, CaptureWriter] = {}
+        self._secrets: list[tuple[int, bytes]] = []
 
     @property
     def paths(self) -> list[Path]:
@@ -52,7 +53,15 @@ class FolderWriter(Output):
         if writer is None:
             path = self._folder / self._files[interface_index]
             writer = self._writers[interface_index] = CaptureWriter(path, [self._interfaces[interface_index]], self._names)
+            for secret in self._secrets:
+                writer.add_secrets(*secret)
         writer.write(0, time_ns, data, outgoing, packet_id, verdict, comments)
+
+    def add_secrets(self, kind: int, data: bytes) -> None:
+        """Append them to every file; arguments as of ``CaptureWriter.add_secrets``."""
+        self._secrets.append((kind, data))
+        for writer in self._writers.values():
+            writer.add_secrets(kind, data)
 
     def close(self) -> None:
         """Finish all files, then put them in their places."""

@@ -26,13 +26,18 @@ def open_capture(path: str | os.PathLike[str], *, at_least_one: bool = False) ->
     with the packet's number. With ``at_least_one`` a capture without packets is an error too.
     """
     name = os.fspath(path)
-    data = _load(name)
+    return read_capture(load(name), name, at_least_one=at_least_one)
+
+
+def read_capture(data: Buffer, name: str, *, at_least_one: bool = False) -> Iterator[Packet]:
+    """As ``open_capture``, of a capture's bytes; ``name`` is what messages call it."""
     if data[:2] == _GZIP_MAGIC:
         data = _unzipped(data, name)
     return _packets(_detect(data, name), name, at_least_one)
 
 
-def _load(name: str) -> Buffer:
+def load(name: str) -> Buffer:
+    """The bytes of a file, ``-`` is standard input. InputError: it cannot be read, or is empty."""
     try:
         if name == "-":
             return _not_empty(sys.stdin.buffer.read(), "standard input")

@@ -19,7 +19,7 @@ from dataplane.capture.packet import LINKTYPE_ETHERNET
 TC_ACT_OK = 0
 TC_ACT_SHOT = 2
 
-_SECTION, _INTERFACE, _NAMES, _STATISTICS, _ENHANCED_PACKET = 0x0A0D0D0A, 1, 4, 5, 6
+_SECTION, _INTERFACE, _NAMES, _STATISTICS, _ENHANCED_PACKET, _SECRETS = 0x0A0D0D0A, 1, 4, 5, 6, 10
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _OPT_COMMENT = 1
 _SHB_HARDWARE, _SHB_OS, _SHB_APPLICATION = 2, 3, 4
@@ -118,6 +118,11 @@ class CaptureWriter(Output):
         self._statistics[interface_index].count(time_ns, verdict)
         if len(self._buffer) >= _FLUSH_AT:
             self._flush()
+
+    def add_secrets(self, kind: int, data: bytes) -> None:
+        """Append a decryption secrets block, which must stand before the frames that it decrypts: a secrets type of
+        draft-ietf-opsawg-pcapng section 4.7 (0x57474b4c: WireGuard), and secrets in that type's format."""
+        self._buffer += _block(_SECRETS, struct.pack("<II", kind, len(data)) + data + _PADDING[len(data) % 4])
 
     def finish(self) -> None:
         """Write what is left and close the temporary file; only ``close()`` gives it its name."""

@@ -5,6 +5,7 @@ A static table, so that ``dataplane --help`` imports no verb; a test keeps it eq
 
 VERBS = {
     "check": "run case files and name what differs",
+    "encap": "list encapsulations, and put packets into one or take them out",
     "get": "show pods, nodes, services, endpoints, and what the network holds: routes, rules, conntrack, drops, ...",
     "replay": "carry a capture's frames through a cluster from a pod, node or host on",
     "rules": "print a node's iptables rules, as iptables-restore takes them",

@@ -85,6 +85,8 @@ def ipv6_addresses(device: Mapping[str, Any]) -> list[tuple[bytes, int]]:
 
 
 def start(engine: Engine, topology: Topology, device: Mapping[str, Any]) -> None:
+    if device["kind"] != "lo" and not any(device["mac"]):
+        return  # a tunnel without Ethernet has no MAC to make an address of
     own = LOOPBACK if device["kind"] == "lo" else link_local(device["mac"])
     if (own.packed, own.network.prefixlen) not in ipv6_addresses(device):
         engine.add_address(device["id"], own.packed, own.network.prefixlen)

@@ -1,6 +1,6 @@
 """Carries out the setup commands of case files and scenarios: the subset of people's own commands that has a meaning here.
 
-``ip [-4|-6] link|addr|route|neigh``, ``bridge fdb|link``, ``sysctl -w``, ``iptables`` and ``ip6tables``, and
+``ip [-4|-6] link|addr|route|neigh|tunnel``, ``bridge fdb|link``, ``sysctl -w``, ``iptables`` and ``ip6tables``, and
 ``cluster masquerade=random-fully|default``; several in one line with ``;`` or ``&&``.
 """
 

@@ -1,4 +1,4 @@
-"""``ip link|addr|route|neigh`` of setup commands (ip(8)), for both families."""
+"""``ip link|addr|route|neigh|tunnel`` of setup commands (ip(8)), for both families."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dataplane.control.addrconf import follow, why_not
+from dataplane.control.setup_tunnel import add_link, add_tunnel
 from dataplane.control.topology import Topology
 from dataplane.control.underlay import default_route
 from dataplane.control.wiring import DEFAULT_METRICS, IPInterface
@@ -42,7 +43,8 @@ def run(engine: Engine, topology: Topology, namespace: int, words: Words) -> Non
     for option, family in (("-4", 4), ("-6", 6)):
         if words.take(option):
             command.family = family
-    objects = {"link": link, "address": address, "addr": address, "route": route, "neighbour": neighbour, "neighbor": neighbour}
+    objects = {"link": link, "address": address, "addr": address, "route": route, "neighbour": neighbour, "neighbor": neighbour,
+               "tunnel": add_tunnel}  # fmt: skip
     objects[words.choice("ip object", tuple(objects))](command)
     words.nothing_left()
 
@@ -51,9 +53,12 @@ def run(engine: Engine, topology: Topology, namespace: int, words: Words) -> Non
 
 
 def link(command: Command) -> None:
-    """``ip link set [dev] NAME [up|down] [mtu N] [address MAC] [master NAME|nomaster]``"""
+    """``ip link set [dev] NAME [up|down] [mtu N] [address MAC] [master NAME|nomaster]``, and ``ip link add`` of tunnels"""
     words, engine = command.words, command.engine
-    words.choice("ip link command", ("set",))
+    if words.choice("ip link command", ("set", "add")) == "add":
+        add_link(command)
+        follow(engine, command.topology, command.namespace)
+        return
     words.take("dev")
     device = command.device()
     while words:

@@ -16,6 +16,7 @@ from dataplane.capture.headers import bare_ip_version
 from dataplane.capture.names import address_names
 from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
 from dataplane.control.topology import Topology
+from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
 from dataplane.k8s.objects import Origin
 from dataplane.report.walk_comments import WalkComments
@@ -119,12 +120,15 @@ class RunCapture:
 
     def drain(self) -> None:
         """Write everything that happened since the last call."""
+        secrets = take_secrets(self._engine)
         frames, drops, events = self._engine.frames(), self._engine.drops(), self._engine.events()
         kinds = [self._kind(drop) for drop in drops]
         self.drops.update(kinds)
         self.frames += len(frames)
         if self._output is None:
             return
+        for secret in secrets:
+            self._output.add_secrets(*secret)
         comments = self._walks.comment(frames, events)
         records = [self._record(frame, comments.get(position, ())) for position, frame in enumerate(frames)]
         records += self._mark_drops(records, frames, drops, kinds)

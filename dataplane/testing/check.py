@@ -37,6 +37,10 @@ RUNNERS = {
     "state_table": "dataplane.testing.kinds.conntrack:run",
     "timeout_table": "dataplane.testing.kinds.conntrack:run",
     "cleanup": "dataplane.testing.kinds.conntrack:run",
+    "capture": "dataplane.testing.kinds.encap:run",
+    "encap": "dataplane.testing.kinds.encap:run",
+    "decap": "dataplane.testing.kinds.encap:run",
+    "header": "dataplane.testing.kinds.encap:run",
 }
 """Kind to ``module:function``; the function is ``run(case, path) -> failure lines``. Imported when the first case of the kind comes."""
 

@@ -1,11 +1,12 @@
 # Making devices: their kind, their MAC, the bridge they belong to.
 
-from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport realloc
 from libc.string cimport memcpy, strcmp
+from ext.border.encap cimport encap_new, option_list
+from ext.border.reasons cimport registry_find
 from ext.devices.core cimport *
-from ext.encap.abi cimport dataplane_encap_option
-from ext.stages.tunnel cimport dp_encaps, dp_n_encaps
+from ext.stages.tunnel_host cimport host_init
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 
 
@@ -40,51 +41,47 @@ cdef inline int device_init(Core *c, Dev *d, int ns, bytes name, bytes mac, int 
     return 0
 
 
-cdef inline int device_kind(Dev *d, str kind, dict params) except -1:
+cdef inline int device_kind(Core *c, Dev *d, str kind, dict params) except -1:
     """lo, veth, bridge, or a registered encapsulation with its options. ValueError: none of them."""
-    cdef int i
     kinds = {"lo": DEV_LO, "veth": DEV_VETH, "bridge": DEV_BRIDGE}
     if kind in kinds:
         if params:
             raise ValueError(f"{kind} devices take no parameter {', '.join(params)}")
         d.kind = kinds[kind]
         return 0
-    for i in range(dp_n_encaps):
-        if dp_encaps[i].name.decode() == kind:
-            d.encap = dp_encaps[i]
-            break
-    else:
-        raise ValueError(f"no kind of device or encapsulation is called {kind!r}")
+    return device_tunnel(c, d, kind, params)
+
+
+cdef inline uint8_t tunnel_end(dict params, str key, uint8_t *to) except 255:
+    """One end's address among the parameters: its family, 0 if it is not given."""
+    cdef bytes address = params.pop(key, None)
+    if address is None:
+        return 0
+    if len(address) not in (4, 16):
+        raise ValueError(f"{key} is an address of 4 or 16 bytes")
+    memcpy(to, <const char *>address, len(address))
+    return 4 if len(address) == 4 else 6
+
+
+cdef inline int device_tunnel(Core *c, Dev *d, str kind, dict params) except -1:
+    """A device of a registered encapsulation; what the core does not know of ``params`` is for the plug-in."""
+    cdef Ns *ns = c.ns[d.ns]
+    cdef int *tunnels
+    d.encap = registry_find(kind)
     d.kind = DEV_TUNNEL
-    local = params.pop("local", None)
     d.tunnel_lower = params.pop("dev", -1)
-    if local is not None:
-        d.tunnel_family = 4 if len(local) == 4 else 6
-        memcpy(d.tunnel_local, <const char *>(<bytes>local), len(local))
-    params.pop("learning", None)  # FDB entries of tunnels are given, never learned
-    return device_encap(d, params)
-
-
-cdef inline int device_encap(Dev *d, dict params) except -1:
-    cdef char error[128]
-    cdef dataplane_encap_option *options = <dataplane_encap_option *>calloc(len(params) + 1, sizeof(dataplane_encap_option))
-    cdef int i
-    if options == NULL:
+    d.tunnel_family = tunnel_end(params, "local", d.tunnel_local)
+    d.tunnel_remote_family = tunnel_end(params, "remote", d.tunnel_remote)
+    tunnels = <int *>realloc(ns.tunnels, (ns.n_tunnels + 1) * sizeof(int))
+    if tunnels == NULL:
         raise MemoryError
-    keys = [key.encode() for key in params]
-    values = list(params.values())
-    error[0] = 0
-    for i in range(len(keys)):
-        options[i].key = <bytes>keys[i]
-        if isinstance(values[i], bytes):
-            options[i].bytes = <bytes>values[i]
-            options[i].size = len(values[i])
-        else:
-            options[i].number = values[i]
-    d.encap_state = d.encap.create(options, <int>len(keys), error)
-    free(options)
-    if d.encap_state == NULL:
-        raise ValueError(error.decode(errors="replace"))
+    ns.tunnels = tunnels
+    host_init(c, d, &d.host)
+    if "mtu" in [row[0] for row in option_list(d.encap)]:
+        params["mtu"] = d.mtu
+    d.encap_state = encap_new(d.encap, params, &d.host)
+    ns.tunnels[ns.n_tunnels] = d.id
+    ns.n_tunnels += 1
     return 0
 
 
@@ -136,6 +133,8 @@ cdef inline int device_master(Core *c, Dev *d, int master) except -1:
     if master >= c.n_dev:
         raise ValueError(f"no device {master}")
     br = c.dev[master]
+    if not carries_frames(d):
+        raise ValueError(f"{d.name.decode()} carries no Ethernet frames: it cannot be a bridge port")
     if br.kind != DEV_BRIDGE or br.ns != d.ns:
         raise ValueError(f"{br.name.decode()} is no bridge of the device's namespace")
     ports = <int *>realloc(br.ports, (br.n_ports + 1) * sizeof(int))

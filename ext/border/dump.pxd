@@ -90,7 +90,7 @@ cdef inline dict dev_dict(const Dev *d):
     if kind is None:
         kind = d.encap.name.decode()
     return {"id": d.id, "ns": d.ns, "name": (<bytes>d.name).decode(), "kind": kind, "mac": <bytes>(<char *>d.mac)[:6], "mtu": d.mtu,
-            "up": bool(d.up), "peer": d.peer, "latency": d.latency, "master": d.master, "hairpin": bool(d.hairpin), "learning": bool(d.learning),
+            "up": bool(d.up), "ethernet": bool(carries_frames(d)), "peer": d.peer, "latency": d.latency, "master": d.master, "hairpin": bool(d.hairpin), "learning": bool(d.learning),
             "addresses": [{"address": <bytes>(<char *>d.addr[i].addr)[:4 if d.addr[i].family == 4 else 16], "prefix_len": d.addr[i].plen,
                            "broadcast": <bytes>(<char *>d.addr[i].brd)[:4] if d.addr[i].has_brd else None, "origin": d.addr[i].origin}
                           for i in range(d.n_addr)]}

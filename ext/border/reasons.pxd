@@ -1,7 +1,8 @@
 # The registered encapsulations, and the list of all drop reasons: the stages' own, then each encapsulation's.
 
+from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetName, PyCapsule_GetPointer
 from libc.string cimport strcmp
-from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_ABI
+from ext.encap.abi cimport dataplane_encap, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE
 from ext.stages.run cimport reason_text
 from ext.stages.tunnel cimport DP_ENCAPS_MAX, dp_encap_reason, dp_encaps, dp_n_encaps, encap_register
 from ext.stages.verdict cimport DROPS_ENCAP, DROPS_END
@@ -12,29 +13,64 @@ cdef inline bint registry_add(const dataplane_encap *e) except -1:
     cdef int i, first = DROPS_ENCAP
     if e.abi != DATAPLANE_ENCAP_ABI:
         raise ValueError(f"the encapsulation speaks ABI {e.abi}, this core ABI {DATAPLANE_ENCAP_ABI}")
+    registry_complete(e)
     for i in range(dp_n_encaps):
         if dp_encaps[i] == e:
             return False
         if strcmp(dp_encaps[i].name, e.name) == 0:
             raise ValueError(f"an encapsulation named {e.name.decode()!r} is registered already")
         first = dp_encap_reason[i] + dp_encaps[i].n_drop_reasons
-    if dp_n_encaps == DP_ENCAPS_MAX or e.n_drop_reasons < 0 or first + e.n_drop_reasons > DROPS_END:
+    if dp_n_encaps == DP_ENCAPS_MAX or first + e.n_drop_reasons > DROPS_END:
         raise ValueError("too many encapsulations, or too many drop reasons")
     encap_register(e, first)
     return True
 
 
-cdef inline list registry_names():
-    return [dp_encaps[i].name.decode() for i in range(dp_n_encaps)]
+cdef inline const dataplane_encap *registry_open(object capsule) except NULL:
+    """ValueError: not a capsule of this ABI."""
+    cdef const char *name
+    wanted = (<bytes>DATAPLANE_ENCAP_CAPSULE).decode()
+    if not PyCapsule_CheckExact(capsule):
+        raise ValueError(f"a {type(capsule).__name__} is no PyCapsule named {wanted!r}")
+    name = PyCapsule_GetName(capsule)
+    if name == NULL or strcmp(name, DATAPLANE_ENCAP_CAPSULE) != 0:
+        given = name.decode(errors="replace") if name != NULL else ""
+        raise ValueError(f"the capsule is named {given!r}, not {wanted!r}: it was made for another ABI")
+    return <const dataplane_encap *>PyCapsule_GetPointer(capsule, name)
 
 
-cdef inline int registry_overhead(str name, int family) except -1:
-    """Bytes that an encapsulation adds, outer IP header included."""
+cdef inline int registry_complete(const dataplane_encap *e) except -1:
+    """ValueError: a part is missing that is not optional."""
+    cdef int i
+    if e.name == NULL or e.name[0] == 0 or e.name.decode() in ("lo", "veth", "bridge"):
+        raise ValueError("the encapsulation has no name, or that of another kind of device")
+    name = e.name.decode()
+    if e.sentence == NULL or e.ip_protocols[0] == 0:
+        raise ValueError(f"encapsulation {name!r}: sentence or ip_protocols is not set")
+    if (e.create == NULL or e.destroy == NULL or e.overhead == NULL or e.port == NULL or e.push == NULL or e.pop == NULL):
+        raise ValueError(f"encapsulation {name!r}: one of create, destroy, overhead, port, push and pop is not set")
+    if e.n_options < 0 or (e.n_options and e.options == NULL) or e.n_drop_reasons < 0 or (e.n_drop_reasons and e.drop_reasons == NULL):
+        raise ValueError(f"encapsulation {name!r}: the count of options or drop reasons is wrong")
+    for i in range(e.n_options):
+        if e.options[i].key == NULL or e.options[i].sentence == NULL or e.options[i].default_value == NULL:
+            raise ValueError(f"encapsulation {name!r}: option {i + 1} lacks its key, sentence or default")
+    for i in range(e.n_drop_reasons):
+        if e.drop_reasons[i].name == NULL or e.drop_reasons[i].sentence == NULL or e.drop_reasons[i].linux_name == NULL:
+            raise ValueError(f"encapsulation {name!r}: drop reason {i + 1} lacks its name, sentence or Linux' name")
+    return 0
+
+
+cdef inline const dataplane_encap *registry_find(str name) except NULL:
+    """ValueError: not registered."""
     cdef int i
     for i in range(dp_n_encaps):
         if dp_encaps[i].name.decode() == name:
-            return dp_encaps[i].overhead_v4 if family == 4 else dp_encaps[i].overhead_v6
-    raise ValueError(f"no encapsulation named {name!r}")
+            return dp_encaps[i]
+    raise ValueError(f"no encapsulation is registered as {name!r}")
+
+
+cdef inline list registry_names():
+    return [dp_encaps[i].name.decode() for i in range(dp_n_encaps)]
 
 
 cdef inline list reason_places():

@@ -398,6 +398,7 @@ cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
     fib_clear(&ns.fib6)
     free(ns.pins)
     free(ns.devs)
+    free(ns.tunnels)
     free(ns)
 
 

@@ -5,7 +5,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
-from ext.encap.abi cimport dataplane_encap
+from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
 from ext.tables.conntrack cimport CtTable, Ct, ct_put
 from ext.tables.fdb cimport Fdb
 from ext.tables.fib cimport Fib
@@ -98,6 +98,7 @@ cdef enum:
     EV_NEIGH = 4  # a neighbour's timer
     EV_FRAG = 5  # a fragment queue's timer
     EV_STAGE = 6  # a packet goes on with a stage
+    EV_TUNNEL = 7  # a tunnel device's timer
 
 cdef struct IfAddr:
     uint8_t addr[16]
@@ -134,8 +135,11 @@ cdef struct Dev:
     NeighTable proxies  # IPv6 addresses it answers solicitations for (ip -6 neigh add proxy), and their solicited-node groups
     const dataplane_encap *encap
     void *encap_state
-    uint8_t tunnel_family
+    dataplane_encap_host host
+    uint8_t tunnel_family  # of tunnel_local, 0: the route decides
     uint8_t tunnel_local[16]
+    uint8_t tunnel_remote_family  # 0: no fixed remote end
+    uint8_t tunnel_remote[16]
     int tunnel_lower
 
 cdef struct Peer:
@@ -183,6 +187,8 @@ cdef struct Ns:
     int *devs
     int n_devs
     int lo
+    int *tunnels  # devices of kind DEV_TUNNEL, in the order they were made
+    int n_tunnels
     Fib fib4
     Fib fib6
     int conf_all[CONF_COUNT]
@@ -430,6 +436,11 @@ cdef inline Pkt *pkt_clone(Core *c, const Pkt *p) noexcept nogil:
         (<Ct *>q.ct).refs += 1
     c.count.copies += 1
     return q
+
+
+cdef inline bint carries_frames(const Dev *d) noexcept nogil:
+    """Do packets on this device have an Ethernet header? Tunnels of IP packets have none."""
+    return d.kind != DEV_TUNNEL or d.encap.ethernet
 
 
 cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:

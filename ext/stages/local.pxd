@@ -13,7 +13,8 @@ from ext.stages.netfilter cimport hook_input
 from ext.stages.options cimport time_of_day_ms
 from ext.stages.reject cimport tcp_reset_packet, TCP_HLEN, TCPF_RST
 from ext.stages.route cimport route_output
-from ext.stages.tunnel cimport tunnel_receive, tunnel_on_port, pmtu_learn
+from ext.stages.tunnel cimport pmtu_learn
+from ext.stages.tunnel_receive cimport tunnel_exists, tunnel_receive
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT, DROPS_LOCAL
 from ext.tables.fib cimport RT_LOCAL
 from ext.tables.htab cimport HNode, htab_first, htab_next
@@ -138,7 +139,7 @@ cdef inline int local_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         l4.len = n
     if ld16(l4.at + 6) != 0 and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
         return -LOCAL_UDP_BAD_CHECKSUM
-    v = tunnel_receive(c, ns, p, l4.proto, ld16(l4.at + 2))
+    v = tunnel_receive(c, ns, p, 4, l4.proto, ld16(l4.at + 2), <uint32_t>(l4.at - pkt_l3(p)))
     if v <= 0:
         return v
     s = socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST, 4)
@@ -206,17 +207,17 @@ cdef inline Socket *quoted_socket(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
 
 
 cdef inline void learn_path_mtu(Core *c, Ns *ns, const L4 *l4) noexcept nogil:
-    """Fragmentation needed about a packet of an application here, or of one of our tunnels (__udp4_lib_err())."""
+    """Fragmentation needed about a packet of an application here, or of one of our tunnels (__udp4_lib_err(), ipip_err(), gre_err())."""
     cdef const uint8_t *inner = l4.at + ICMP_HLEN
     cdef L4 quoted
-    cdef int at = 0
-    cdef uint32_t mtu = ld16(l4.at + 6)
+    cdef uint32_t mtu = ld16(l4.at + 6), port
     if quoted_socket(c, ns, l4) != NULL:
         pmtu_learn(c, ns, inner + IPV4_DST, mtu)
         return
     if l4.len < ICMP_HLEN + IPV4_HLEN or not find_l4(4, inner, l4.len - ICMP_HLEN, &quoted) or quoted.len < 8:
         return
-    if quoted.proto == IPPROTO_UDP and tunnel_on_port(c, ns, IPPROTO_UDP, ld16(quoted.at + 2), &at) != NULL:
+    port = ld16(quoted.at + 2) if quoted.proto == IPPROTO_UDP else 0
+    if tunnel_exists(c, ns, quoted.proto, port, 4, inner + IPV4_SRC, inner + IPV4_DST):
         pmtu_learn(c, ns, inner + IPV4_DST, mtu)
 
 
@@ -281,7 +282,7 @@ cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     if l4.proto == IPPROTO_IGMP:
         pkt_consume(c, p)
         return ST_DONE
-    v = tunnel_receive(c, ns, p, l4.proto, 0)
+    v = tunnel_receive(c, ns, p, 4, l4.proto, 0, ipv4_hlen(ip))
     if v <= 0:
         return v
     if l4.proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:

@@ -22,7 +22,7 @@ from ext.stages.netfilter cimport hook_input
 from ext.stages.reject cimport TCP_HLEN, TCPF_RST
 from ext.stages.reject_ipv6 cimport tcp_reset_packet6
 from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
-from ext.stages.tunnel cimport tunnel_on_port, tunnel_receive
+from ext.stages.tunnel_receive cimport tunnel_exists, tunnel_receive
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT
 from ext.tables.fragments cimport FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, ld32
@@ -154,7 +154,7 @@ cdef inline int transport6(Core *c, Ns *ns, Pkt *p, int proto) noexcept nogil:
         return local_tcp6(c, ns, p, &l4)
     if proto == IPPROTO_ICMPV6:
         return local_icmpv6(c, ns, p, &l4)
-    v = tunnel_receive(c, ns, p, proto, 0)
+    v = tunnel_receive(c, ns, p, 6, proto, 0, p.payload_at)
     if v <= 0:
         return v
     if proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:
@@ -184,7 +184,7 @@ cdef inline int local_udp6(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         l4.len = n
     if ld16(l4.at + 6) != 0 and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
         return -LOCAL_UDP_BAD_CHECKSUM
-    v = tunnel_receive(c, ns, p, l4.proto, ld16(l4.at + 2))
+    v = tunnel_receive(c, ns, p, 6, l4.proto, ld16(l4.at + 2), p.payload_at)
     if v <= 0:
         return v
     if ld16(l4.at + 6) == 0:
@@ -272,11 +272,12 @@ cdef inline Socket *quoted6(Core *c, Ns *ns, const L4 *l4, bint too_big) noexcep
     cdef const uint8_t *inner = l4.at + ICMPV6_HLEN
     cdef L4 quoted
     cdef Socket *s
-    cdef int at = 0
+    cdef uint32_t port
     if not find_l4(6, inner, l4.len - ICMPV6_HLEN, &quoted) or quoted.len < 8:
         return NULL
     s = socket_for(c, ns.id, quoted.proto, ld16(quoted.at + (4 if quoted.proto == IPPROTO_ICMPV6 else 0)), inner + IPV6_SRC, 16)
-    if too_big and (s != NULL or quoted.proto == IPPROTO_ICMPV6 or (quoted.proto == IPPROTO_UDP and tunnel_on_port(
-            c, ns, IPPROTO_UDP, ld16(quoted.at + 2), &at) != NULL)):
+    port = ld16(quoted.at + 2) if quoted.proto == IPPROTO_UDP else 0
+    if too_big and (s != NULL or quoted.proto == IPPROTO_ICMPV6
+                    or tunnel_exists(c, ns, quoted.proto, port, 6, inner + IPV6_SRC, inner + IPV6_DST)):
         pmtu_learn6(c, ns, inner + IPV6_DST, ld32(l4.at + 4))
     return s

@@ -3,7 +3,8 @@
 from libc.stdint cimport uint8_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, neigh_conf, event_add, log_event, EV_NEIGH, DETAIL_LEN,
+from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, neigh_conf, event_add, log_event,
+                               EV_NEIGH, DETAIL_LEN,
                                CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT, CONF_UCAST_SOLICIT,
                                CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE
@@ -60,6 +61,9 @@ cdef inline int stage_neighbour(Core *c, Pkt *p) noexcept nogil:
     cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4
     cdef const uint8_t *hop = &p.dst.gw[0] if p.dst.has_gw else pkt_l3(p) + (IPV6_DST if alen == 16 else IPV4_DST)
     cdef Neigh *n
+    if not carries_frames(d):
+        p.l2 = p.l3
+        return ST_TRANSMIT
     if d.kind == DEV_LO:
         memset(mac, 0, 6)
         return write_ether(c, p, mac)

@@ -1,8 +1,8 @@
 # A frame has reached a device: net/core/dev.c (__netif_receive_skb_core()), net/ethernet/eth.c (eth_type_trans()).
 
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memmove
-from ext.devices.core cimport Core, Dev, log_frame
+from ext.devices.core cimport Core, Dev, carries_frames, log_frame
 from ext.stages.verdict cimport ST_BRIDGE_IN, ST_ARP, ST_IP_RECEIVE, DROPS_RECEIVE
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport (ETH_HLEN, ETH_DST, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_MIN, VLAN_HLEN,
@@ -42,6 +42,19 @@ cdef inline void ether_classify(Pkt *p, const Dev *d) noexcept nogil:
         p.pkt_type = TO_OTHERHOST
     p.protocol = type if type >= ETHERTYPE_MIN else 0
     p.l3 = p.l2 + ETH_HLEN
+
+
+cdef inline void ip_classify(Pkt *p) noexcept nogil:
+    """The same on a device without Ethernet headers, of which there is at least one byte: the IP version tells."""
+    cdef uint8_t version = pkt_l2(p)[0] >> 4
+    p.pkt_type = TO_HOST
+    p.protocol = ETHERTYPE_IPV4 if version == 4 else (ETHERTYPE_IPV6 if version == 6 else 0)
+    p.l3 = p.l2
+
+
+cdef inline uint32_t frame_least(const Dev *d) noexcept nogil:
+    """Bytes that a frame on this device has at least."""
+    return ETH_HLEN if carries_frames(d) else 1
 
 
 cdef inline bint vlan_untag(Pkt *p) noexcept nogil:

@@ -1,30 +1,30 @@
-# Tunnel devices: what is common to all encapsulations. The headers themselves are the plug-ins' (ext/encap).
+# Tunnel devices, the way out: what is common to all encapsulations. The headers themselves are the plug-ins' (ext/encap).
 #
-# drivers/net/vxlan/vxlan_core.c (vxlan_xmit_one(), vxlan_rcv()), net/ipv4/ip_tunnel_core.c, include/net/inet_ecn.h.
+# drivers/net/vxlan/vxlan_core.c (vxlan_xmit_one()), net/ipv4/ip_tunnel.c (ip_tunnel_xmit()), net/ipv6/ip6_tunnel.c (ip6_tnl_xmit()),
+# net/ipv4/ip_tunnel_core.c (iptunnel_xmit()).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport calloc, free
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, event_packet, DEV_TUNNEL, EV_RECEIVE, DETAIL_LEN,
-                               SYS_MIN_PMTU, SYS_MTU_EXPIRES)
-from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, dataplane_encap_pop, DATAPLANE_ENCAP_OK,
-                            DATAPLANE_ENCAP_NOT_MINE)
-from ext.stages.icmp cimport write_ipv4
-from ext.stages.receive cimport ether_classify
-from ext.stages.route cimport route_output, dst_mtu, pmtu_find
+from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_clone, pkt_consume, CONF6_HOP_LIMIT, DETAIL_LEN,
+                               SYS_IP_DEFAULT_TTL, SYS_MIN_PMTU, SYS_MTU_EXPIRES)
+from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK)
+from ext.encap.call cimport GUARD_LEN, encap_push
+from ext.encap.ip cimport address_len, inner_facts, outer_hlen, outer_write
+from ext.stages.flow_hash cimport flow_hash
+from ext.stages.icmp cimport icmp_send, new_ip_id, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED
+from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_TOO_BIG
+from ext.stages.route cimport route_output, dst_mtu, pmtu_get
+from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP, packet_scrub
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL
 from ext.tables.fdb cimport FdbEntry, fdb_find
-from ext.tables.htab cimport htab_insert
-from ext.wire.bytes cimport ld16, st16
-from ext.wire.checksum cimport csum_replace
-from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from ext.wire.hash cimport hash_bytes, mix64
-from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_FRAG, IPV4_DF, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_CSUM, IPPROTO_TCP, IPPROTO_UDP,
-                            IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_IPIP, IPPROTO_ESP, IPPROTO_AH, ECN_MASK, ECN_NOT_ECT, ECN_CE, ECN_ECT0,
-                            ECN_ECT1, ipv4_hlen, ipv4_is_fragment)
-from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, PF_GENERATED, TO_HOST
+from ext.wire.bytes cimport ld16
+from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
+from ext.wire.ipv4 cimport IPV4_DF, IPV4_DST, IPV4_FRAG
+from ext.wire.ipv6 cimport IPV6_DST, IPV6_MIN_MTU
+from ext.wire.text cimport put_address
+from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, pkt_tail_room, PF_GENERATED, TO_HOST
 
 cdef enum:
     TUNNEL_NO_REMOTE = DROPS_TUNNEL
@@ -35,14 +35,16 @@ cdef enum:
     TUNNEL_ECN_NOT_CAPABLE
     TUNNEL_UNKNOWN_ID
     TUNNEL_PLUGIN_MISBEHAVED
-    ETHERTYPE_TEB = 0x6558  # transparent Ethernet bridging
-    TUNNEL_HEADROOM = 128
+    TUNNEL_TOO_BIG
+    TUNNEL_FAMILY_NOT_CARRIED
+    TUNNEL_ROOM = 64  # for padding and trailers that the overhead does not count
     TUNNELS_MAX = 8  # in tunnels, on the way out (XMIT_RECURSION_LIMIT)
+    IPV4_MIN_MTU = 68  # RFC 791 3.2
 
 
 cdef inline const char *tunnel_reason(int r) noexcept nogil:
     if r == TUNNEL_NO_REMOTE:
-        return b"tunnel/no_remote\tThe tunnel knows no remote end for this destination MAC\tTUNNEL_TXINFO"
+        return b"tunnel/no_remote\tThe tunnel knows no remote end for this packet\tTUNNEL_TXINFO"
     if r == TUNNEL_NO_ROUTE:
         return b"tunnel/no_route\tNo route to the remote end of the tunnel\tIP_OUTNOROUTES"
     if r == TUNNEL_LOOP:
@@ -56,111 +58,138 @@ cdef inline const char *tunnel_reason(int r) noexcept nogil:
     if r == TUNNEL_UNKNOWN_ID:
         return b"tunnel/unknown_id\tNo tunnel device has this identifier\tVXLAN_VNI_NOT_FOUND"
     if r == TUNNEL_PLUGIN_MISBEHAVED:
-        return b"tunnel/plugin_misbehaved\tThe encapsulation returned what its contract forbids\t"
+        return b"tunnel/plugin_misbehaved\tThe encapsulation did what its contract forbids\t"
+    if r == TUNNEL_TOO_BIG:
+        return b"tunnel/too_big\tWith the outer headers the packet is longer than the way to the remote end allows\tPKT_TOO_BIG"
+    if r == TUNNEL_FAMILY_NOT_CARRIED:
+        return b"tunnel/family_not_carried\tThe encapsulation does not run over the remote end's IP version\t"
     return NULL
 
 
-cdef inline uint8_t inner_tos(const Pkt *p) noexcept nogil:
-    """ip_tunnel_get_dsfield()."""
-    cdef const uint8_t *ip = p.buf + p.l3
-    if p.protocol == ETHERTYPE_IPV4 and pkt_l3_len(p) >= IPV4_HLEN:
-        return ip[IPV4_TOS]
-    if p.protocol == ETHERTYPE_IPV6 and pkt_l3_len(p) >= 40:
-        return <uint8_t>(ld16(ip) >> 4)
-    return 0
+# ---- the remote end
 
-
-cdef inline int ports_offset(int proto) noexcept nogil:
-    """Where four bytes lie that tell flows apart: ports, or the SPI of ESP and AH (proto_ports_offset()); -1: nowhere."""
-    if (proto == IPPROTO_TCP or proto == IPPROTO_UDP or proto == IPPROTO_SCTP or proto == IPPROTO_UDPLITE or proto == IPPROTO_DCCP
-            or proto == IPPROTO_ESP):
-        return 0
-    return 4 if proto == IPPROTO_AH else -1
-
-
-cdef inline uint32_t flow_hash(Core *c, Pkt *p) noexcept nogil:
-    """skb_get_hash(): computed once for a packet, however often its addresses are translated afterwards."""
-    if p.hash == 0:
-        p.hash = inner_flow_hash(c, p)
-        if p.hash == 0:
-            p.hash = 1
-    return p.hash
-
-
-cdef inline uint32_t inner_flow_hash(Core *c, Pkt *p) noexcept nogil:
-    """The same in both directions of a flow; fragments go by addresses alone, ICMP ids do not count."""
-    cdef const uint8_t *ip = p.buf + p.l3
-    cdef uint64_t h = mix64(c.seed), a, b
-    cdef uint32_t hlen, left
-    cdef int at
-    if p.protocol != ETHERTYPE_IPV4 or pkt_l3_len(p) < IPV4_HLEN:
-        return <uint32_t>mix64(h ^ p.protocol)
-    left = pkt_l3_len(p)
-    hlen = ipv4_hlen(ip)
-    while ip[IPV4_PROTO] == IPPROTO_IPIP and not ipv4_is_fragment(ip) and left >= hlen + IPV4_HLEN and ipv4_hlen(ip + hlen) >= IPV4_HLEN:
-        ip += hlen  # the flow is that of the packet inside
-        left -= hlen
-        hlen = ipv4_hlen(ip)
-    a = hash_bytes(c.seed, ip + IPV4_SRC, 4)
-    b = hash_bytes(c.seed, ip + IPV4_DST, 4)
-    at = ports_offset(ip[IPV4_PROTO])
-    if at >= 0 and not ipv4_is_fragment(ip) and left >= hlen + at + 4:
-        a += mix64(ld16(ip + hlen + at))
-        b += mix64(ld16(ip + hlen + at + 2))
-        p.hash_l4 = True
-    return <uint32_t>mix64(h ^ (mix64(a) + mix64(b)) ^ ip[IPV4_PROTO])
-
-
-cdef inline bint tunnel_remote(Core *c, const Dev *d, const Pkt *p, uint8_t *remote, int *origin) noexcept nogil:
+cdef inline bint fdb_remote(const Dev *d, const Pkt *p, dataplane_encap_push *info, int *origin) noexcept nogil:
     """The remote end for the frame's destination MAC, or the default one (FDB entry of the zero MAC)."""
     cdef FdbEntry *e = fdb_find(&d.fdb, p.buf + p.l2 + ETH_DST)
     if e == NULL:
         e = fdb_find(&d.fdb, b"\0\0\0\0\0\0")
     if e == NULL or e.dst_family == 0:
         return False
-    memcpy(remote, e.dst, 16)
+    memcpy(info.remote, e.dst, 16)
+    info.family = e.dst_family
     origin[0] = e.origin
     return True
 
 
-cdef inline void pmtu_learn(Core *c, Ns *ns, const uint8_t *dst, uint32_t mtu) noexcept nogil:
-    """Remember the path's MTU towards an address (__ip_rt_update_pmtu())."""
-    cdef PmtuEntry *e = pmtu_find(ns, dst, 4)
-    if mtu < <uint32_t>ns.sys[SYS_MIN_PMTU]:
-        mtu = <uint32_t>ns.sys[SYS_MIN_PMTU]
-    if e == NULL:
-        e = <PmtuEntry *>calloc(1, sizeof(PmtuEntry))
-        if e == NULL:
-            return
-        memcpy(e.dst, dst, 4)
-        e.alen = 4
-        if not htab_insert(&ns.pmtu, &e.node, hash_bytes(4, dst, 4)):
-            free(e)
-            return
-    e.mtu = mtu
-    e.expires = c.now + <int64_t>ns.sys[SYS_MTU_EXPIRES] * 1000000000
+cdef inline bint next_hop_remote(const Dev *d, const Pkt *p, dataplane_encap_push *info, int *origin) noexcept nogil:
+    """Without a fixed remote end it is the gateway of the route into the device, or the destination (NBMA, rt_nexthop())."""
+    cdef int alen
+    if p.protocol != ETHERTYPE_IPV4 and p.protocol != ETHERTYPE_IPV6:
+        return False
+    info.family = 4 if p.protocol == ETHERTYPE_IPV4 else 6
+    alen = address_len(info.family)
+    if p.dst.valid and p.dst.oif == d.id and p.dst.has_gw:
+        memcpy(info.remote, p.dst.gw, alen)
+        origin[0] = p.dst.origin
+        return True
+    if pkt_l3_len(p) < outer_hlen(info.family):
+        return False
+    memcpy(info.remote, p.buf + p.l3 + (IPV4_DST if info.family == 4 else IPV6_DST), alen)
+    return True
 
 
-cdef inline int tunnel_push(Core *c, Dev *d, Pkt *p, dataplane_encap_push *info) noexcept nogil:
-    """Let the plug-in write its headers before the inner packet; ``l3`` ends up where the outer IP header's payload begins."""
+cdef inline int tunnel_remote(const Dev *d, const Pkt *p, dataplane_encap_push *info, int *origin) noexcept nogil:
+    """Family and address of the remote end: 0 or a drop."""
     cdef dataplane_encap_bytes b
     cdef int v
-    p.l3 = p.l2 if d.encap.ethernet else p.l3
-    if not pkt_push_room(p, TUNNEL_HEADROOM):
-        return -TUNNEL_NO_HEADROOM
-    b.head = p.buf + IPV4_HLEN + ETH_HLEN
-    b.data = p.buf + p.l3
-    b.tail = p.buf + p.end
-    b.limit = p.buf + p.cap
-    v = d.encap.push(d.encap_state, info, &b)
-    if v != DATAPLANE_ENCAP_OK:
-        return encap_drop(d.encap, v)
-    if b.data < b.head or b.data > b.tail or b.tail > b.limit:
-        return -TUNNEL_PLUGIN_MISBEHAVED
-    p.l3 = <uint32_t>(b.data - p.buf)
-    p.end = <uint32_t>(b.tail - p.buf)
-    return 0
+    if d.encap.select != NULL:
+        b.head = b.data = p.buf + (p.l2 if d.encap.ethernet else p.l3)
+        b.tail = b.limit = p.buf + p.end
+        v = d.encap.select(d.encap_state, info, &b)
+        if v != DATAPLANE_ENCAP_OK:
+            return encap_drop(d.encap, v)
+        return 0 if info.family == 4 or info.family == 6 else -TUNNEL_PLUGIN_MISBEHAVED
+    if d.encap.ethernet and fdb_remote(d, p, info, origin):
+        return 0
+    if d.tunnel_remote_family:
+        info.family = d.tunnel_remote_family
+        memcpy(info.remote, d.tunnel_remote, 16)
+        return 0
+    if not d.encap.ethernet and next_hop_remote(d, p, info, origin):
+        return 0
+    return -TUNNEL_NO_REMOTE
 
+
+cdef inline int tunnel_route(Core *c, Ns *ns, const Dev *d, dataplane_encap_push *info, Dst *dst) noexcept nogil:
+    """The way to the remote end, and the own address towards it: 0 or a drop."""
+    cdef int v
+    if d.encap.overhead(d.encap_state, info.family) < outer_hlen(info.family):
+        return -TUNNEL_FAMILY_NOT_CARRIED
+    if d.tunnel_family == info.family:
+        memcpy(info.local, d.tunnel_local, 16)
+    if info.family == 6:
+        v = route_output6(c, ns, info.remote, info.local, d.tunnel_lower, dst)
+    else:
+        v = route_output(c, ns, info.remote, info.local, False, dst)
+    if v:
+        return -TUNNEL_NO_ROUTE
+    return -TUNNEL_LOOP if dst.oif == d.id else 0
+
+
+# ---- MTU
+
+cdef inline void pmtu_learn(Core *c, Ns *ns, const uint8_t *dst, uint32_t mtu) noexcept nogil:
+    """Remember the path's MTU towards an address (__ip_rt_update_pmtu())."""
+    cdef PmtuEntry *e = pmtu_get(ns, dst, 4)
+    cdef uint32_t least = <uint32_t>ns.sys[SYS_MIN_PMTU]
+    if e != NULL:
+        e.mtu = mtu if mtu > least else least
+        e.expires = c.now + <int64_t>ns.sys[SYS_MTU_EXPIRES] * 1000000000
+
+
+cdef inline bint pmtu_like_vxlan(const Dev *d) noexcept nogil:
+    """VXLAN and Geneve look at the path's MTU only when a packet exceeds it, and say nothing (skb_tunnel_check_pmtu()); the other
+    tunnels tell the sender (tnl_update_pmtu())."""
+    return d.encap.ethernet and d.encap.port(d.encap_state) != 0
+
+
+cdef inline uint32_t inner_mtu(Core *c, const Dev *d, const Pkt *p, int family, const Dst *dst) noexcept nogil:
+    """The longest inner packet that the way to the remote end takes, but no less than its IP version promises."""
+    cdef int64_t mtu = dst_mtu(c, dst), least = IPV6_MIN_MTU if p.protocol == ETHERTYPE_IPV6 else IPV4_MIN_MTU
+    mtu -= d.encap.overhead(d.encap_state, family) + (ETH_HLEN if d.encap.ethernet else 0)
+    return <uint32_t>(mtu if mtu > least else least)
+
+
+cdef inline bint route_is_wider(Core *c, const Dev *d, const Pkt *p, uint32_t mtu) noexcept nogil:
+    """Does the route that led the packet into the tunnel promise more than this?"""
+    return p.dst.valid and p.dst.oif == d.id and mtu < dst_mtu(c, &p.dst)
+
+
+cdef inline void route_learn(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t mtu) noexcept nogil:
+    """skb_dst_update_pmtu_no_confirm()."""
+    if not route_is_wider(c, d, p, mtu):
+        return
+    if p.protocol == ETHERTYPE_IPV4:
+        pmtu_learn(c, ns, pkt_l3(p) + IPV4_DST, mtu)
+    elif p.protocol == ETHERTYPE_IPV6:
+        pmtu_learn6(c, ns, pkt_l3(p) + IPV6_DST, mtu)
+
+
+cdef inline int tunnel_too_big(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t mtu, bint never_cut) noexcept nogil:
+    """tnl_update_pmtu() for an outer packet that must not be fragmented; ``never_cut``: over IPv6 (ip6_tnl_xmit()). 0 or a drop."""
+    route_learn(c, ns, d, p, mtu)
+    if pkt_l3_len(p) <= mtu or (p.protocol != ETHERTYPE_IPV4 and p.protocol != ETHERTYPE_IPV6):
+        return 0
+    if p.protocol == ETHERTYPE_IPV6:
+        icmpv6_send(c, p, ICMPV6_TOO_BIG, 0, mtu)
+        return -TUNNEL_TOO_BIG
+    if not never_cut and not ld16(pkt_l3(p) + IPV4_FRAG) & IPV4_DF:
+        return 0
+    icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED, mtu)
+    return -TUNNEL_TOO_BIG
+
+
+# ---- the headers
 
 cdef inline int encap_drop(const dataplane_encap *e, int v) noexcept nogil:
     """A plug-in's refusal as a drop of ours: its first reason's number lies before its struct in the registry."""
@@ -198,175 +227,100 @@ cdef extern from *:
     void encap_register(const dataplane_encap *e, int first_reason) noexcept nogil
 
 
-cdef inline void trace_tunnel(Core *c, Pkt *p, const char *what, const uint8_t *addr, int origin) noexcept nogil:
+cdef inline int tunnel_push(Dev *d, Pkt *p, dataplane_encap_push *info) noexcept nogil:
+    """Let the plug-in write its headers before the inner packet: 0 and ``l3`` where the outer IP header's payload begins, CONSUMED, or a drop."""
+    cdef dataplane_encap_bytes b
+    cdef int v
+    cdef uint32_t hlen = outer_hlen(info.family)
+    p.l3 = p.l2 if d.encap.ethernet else p.l3
+    if not pkt_push_room(p, d.encap.overhead(d.encap_state, info.family) + ETH_HLEN + TUNNEL_ROOM) or not pkt_tail_room(p, TUNNEL_ROOM):
+        return -TUNNEL_NO_HEADROOM
+    b.head = p.buf + hlen + ETH_HLEN
+    b.data = p.buf + p.l3
+    b.tail = p.buf + p.end
+    b.limit = p.buf + p.cap - GUARD_LEN
+    v = encap_push(d.encap, d.encap_state, info, &b)
+    if v == DATAPLANE_ENCAP_CONSUMED:
+        return v
+    if v != DATAPLANE_ENCAP_OK:
+        return encap_drop(d.encap, v)
+    p.l3 = <uint32_t>(b.data - p.buf)
+    p.end = <uint32_t>(b.tail - p.buf)
+    return 0
+
+
+cdef inline void trace_tunnel(Core *c, Pkt *p, const char *what, int family, const uint8_t *addr, int origin) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"tunnel", what, origin)
+    cdef int n
     if ev != NULL:
-        snprintf(ev.detail, DETAIL_LEN, b"%s, remote %d.%d.%d.%d", c.dev[p.dev].name, addr[0], addr[1], addr[2], addr[3])
+        n = snprintf(ev.detail, DETAIL_LEN, b"%s, remote ", c.dev[p.dev].name)
+        put_address(ev.detail + n, DETAIL_LEN - n, addr, family)
 
 
 cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
-    """``p.dev``: the tunnel device, the frame begins at ``l2``."""
+    """``p.dev``: the tunnel device; the frame begins at ``l2``, or the packet at ``l3`` where the device carries none."""
     cdef Dev *d = c.dev[p.dev]
     cdef Ns *ns = c.ns[d.ns]
     cdef dataplane_encap_push info
-    cdef uint8_t local[16]
     cdef Dst dst
     cdef int v, origin = 0
-    cdef uint32_t mtu
+    cdef uint32_t start = p.l2 if d.encap.ethernet else p.l3
     memset(&info, 0, sizeof(info))
-    if not tunnel_remote(c, d, p, info.remote, &origin):
-        return -TUNNEL_NO_REMOTE
-    memcpy(local, d.tunnel_local, 16)
-    if route_output(c, ns, info.remote, local, False, &dst):
-        return -TUNNEL_NO_ROUTE
-    if dst.oif == d.id:
-        return -TUNNEL_LOOP
+    info.now = c.now
+    info.id = -1
+    inner_facts(&info, ETHERTYPE_TEB if d.encap.ethernet else p.protocol, p.buf + start, p.end - start)
+    info.flow_hash = flow_hash(c, p)
+    v = tunnel_remote(d, p, &info, &origin)
+    if v == 0:
+        v = tunnel_route(c, ns, d, &info, &dst)
+    if v:
+        return v
     p.tunnels += 1
     if p.tunnels > TUNNELS_MAX:
         return -TRANSMIT_NESTED_TOO_DEEP
-    memcpy(info.local, local, 16)
-    info.family = 4
-    info.inner_tos = inner_tos(p)
-    info.inner_protocol = ETHERTYPE_TEB if d.encap.ethernet else p.protocol
-    info.flow_hash = flow_hash(c, p)
-    mtu = dst_mtu(c, &dst)
-    if p.dst.valid and p.dst.oif == d.id and p.protocol == ETHERTYPE_IPV4 and mtu < dst_mtu(c, &p.dst) + d.encap.overhead_v4:
-        pmtu_learn(c, ns, pkt_l3(p) + IPV4_DST, mtu - d.encap.overhead_v4)
-    v = tunnel_push(c, d, p, &info)
-    if v:
-        return v
-    return tunnel_send(c, ns, p, &info, &dst, origin)
+    return tunnel_carry(c, ns, d, p, &info, &dst, origin)
+
+
+cdef inline int tunnel_carry(Core *c, Ns *ns, Dev *d, Pkt *p, dataplane_encap_push *info, const Dst *dst, int origin) noexcept nogil:
+    """Headers on, unless the packet is too long for the way."""
+    cdef uint32_t mtu = inner_mtu(c, d, p, info.family, dst)
+    cdef bint too_big = pkt_l3_len(p) > mtu
+    cdef Pkt *inner = NULL  # as it was: only with its headers on is it known whether the outer packet may be cut
+    cdef int v
+    if pmtu_like_vxlan(d):
+        if too_big:
+            route_learn(c, ns, d, p, mtu)
+    elif too_big or route_is_wider(c, d, p, mtu):
+        inner = pkt_clone(c, p)
+    v = tunnel_push(d, p, info)
+    if inner != NULL:
+        if v == 0 and (info.dont_fragment or info.family == 6):
+            v = tunnel_too_big(c, ns, d, inner, mtu, info.family == 6)
+        pkt_consume(c, inner)
+    if v == DATAPLANE_ENCAP_CONSUMED:
+        pkt_consume(c, p)
+        return ST_DONE
+    return v if v else tunnel_send(c, ns, p, info, dst, origin)
 
 
 cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push *info, const Dst *dst, int origin) noexcept nogil:
     """The outer IP header, and out like any packet of this namespace (iptunnel_xmit())."""
     cdef uint32_t mark = p.mark
-    cdef uint8_t *ip
+    cdef uint8_t addrs[8]
     packet_scrub(c, p)
     p.mark = mark
     p.flags = PF_GENERATED
     p.vlan = 0
-    p.protocol = ETHERTYPE_IPV4
+    p.protocol = ETHERTYPE_IPV4 if info.family == 4 else ETHERTYPE_IPV6
     p.pkt_type = TO_HOST
-    p.l3 -= IPV4_HLEN
+    p.l3 -= outer_hlen(info.family)
     p.l2 = p.l3
-    ip = pkt_l3(p)
-    write_ipv4(c, ns, ip, pkt_l3_len(p), IPV4_HLEN, info.tos, info.ip_protocol, info.local, info.remote)
-    if info.ttl:
-        ip[8] = info.ttl
-    if info.dont_fragment:
-        st16(ip + IPV4_FRAG, IPV4_DF)
-    trace_tunnel(c, p, b"encap", info.remote, origin)
+    if info.family == 4:
+        memcpy(addrs, info.local, 4)
+        memcpy(addrs + 4, info.remote, 4)
+        outer_write(pkt_l3(p), info, pkt_l3_len(p), new_ip_id(c, ns, addrs), ns.sys[SYS_IP_DEFAULT_TTL])
+    else:
+        outer_write(pkt_l3(p), info, pkt_l3_len(p), 0, c.dev[dst.oif].conf[CONF6_HOP_LIMIT])
+    trace_tunnel(c, p, b"encap", info.family, info.remote, origin)
     p.dst = dst[0]
     return ST_LOCAL_OUT
-
-
-# ---- receiving
-
-cdef inline Dev *tunnel_on_port(Core *c, Ns *ns, int proto, uint32_t port, int *at) noexcept nogil:
-    """The next tunnel device from place ``at`` on that listens for this IP protocol and UDP port (0: not in UDP)."""
-    cdef Dev *d
-    while at[0] < ns.n_devs:
-        d = c.dev[ns.devs[at[0]]]
-        at[0] += 1
-        if d.kind == DEV_TUNNEL and d.up and d.encap.ip_protocol == proto and d.encap.port(d.encap_state) == port:
-            return d
-    return NULL
-
-
-cdef inline int tunnel_pop(Core *c, Dev *d, Pkt *p, dataplane_encap_pop *info) noexcept nogil:
-    """0 and ``l2``/``l3`` at the inner packet, a drop, or 1: not this device's."""
-    cdef dataplane_encap_bytes b
-    cdef uint8_t *ip = pkt_l3(p)
-    cdef int v
-    b.head = p.buf
-    b.data = ip + ipv4_hlen(ip)
-    b.tail = p.buf + p.end
-    b.limit = p.buf + p.cap
-    memset(info, 0, sizeof(dataplane_encap_pop))
-    info.family = 4
-    info.outer_tos = ip[IPV4_TOS]
-    memcpy(info.local, ip + IPV4_DST, 4)
-    memcpy(info.remote, ip + IPV4_SRC, 4)
-    memcpy(info.device_mac, d.mac, 6)
-    v = d.encap.pop(d.encap_state, info, &b)
-    if v == DATAPLANE_ENCAP_NOT_MINE:
-        return 1
-    if v != DATAPLANE_ENCAP_OK:
-        return encap_drop(d.encap, v)
-    if b.data < b.head or b.data > b.tail or b.tail > p.buf + p.end:
-        return -TUNNEL_PLUGIN_MISBEHAVED
-    p.l2 = p.l3 = <uint32_t>(b.data - p.buf)
-    p.end = <uint32_t>(b.tail - p.buf)
-    return 0
-
-
-cdef inline int ecn_decapsulate(Pkt *p, int outer) noexcept nogil:
-    """RFC 6040 4.2 for an inner IPv4 packet: 0 or a drop (INET_ECN_decapsulate())."""
-    cdef uint8_t *ip = pkt_l3(p)
-    cdef uint8_t old[2]
-    cdef uint8_t new[2]
-    cdef int inner
-    if p.protocol != ETHERTYPE_IPV4:
-        return 0
-    inner = ip[IPV4_TOS] & ECN_MASK
-    outer &= ECN_MASK
-    if inner == ECN_NOT_ECT:
-        return -TUNNEL_ECN_NOT_CAPABLE if outer == ECN_CE else 0
-    if outer != ECN_CE and not (outer == ECN_ECT1 and inner == ECN_ECT0):
-        return 0
-    memcpy(old, ip, 2)
-    memcpy(new, ip, 2)
-    new[1] = <uint8_t>(ip[IPV4_TOS] | ECN_CE if outer == ECN_CE else ip[IPV4_TOS] ^ ECN_MASK)
-    csum_replace(ip + IPV4_CSUM, old, new, 2)
-    ip[IPV4_TOS] = new[1]
-    return 0
-
-
-cdef inline int tunnel_deliver(Core *c, Dev *d, Pkt *p, const dataplane_encap_pop *info) noexcept nogil:
-    """The inner packet is received on the tunnel device."""
-    cdef uint32_t mark = p.mark
-    cdef int v
-    cdef uint32_t need = 0
-    if d.encap.ethernet:
-        if p.end - p.l2 < ETH_HLEN:
-            return -TUNNEL_INNER_TRUNCATED
-        ether_classify(p, d)
-    else:
-        p.protocol = info.inner_protocol
-        p.pkt_type = TO_HOST
-    if p.protocol == ETHERTYPE_IPV4:
-        need = IPV4_HLEN
-    elif p.protocol == ETHERTYPE_IPV6:
-        need = 40
-    if pkt_l3_len(p) < need:
-        return -TUNNEL_INNER_TRUNCATED
-    v = ecn_decapsulate(p, info.outer_tos)
-    if v:
-        return v
-    trace_tunnel(c, p, b"decap", info.remote, 0)
-    packet_scrub(c, p)
-    p.mark = mark
-    if not p.hash_l4:
-        p.hash = 0
-    p.vlan = 0
-    p.dev = d.id
-    event_packet(c, c.now, EV_RECEIVE, d.id, p)
-    return ST_DONE
-
-
-cdef inline int tunnel_receive(Core *c, Ns *ns, Pkt *p, int proto, uint32_t port) noexcept nogil:
-    """Find the device that the packet is for: a stage, a drop, or 1: no tunnel listens here."""
-    cdef int at = 0, v, found = 1
-    cdef Dev *d
-    cdef dataplane_encap_pop info
-    while True:
-        d = tunnel_on_port(c, ns, proto, port, &at)
-        if d == NULL:
-            return -TUNNEL_UNKNOWN_ID if found == 0 else 1
-        found = 0
-        v = tunnel_pop(c, d, p, &info)
-        if v < 0:
-            return v
-        if v == 0:
-            return tunnel_deliver(c, d, p, &info)

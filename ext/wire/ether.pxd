@@ -12,6 +12,7 @@ cdef enum:
     ETH_TYPE = 12
     ETHERTYPE_IPV4 = 0x0800
     ETHERTYPE_ARP = 0x0806
+    ETHERTYPE_TEB = 0x6558  # transparent Ethernet bridging: an Ethernet frame (RFC 1701)
     ETHERTYPE_VLAN = 0x8100
     ETHERTYPE_IPV6 = 0x86dd
     ETHERTYPE_QINQ = 0x88a8

@@ -4,7 +4,7 @@
 # byte. Encapsulation moves ``l2`` and ``l3`` down into the headroom, decapsulation up.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport malloc, free
+from libc.stdlib cimport malloc, free, realloc
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -161,6 +161,19 @@ cdef inline bint pkt_push_room(Pkt *p, uint32_t n) noexcept nogil:
     p.l2 += extra
     p.l3 += extra
     p.end += extra
+    return True
+
+
+cdef inline bint pkt_tail_room(Pkt *p, uint32_t n) noexcept nogil:
+    """Make sure of ``n`` bytes behind the packet; False when memory is out."""
+    cdef uint8_t *buf
+    if p.cap - p.end >= n:
+        return True
+    buf = <uint8_t *>realloc(p.buf, p.cap + n)
+    if buf == NULL:
+        return False
+    p.buf = buf
+    p.cap += n
     return True
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import yaml
 
 from control.fake_engine import FakeEngine
+from dataplane._core import Engine
 from dataplane.control.build import build
 from dataplane.control.topology import Topology
 from dataplane.k8s import load_text
+from dataplane.k8s.objects import Manifests
 
 
 def node(number: int) -> dict[str, Any]:
@@ -45,9 +47,19 @@ def cluster(**spec: Any) -> dict[str, Any]:
 
 def build_fake(*objects: dict[str, Any]) -> tuple[FakeEngine, Topology]:
     """Build these objects in a fake engine; a pod a on n1 and b on n2 where no pod is among them."""
+    engine: Any = FakeEngine()
+    return engine, build(manifests(*objects), engine)
+
+
+def build_real(*objects: dict[str, Any]) -> tuple[Engine, Topology]:
+    """The same in an engine that carries packets."""
+    engine = Engine(seed=1)
+    return engine, build(manifests(*objects), engine)
+
+
+def manifests(*objects: dict[str, Any]) -> Manifests:
     documents = list(objects)
     kinds = {document["kind"] for document in documents}
     documents += [node(1), node(2)] if "Node" not in kinds else []
     documents += [pod("a", "n1", "10.1.1.2"), pod("b", "n2", "10.1.2.2")] if "Pod" not in kinds else []
-    engine: Any = FakeEngine()
-    return engine, build(load_text(yaml.safe_dump_all(documents), "test.yaml"), engine)
+    return load_text(yaml.safe_dump_all(documents), "test.yaml")

@@ -106,10 +106,13 @@ def test_calico_masquerades_from_a_pool_to_outside_all_pools() -> None:
     ("cni", "message"),
     [
         ({"name": "weave"}, "cni.name 'weave' is not supported"),
-        ({"name": "flannel", "config": {"Backend": {"Type": "wireguard"}}}, "Backend.Type 'wireguard' is not supported"),
+        ({"name": "flannel", "config": {"Backend": {"Type": "udp"}}}, "Backend.Type 'udp' is not supported"),
+        ({"name": "flannel", "config": {"Backend": {"Type": "geneve", "color": 3}}}, "geneve: option 'color' is unknown"),
+        ({"name": "flannel", "config": {"Backend": {"Type": "geneve", "port": "far"}}}, "Backend.port: 'far' is no number"),
+        ({"name": "flannel", "config": {"Backend": {"Type": "wireguard", "ListenPort": -1}}}, "Backend.ListenPort is -1"),
         ({"name": "flannel", "config": {"Backend": {"VNI": "one"}}}, "Backend.VNI must be a whole number"),
-        ({"name": "calico", "ipPools": [{"cidr": "10.1.0.0/16", "ipipMode": "Always"}]}, "ipipMode Always is not supported"),
-        ({"name": "calico", "ipPools": [{"cidr": "10.1.0.0/16", "vxlanMode": "CrossSubnet"}]}, "vxlanMode CrossSubnet is not supported"),
+        ({"name": "calico", "ipPools": [{"cidr": "10.1.0.0/16", "ipipMode": "Always", "vxlanMode": "Always"}]}, "exclude each other"),
+        ({"name": "calico", "ipPools": [{"cidr": "fd00::/64", "ipipMode": "Always"}]}, "ipipMode is only for IPv4 pools"),
     ],
 )
 def test_a_data_path_we_do_not_carry_is_named_with_its_line(cni: dict[str, Any], message: str) -> None:

@@ -136,7 +136,6 @@ def test_vxlan_leads_to_the_other_node(engine: FakeEngine) -> None:
     assert tunnel.params["id"] == 1
     assert tunnel.params["port"] == 8472
     assert tunnel.params["local"] == bytes([192, 168, 1, 100])
-    assert tunnel.params["learning"] == 0
     assert engine.all_devices[tunnel.params["dev"]] is engine.device("node1/eth0")
     assert tunnel.neighbours == ["10.244.2.0 02:00:00:00:f1:02"]
     assert tunnel.fdb == ["02:00:00:00:f1:02 dst 192.168.1.101"]

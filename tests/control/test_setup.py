@@ -169,7 +169,7 @@ def test_the_clusters_masquerade_changes_on_all_nodes(run: Machine) -> None:
     [
         ("tc qdisc add dev eth0 root netem", "'tc' is not a setup command"),
         ("ip rule add from all", "'rule' is not a known ip object"),
-        ("ip link add x type dummy", "'add' is not a known ip link command"),
+        ("ip link add x type dummy", "no encapsulation is called dummy"),
         ("ip link set eth9 up", "n1 has no interface 'eth9'"),
         ("ip link set eth0 mtu much", "mtu must be a number, not 'much'"),
         ("ip link set eth0 promisc on", "'promisc' is not a link setting"),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from core import misbehaving
+from ipaddress import ip_address
+
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Raw
+
+from core import plugin
 from core.provoked import provokes
 from core.worlds import ROUTER1, SERVER, SERVER_MAC, Router, ether, ip, mac, udp_packet
 from dataplane._core import Engine
@@ -88,7 +94,7 @@ def another_vni() -> Engine:
 
 @provokes("tunnel/plugin_misbehaved")
 def a_result_that_does_not_exist() -> Engine:
-    misbehaving.register()
+    plugin.register_misbehaving()
     router = Router()
     tunnel = router.engine.add_device(router.ns, "bad0", "misbehaving", mac=TUNNEL_MAC, mtu=1450, local=ip(ROUTER1))
     router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
@@ -121,3 +127,37 @@ def half_an_inner_ethernet_header() -> Engine:
 @provokes("vxlan/own_mac")
 def our_own_frame_comes_back() -> Engine:
     return TunnelRouter().receive_outer(VXLAN_HEADER + ether(udp_packet(), dst=TUNNEL_MAC, src=TUNNEL_MAC))
+
+
+@provokes("vxlan/zero_checksum")
+def no_checksum_over_ipv6() -> Engine:
+    world = TunnelRouter()
+    near, far = (ip_address(f"2001:db8::{number}").packed for number in (1, 2))
+    world.engine.add_address(world.eth1, near, 64)
+    world.engine.add_device(world.ns, "vxlan6", "vxlan", mac=mac(0xE2), mtu=1430, up=True, id=VNI, port=PORT, local=near)
+    datagram = UDP(sport=9, dport=PORT, chksum=0) / Raw(VXLAN_HEADER + INNER)
+    outer = bytes(IPv6(src=ip_address(far), dst=ip_address(near)) / datagram)
+    world.engine.receive(world.eth1, ether(outer, dst=mac(3), src=SERVER_MAC, kind=0x86DD))
+    world.engine.run(0)
+    return world.engine
+
+
+@provokes("tunnel/too_big")
+def longer_than_the_underlay_takes() -> Engine:
+    registry.ensure("ipip")
+    router = Router()
+    tunnel = router.engine.add_device(router.ns, "tun0", "ipip", mac=bytes(6), mtu=1500, local=ip(ROUTER1), remote=ip(SERVER))
+    router.engine.add_route(router.ns, ip("10.9.0.0"), 24, dev=tunnel)
+    router.take(ether(udp_packet(bytes(1460), dst="10.9.0.9", fragment=0x4000)))
+    return router.engine
+
+
+@provokes("tunnel/family_not_carried")
+def a_remote_end_of_the_other_ip_version() -> Engine:
+    plugin.register_misbehaving()
+    router = Router()
+    tunnel = router.engine.add_device(router.ns, "bad0", "misbehaving", mac=TUNNEL_MAC, mtu=1450, remote=bytes(15) + b"\1")
+    router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
+    router.engine.add_neighbour(tunnel, ip("10.1.0.9"), FAR_MAC)
+    router.take(ether(udp_packet(dst="10.1.0.9")))
+    return router.engine

@@ -62,7 +62,10 @@ def python_calls(generated: str, checked: re.Pattern[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("module", ["engine.pyx", "lpm.pyx"])
+MODULES = ["engine.pyx", "lpm.pyx", *sorted(f"encap/{path.name}" for path in (ROOT / "ext" / "encap").glob("*.pyx"))]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_packet_path_functions_call_nothing_of_python(module: str, tmp_path: Path) -> None:
     checked = nogil_functions([path for path in source_files(".pyx", ".pxd") if path.is_relative_to(ROOT / "ext")], ROOT)
     generated = generate(ROOT / "ext" / module, tmp_path / "module.c")

@@ -1,4 +1,4 @@
-"""Calico without encapsulation: pods on routed veths, nodes announcing their blocks to each other.
+"""Calico: pods on routed veths, nodes announcing their blocks to each other, through tunnels where the pools ask for them.
 
 Facts: the CNI plugin gives a pod a full-length address, 169.254.1.1 (IPv6: the host end's link-local address) as on-link
 gateway and ee:ee:ee:ee:ee:ee as host end; Felix adds a route and a static ARP entry per pod and answers the pod's ARP by
@@ -8,16 +8,16 @@ address borrowed from another node's block is announced on its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dataplane.control.cni.flannel import node_address
+from dataplane.control.cni.calico_tunnels import add_tunnels, pod_mtu, read_pools, route_to
+from dataplane.control.cni.overlay import Place
 from dataplane.control.pods import add_pod, host_mac, pod_mac
-from dataplane.control.underlay import default_route, uplink_mtu
+from dataplane.control.underlay import default_route
 from dataplane.control.wiring import SCOPE_LINK, Wiring
-from dataplane.errors import InputError
-from dataplane.k8s.objects import ClusterConfig, IPAddress, IPNetwork, Node, Pod
+from dataplane.k8s.objects import IPAddress, IPNetwork, Node, Pod
 
 GATEWAYS: dict[int, IPAddress] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::ecee:eeff:feee:eeee")}
 HOST_END_SYSCTLS = {
@@ -31,13 +31,6 @@ HOST_END_SYSCTLS = {
 }
 
 
-class Pool(NamedTuple):
-    """An IPPool, as far as it concerns packets."""
-
-    cidr: IPNetwork
-    nat_outgoing: bool
-
-
 class Announcement(NamedTuple):
     """A prefix that one node answers for, and whether it is a whole block."""
 
@@ -48,37 +41,26 @@ class Announcement(NamedTuple):
 
 def build(wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
     """Set up every node's ``pods`` and the routes between nodes."""
-    read_pools(wiring.manifests.config)
+    pools = read_pools(wiring.manifests.config)
     nodes = wiring.manifests.nodes
     for node in nodes:
         for pod in pods[node.name]:
-            attach_pod(wiring, node, pod)
+            attach_pod(wiring, node, pod, pod_mtu(wiring, pools, node))
     announcements = [announcement for node in nodes for announcement in announce(node, pods[node.name])]
     for node in nodes:
         machine = wiring.topology.endpoint(f"node/{node.name}")
+        place = Place(node, machine.namespace, machine.eth0)
+        tunnels = add_tunnels(wiring, pools, place)
         for network, other, is_block in announcements:
             if other is not node:
-                wiring.route(machine.namespace, network, other.origin, via=node_address(other, network.version), device=machine.eth0)
+                route_to(wiring, pools, place, tunnels, other, network)
             elif is_block:
                 wiring.route(machine.namespace, network, other.origin, kind="blackhole")
 
 
-def read_pools(config: ClusterConfig) -> list[Pool]:
-    """The IPPools; ``InputError`` for one with an encapsulation."""
-    return [read_pool(config, pool) for pool in config.cni.ip_pools]
-
-
-def read_pool(config: ClusterConfig, pool: Mapping[str, Any]) -> Pool:
-    for encapsulation in ("ipipMode", "vxlanMode"):
-        if pool.get(encapsulation, "Never") != "Never":
-            place = f"{config.origin}: cni.ipPools: {pool['cidr']}"
-            raise InputError(f"{place}: {encapsulation} {pool[encapsulation]} is not supported: write Never")
-    return Pool(ip_network(pool["cidr"]), pool.get("natOutgoing", False))
-
-
-def attach_pod(wiring: Wiring, node: Node, pod: Pod) -> None:
+def attach_pod(wiring: Wiring, node: Node, pod: Pod, mtu: int) -> None:
     machine = wiring.topology.endpoint(f"node/{node.name}")
-    eth0, host = add_pod(wiring, pod, machine.namespace, wiring.manifests.config.cni.mtu or uplink_mtu(wiring, node))
+    eth0, host = add_pod(wiring, pod, machine.namespace, mtu)
     namespace, mac = wiring.topology.device_namespace(eth0), pod_mac(pod)
     for address in pod.addresses:
         set_up_host_end(wiring, host, address.version)

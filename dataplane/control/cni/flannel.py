@@ -1,7 +1,8 @@
-"""Flannel: a bridge ``cni0`` on each node, and VXLAN or plain routes between nodes.
+"""Flannel: a bridge ``cni0`` on each node, and VXLAN, another tunnel or plain routes between nodes.
 
 Facts: flannel's backends ``pkg/backend/vxlan`` (VNI 1, port 8472, one on-link route, neighbour and FDB entry per
-remote subnet, device address = the subnet's first address with a full-length prefix) and ``pkg/backend/hostgw``;
+remote subnet, device address = the subnet's first address with a full-length prefix), ``pkg/backend/ipip`` (device
+flannel.ipip, on-link routes through the other nodes' addresses) and ``pkg/backend/hostgw``;
 CNI plugin ``bridge`` (gateway = second address of the podCIDR, hairpin per port).
 """
 
@@ -12,26 +13,30 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
 
+from dataplane.control.cni import wireguard_mesh
+from dataplane.control.cni.overlay import Overlay, Place, add_device, checked, cidrs, first_address, node_address, reach
 from dataplane.control.mac import mac_of
 from dataplane.control.pods import add_pod, pod_mac
+from dataplane.control.setup_tunnel import option_value
 from dataplane.control.underlay import default_route, hint_of, hinted_interfaces, uplink_mtu
 from dataplane.control.wiring import IPInterface, Wiring
+from dataplane.encap import registry
 from dataplane.errors import InputError
 from dataplane.k8s.objects import ClusterConfig, IPAddress, IPNetwork, Node, Pod
 
 BRIDGE = "cni0"
-BACKENDS = ("vxlan", "host-gw")
-TUNNEL_NAMES = {4: "flannel.{vni}", 6: "flannel-v6.{vni}"}
-OVERHEAD = {4: 50, 6: 70}  # outer IP (20 or 40) + UDP 8 + VXLAN 8 + inner Ethernet 14
+BACKENDS = ("vxlan", "host-gw", "ipip", "wireguard")
+NOT_OPTIONS = ("Type", "DirectRouting")
+NAME_MAX = 15  # bytes of an interface name
+OPTION_NAMES = {"VNI": "id", "Port": "port"}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What net-conf.json and the CNI delegate say, with the defaults of flannel's own manifest."""
 
-    backend: str
-    vni: int
-    port: int
+    overlay: Overlay | None  # None: plain routes, or a mesh
+    mesh: wireguard_mesh.Mesh | None
     direct_routing: bool
     hairpin: bool
     default_gateway: bool
@@ -55,13 +60,8 @@ def build(wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
     for place in placed:
         for pod in pods[place.node.name]:
             attach_pod(wiring, settings, place, pod)
-        if settings.backend == "vxlan":
-            for version in sorted({cidr.version for cidr in place.node.pod_cidrs}):
-                connect_vxlan(wiring, settings, place, placed, version)
-        else:
-            for other in placed:
-                if other is not place:
-                    route_directly(wiring, place, other)
+        for version in sorted({cidr.version for cidr in place.node.pod_cidrs}):
+            connect(wiring, settings, place, placed, version)
 
 
 def read_settings(config: ClusterConfig) -> Settings:
@@ -69,16 +69,39 @@ def read_settings(config: ClusterConfig) -> Settings:
     if not isinstance(backend, Mapping):
         raise InputError(f"{config.origin}: cni.config.Backend must be a mapping such as Type: vxlan")
     kind = str(backend.get("Type", "vxlan")).lower()
-    if kind not in BACKENDS:
-        raise InputError(f"{config.origin}: cni.config.Backend.Type {kind!r} is not supported: write {' or '.join(BACKENDS)}")
     return Settings(
-        backend=kind,
-        vni=backend_number(config, backend, "VNI", 1, (1 << 24) - 1),
-        port=backend_number(config, backend, "Port", 8472, (1 << 16) - 1),
+        overlay=read_overlay(config, kind, backend),
+        mesh=wireguard_mesh.read_mesh(config, backend) if kind == "wireguard" else None,
         direct_routing=backend.get("DirectRouting", False) is True,
         hairpin=config.cni.delegate.get("hairpinMode", True),
         default_gateway=config.cni.delegate.get("isDefaultGateway", True),
     )
+
+
+def read_overlay(config: ClusterConfig, kind: str, backend: Mapping[str, Any]) -> Overlay | None:
+    """Flannel's own tunnels, or, beyond what Flannel has, one of any registered encapsulation with its options; None: no overlay."""
+    if kind in ("host-gw", "wireguard"):
+        return None
+    if kind == "vxlan":
+        vni, port = backend_number(config, backend, "VNI", 1, (1 << 24) - 1), backend_number(config, backend, "Port", 8472, (1 << 16) - 1)
+        return checked(Overlay("vxlan", {4: f"flannel.{vni}", 6: f"flannel-v6.{vni}"}, {"id": vni, "port": port}), config.origin)
+    if kind == "ipip":
+        return checked(Overlay("ipip", {4: "flannel.ipip", 6: "flannel-v6.ipip"}), config.origin)
+    if kind not in registry.known():
+        known = ", ".join(sorted({*BACKENDS, *registry.known()}))
+        raise InputError(f"{config.origin}: cni.config.Backend.Type {kind!r} is not supported: write one of {known}")
+    options = {OPTION_NAMES.get(key, key): backend_option(config, key, value) for key, value in backend.items() if key not in NOT_OPTIONS}
+    names = {4: f"flannel.{kind}"[:NAME_MAX], 6: f"flannel6.{kind}"[:NAME_MAX]}
+    return checked(Overlay(kind, names, options), config.origin)
+
+
+def backend_option(config: ClusterConfig, key: str, value: Any) -> int | bytes:
+    if isinstance(value, int):
+        return int(value)
+    try:
+        return option_value(str(value))
+    except InputError as error:
+        raise InputError(f"{config.origin}: cni.config.Backend.{key}: {error}") from error
 
 
 def backend_number(config: ClusterConfig, backend: Mapping[str, Any], key: str, default: int, highest: int) -> int:
@@ -92,8 +115,11 @@ def pod_mtu(wiring: Wiring, settings: Settings, node: Node) -> int:
     config = wiring.manifests.config
     if config.cni.mtu:
         return config.cni.mtu
-    overhead = OVERHEAD[min(cidr.version for cidr in node.pod_cidrs)] if settings.backend == "vxlan" else 0
-    return uplink_mtu(wiring, node) - overhead
+    if settings.mesh is not None:
+        return uplink_mtu(wiring, node) - wireguard_mesh.OVERHEAD
+    if settings.overlay is not None:
+        return settings.overlay.mtu(wiring, node, min(cidr.version for cidr in node.pod_cidrs))
+    return uplink_mtu(wiring, node)
 
 
 def add_bridge(wiring: Wiring, settings: Settings, node: Node) -> Placed:
@@ -145,52 +171,31 @@ def cidr_of(node: Node, pod: Pod, address: IPAddress) -> IPNetwork:
     raise InputError(f"{pod.origin}: address {address} is not in the podCIDR of node {node.name} ({cidrs}): correct podIP or nodeName")
 
 
-def connect_vxlan(wiring: Wiring, settings: Settings, place: Placed, placed: list[Placed], version: int) -> None:
-    """The tunnel device of one family, and an on-link route, neighbour and FDB entry per other node."""
-    name = TUNNEL_NAMES[version].format(vni=settings.vni)
-    node = place.node
-    hint = hint_of(node, name)
-    mac = tunnel_mac(node, name)
-    tunnel = wiring.device(
-        place.namespace, name, "vxlan", mac=mac, mtu=hint.mtu or uplink_mtu(wiring, node) - OVERHEAD[version], origin=node.origin,
-        id=settings.vni, port=settings.port, local=node_address(node, version).packed, dev=place.uplink, ttl=0, learning=0, udp_checksum=1,
-    )  # fmt: skip
-    for interface in hinted_interfaces(hint, node.origin) or [tunnel_address(cidr) for cidr in cidrs(node, version)]:
-        wiring.address(tunnel, interface, mac, node.origin)
-    for other in placed:
-        if other is place:
-            continue
+def connect(wiring: Wiring, settings: Settings, place: Placed, placed: list[Placed], version: int) -> None:
+    """The way to all other nodes' pods of one IP version."""
+    others = [other for other in placed if other is not place]
+    if settings.mesh is not None:
+        wireguard_mesh.connect(wiring, settings.mesh, Place(place.node, place.namespace, place.uplink), wiring.manifests.nodes, version)
+    elif settings.overlay is not None:
+        connect_overlay(wiring, settings, settings.overlay, place, others, version)
+    else:
+        for other in others:
+            route_directly(wiring, place, other, version)
+
+
+def connect_overlay(wiring: Wiring, settings: Settings, overlay: Overlay, place: Placed, others: list[Placed], version: int) -> None:
+    """The tunnel device, and a way through it per subnet of other nodes."""
+    end = Place(place.node, place.namespace, place.uplink)
+    tunnel = add_device(wiring, overlay, end, version, [first_address(cidr) for cidr in cidrs(place.node, version)])
+    for other in others:
         if settings.direct_routing:
             route_directly(wiring, place, other, version)
             continue
         for cidr in cidrs(other.node, version):
-            far_end, far_mac = tunnel_address(cidr).ip, tunnel_mac(other.node, name)
-            wiring.neighbour(tunnel, far_end, far_mac, other.node.origin)
-            wiring.fdb(tunnel, far_mac, other.node.origin, remote=node_address(other.node, version))
-            wiring.route(place.namespace, cidr, other.node.origin, via=far_end, device=tunnel, onlink=True)
+            reach(wiring, overlay, end, tunnel, other.node, first_address(cidr).ip, [cidr])
 
 
-def cidrs(node: Node, version: int) -> list[IPNetwork]:
-    return [cidr for cidr in node.pod_cidrs if cidr.version == version]
-
-
-def tunnel_address(cidr: IPNetwork) -> IPInterface:
-    return ip_interface(cidr.network_address)
-
-
-def tunnel_mac(node: Node, device: str) -> bytes:
-    return mac_of(hint_of(node, device).mac, str(node.origin), device, node.name)
-
-
-def route_directly(wiring: Wiring, place: Placed, other: Placed, only: int | None = None) -> None:
-    """Routes to the other node's pods through its own address; ``only``: of this family."""
-    for cidr in other.node.pod_cidrs:
-        if only in (None, cidr.version):
-            wiring.route(place.namespace, cidr, other.node.origin, via=node_address(other.node, cidr.version), device=place.uplink)
-
-
-def node_address(node: Node, version: int) -> IPAddress:
-    for address in node.addresses:
-        if address.version == version:
-            return address
-    raise InputError(f"{node.origin}: no IPv{version} InternalIP, but the node has IPv{version} pods: add one to status.addresses")
+def route_directly(wiring: Wiring, place: Placed, other: Placed, version: int) -> None:
+    """Routes to the other node's pods through its own address."""
+    for cidr in cidrs(other.node, version):
+        wiring.route(place.namespace, cidr, other.node.origin, via=node_address(other.node, version), device=place.uplink)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from dataplane.control.cni.calico import read_pools
-from dataplane.control.cni.flannel import cidrs
+from dataplane.control.cni.calico_tunnels import read_pools
+from dataplane.control.cni.overlay import cidrs
 from dataplane.control.iptables import IptablesTables
 from dataplane.k8s.objects import IPNetwork, Manifests, Node
 

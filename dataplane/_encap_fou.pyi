@@ -1,0 +1,4 @@
+"""Foo over UDP, an encapsulation compiled against ``encap_abi.h``."""
+
+capsule: object
+"""The PyCapsule that ``dataplane._core.register_encap`` takes."""

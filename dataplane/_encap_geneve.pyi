@@ -1,0 +1,4 @@
+"""Geneve (RFC 8926), an encapsulation compiled against ``encap_abi.h``."""
+
+capsule: object
+"""The PyCapsule that ``dataplane._core.register_encap`` takes."""

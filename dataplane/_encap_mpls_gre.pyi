@@ -1,0 +1,4 @@
+"""MPLS in GRE (RFC 4023), an encapsulation compiled against ``encap_abi.h``."""
+
+capsule: object
+"""The PyCapsule that ``dataplane._core.register_encap`` takes."""

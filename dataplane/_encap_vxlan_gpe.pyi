@@ -1,0 +1,4 @@
+"""VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe), an encapsulation compiled against ``encap_abi.h``."""
+
+capsule: object
+"""The PyCapsule that ``dataplane._core.register_encap`` takes."""
