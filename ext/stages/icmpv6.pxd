@@ -1,6 +1,6 @@
 # ICMPv6 messages that a host makes (RFC 4443): net/ipv6/icmp.c (icmp6_send(), icmpv6_echo_reply()).
 
-from libc.stdint cimport uint8_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Ns, Dev, Peer, pkt_ns, DEV_LO, CONF6_HOP_LIMIT, SYS6_ICMP_RATELIMIT, SYS6_ICMP_ECHO_IGNORE_ANYCAST,
                                SYS6_ICMP_ECHO_IGNORE_MULTICAST, SYS6_ANYCAST_SRC_ECHO_REPLY, SYS6_AUTO_FLOWLABELS)
@@ -11,7 +11,7 @@ from ext.stages.verdict cimport ST_LOCAL_OUT
 from ext.wire.bytes cimport st16, st32
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ether cimport ETHERTYPE_IPV6
-from ext.wire.hash cimport hash_bytes
+from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport IPPROTO_ICMPV6
 from ext.wire.ipv6 cimport (Ipv6Chain, IPV6_HLEN, IPV6_PAYLOAD_LEN, IPV6_NEXT, IPV6_HOPS, IPV6_SRC, IPV6_DST, IPV6_MIN_MTU, ipv6_class,
                             ipv6_is_multicast, ipv6_is_link_local, ipv6_is_unspecified, ipv6_set_first_word, skip_extensions)
@@ -88,11 +88,13 @@ cdef inline bint icmpv6_allowed(Core *c, Ns *ns, const Pkt *p, int type, const D
     return peer_take_token(c, peer, cost, 6 * cost)
 
 
-cdef inline uint32_t auto_flow_label(Core *c, Ns *ns, const uint8_t *saddr, const uint8_t *daddr, int proto) noexcept nogil:
-    """RFC 6438: one label for a flow; Linux hashes with a key of its own (ip6_make_flowlabel())."""
+cdef inline uint32_t auto_flow_label(Core *c, Ns *ns, const uint8_t *saddr, const uint8_t *daddr, int proto, uint32_t ports) noexcept nogil:
+    """RFC 6438: one label for a flow; Linux hashes with a key of its own (ip6_make_flowlabel()). ``ports``: what tells flows between two
+    addresses apart, of ICMPv6 its type and code."""
+    cdef uint64_t key = c.seed ^ ns.name_hash ^ mix64(<uint64_t>proto << 32 | ports)
     if ns.sys[SYS6_AUTO_FLOWLABELS] == 0:
         return 0
-    return <uint32_t>(hash_bytes(c.seed ^ ns.name_hash ^ <uint32_t>proto, saddr, 16) ^ hash_bytes(c.seed, daddr, 16)) & 0xfffff
+    return <uint32_t>(hash_bytes(key, saddr, 16) ^ hash_bytes(mix64(key), daddr, 16)) & 0xfffff
 
 
 cdef inline void write_ipv6(uint8_t *ip, uint32_t payload, int tclass, uint32_t label, int next, int hops, const uint8_t *src,
@@ -129,7 +131,7 @@ cdef inline Pkt *icmpv6_packet(Core *c, Ns *ns, int tclass, const uint8_t *saddr
     ip = q.buf + q.l3
     icmp = ip + IPV6_HLEN
     q.end = q.l3 + IPV6_HLEN + ICMPV6_HLEN + n
-    write_ipv6(ip, ICMPV6_HLEN + n, tclass, auto_flow_label(c, ns, saddr, daddr, IPPROTO_ICMPV6), IPPROTO_ICMPV6,
+    write_ipv6(ip, ICMPV6_HLEN + n, tclass, auto_flow_label(c, ns, saddr, daddr, IPPROTO_ICMPV6, <uint32_t>(type << 8 | code)), IPPROTO_ICMPV6,
                c.dev[dst.oif].conf[CONF6_HOP_LIMIT], saddr, daddr)
     icmp[0] = <uint8_t>type
     icmp[1] = <uint8_t>code

@@ -9,7 +9,7 @@ from ext.stages.reject cimport TCP_HLEN, TCPF_RST, reject_closes, reject_verifie
 from ext.stages.route_ipv6 cimport route_input6, route_output6
 from ext.stages.verdict cimport ST_LOCAL_OUT
 from ext.tables.rules cimport HOOK_PREROUTING, REJECT_TCP_RESET
-from ext.wire.bytes cimport st16
+from ext.wire.bytes cimport ld32, st16
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ipv4 cimport IPPROTO_TCP
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_HOPS, IPV6_SRC, ipv6_is_unicast
@@ -37,8 +37,8 @@ cdef inline Pkt *tcp_reset_packet6(Core *c, Ns *ns, Pkt *p, const L4 *l4, int tc
     cdef uint32_t sum
     if q == NULL:
         return NULL
-    write_ipv6(pkt_l3(q), TCP_HLEN, tclass, auto_flow_label(c, ns, ip + IPV6_DST, ip + IPV6_SRC, IPPROTO_TCP) if label else 0, IPPROTO_TCP,
-               0, ip + IPV6_DST, ip + IPV6_SRC)
+    write_ipv6(pkt_l3(q), TCP_HLEN, tclass, auto_flow_label(c, ns, ip + IPV6_DST, ip + IPV6_SRC, IPPROTO_TCP, ld32(l4.at)) if label else 0,
+               IPPROTO_TCP, 0, ip + IPV6_DST, ip + IPV6_SRC)
     tcp = pkt_l3(q) + IPV6_HLEN
     tcp_reset_fields(l4, tcp)
     sum = pseudo_sum(pkt_l3(q) + IPV6_SRC, pkt_l3(q) + IPV6_DST, 16, IPPROTO_TCP, TCP_HLEN)
