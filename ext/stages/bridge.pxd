@@ -141,10 +141,10 @@ cdef inline int stage_bridge_port(Core *c, Pkt *p) noexcept nogil:
     v = brnf_postrouting(c, p)
     if v:
         return ST_DONE if v == BRNF_TAKEN else v
-    return bridge_push(c, p)
+    return stage_bridge_push(c, p)
 
 
-cdef inline int bridge_push(Core *c, Pkt *p) noexcept nogil:
+cdef inline int stage_bridge_push(Core *c, Pkt *p) noexcept nogil:
     """br_dev_queue_push_xmit()."""
     if not frame_fits(c.dev[p.dev], p):
         return -BRIDGE_OVER_MTU

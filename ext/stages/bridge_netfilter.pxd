@@ -15,7 +15,7 @@ from ext.stages.parse cimport validate_ipv4
 from ext.stages.parse_ipv6 cimport validate_bridged_ipv6
 from ext.stages.route cimport route_input, dst_mtu, ROUTE_NO_ROUTE
 from ext.stages.route_ipv6 cimport route_input6
-from ext.stages.verdict cimport DROPS_BRIDGE, ST_DONE, ST_BRIDGE_FORWARD, ST_NEIGHBOUR, ST_TRANSMIT
+from ext.stages.verdict cimport DROPS_BRIDGE, ST_DONE, ST_BRIDGE_FORWARD, ST_NEIGHBOUR, ST_BRIDGE_PUSH
 from ext.tables.neighbour cimport Neigh, neigh_get, NUD_CONNECTED
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, ETHERTYPE_IPV4, ETHERTYPE_IPV6
@@ -208,7 +208,7 @@ cdef inline int brnf_refragment(Core *c, Pkt *p) noexcept nogil:
     p.brnf = 0
     if p.frag_max_size and p.frag_max_size < limit:
         limit = p.frag_max_size
-    fragment_packet(c, p, limit, ETH_HLEN, ST_TRANSMIT)
+    fragment_packet(c, p, limit, ETH_HLEN, ST_BRIDGE_PUSH)
     return BRNF_TAKEN
 
 
@@ -219,7 +219,7 @@ cdef inline int brnf_refragment6(Core *c, Pkt *p) noexcept nogil:
         p.dst.oif = c.dev[p.dev].master
         p.dst.mtu = 0
     p.brnf = 0
-    v = fragment_packet6(c, p, ETH_HLEN, ST_TRANSMIT)
+    v = fragment_packet6(c, p, ETH_HLEN, ST_BRIDGE_PUSH)
     return v if v < 0 else BRNF_TAKEN
 
 

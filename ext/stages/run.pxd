@@ -2,7 +2,7 @@
 
 from ext.devices.core cimport Core
 from ext.stages.arp cimport stage_arp, arp_reason
-from ext.stages.bridge cimport stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_xmit, bridge_reason
+from ext.stages.bridge cimport stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_push, stage_bridge_xmit, bridge_reason
 from ext.stages.bridge_netfilter cimport bridge_netfilter_reason
 from ext.stages.conntrack cimport conntrack_reason
 from ext.stages.defragment cimport defragment_reason
@@ -43,6 +43,8 @@ cdef inline int run_lower(Core *c, Pkt *p, int stage) noexcept nogil:
         return stage_bridge_port(c, p)
     if stage == ST_BRIDGE_XMIT:
         return stage_bridge_xmit(c, p)
+    if stage == ST_BRIDGE_PUSH:
+        return stage_bridge_push(c, p)
     if stage == ST_ARP:
         return stage_arp(c, p)
     if stage == ST_TRANSMIT:
@@ -97,7 +99,7 @@ cdef inline int run_upper(Core *c, Pkt *p, int stage) noexcept nogil:
 
 
 cdef inline bint is_lower(int stage) noexcept nogil:
-    return stage <= ST_ARP or stage == ST_TRANSMIT or stage == ST_TUNNEL_OUT
+    return stage <= ST_ARP or stage == ST_TRANSMIT or stage == ST_TUNNEL_OUT or stage == ST_BRIDGE_PUSH
 
 
 cdef inline const char *reason_text(int r) noexcept nogil:

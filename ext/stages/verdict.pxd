@@ -24,6 +24,7 @@ cdef enum:
     ST_TUNNEL_OUT = 17
     ST_TRANSPORT = 18
     ST_PROXIED_SOLICITATION = 19
+    ST_BRIDGE_PUSH = 20
     DEPTH_MAX = 48  # side packets within side packets; Linux stops tunnels in tunnels after 8 transmissions (XMIT_RECURSION_LIMIT)
     # first drop reason of each stage; a stage has at most 32
     DROPS_RECEIVE = 32

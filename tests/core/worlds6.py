@@ -68,6 +68,21 @@ def icmpv6_packet(
     return ipv6(icmpv6(kind, code, rest, payload, src=src, dst=dst), src=src, dst=dst, proto=ICMPV6, hops=hops)
 
 
+def error6(kind: int, code: int, quoted: bytes, *, info: int = 0, src: str = ROUTER06, dst: str = CLIENT6) -> bytes:
+    """An ICMPv6 error as long as may be: 1280 bytes (RFC 4443 2.4 c)."""
+    return icmpv6_packet(kind, code, info.to_bytes(4), quoted[: 1280 - 48], src=src, dst=dst)
+
+
+def aged(packet: bytes, hops: int = 63) -> bytes:
+    """The packet with another hop limit: as it leaves a router."""
+    return packet[:7] + bytes([hops]) + packet[8:]
+
+
+def solicited_node(address: str) -> str:
+    """RFC 4291 2.7.1."""
+    return str(IPv6Address(ip6("ff02::1:ff00:0")[:13] + ip6(address)[13:]))
+
+
 def udp6_packet(*, src: str = CLIENT6, dst: str = SERVER6, size: int = 8, hops: int = 64) -> bytes:
     return ipv6(udp6(bytes(size), src=src, dst=dst), src=src, dst=dst, hops=hops)
 
@@ -109,6 +124,7 @@ class Router6:
             engine.set_sysctl(end, "net.ipv6.conf.all.disable_ipv6", 1)
         engine.set_sysctl(self.ns, "net.ipv6.conf.all.forwarding", 1)
         engine.set_sysctl(self.ns, "net.ipv6.icmp.ratelimit", 0)
+        engine.set_sysctl(self.ns, "net.ipv6.auto_flowlabels", 0)  # a label is a hash: without it whole packets can be foretold
         engine.add_address(self.eth0, ip6(ROUTER06), 64)
         engine.add_address(self.eth0, ip6(LINK_LOCAL0), 64)
         engine.add_address(self.eth1, ip6(ROUTER16), 64)
@@ -125,6 +141,25 @@ class Router6:
     def sent(self, device: int) -> list[bytes]:
         """IPv6 packets that left by a device since the last call."""
         return [frame.data[14:] for frame in self.engine.frames() if frame.device == device and frame.outgoing]
+
+    def answer(self, *packets: bytes, dst: bytes = ROUTER1_MAC, src: bytes = SERVER_MAC) -> None:
+        """eth1 receives frames with these packets."""
+        for packet in packets:
+            self.engine.receive(self.eth1, ether(packet, dst=dst, src=src, kind=IPV6))
+        self.engine.run(self.engine.now)
+
+    def frames(self, device: int) -> list[bytes]:
+        """Frames that left by a device since the last call."""
+        return [frame.data for frame in self.engine.frames() if frame.device == device and frame.outgoing]
+
+    def timed(self, device: int) -> list[tuple[int, bytes]]:
+        """The same with their times."""
+        return [(frame.time, frame.data) for frame in self.engine.frames() if frame.device == device and frame.outgoing]
+
+    def neighbour(self, address: str) -> tuple[str, bytes | None]:
+        """State and MAC of a neighbour; "none" if there is no entry."""
+        rows = [row for row in self.engine.neighbours(self.ns) if row["address"] == ip6(address)]
+        return (rows[0]["state"], rows[0]["mac"]) if rows else ("none", None)
 
     def dropped(self, reason: str) -> int:
         return self.engine.counters().get(f"drop/{reason}", 0)
