@@ -42,6 +42,7 @@ cdef enum:
     SCTP_HLEN = 12
     LOCAL_ICMP_BAD_QUOTE
     LOCAL_ICMP_NO_SOCKET
+    LOCAL_NO_MULTICAST_ROUTING
 
 
 cdef inline const char *local_reason(int r) noexcept nogil:
@@ -69,6 +70,8 @@ cdef inline const char *local_reason(int r) noexcept nogil:
         return b"local/icmp_to_group\tICMP to a broadcast or multicast address is not answered\tINVALID_PROTO"
     if r == LOCAL_ICMP_BAD_QUOTE:
         return b"local/icmp_bad_quote\tAn ICMP error whose quoted IPv4 header cannot be one\tIP_INHDR"
+    if r == LOCAL_NO_MULTICAST_ROUTING:
+        return b"local/no_multicast_routing\tA PIM message where no multicast router runs\tNOT_SPECIFIED"
     if r == LOCAL_ICMP_NO_SOCKET:
         return b"local/icmp_no_socket\tAn echo reply that nobody asked for\tNO_SOCKET"
     if r == LOCAL_TCP_TO_GROUP:

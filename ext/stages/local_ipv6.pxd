@@ -13,7 +13,7 @@ from ext.stages.extension_headers cimport (EXTENSION_FRAGMENT_BAD, EXTENSION_INC
 from ext.stages.icmpv6 cimport (icmpv6_echo_reply, icmpv6_send, ICMPV6_ECHO, ICMPV6_ECHO_REPLY, ICMPV6_HLEN, ICMPV6_INFORMATIONAL,
                                 ICMPV6_PARAMETER_PROBLEM, ICMPV6_TOO_BIG, ICMPV6_UNREACHABLE, PORT_UNREACHABLE, PROBLEM_FIELD,
                                 PROBLEM_INCOMPLETE_CHAIN, PROBLEM_NEXT_HEADER)
-from ext.stages.local cimport (LOCAL_ICMP_BAD_CHECKSUM, LOCAL_ICMP_BAD_QUOTE, LOCAL_ICMP_NO_SOCKET, LOCAL_ICMP_TRUNCATED, LOCAL_ICMP_UNKNOWN_TYPE, LOCAL_NO_PROTOCOL,
+from ext.stages.local cimport (LOCAL_ICMP_BAD_CHECKSUM, LOCAL_ICMP_BAD_QUOTE, LOCAL_ICMP_NO_SOCKET, LOCAL_ICMP_TRUNCATED, LOCAL_NO_MULTICAST_ROUTING, LOCAL_NO_PROTOCOL,
                                LOCAL_TCP_BAD_CHECKSUM, LOCAL_TCP_NO_SOCKET, LOCAL_TCP_TO_GROUP, LOCAL_TCP_TRUNCATED, LOCAL_UDP_BAD_CHECKSUM,
                                LOCAL_UDP_BAD_LENGTH, LOCAL_UDP_NO_SOCKET, deliver, socket_for, trace_icmp)
 from ext.stages.neighbour_discovery cimport nd_receive
@@ -26,7 +26,7 @@ from ext.stages.tunnel_receive cimport tunnel_exists, tunnel_receive
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT
 from ext.tables.fragments cimport FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, ld32
-from ext.wire.ipv4 cimport ECN_MASK, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
+from ext.wire.ipv4 cimport ECN_MASK, IPPROTO_ICMPV6, IPPROTO_PIM, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
 from ext.wire.ipv6 cimport (Ipv6Chain, skip_extensions, FRAGMENT_HLEN, FRAGMENT_MORE, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_PAYLOAD_LEN, IPV6_SRC, NEXT_DESTINATION,
                             NEXT_FRAGMENT, NEXT_NONE, NEXT_ROUTING, ipv6_class, ipv6_is_multicast)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, DST_ANYCAST, DST_MULTICAST, TO_HOST
@@ -161,6 +161,8 @@ cdef inline int transport6(Core *c, Ns *ns, Pkt *p, int proto) noexcept nogil:
         s = socket_for(c, ns.id, IPPROTO_SCTP, ld16(l4.at + 2), pkt_l3(p) + IPV6_DST, 16)
         if s != NULL:
             return deliver(c, p, s)
+    if proto == IPPROTO_PIM:
+        return -LOCAL_NO_MULTICAST_ROUTING
     icmpv6_send(c, p, ICMPV6_PARAMETER_PROBLEM, PROBLEM_NEXT_HEADER, p.next_at)
     return -LOCAL_NO_PROTOCOL
 

@@ -223,6 +223,12 @@ cdef inline uint32_t manip_reach(int proto, uint32_t n) noexcept nogil:
     return 8 if proto == IPPROTO_UDP or proto == IPPROTO_UDPLITE or is_icmp(proto) else 0
 
 
+cdef inline void pull_for_manip(Pkt *p, const L4 *l4, int proto) noexcept nogil:
+    cdef uint32_t reach = manip_reach(proto, l4.len)
+    if reach:
+        pkt_pull_head(p, behind_header(p, l4) + reach)
+
+
 cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
     """nf_nat_packet(): 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
@@ -233,7 +239,7 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
         return 0
     tuple_invert(&target, &ct.dir[1 - dir].t)
     if pkt_find_l4(p, &l4):
-        pkt_pull_head(p, behind_header(p, &l4) + manip_reach(ct.dir[0].t.proto, l4.len))
+        pull_for_manip(p, &l4, ct.dir[0].t.proto)
     if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     trace_nat(c, p, manip)
@@ -292,7 +298,7 @@ cdef inline int nat_icmpv6_error(Core *c, Pkt *p, int manip) noexcept nogil:
     if not ct.status & nat_status_bit(manip, dir):
         return 0
     if find_l4(6, l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, &inner):
-        pkt_pull_head(p, behind_header(p, &inner) + manip_reach(ct.dir[0].t.proto, inner.len))
+        pull_for_manip(p, &inner, ct.dir[0].t.proto)
     if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     icmpv6_set_csum(pkt_l3(p), l4.at, l4.len)

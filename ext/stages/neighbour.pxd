@@ -198,26 +198,44 @@ cdef inline void neigh_release_queue(Core *c, Dev *d, Neigh *n) noexcept nogil:
         p = after
 
 
-cdef inline void neigh_fail(Core *c, Dev *d, Neigh *n) noexcept nogil:
-    """neigh_invalidate(): nobody answered; the senders of what waited are told."""
+cdef inline void tell_unreachable(Core *c, Pkt *p) noexcept nogil:
+    """arp_error_report(), ndisc_error_report()."""
+    if p.protocol == ETHERTYPE_IPV6:
+        icmpv6_send(c, p, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE, 0)
+        return
+    if ipv4_hlen(pkt_l3(p)) <= IPV4_HLEN:
+        memset(&p.opt, 0, sizeof(p.opt))
+    icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_HOST, 0)
+
+
+cdef inline Pkt *neigh_dequeue(Neigh *n) noexcept nogil:
+    """The packet that has waited longest, or NULL."""
     cdef Pkt *p = n.queue
-    cdef Pkt *after
+    if p == NULL:
+        return NULL
+    n.queue = p.next
+    if n.queue == NULL:
+        n.queue_tail = NULL
+    n.queued -= 1
+    p.next = NULL
+    return p
+
+
+cdef inline void neigh_fail(Core *c, Dev *d, Neigh *n) noexcept nogil:
+    """neigh_invalidate(): nobody answered; the senders of what waited are told.
+
+    A message to a sender at this very address asks for it anew: then the rest, the message too, is dropped without a word.
+    """
+    cdef Pkt *p
     n.state = NUD_FAILED
     n.updated = c.now
     n.timer = 0
-    n.queue = n.queue_tail = NULL
-    n.queued = 0
-    while p != NULL:
-        after = p.next
-        p.next = NULL
-        if n.alen == 16:
-            icmpv6_send(c, p, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE, 0)
-        else:
-            if ipv4_hlen(pkt_l3(p)) <= IPV4_HLEN:
-                memset(&p.opt, 0, sizeof(p.opt))
-            icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_HOST, 0)
+    while n.state == NUD_FAILED and n.queue != NULL:
+        p = neigh_dequeue(n)
+        tell_unreachable(c, p)
         c.run(c, p, -NEIGHBOUR_UNRESOLVED)
-        p = after
+    while n.queue != NULL:
+        c.run(c, neigh_dequeue(n), -NEIGHBOUR_UNRESOLVED)
 
 
 cdef inline void neigh_due(Core *c, Dev *d, Neigh *n) noexcept nogil:

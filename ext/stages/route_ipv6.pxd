@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, PmtuEntry, EventRecord, log_event, pkt_ns, CONF6_FORWARDING, DETAIL_LEN,
                                SYS6_MTU_EXPIRES)
 from ext.stages.route cimport ROUTE_MULTICAST_NOT_JOINED, dst_from_route, pmtu_find, pmtu_get, route_type_name
-from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_lookup_table, RT_LOCAL, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE, ERR_EINVAL,
+from ext.tables.fib cimport (Fib, FibResult, Route, fib_error, fib_lookup, fib_lookup_table, RT_LOCAL, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE, ERR_EINVAL,
                              ERR_ENETUNREACH)
 from ext.tables.neighbour cimport neigh_find
 from ext.tables.rules cimport prefix_match
@@ -152,6 +152,23 @@ cdef inline bint select_source6(Core *c, Ns *ns, int out, const uint8_t *daddr, 
 
 # ---- looking up
 
+cdef inline FibResult lookup6(const Fib *f, const uint8_t *daddr, int dev) noexcept nogil:
+    """fib6_table_lookup(): where the address needs an interface only routes of ``dev`` count; elsewhere they go before others of the same
+    prefix and metric (rt6_score_route()). ``dev`` -1: any. For received packets it is the device they came in by."""
+    cdef FibResult res = fib_lookup(f, daddr, dev if ipv6_needs_interface(daddr) else -1)
+    cdef int at
+    if res.route == NULL or dev < 0 or res.route.dev == dev:
+        return res
+    at = res.route.next
+    while at >= 0 and f.route[at].metric == res.route.metric:
+        if f.route[at].dev == dev and not f.route[at].dead:
+            res.route = &f.route[at]
+            res.error = fib_error(res.route.type)
+            return res
+        at = f.route[at].next
+    return res
+
+
 cdef inline void pmtu_learn6(Core *c, Ns *ns, const uint8_t *daddr, uint32_t mtu) noexcept nogil:
     """__ip6_rt_update_pmtu(): what is below 1280 is nobody's path MTU (RFC 8201 4)."""
     cdef PmtuEntry *e
@@ -166,7 +183,7 @@ cdef inline void pmtu_learn6(Core *c, Ns *ns, const uint8_t *daddr, uint32_t mtu
 cdef inline int route_output6(Core *c, Ns *ns, const uint8_t *daddr, uint8_t *saddr, int oif, Dst *dst) noexcept nogil:
     """ip6_dst_lookup(): 0 or an errno; ``saddr`` :: is filled in. ``oif`` counts where the address needs an interface."""
     cdef bint any_source = ipv6_is_unspecified(saddr)
-    cdef FibResult res = fib_lookup(&ns.fib6, daddr, oif if ipv6_needs_interface(daddr) or any_source else -1)
+    cdef FibResult res = fib_lookup(&ns.fib6, daddr, oif) if any_source else lookup6(&ns.fib6, daddr, oif)
     memset(dst, 0, sizeof(Dst))
     dst.oif = -1
     if res.error:
@@ -205,7 +222,7 @@ cdef inline int route_input6(Core *c, Pkt *p, int dev) noexcept nogil:
     """ip6_route_input(): 0 and ``p.dst``, or a drop. A destination without a route gets one that carries the error."""
     cdef Ns *ns = c.ns[c.dev[dev].ns]
     cdef const uint8_t *daddr = pkt_l3(p) + IPV6_DST
-    cdef FibResult res = fib_lookup(&ns.fib6, daddr, dev if ipv6_needs_interface(daddr) else -1)
+    cdef FibResult res = lookup6(&ns.fib6, daddr, dev)
     trace_route6(c, p, daddr, &res)
     memset(&p.dst, 0, sizeof(Dst))
     if res.error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import core.provoke_frames
+import core.provoke_ipv6
 import core.provoke_packets
 import core.provoke_tunnels  # noqa: F401
 from core.provoked import PROVOCATIONS

@@ -27,6 +27,7 @@ ATTEMPTS = 8  # recordings of one sequence before the kernel counts as not agree
 # Seconds between frames: no multiple of it is within a jiffy (4 ms) of the times at which the kernel sends its next ICMP redirect
 # (20 ms times a power of two after the last, net/ipv4/route.c ip_rt_send_redirect), so that no recording hangs on a millisecond.
 BEAT = 0.024
+SETUP_QUIET = 0.05  # seconds until multicast listener reports that a command led to (proxied neighbours) are over
 IN_TIME = 80  # milliseconds after which a node may have given up resolving an address (3 x retrans_time_ms)
 
 
@@ -115,6 +116,8 @@ def _collect_late(oracle: Oracle, run: Run) -> None:
 def _play_step(oracle: Oracle, run: Run, step: Step) -> None:
     for label, command in step.setup:
         oracle.command(label, command)
+    if step.setup:
+        oracle.drain(SETUP_QUIET)
     run.steps.append(step)
     run.outcomes.append(oracle.inject(step.ns, step.iface, step.frame, step.quiet))
 
