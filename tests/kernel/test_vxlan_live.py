@@ -165,6 +165,8 @@ ARRIVALS: dict[str, tuple[str, Options, Datagram]] = {
     "policy bits without its flag": ("gbp", {"gbp": 1}, lambda push: push({"reserved1": 0x48FFFF})),
     "a reserved flag beside a policy": ("gbp", {"gbp": 1}, lambda push: push({"flags": 0x98})),
     "the device's own frame": ("", {}, lambda push: push({}, sent_by(TUNNEL_MAC))),
+    "a frame from a group, unlearned": ("nolearning", {}, lambda push: push({}, sent_by(b"\x01" + bytes(5)))),
+    "a frame from nobody, unlearned": ("nolearning", {}, lambda push: push({}, sent_by(bytes(6)))),
     "a frame of 13 bytes": ("", {}, lambda push: push({}, DELIVERED[:13])),
     "a frame without payload": ("", {}, lambda push: push({}, DELIVERED[:12] + b"\x88\xb5")),
 }
