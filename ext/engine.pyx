@@ -32,7 +32,7 @@ from ext.stages.route cimport route_input, route_output, trace_route_out, route_
 from ext.stages.route_ipv6 cimport route_output6, route_source6, trace_route_out6
 from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
-from ext.stages.tunnel_host cimport tunnel_due
+from ext.stages.tunnel_host cimport tunnel_due, TIMER_REST
 from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
@@ -688,6 +688,8 @@ cdef class Engine:
                 return False
             if self.c.heap[i].kind == EV_NEIGH and self.neighbour_awaited(&self.c.heap[i]):
                 return False
+            if self.c.heap[i].kind == EV_TUNNEL and self.c.heap[i].time <= self.c.now + TIMER_REST:
+                return False  # a message that only waits for the packet in hand
         return True
 
     cdef bint neighbour_awaited(self, const Due *e) noexcept nogil:

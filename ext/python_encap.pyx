@@ -93,7 +93,7 @@ cdef int set_address(uint8_t *target, bytes value) except -1:
 
 
 cdef object outgoing(_Kind kind, const dataplane_encap_push *info):
-    return kind.contract.Outgoing(now=info.now, local=address(info.local, info.family), remote=address(info.remote, info.family), id=info.id,
+    return kind.contract.Outgoing(now=info.now, local=address(info.local, info.family), remote=address(info.remote, info.family), packet=info.packet, id=info.id,
                     flow_hash=info.flow_hash, inner_flow_label=info.inner_flow_label, inner_protocol=info.inner_protocol,
                     inner_tos=info.inner_tos, inner_ttl=info.inner_ttl, inner_dont_fragment=bool(info.inner_dont_fragment))
 
@@ -110,6 +110,7 @@ cdef int push_results(outer, dataplane_encap_push *info) except -1:
 cdef int push_struct(outer, dataplane_encap_push *info) except -1:
     memset(info, 0, sizeof(dataplane_encap_push))
     info.now = outer.now
+    info.packet = outer.packet
     info.id = outer.id
     info.flow_hash = outer.flow_hash
     info.family = set_address(info.remote, outer.remote)

@@ -57,6 +57,7 @@ class Outgoing:
     now: int
     local: bytes  # all zero: not known yet
     remote: bytes
+    packet: int = 0  # number of the inner packet in traces; of ``Host.send``: of what the payload carries, 0: nothing
     id: int = -1  # asked for by route or policy instead of the device's own; -1: none
     flow_hash: int = 0  # of the inner flow, the same in both directions
     inner_flow_label: int = 0

@@ -32,6 +32,7 @@ cdef extern from "encap_abi.h" nogil:
         uint8_t ttl
         uint8_t dont_fragment
         uint32_t flow_label
+        int64_t packet
     ctypedef struct dataplane_encap_pop:
         int64_t now
         uint8_t family

@@ -46,6 +46,8 @@ typedef struct {
     uint8_t ttl; /* 0: the namespace's default */
     uint8_t dont_fragment;
     uint32_t flow_label; /* of an outer IPv6 header */
+    /* in; host.send: out */
+    int64_t packet; /* number in traces of the inner packet, or of the one that what is sent carries; 0: none */
 } dataplane_encap_push;
 
 typedef struct {

@@ -269,6 +269,7 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     info.now = c.now
     info.id = -1
     inner_facts(&info, ETHERTYPE_TEB if d.encap.ethernet else p.protocol, p.buf + start, p.end - start)
+    info.packet = p.id
     info.flow_hash = flow_hash(c, p)
     v = tunnel_remote(d, p, &info, &origin)
     if v == 0:

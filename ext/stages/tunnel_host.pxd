@@ -4,15 +4,20 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, Dev, Due, event_add, EV_TUNNEL
 from ext.encap.abi cimport dataplane_encap_host, dataplane_encap_pop, dataplane_encap_push
-from ext.encap.ip cimport outer_hlen
+from ext.encap.ip cimport address_len, outer_hlen
 from ext.stages.icmp cimport local_packet
 from ext.stages.tunnel cimport tunnel_route, tunnel_send, TUNNEL_PLUGIN_MISBEHAVED
 from ext.stages.tunnel_receive cimport tunnel_deliver
+from ext.wire.bytes cimport ld16, st16
+from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ether cimport ETHERTYPE_TEB
+from ext.wire.ipv4 cimport IPPROTO_UDP
 from ext.wire.packet cimport Dst, Pkt
 
 cdef enum:
     IP_PACKET_MAX = 65535
+    UDP_HLEN = 8
+    UDP_CSUM = 6
     TIMER_REST = 1000  # ns between two calls of a timer: one that asks for the same instant again would stop time
 
 
@@ -30,6 +35,20 @@ cdef inline Pkt *host_packet(Core *c, Dev *d, const uint8_t *bytes, size_t size,
     return p
 
 
+cdef inline void complete_checksum(Pkt *p, const dataplane_encap_push *asked, const dataplane_encap_push *info) noexcept nogil:
+    """Who did not know its own address could not compute the UDP checksum."""
+    cdef int i, alen = address_len(info.family)
+    cdef uint32_t n = p.end - p.l3, sum
+    cdef uint8_t *udp = p.buf + p.l3
+    if info.ip_protocol != IPPROTO_UDP or n < UDP_HLEN or ld16(udp + UDP_CSUM):
+        return
+    for i in range(alen):
+        if asked.local[i]:
+            return
+    sum = ~csum_add_bytes(udp, n, pseudo_sum(info.local, info.remote, alen, IPPROTO_UDP, n)) & 0xffff
+    st16(udp + UDP_CSUM, sum if sum else 0xffff)
+
+
 cdef inline void host_send(void *core, int32_t device, const dataplane_encap_push *outer, const uint8_t *payload, size_t size) noexcept nogil:
     cdef Core *c = <Core *>core
     cdef Dev *d = c.dev[device]
@@ -40,9 +59,13 @@ cdef inline void host_send(void *core, int32_t device, const dataplane_encap_pus
     p = host_packet(c, d, payload, size, IP_PACKET_MAX - outer_hlen(info.family))
     if p == NULL:
         return
+    if outer.packet > 0:
+        p.id = outer.packet
     v = -TUNNEL_PLUGIN_MISBEHAVED
     if info.family == 4 or info.family == 6:
         v = tunnel_route(c, c.ns[d.ns], d, &info, &dst)
+    if v == 0:
+        complete_checksum(p, outer, &info)
     c.run(c, p, v if v else tunnel_send(c, c.ns[d.ns], p, &info, &dst, 0))
 
 

@@ -21,6 +21,7 @@ spec:
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
+    """One flow; ``cluster.yaml`` beside it is the sample cluster with another backend."""
     vxlan = "Backend: {Type: vxlan, VNI: 1, Port: 8472}"
     text = Path(CLUSTER).read_text(encoding="utf-8")
     assert vxlan in text
@@ -37,3 +38,10 @@ def test_pings_between_nodes_show_inside_what_the_underlay_carries(scenario: Pat
     inside = [line[1:] for line in lines if line[2]]
     assert inside == [("192.168.0.11,10.244.1.5", "8"), ("192.168.0.12,10.244.2.5", "0")] * 3
     assert wrong_frames(out) == []
+
+
+def test_a_trace_goes_on_behind_the_handshake(scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "-f", str(tmp_path / "cluster.yaml"), "--from", "pod/default/shell", "--to", "pod/shop/web-1"]) == 0
+    text = capsys.readouterr().out
+    assert "flannel-wg    encap      flannel-wg, remote 192.168.0.12" in text
+    assert "verdict: DELIVERED to pod/shop/web-1" in text

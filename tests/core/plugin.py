@@ -40,6 +40,7 @@ class Push(ctypes.Structure):
         ("ttl", ctypes.c_uint8),
         ("dont_fragment", ctypes.c_uint8),
         ("flow_label", ctypes.c_uint32),
+        ("packet", ctypes.c_int64),
     )
 
 
@@ -108,6 +109,7 @@ class Encap(ctypes.Structure):
 
 Carry = Callable[[Any, Any], int]
 _STATE = ctypes.create_string_buffer(1)
+_KEPT: list[Encap] = []  # the core holds on to what it was given for the life of the process
 
 
 NO_OVERHEAD = _OVERHEAD()  # a null pointer
@@ -163,7 +165,7 @@ def encap(name: bytes, *, push: Carry = nonsense, pop: Carry = nonsense, **field
         "pop": _POP(lambda state, info, data: pop(info.contents, data.contents)),
     }
     made = Encap(**(given | fields))
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))  # the core holds on to it for the life of the process, its last moments included
+    _KEPT.append(made)
     return made
 
 

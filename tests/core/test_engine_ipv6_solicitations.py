@@ -47,10 +47,11 @@ def said(target: str, flags: int, *, src: str | None = None, dst: str = ASKER, w
 
 @pytest.mark.parametrize("target", [ROUTER06, LINK_LOCAL0])
 def test_an_address_of_ours_is_advertised_and_the_asker_learned(target: str) -> None:
+    """The asker's address is stale and, since the answer uses it, soon to be probed (RFC 4861 7.3.3)."""
     router = Router6()
     ask(router, target)
     assert router.frames(router.eth0) == [said(target, IS_ROUTER | SOLICITED | OVERRIDE)]
-    assert router.neighbour(ASKER) == ("stale", ASKER_MAC)
+    assert router.neighbour(ASKER) == ("delay", ASKER_MAC)
 
 
 def test_a_host_does_not_say_that_it_is_a_router() -> None:

@@ -447,6 +447,14 @@ def test_a_single_packet_of_a_session_goes_over_ipv6_too() -> None:
     assert codec.pop(bytes(packet)).inner == inner
 
 
+def test_over_ipv6_a_checksum_must_be_there() -> None:
+    """use_udp6_rx_checksums of wg_socket_init()."""
+    world = World()
+    address = ip_address("2001:db8::1").packed
+    with pytest.raises(Refused, match="no_checksum"):
+        world.right.device.pop(Incoming(world.now, address, address), bytes(UDP(sport=1, dport=51820, chksum=0) / bytes(32)))
+
+
 def test_the_longest_allowed_prefix_decides() -> None:
     peers = [("192.0.2.9:1", "10.0.0.0/8, 2001:db8::/32"), ("[2001:db8:ffff::2]:2", "10.9.0.0/16")]
     public = [text(public_key(bytes([number]) * 32)) for number in range(len(peers))]

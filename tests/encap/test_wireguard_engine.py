@@ -184,3 +184,36 @@ def test_over_ipv6_with_either_version_inside() -> None:
         assert bytes(again) == bytes(frame[IPv6])
     assert [bytes(packet[UDP].payload) for packet in nodes.inside(frames, "right")] == [bytes(10), b"six"]
     assert nodes.refused() == []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_first_word_of_a_silent_machine_has_its_checksum(version: int) -> None:
+    """A keepalive at the start: the device does not know its own address yet, the core's route does."""
+    nodes = Nodes(version=version, more="PersistentKeepalive = 25")
+    nodes.engine.run(SECOND)
+    first = nodes.on_the_wire(nodes.engine.frames())[0]
+    assert first[Wireguard].message_type == INITIATION
+    packet = first[IP if version == 4 else IPv6]
+    again = type(packet)(bytes(packet))
+    del again[UDP].chksum
+    assert bytes(again) == bytes(packet)
+
+
+def test_a_packet_that_waited_keeps_its_number() -> None:
+    nodes = Nodes()
+    nodes.send(question())
+    frames = nodes.engine.frames()
+    (waited,) = (frame.packet for frame in frames if frame.device == nodes.wg["left"] and frame.outgoing)
+    devices = [frame.device for frame in frames if frame.packet == waited]
+    assert devices == [nodes.wg["left"], nodes.eth["left"], nodes.eth["right"], nodes.wg["right"]]
+
+
+def test_a_rekey_behind_a_packet_is_carried_with_it() -> None:
+    nodes = Nodes()
+    nodes.send(question())
+    nodes.engine.run(130 * SECOND)
+    nodes.engine.frames()
+    nodes.engine.send(nodes.ns["left"], bytes(question()))
+    nodes.engine.run()
+    wire = [frame for frame in nodes.on_the_wire(nodes.engine.frames()) if frame[IP].src == "192.0.2.1" and Wireguard in frame]
+    assert [frame[Wireguard].message_type for frame in wire][:2] == [DATA, INITIATION]

@@ -61,6 +61,7 @@ OPTIONS = (
 
 REASONS = (
     Reason("truncated", "The packet ends inside its UDP header or payload", "PKT_TOO_SMALL"),
+    Reason("no_checksum", "Over IPv6 the UDP checksum is zero", "UDP_CSUM"),
     Reason("too_big", "The packet does not fit a UDP datagram"),
     Reason("not_ip", "A WireGuard device carries IPv4 and IPv6 packets only"),
     Reason("no_peer", "No peer's allowed IPs contain the destination address"),
@@ -146,7 +147,7 @@ class WireGuard(Encapsulation):
             if keypair is None or not keypair.can_send(outer.now):
                 if self._host is None:
                     raise Refused("no_session")
-                peer.stage(Staged(packet, outer.tos))
+                peer.stage(Staged(packet, outer.tos, outer.packet))
                 self._initiate(peer, outer.now)
                 return None
             data = self._sealed(keypair, packet)
@@ -159,6 +160,8 @@ class WireGuard(Encapsulation):
 
     def pop(self, incoming: Incoming, payload: bytes) -> bytes | None:
         port, body = udp.split(payload)
+        if len(incoming.remote) == 16 and not any(payload[6:8]):
+            raise Refused("no_checksum")
         message = parse_message(body)
         endpoint = Endpoint(incoming.remote, port)
         try:
@@ -223,15 +226,15 @@ class WireGuard(Encapsulation):
         plaintext = packet + bytes(self._padding(len(packet)))
         return Data(keypair.remote_index, counter, noise.seal(keypair.sending_key, counter, plaintext)).packed()
 
-    def _send(self, peer: Peer, message: bytes, tos: int, now: int) -> None:
+    def _send(self, peer: Peer, message: bytes, tos: int, now: int, packet: int = 0) -> None:
         """Linux too loses what has no endpoint (wg_socket_send_skb_to_peer())."""
         if peer.endpoint is not None:
-            self._send_to(peer.endpoint, peer.local, message, tos, now)
+            self._send_to(peer.endpoint, peer.local, message, tos, now, packet)
 
-    def _send_to(self, endpoint: Endpoint, local: bytes | None, message: bytes, tos: int, now: int) -> None:
+    def _send_to(self, endpoint: Endpoint, local: bytes | None, message: bytes, tos: int, now: int, packet: int = 0) -> None:
         if local is None or len(local) != len(endpoint.address):
             local = bytes(len(endpoint.address))
-        outer = Outgoing(now, local, endpoint.address, tos=tos)
+        outer = Outgoing(now, local, endpoint.address, packet, tos=tos)
         if self._host is not None:
             self._host.send(outer, udp.datagram(self._listen_port, endpoint.port, message, outer))
 
@@ -254,14 +257,14 @@ class WireGuard(Encapsulation):
                 self._data_sent(peer, now)
             else:
                 peer.any_sent(now)
-            self._send(peer, self._sealed(keypair, staged.packet), staged.tos, now)
+            self._send(peer, self._sealed(keypair, staged.packet), staged.tos, now, staged.number)
         if keypair.wants_rekey_after_sending(now):
             self._initiate(peer, now)
 
     def _send_keepalive(self, peer: Peer, now: int) -> None:
         """Where packets wait, they do for it."""
         if not peer.staged:
-            peer.stage(Staged(b"", 0))
+            peer.stage(Staged(b"", 0, 0))
         self._send_staged(peer, now)
 
     def _initiate(self, peer: Peer, now: int, *, is_retry: bool = False) -> None:

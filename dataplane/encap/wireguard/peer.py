@@ -42,6 +42,7 @@ class Staged:
 
     packet: bytes
     tos: int
+    number: int  # in traces
 
 
 @dataclass(slots=True, eq=False)
