@@ -33,7 +33,7 @@ cdef void *create(const dataplane_encap_option *options, int n, const dataplane_
         snprintf(error, DATAPLANE_ENCAP_ERROR_LEN, b"cython_tag: out of memory")
         return NULL
     for i in range(n):
-        if strcmp(options[i].key, b"tag") != 0 or options[i].size or not 0 <= options[i].number <= 0xffffffff:
+        if strcmp(options[i].key, b"tag") != 0 or options[i].size or options[i].number >> 32:  # also if it is negative
             snprintf(error, DATAPLANE_ENCAP_ERROR_LEN, b"cython_tag: option '%s' is unknown or its value is out of range", options[i].key)
             free(device)
             return NULL
