@@ -15,7 +15,13 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 HEADERS = sorted(str(path.relative_to(ROOT)) for pattern in ("*.pxd", "*.h") for path in (ROOT / "ext").rglob(pattern))
 ENCAPSULATIONS = {f"dataplane._encap_{path.stem}": str(path.relative_to(ROOT)) for path in sorted((ROOT / "ext" / "encap").glob("*.pyx"))}
-MODULES = {"dataplane._core": "ext/engine.pyx", "dataplane._lpm": "ext/lpm.pyx", "dataplane._python_encap": "ext/python_encap.pyx", **ENCAPSULATIONS}
+MODULES = {
+    "dataplane._core": "ext/engine.pyx",
+    "dataplane._lpm": "ext/lpm.pyx",
+    "dataplane._declarative_encap": "ext/declarative_encap.pyx",
+    "dataplane._python_encap": "ext/python_encap.pyx",
+    **ENCAPSULATIONS,
+}
 
 
 def enabled(name: str) -> bool:

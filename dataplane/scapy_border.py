@@ -9,7 +9,8 @@ ship Scapy with it, take advice. Everything here works on plain ``bytes`` withou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dataplane.errors import InputError
 
@@ -42,3 +43,55 @@ def dissect_frame(data: bytes) -> Packet:
     import scapy.layers.vxlan  # noqa: F401  (importing registers the layers)
 
     return Ether(data)
+
+
+def template_fields(header: Buildable | bytes, names: Iterable[str], zeroed: Collection[str]) -> tuple[bytes, dict[str, int], str]:
+    """A header template taken apart: its bytes, with the fields of ``zeroed`` set to 0, the bits that each of the fields ``names``
+    takes (of the header as one integer in network byte order), and the name of its first layer, empty where it is bytes.
+
+    Names are ``LAYER.field`` with Scapy's names. InputError: no such layer or field, or a template that cannot be.
+    """
+    if isinstance(header, bytes):
+        for name in names:
+            raise InputError(f"field {name}: say where it is with at=Bits(byte, bits), as the template is bytes")
+        return header, {}, ""
+    if not hasattr(header, "layers"):
+        raise InputError(f"the template must be a Scapy packet or bytes, not {type(header).__name__}")
+    first = type(header).__name__
+    if first in ("Ether", "IP", "IPv6"):
+        raise InputError(f"the template begins behind the outer IP header: leave out {first}()")
+    packet: Any = header
+    found = [(name, *_layer_and_field(packet, name)) for name in names]
+    with_zeros = _with(packet, [(layer, field, 0) for name, layer, field in found if name in zeroed])
+    all_zero = _with(packet, [(layer, field, 0) for _, layer, field in found])
+    masks = {}
+    for name, layer, field in found:
+        kind = packet[layer].get_field(field)
+        ones = (1 << int(getattr(kind, "size", 0) or 8 * kind.sz)) - 1
+        others = [(other, theirs, 0) for _, other, theirs in found]
+        masks[name] = _as_integer(all_zero) ^ _as_integer(_with(packet, [*others, (layer, field, ones)]))
+    return with_zeros, masks, first
+
+
+def _layer_and_field(packet: Any, name: str) -> tuple[str, str]:
+    layer, _, field = name.partition(".")
+    if layer not in [kind.__name__ for kind in packet.layers()]:
+        raise InputError(f"field {name}: the template has no layer {layer or name}: write LAYER.field, or at=Bits(byte, bits)")
+    if field not in packet[layer].fieldtype:
+        raise InputError(f"field {name}: Scapy's layer {layer} has no field {field}")
+    return layer, field
+
+
+def _with(packet: Any, values: Iterable[tuple[str, str, int]]) -> bytes:
+    """The bytes of ``packet`` with these fields set."""
+    changed = packet.copy()
+    try:
+        for layer, field, value in values:
+            changed[layer].setfieldval(field, value)
+        return bytes(changed)
+    except Exception as error:  # Scapy's layers raise whatever their fields meet
+        raise InputError(f"Scapy cannot build the template: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _as_integer(data: bytes) -> int:
+    return int.from_bytes(data, "big")

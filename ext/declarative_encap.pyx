@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option, dataplane_encap_option_help,
-                            dataplane_encap_reason, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE)
+                            dataplane_encap_reason, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_ERROR_LEN)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.field_table cimport (BAD_CHECKSUM, BAD_LENGTH, DEFAULTS_MAX, FIELDS_MAX, HEADER_MAX, ID_OUT_OF_RANGE, INNER_TRUNCATED,
                                     NO_HEADROOM, NOT_CARRIED, PROTOCOLS_MAX, SOURCE_IDENTIFIER, SOURCE_TEMPLATE, TABLE_REASONS, TOO_LONG,
@@ -177,6 +177,16 @@ cdef int set_callbacks(_Kind kind) except -1:
     return 0
 
 
+cdef int try_out(int number) except -1:
+    """ValueError: no device can be made, as a default is out of range."""
+    cdef char error[DATAPLANE_ENCAP_ERROR_LEN]
+    cdef void *device = table_create(number, NULL, 0, NULL, error)
+    if device == NULL:
+        raise ValueError((<bytes>error).decode())
+    device_destroy(device)
+    return 0
+
+
 def shared_options(bint udp):
     cdef dataplane_encap_option_help rows[UDP_DEVICE_OPTIONS]
     if udp:
@@ -203,5 +213,6 @@ def compiled(described):
     set_callbacks(kind)
     numbered_create, numbered_describe = table_create, describe
     tables[len(kinds)] = &kind.table
+    try_out(len(kinds))
     kinds.append(kind)
     return PyCapsule_New(&kind.table.encap, DATAPLANE_ENCAP_CAPSULE, NULL)

@@ -71,6 +71,8 @@ def load_file(path: str | os.PathLike[str]) -> list[str]:
         capsules = [offered["capsule"]] if "capsule" in offered else [item.capsule for item in offered.values() if hasattr(item, "capsule")]
         for capsule in capsules:
             _core.register_encap(capsule)
+    except InputError as error:
+        raise InputError(f"{os.fspath(path)}: {error}") from error
     except Exception as error:  # whatever a user's program may raise
         raise InputError(f"{os.fspath(path)}: {type(error).__name__}: {error}") from error
     if not capsules:

@@ -13,7 +13,7 @@ from house.sources import ROOT
 pytestmark = [pytest.mark.house, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("module", ["dataplane._core", "dataplane._lpm", "dataplane._python_encap", *registry.compiled().values()])
+@pytest.mark.parametrize("module", ["dataplane._core", "dataplane._lpm", "dataplane._declarative_encap", "dataplane._python_encap", *registry.compiled().values()])
 def test_stubs_hold(module: str) -> None:
     allowed = ["--allowlist", str(ROOT / "tools" / "stubtest-allowlist.txt"), "--ignore-unused-allowlist"]
     command = [sys.executable, "-m", "mypy.stubtest", *allowed, module]
