@@ -27,11 +27,12 @@ class CapturedFrame(NamedTuple):
     direction: str  # in | out
     packet: int  # the same id for one frame on all its hops
     data: bytes
+    ethernet: bool = True  # False: it begins with an IP header, as on a tunnel that carries no Ethernet frames
 
     @property
     def scapy(self) -> Packet:
         """The frame as a Scapy packet (see ``dataplane.scapy_border`` for what its licence means)."""
-        return dissect_frame(self.data)
+        return dissect_frame(self.data, ethernet=self.ethernet)
 
 
 class DroppedFrame(NamedTuple):
@@ -113,7 +114,8 @@ class Emulator:
         """Hand a frame to a transmit queue, as a packet socket does; returns its packet id.
 
         ``at``: ``pod/NAMESPACE/NAME``, ``node/NAME`` or ``host/NAME`` (its eth0), or an interface such as ``node1/cni0``.
-        ``time``: virtual nanoseconds, default now. The frame begins with the Ethernet header and has no FCS.
+        ``time``: virtual nanoseconds, default now. The frame begins with the Ethernet header (with the IP header on an interface
+        whose frames have none) and has no FCS.
         Raises ``InputError`` for an unknown place and a frame that a packet socket would refuse.
         """
         data = to_bytes(frame)
@@ -177,8 +179,8 @@ class Emulator:
     def _new_frames(self) -> Iterator[CapturedFrame]:
         for frame in self.engine.frames():
             if frame.device in self._captured:
-                direction = "out" if frame.outgoing else "in"
-                yield CapturedFrame(frame.time, self.topology.device_name(frame.device), direction, frame.packet, frame.data)
+                name, direction = self.topology.device_name(frame.device), "out" if frame.outgoing else "in"
+                yield CapturedFrame(frame.time, name, direction, frame.packet, frame.data, self.topology.has_ethernet(frame.device))
 
     def _new_drops(self) -> Iterator[DroppedFrame]:
         for drop in self.engine.drops():

@@ -32,8 +32,8 @@ def to_bytes(packet: Buildable | bytes | bytearray | memoryview) -> bytes:
     return bytes(packet)
 
 
-def dissect_frame(data: bytes) -> Packet:
-    """An Ethernet frame as a Scapy packet; what Scapy cannot dissect stays ``Raw``. Raises ``InputError`` without Scapy."""
+def dissect_frame(data: bytes, *, ethernet: bool = True) -> Packet:
+    """An Ethernet frame, or an IP packet, as a Scapy packet; what Scapy cannot dissect stays ``Raw``. Raises ``InputError`` without Scapy."""
     try:
         from scapy.layers.l2 import Ether
     except ImportError:
@@ -42,7 +42,9 @@ def dissect_frame(data: bytes) -> Packet:
     import scapy.layers.inet6
     import scapy.layers.vxlan  # noqa: F401  (importing registers the layers)
 
-    return Ether(data)
+    if ethernet:
+        return Ether(data)
+    return scapy.layers.inet6.IPv6(data) if data[:1] >= b"\x60" else scapy.layers.inet.IP(data)
 
 
 def template_fields(header: Buildable | bytes, names: Iterable[str], zeroed: Collection[str]) -> tuple[bytes, dict[str, int], str]:

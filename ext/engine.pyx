@@ -240,6 +240,17 @@ cdef class Codec:
         return Popped(*codec_pop(self.encap, self.state, packet, &info))
 
 
+cdef extern from *:
+    """
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define interpreter_ends() Py_IsFinalizing()
+    #else
+    #define interpreter_ends() _Py_IsFinalizing()
+    #endif
+    """
+    bint interpreter_ends()
+
+
 cdef class Engine:
     cdef Core c
     cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
@@ -264,6 +275,8 @@ cdef class Engine:
         for i in range(self.c.n_ns):
             namespace_free(&self.c, self.c.ns[i])
         for i in range(self.c.n_dev):
+            if interpreter_ends():
+                self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
         free(self.c.heap)
         free(self.c.ns)

@@ -1,7 +1,12 @@
-"""Names for the addresses of a cluster, as captures and summaries show them."""
+"""Names for the addresses and interfaces of a cluster, as captures and summaries show them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from dataplane.capture.packet import LINKTYPE_ETHERNET, LINKTYPE_RAW
+from dataplane.capture.pcapng_write import Interface
+from dataplane.control.topology import Topology
 from dataplane.k8s.objects import Manifests
 
 
@@ -27,3 +32,13 @@ def address_names(manifests: Manifests) -> dict[bytes, str]:
         for address in (*service.cluster_ips, *service.external_ips, *balanced):
             names.setdefault(address.packed, f"{service.name}.{service.namespace}.svc")
     return names
+
+
+def interfaces(topology: Topology, devices: Iterable[int]) -> list[Interface]:
+    """The devices as interfaces of a capture; those whose frames have no Ethernet header are of link type raw IP."""
+    found = []
+    for device in devices:
+        owner = topology.machines.get(topology.device_namespace(device))
+        link_type = LINKTYPE_ETHERNET if topology.has_ethernet(device) else LINKTYPE_RAW
+        found.append(Interface(topology.device_name(device), owner.ref if owner else "", link_type))
+    return found

@@ -75,7 +75,7 @@ def normalised(packet: Packet, name: str) -> Packet:
     if kind == LINKTYPE_ETHERNET:
         return packet
     if kind in _RAW_TYPES:
-        return packet._replace(link_type=LINKTYPE_RAW, ethertype=_raw_ethertype(packet.data))
+        return packet._replace(link_type=LINKTYPE_RAW, ethertype=raw_ethertype(packet.data))
     header = _LINK_HEADER_BYTES.get(kind)
     if header is None:
         raise InputError(
@@ -93,7 +93,8 @@ def normalised(packet: Packet, name: str) -> Packet:
     )
 
 
-def _raw_ethertype(data: bytes) -> int:
+def raw_ethertype(data: bytes) -> int:
+    """Of bytes that begin with an IP header, by its version; 0: it has none that we know."""
     version = data[0] >> 4 if data else 0
     return {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}.get(version, 0)
 

@@ -192,7 +192,7 @@ def make(command: Command, name: str, wanted: Wanted) -> None:
         command.namespace, name, wanted.kind, mac=mac, mtu=wanted.mtu or default_mtu(command, wanted), up=False,
         **ends, dev=wanted.lower, **wanted.options,
     )  # fmt: skip
-    command.topology.add_device(command.namespace, name, device)
+    command.topology.add_device(command.namespace, name, device, ethernet=ethernet)
     if fdb_remote:
         command.engine.add_fdb(device, bytes(6), dst=fdb_remote)
 

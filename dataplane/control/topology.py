@@ -47,6 +47,7 @@ class Topology:
         self._namespaces: dict[int, str] = {}
         self._namespace_ids: dict[str, int] = {}
         self._devices: dict[int, tuple[int, str]] = {}
+        self._bare: set[int] = set()
         self._device_ids: dict[int, dict[str, int]] = {}
         self._refs: dict[str, Machine] = {}
 
@@ -63,9 +64,12 @@ class Topology:
         self._namespace_ids[name] = namespace
         self._device_ids[namespace] = {}
 
-    def add_device(self, namespace: int, name: str, device: int) -> None:
+    def add_device(self, namespace: int, name: str, device: int, *, ethernet: bool = True) -> None:
+        """``ethernet``: its frames begin with an Ethernet header, not with an IP header."""
         self._devices[device] = (namespace, name)
         self._device_ids[namespace][name] = device
+        if not ethernet:
+            self._bare.add(device)
 
     def add_machine(self, machine: Machine) -> None:
         self.machines[machine.namespace] = machine
@@ -115,6 +119,10 @@ class Topology:
     def short_device_name(self, device: int) -> str:
         """``eth0``."""
         return self._devices[device][1]
+
+    def has_ethernet(self, device: int) -> bool:
+        """False: what is seen on it are IP packets, as on a tunnel that carries no Ethernet frames."""
+        return device not in self._bare
 
     def device_namespace(self, device: int) -> int:
         return self._devices[device][0]

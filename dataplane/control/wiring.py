@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dataplane._core import Engine
 
 IPInterface = IPv4Interface | IPv6Interface
+PLAIN_KINDS = ("veth", "bridge")  # all others are encapsulations
 SCOPE_LINK = 253  # RT_SCOPE_LINK, include/uapi/linux/rtnetlink.h
 DEFAULT_METRICS = {4: 0, 6: 1024}  # of routes that say none; IPv6: IP6_RT_PRIO_USER, include/uapi/linux/ipv6_route.h
 
@@ -39,6 +40,11 @@ def refused(origin: Origin, what: str) -> Iterator[None]:
         yield
     except (ValueError, KeyError) as error:
         raise InputError(f"{origin}: {what}: {error}") from error
+
+
+def has_ethernet(engine: Engine, namespace: int, device: int) -> bool:
+    """Whether the device's frames begin with an Ethernet header."""
+    return next(bool(each["ethernet"]) for each in engine.devices(namespace) if each["id"] == device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +71,11 @@ class Wiring:
         self.topology.add_machine(Machine(namespace, self.topology.namespace_name(namespace), kind, ref, eth0, mac, addresses, origin))
 
     def device(self, namespace: int, name: str, kind: str, *, mac: bytes, mtu: int, origin: Origin, **params: int | bytes) -> int:
-        if kind not in ("veth", "bridge"):
+        if kind not in PLAIN_KINDS:
             registry.ensure(kind)
         with refused(origin, f"interface {name}"):
             device = self.engine.add_device(namespace, name, kind, mac=mac, mtu=mtu, up=True, **params)
-        self.topology.add_device(namespace, name, device)
+        self.topology.add_device(namespace, name, device, ethernet=kind in PLAIN_KINDS or has_ethernet(self.engine, namespace, device))
         return device
 
     def veth_pair(self, a: End, b: End, origin: Origin, *, latency_ns: int = 0) -> tuple[int, int]:

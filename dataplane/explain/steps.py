@@ -88,6 +88,27 @@ def changes(before: Step | None, data: bytes, ethertype: int) -> tuple[Change, .
     return tuple(found)
 
 
+def encapsulated(before: Step | None, data: bytes, ethertype: int) -> tuple[Change, ...]:
+    """As ``changes``, for a packet that was put into a tunnel: one that hides it, as by encryption, shows only its own headers."""
+    if before is None or _shows(_headers(data, ethertype), _headers(before.data, before.ethertype)):
+        return changes(before, data, ethertype)
+    return tuple(Change(layer.name, "header", "", _head(layer)) for layer in _headers(data, ethertype))
+
+
+def decapsulated(before: Step | None, data: bytes, ethertype: int) -> tuple[Change, ...]:
+    """As ``changes``, for a packet that was taken out of a tunnel."""
+    if before is None or _shows(_headers(before.data, before.ethertype), _headers(data, ethertype)):
+        return changes(before, data, ethertype)
+    return tuple(Change(layer.name, "header", _head(layer), "") for layer in _headers(before.data, before.ethertype))
+
+
+def _shows(outer: list[Layer], inner: list[Layer]) -> bool:
+    """Whether the headers of a tunnel's packet end with those of the packet inside."""
+    names = [layer.name for layer in outer if layer.where or layer.name not in ("Ethernet", "802.1Q")]
+    wanted = [layer.name for layer in inner]
+    return len(names) > len(wanted) and names[-len(wanted) :] == wanted
+
+
 _FOLLOWS = {"checksum", "header checksum", "total length", "payload length", "length", "data"}
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from dataplane.capture.dissect import summary
 from dataplane.control.build import build
 from dataplane.control.topology import Machine, Topology
+from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
 from dataplane.explain.probe import ECHO_IDENT, Shape, answer_to, build_probe, protocol_number
-from dataplane.explain.steps import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Step, Words, changes, link_type
+from dataplane.explain.steps import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Step, Words, changes, decapsulated, encapsulated, link_type
 from dataplane.explain.target import Target, listeners
 from dataplane.k8s.objects import Manifests, Origin
 from dataplane.traffic.packets import PROTO_ICMP6, parse_ip
@@ -86,6 +87,8 @@ class Run:
     probe: bytes  # the IP packet sent
     forward: Walk
     back: Walk | None  # of the answer, whoever gave it: application, kernel or an ICMP error on the way
+    messages: tuple[Walk, ...] = ()  # of what tunnels sent on their own account, such as handshakes
+    secrets: tuple[tuple[int, bytes], ...] = ()  # what decrypts the frames, for ``CaptureWriter.add_secrets``
 
 
 def answering(manifests: Manifests) -> Manifests:
@@ -112,7 +115,9 @@ def run_probe(manifests: Manifests, question: Question, *, seed: int = 0, pins: 
     answer = recorder.carry(sent, sockets)
     forward = recorder.walk(sent)
     answer = recorder.answer_of(sent) if answer is None else answer
-    return Run(recorder.topology, probe, forward, None if answer is None else recorder.walk(answer))
+    back = None if answer is None else recorder.walk(answer)
+    messages = tuple(recorder.walk(packet) for packet in recorder.messages)
+    return Run(recorder.topology, probe, forward, back, messages, tuple(take_secrets(engine)))
 
 
 def _source_address(question: Question) -> bytes:
@@ -139,6 +144,7 @@ class Recorder:
         from dataplane._core import drop_reasons
 
         self.topology = topology
+        self.messages: list[int] = []  # packets that a tunnel sent on its own account
         self._engine = engine
         self._words = Words(topology, drop_reasons())
         self._steps: list[Step] = []
@@ -167,7 +173,7 @@ class Recorder:
     def answer_of(self, sent: int) -> int | None:
         """The first IP packet that a kernel sent because of this one: a RST, an echo reply, an ICMP error."""
         for step in self._steps:
-            if step.packet != sent and step.stage == "route" and _is_answer(step):
+            if step.packet != sent and step.packet not in self.messages and step.stage == "route" and _is_answer(step):
                 return step.packet
         return None
 
@@ -187,10 +193,13 @@ class Recorder:
         """An encapsulation's headers are only seen on the step behind it; they belong to it all the same."""
         if step.what == "encap":
             self._encapsulations[step.packet] = len(self._steps)
+            if step.packet not in self._last:
+                self.messages.append(step.packet)
         else:
             at = self._encapsulations.pop(step.packet, None)
             if at is not None:
-                self._steps[at] = replace(self._steps[at], changes=step.changes, data=step.data, ethertype=step.ethertype)
+                headers = encapsulated(self._last.get(step.packet), step.data, step.ethertype)
+                self._steps[at] = replace(self._steps[at], changes=headers, data=step.data, ethertype=step.ethertype)
                 step = replace(step, changes=())
             self._last[step.packet] = step
         self._steps.append(step)
@@ -208,7 +217,8 @@ class Recorder:
         ethertype = link_type(record.data)
         what, text, rule = self._words.event(record)
         origin = self.topology.origin(record.origin)
-        changed = changes(self._last.get(record.packet), record.data, ethertype)
+        compare = decapsulated if record.what == "decap" else changes
+        changed = compare(self._last.get(record.packet), record.data, ethertype)
         if record.stage == "local":
             delivered = Verdict(DELIVERED, record.namespace, "", text, None)
             self._fates.setdefault(record.packet, []).append(delivered)
@@ -232,10 +242,11 @@ class Recorder:
         namespace = self.topology.device_namespace(frame.device)
         if namespace == self.topology.switch:
             return None
-        changed = changes(self._last.get(frame.packet), frame.data, 0)
+        ethertype = 0 if self.topology.has_ethernet(frame.device) else link_type(frame.data)
+        changed = changes(self._last.get(frame.packet), frame.data, ethertype)
         stage = "out" if frame.outgoing else "in"
-        text = summary(frame.data)
-        return Step(order, frame.time, frame.packet, namespace, frame.device, stage, "frame", text, None, frame.data, 0, changed)
+        text = summary(frame.data, ethertype=ethertype)
+        return Step(order, frame.time, frame.packet, namespace, frame.device, stage, "frame", text, None, frame.data, ethertype, changed)
 
     # ---- how it ended
     def _note_drop(self, drop: Drop) -> None:
@@ -262,6 +273,8 @@ class Recorder:
             return met[-1]
         last = list(steps)[-1:]
         namespace = last[0].namespace if last else -1
+        if packet in self.messages:
+            return Verdict(DELIVERED, namespace, "", "a message of the tunnel's own, which goes no further", None)
         return Verdict(LOST, namespace, "", "it was still waiting when nothing else was due", None)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from dataplane.capture.names import address_names
-from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
+from dataplane.capture.names import address_names, interfaces
+from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Record
 from dataplane.control.topology import Topology
 from dataplane.explain.outcomes import Choice
 from dataplane.explain.reasons import details, reason, verdict_line
@@ -24,10 +24,13 @@ def write_walks(path: str | os.PathLike[str], manifests: Manifests, choices: Seq
     topology = choices[0].run.topology
     devices = topology.device_ids()
     index = {device: number for number, device in enumerate(devices)}
-    interfaces = [Interface(topology.device_name(device)) for device in devices]
-    with CaptureWriter(path, interfaces, address_names(manifests), comment="dataplane trace") as writer:
+    with CaptureWriter(path, interfaces(topology, devices), address_names(manifests), comment="dataplane trace") as writer:
         for number, choice in enumerate(choices):
-            walks = [choice.run.forward, choice.run.back] if reply else [choice.run.forward]
+            for secret in choice.run.secrets:
+                writer.add_secrets(*secret)
+            walks = [choice.run.forward, choice.run.back if reply else None]
+            if choice.run.secrets:  # which nobody can use who has not seen the handshake
+                walks += choice.run.messages
             records = [each for walk in walks if walk is not None for each in _records(walk, topology, index)]
             for record in sorted(records, key=lambda each: each[0]):
                 frame = record[1]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane._core import drop_reasons
 from dataplane.capture.folder import FolderWriter
-from dataplane.capture.headers import bare_ip_version
-from dataplane.capture.names import address_names
-from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Interface, Record
+from dataplane.capture.headers import bare_ip_version, network_offset
+from dataplane.capture.names import address_names, interfaces
+from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Record
 from dataplane.control.topology import Topology
 from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
@@ -70,8 +70,7 @@ def select_devices(engine: Engine, topology: Topology, patterns: Sequence[str]) 
 
 
 def _open_output(topology: Topology, devices: Sequence[int], options: CaptureOptions) -> CaptureWriter | FolderWriter | None:
-    owners = {device: topology.machines.get(topology.device_namespace(device)) for device in devices}
-    described = [Interface(topology.device_name(device), owner.ref if owner else "") for device, owner in owners.items()]
+    described = interfaces(topology, devices)
     names = address_names(topology.manifests)
     if options.folder is not None:
         return FolderWriter(options.folder, described, names)
@@ -153,7 +152,7 @@ class RunCapture:
                 record = records[position]
                 records[position] = record._replace(verdict=TC_ACT_SHOT, comments=(*record.comments, line))
             elif drop.device in self._positions:
-                data = _NO_LINK_HEADER[bare_ip_version(drop.data)] + drop.data
+                data = _as_seen_on(drop.data, ethernet=self._topology.has_ethernet(drop.device))
                 extra.append(Record(self._positions[drop.device], drop.time, data, False, drop.packet, TC_ACT_SHOT, (line,)))
         return extra
 
@@ -164,3 +163,11 @@ class RunCapture:
         else:
             place = self._topology.namespace_name(drop.namespace) if drop.namespace >= 0 else "?"
         return DropKind(reason.name, reason.sentence, place, self._topology.origin(drop.origin))
+
+
+def _as_seen_on(data: bytes, *, ethernet: bool) -> bytes:
+    """What was dropped with the link header that frames of the device have, or without one."""
+    version = bare_ip_version(data)
+    if ethernet:
+        return _NO_LINK_HEADER[version] + data
+    return data if version else data[network_offset(data) :]

@@ -74,6 +74,7 @@ class _Index:
     """Positions of the frames of each packet, by namespace and by device."""
 
     def __init__(self, topology: Topology, frames: Sequence[Frame]) -> None:
+        self._topology = topology
         self._frames = frames
         self._by_namespace: dict[tuple[int, int], list[int]] = {}
         self._by_device: dict[tuple[int, int], list[int]] = {}
@@ -89,7 +90,7 @@ class _Index:
             return None
         for position in self._by_namespace.get((event.packet, event.namespace), ()):
             frame = self._frames[position]
-            key = flow_key(frame.data[network_offset(frame.data) :])
+            key = flow_key(frame.data[network_offset(frame.data) :] if self._topology.has_ethernet(frame.device) else frame.data)
             if frame.time < event.time or key is None or (position, event.what) in self._told:
                 continue
             if _shows(event, after, key, frame.outgoing):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from dataplane.capture.compare import differences, numbered
 from dataplane.capture.layer import Field, Layer
 from dataplane.capture.open import open_capture
-from dataplane.capture.packet import LINKTYPE_ETHERNET, LINKTYPE_RAW
+from dataplane.capture.packet import LINKTYPE_ETHERNET, LINKTYPE_RAW, raw_ethertype
 from dataplane.capture.pcapng_write import CaptureWriter, Interface
 from dataplane.capture.tunnel import ETHERTYPE_TEB, inner_type
 from dataplane.capture.tunnel_layers import dissect_tunnels
@@ -40,30 +40,39 @@ class GoldenFrame(NamedTuple):
     interface: str
     direction: str  # "in", "out" or ""
     time_ns: int
-
-    @property
-    def ethertype(self) -> int:
-        """Of bytes that begin with an IP header, 0 of an Ethernet frame."""
-        kind = inner_type(self.data)
-        return 0 if kind == ETHERTYPE_TEB else kind
+    ethertype: int  # of bytes that begin with an IP header, 0 of an Ethernet frame
 
 
 def golden_frame(frame: Any) -> GoldenFrame:
-    """Of bytes, a Scapy packet, or a record with ``data`` and perhaps ``interface``, ``direction`` and ``time`` (``Emulator.frames``).
+    """Of bytes, a Scapy packet, or a record with ``data`` and perhaps ``interface``, ``direction``, ``time`` and ``ethernet``
+    (``Emulator.frames``). Without ``ethernet`` bytes are an IP packet if its own lengths say so.
 
     Raises InputError for anything else.
     """
     data = getattr(frame, "data", None)
     if not isinstance(data, bytes):
-        return GoldenFrame(to_bytes(frame), "", "", 0)
-    interface, direction = getattr(frame, "interface", ""), getattr(frame, "direction", "")
-    return GoldenFrame(data, str(interface), str(direction), int(getattr(frame, "time", 0)))
+        data = to_bytes(frame)
+        return GoldenFrame(data, "", "", 0, _guessed(data))
+    interface, direction, ethernet = getattr(frame, "interface", ""), getattr(frame, "direction", ""), getattr(frame, "ethernet", None)
+    ethertype = _guessed(data) if ethernet is None else 0 if ethernet else raw_ethertype(data)
+    return GoldenFrame(data, str(interface), str(direction), int(getattr(frame, "time", 0)), ethertype)
+
+
+def _guessed(data: bytes) -> int:
+    kind = inner_type(data)
+    return 0 if kind == ETHERTYPE_TEB else kind
 
 
 def read_golden(path: str | os.PathLike[str]) -> list[GoldenFrame]:
     """The frames of a golden capture. Raises InputError for a file that is none."""
     return [
-        GoldenFrame(packet.data, packet.interface, ("out" if packet.outgoing else "in") if packet.interface else "", packet.time_ns)
+        GoldenFrame(
+            packet.data,
+            packet.interface,
+            ("out" if packet.outgoing else "in") if packet.interface else "",
+            packet.time_ns,
+            packet.ethertype if packet.is_l3 else 0,
+        )
         for packet in open_capture(path)
     ]
 

@@ -257,6 +257,8 @@ cdef inline int route_fill(Core *c, Ns *ns, Route *r, bytes prefix, int prefix_l
     r.dev = dev
     r.onlink = onlink
     if via is not None:
+        if len(via) != alen:
+            raise ValueError("the gateway is of another family than the destination")
         r.has_gw = True
         memcpy(r.gw, <const char *>(<bytes>via), len(via))
         route_gateway(c, ns, r, alen)

@@ -31,6 +31,17 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def plain_routes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same cluster and traffic with Flannel's host-gw."""
+    folder = tmp_path_factory.mktemp("routed")
+    text = Path(CLUSTER).read_text(encoding="utf-8").replace("{Type: vxlan}", "{Type: host-gw}")
+    (folder / "cluster.yaml").write_text(text, encoding="utf-8")
+    (folder / "scenario.yaml").write_text(Path(SCENARIO).read_text(encoding="utf-8"), encoding="utf-8")
+    run_scenario(folder / "out.pcapng", scenario=str(folder / "scenario.yaml"))
+    return folder / "out.pcapng"
+
+
 def test_flows_of_both_families_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", SCENARIO, "-q", "-w", str(tmp_path / "x.pcapng")]) == 0
     rows = {line[:20].strip(): line for line in capsys.readouterr().out.splitlines()}
@@ -44,15 +55,14 @@ def test_flows_of_both_families_complete(tmp_path: Path, capsys: pytest.CaptureF
     assert all(found is not None and found[1] == found[2] for found in flows)
 
 
-def test_stock_wireshark_finds_nothing_wrong(sample: Path) -> None:
-    assert wrong_frames(sample) == []
+def test_stock_wireshark_finds_nothing_wrong(sample: Path, plain_routes: Path) -> None:
+    assert wrong_frames(sample) == wrong_frames(plain_routes) == []
 
 
 WAY = [
-    ("shell/eth0", True), ("node1/veth", False), ("node1/cni0", False), ("node1/eth0", True),
-    ("node2/eth0", False), ("node2/cni0", True), ("node2/veth", True), ("web-1/eth0", False),
+    ("shell/eth0", True), ("node1/veth", False), ("node1/cni0", False), ("node1/flannel-v6.1", True), ("node1/eth0", True),
+    ("node2/eth0", False), ("node2/flannel-v6.1", False), ("node2/cni0", True), ("node2/veth", True), ("web-1/eth0", False),
 ]  # fmt: skip
-TUNNEL = [("node1/flannel-v6.1", True), ("node2/flannel-v6.1", False)]
 
 
 def way(capture: Path) -> tuple[str, list[tuple[str, bool]]]:
@@ -62,31 +72,35 @@ def way(capture: Path) -> tuple[str, list[tuple[str, bool]]]:
     return first[0], [(re.sub("veth[0-9a-f]+", "veth", name), int(direction, 16) == 2) for name, direction in hops]
 
 
-def test_one_ipv6_packet_has_one_id_from_pod_to_pod(sample: Path) -> None:
+def test_one_ipv6_packet_has_one_id_from_pod_to_pod(sample: Path, plain_routes: Path) -> None:
     assert way(sample)[1] == WAY
+    assert way(plain_routes)[1] == [hop for hop in WAY if "flannel" not in hop[0]]
 
 
-def test_flannel_carries_ipv6_in_a_tunnel_over_ipv6(tmp_path: Path) -> None:
-    """With VXLAN a device of its own, between the nodes' IPv6 addresses."""
-    vxlan = Path(CLUSTER).read_text(encoding="utf-8").replace("{Type: host-gw}", "{Type: vxlan, VNI: 1, Port: 8472}")
-    (tmp_path / "cluster.yaml").write_text(vxlan, encoding="utf-8")
-    (tmp_path / "scenario.yaml").write_text(Path(SCENARIO).read_text(encoding="utf-8"), encoding="utf-8")
-    out = tmp_path / "out.pcapng"
-    run_scenario(out, scenario=str(tmp_path / "scenario.yaml"))
-    assert wrong_frames(out) == []
-    first, hops = way(out)
-    assert hops == [*WAY[:3], TUNNEL[0], *WAY[3:5], TUNNEL[1], *WAY[5:]]
-    outer = fields(out, f'frame.packet_id == {first} && frame.interface_name == "node1/eth0"', "ipv6.src", "ipv6.dst", "ipv6.hlim")
+def test_flannel_carries_ipv6_in_a_tunnel_over_ipv6(sample: Path) -> None:
+    first, _ = way(sample)
+    outer = fields(sample, f'frame.packet_id == {first} && frame.interface_name == "node1/eth0"', "ipv6.src", "ipv6.dst", "ipv6.hlim")
     assert outer == [("fd00:192:168::11,fd00:10:244:1::5", "fd00:192:168::12,fd00:10:244:2::5", "64,63")]
-    told = fields(out, 'ipv6 && frame.comment contains "encap: flannel-v6.1"', "frame.interface_name", "udp.dstport")
+    told = fields(sample, 'ipv6 && frame.comment contains "encap: flannel-v6.1"', "frame.interface_name", "udp.dstport")
     assert {name for name, _ in told} == {"node1/eth0", "node2/eth0"}
     assert {ports.split(",")[0] for _, ports in told} == {"8472"}
 
 
-def test_fragments_arrive_as_the_sender_cut_them(sample: Path) -> None:
+def test_pods_are_told_what_the_tunnel_over_ipv6_takes(sample: Path) -> None:
+    """Flannel gives pods what VXLAN over IPv4 leaves of 1500 bytes, 1450; VXLAN over IPv6 leaves 1430 (RFC 8200 5, RFC 4443 3.2)."""
+    told = fields(sample, 'icmpv6.type == 2 && frame.interface_name == "web-1/eth0"', "ipv6.src", "icmpv6.mtu", "frame.len")
+    assert set(told) == {("fd00:10:244:2::1,fd00:10:244:2::5", "1430", str(14 + 1280))}
+    (last_told,) = fields(sample, 'icmpv6.type == 2 && frame.interface_name == "web-1/eth0"', "frame.number")[-1]
+    sent = fields(sample, 'tcp.len > 0 && ipv6 && frame.interface_name == "web-1/eth0"', "frame.number", "ipv6.dst", "frame.len")
+    to_shell = [(int(number) > int(last_told), int(length)) for number, to, length in sent if to == "fd00:10:244:1::5"]
+    assert max(length for late, length in to_shell if not late) == 14 + 1450
+    assert max(length for late, length in to_shell if late) == 14 + 1430
+
+
+def test_fragments_arrive_as_the_sender_cut_them(plain_routes: Path) -> None:
     """RFC 8200 5: routers cut nothing; a node that put the packet together for conntrack cuts it where it was cut."""
     requests = {
-        place: fields(sample, f'ipv6.fraghdr && ipv6.src == fd00:10:244:1::5 && frame.interface_name == "{place}"', "ipv6.plen")
+        place: fields(plain_routes, f'ipv6.fraghdr && ipv6.src == fd00:10:244:1::5 && frame.interface_name == "{place}"', "ipv6.plen")
         for place in ("shell/eth0", "node1/eth0", "web-1/eth0")
     }
     # 3008 bytes of ICMPv6 for an MTU of 1500: 1448 and 8 of the fragment header, twice, and the rest.
