@@ -64,7 +64,18 @@ def dispatch(arguments: Sequence[str]) -> int:
     parser = Parser(prog=f"dataplane {verb}", description=module.HELP)
     module.configure(parser)
     # Intermixed: names may follow options, as with kubectl (get pods -n NAMESPACE NAME).
-    return int(module.run(parser.parse_intermixed_args(arguments[1:])))
+    args = parser.parse_intermixed_args(arguments[1:])
+    load_plugins(getattr(args, "plugin", []))
+    return int(module.run(args))
+
+
+def load_plugins(files: Sequence[str]) -> None:
+    """Make known what the options ``--plugin`` name."""
+    if files:
+        from dataplane.encap.registry import load_file
+
+        for file in files:
+            load_file(file)
 
 
 def silence_stdout() -> None:

@@ -59,6 +59,13 @@ def capture_options(args: argparse.Namespace) -> CaptureOptions:
     return CaptureOptions(args.write, args.per_interface, tuple(args.capture or ("*",)), args.comments)
 
 
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """``--plugin FILE`` (repeatable, ``args.plugin``): encapsulations of the user's own; they are loaded before the verb runs."""
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="Python file with encapsulations of your own; repeatable"
+    )
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """``--seed N`` (``args.seed``): the same seed gives the same bytes."""
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dataplane.cli.options import add_quiet, add_read, add_recording, add_seed, capture_options, progress
+from dataplane.cli.options import add_plugin, add_quiet, add_read, add_recording, add_seed, capture_options, progress
 
 HELP = "carry a capture's frames through a cluster from a pod, node or host on"
 
@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map", action="append", default=[], metavar="A=B", help=explained)
     explained = "MAC addresses: the sender's and its next hop's, or as captured (default: %(default)s)"
     parser.add_argument("--l2", choices=("rewrite", "keep"), default="rewrite", help=explained)
+    add_plugin(parser)
     add_seed(parser)
     add_quiet(parser)
 

@@ -12,6 +12,7 @@ import pkgutil
 import runpy
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 import dataplane
 from dataplane.errors import InputError
@@ -58,6 +59,9 @@ def ensure(kind: str) -> None:
     raise InputError(f"no encapsulation is called {kind}; known: {', '.join(known())}; others come as entry points of {GROUP}")
 
 
+_programs: list[dict[str, Any]] = []  # the core calls what they hold for the life of the process
+
+
 def load_file(path: str | os.PathLike[str]) -> list[str]:
     """Register what a Python file offers, and return the names: its ``capsule``, or every object of it that has a ``capsule``.
 
@@ -68,6 +72,7 @@ def load_file(path: str | os.PathLike[str]) -> list[str]:
     before = set(_core.encapsulations())
     try:
         offered = runpy.run_path(os.fspath(path))
+        _programs.append(offered)
         capsules = [offered["capsule"]] if "capsule" in offered else [item.capsule for item in offered.values() if hasattr(item, "capsule")]
         for capsule in capsules:
             _core.register_encap(capsule)

@@ -40,7 +40,7 @@ class GoldenFrame(NamedTuple):
     interface: str
     direction: str  # "in", "out" or ""
     time_ns: int
-    ethertype: int  # of bytes that begin with an IP header, 0 of an Ethernet frame
+    ethertype: int = 0  # of bytes that begin with an IP header, 0 of an Ethernet frame
 
 
 def golden_frame(frame: Any) -> GoldenFrame:

@@ -56,6 +56,14 @@ def udp6(payload: bytes = bytes(8), *, src: str = CLIENT6, dst: str = SERVER6, s
     return header[:6] + value.to_bytes(2) + payload
 
 
+def tcp6(
+    flags: int, *, src: str = CLIENT6, dst: str = SERVER6, sport: int = 1000, dport: int = 80, seq: int = 1, ack: int = 0, window: int = 65535
+) -> bytes:
+    header = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 0x50, flags, window, 0, 0)
+    value = checksum(pseudo6(src, dst, 6, len(header)) + header)
+    return header[:16] + value.to_bytes(2) + header[18:]
+
+
 def icmpv6(kind: int, code: int = 0, rest: bytes = bytes(4), payload: bytes = b"", *, src: str = CLIENT6, dst: str = SERVER6) -> bytes:
     body = bytes([kind, code, 0, 0]) + rest + payload
     value = checksum(pseudo6(src, dst, ICMPV6, len(body)) + body)

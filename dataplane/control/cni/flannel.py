@@ -118,7 +118,9 @@ def pod_mtu(wiring: Wiring, settings: Settings, node: Node) -> int:
     if settings.mesh is not None:
         return uplink_mtu(wiring, node) - wireguard_mesh.OVERHEAD
     if settings.overlay is not None:
-        return settings.overlay.mtu(wiring, node, min(cidr.version for cidr in node.pod_cidrs))
+        # Flannel subtracts 50 bytes for VXLAN (pkg/backend/vxlan/vxlan_network.go, encapOverhead) even where only IPv6 is on, which costs 70.
+        version = 4 if settings.overlay.kind == "vxlan" else min(cidr.version for cidr in node.pod_cidrs)
+        return settings.overlay.mtu(wiring, node, version)
     return uplink_mtu(wiring, node)
 
 
