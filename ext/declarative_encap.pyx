@@ -4,17 +4,18 @@ A description becomes a table once; packets meet only ``ext/encap/field_table.px
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
-from ext.encap.abi cimport (dataplane_encap, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option, dataplane_encap_option_help,
-                            dataplane_encap_reason, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_ERROR_LEN)
+from ext.encap.abi cimport (dataplane_encap, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
+                            dataplane_encap_option_help, dataplane_encap_reason, DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE,
+                            DATAPLANE_ENCAP_ERROR_LEN)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.field_table cimport (BAD_CHECKSUM, BAD_LENGTH, DEFAULTS_MAX, FIELDS_MAX, HEADER_MAX, ID_OUT_OF_RANGE, INNER_TRUNCATED,
-                                    NO_HEADROOM, NOT_CARRIED, PROTOCOLS_MAX, SOURCE_IDENTIFIER, SOURCE_TEMPLATE, TABLE_REASONS, TOO_LONG,
-                                    TRUNCATED, UNEXPECTED_HEADER, UNKNOWN_PROTOCOL, ZERO_CHECKSUM, Field, Protocol, Table, TableDevice,
-                                    field_get, table_describe, table_option, table_overhead, table_pop, table_port, table_push,
-                                    table_set_checks, template_pop, template_push)
+                                    NO_HEADROOM, NOT_CARRIED, PROTOCOLS_MAX, SOURCE_IDENTIFIER, TABLE_REASONS, TOO_LONG, TRUNCATED,
+                                    UNEXPECTED_HEADER, UNKNOWN_PROTOCOL, ZERO_CHECKSUM, Field, Protocol, Table, TableDevice, field_get,
+                                    table_describe, table_option, table_overhead, table_pop, table_port, table_push, table_set_checks,
+                                    template_pop, template_push)
 from ext.encap.outer cimport OUTER_OPTIONS, outer_help
 from ext.encap.udp cimport UDP_HLEN, udp_consistent, udp_defaults
 from ext.encap.udp_device cimport UDP_DEVICE_OPTIONS, udp_device_help

@@ -11,15 +11,14 @@ from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
-from ext.border.encap cimport (codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info)
+from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
 from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
-from ext.border.tables cimport (address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add,
-                                route_remove)
+from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop

@@ -13,8 +13,8 @@ from libc.string cimport memcpy, memset, strncpy
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
-                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE,
-                            DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_ERROR_LEN, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
+                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_ERROR_LEN,
+                            DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 
 cdef extern from "numbered_kinds.h" nogil:
     enum:

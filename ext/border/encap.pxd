@@ -1,9 +1,8 @@
 # Encapsulations at the border: their options from Python, what they tell of themselves, and packets through one of them alone.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strcmp
-from ext.border.reasons cimport registry_find
+from libc.string cimport memcpy, memset
 from ext.encap.abi cimport *
 from ext.encap.call cimport GUARD_LEN, call_complaint, encap_pop, encap_push, encap_takes
 from ext.encap.ip cimport address_len, inner_facts, outer_facts, outer_hlen, outer_payload, outer_write

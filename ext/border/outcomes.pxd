@@ -11,8 +11,7 @@ from ext.stages.route_ipv6 cimport route_input6, route_output6
 from ext.tables.rules cimport *
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport (IPV4_DST, IPV4_HLEN, IPV4_SRC, IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
-                            ipv4_hlen)
+from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC, IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_NEXT, IPV6_SRC
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_release_memory, DST_LOCAL
 

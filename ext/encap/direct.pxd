@@ -5,11 +5,10 @@ from ext.encap.abi cimport dataplane_encap_bytes, dataplane_encap_field, datapla
 from ext.encap.options cimport option_in
 from ext.encap.outer cimport DF_SET
 from ext.encap.udp cimport udp_defaults
-from ext.encap.udp_device cimport (ROW_CHECKSUM, ROW_ZERO6_RX, UDP_DEVICE_OPTIONS, UdpDevice, udp_device_help,
-                                   udp_device_option)
+from ext.encap.udp_device cimport ROW_CHECKSUM, ROW_ZERO6_RX, UDP_DEVICE_OPTIONS, UdpDevice, udp_device_help, udp_device_option
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport IPPROTO_GRE, IPPROTO_IPIP, IPV4_HLEN
+from ext.wire.ipv4 cimport IPPROTO_IPIP, IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN
 
 cdef enum:

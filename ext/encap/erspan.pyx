@@ -15,9 +15,8 @@ from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_en
                             DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 from ext.encap.device cimport device_configured, device_destroy
 from ext.encap.gre cimport (GRE_BAD_CHECKSUM, GRE_BAD_VERSION, GRE_CHECKSUM_MISMATCH, GRE_ERSPAN, GRE_ERSPAN3, GRE_MIN_HLEN,
-                            GRE_NO_HEADROOM, GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_SEQUENCE, GRE_TRUNCATED,
-                            GreDevice, GreHeader, gre_accept, gre_describe, gre_device_new, gre_hlen, gre_overhead, gre_port, gre_push,
-                            gre_read)
+                            GRE_NO_HEADROOM, GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_SEQUENCE, GRE_TRUNCATED, GreDevice,
+                            GreHeader, gre_accept, gre_describe, gre_device_new, gre_hlen, gre_overhead, gre_port, gre_push, gre_read)
 from ext.encap.limit cimport LIMIT_OPTIONS, limit_help, limit_of, limit_option
 from ext.encap.options cimport option_in
 from ext.encap.outer cimport OUTER_OPTIONS, outer_help, outer_option

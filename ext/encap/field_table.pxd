@@ -8,7 +8,7 @@ from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_en
                             dataplane_encap_push, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 from ext.encap.options cimport option_in
 from ext.encap.outer cimport outer_option, outer_push
-from ext.encap.udp cimport UDP_HLEN, udp_describe, udp_refused, udp_write
+from ext.encap.udp cimport udp_describe, udp_refused, udp_write
 from ext.encap.udp_device cimport UdpDevice, udp_device_option
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_bytes

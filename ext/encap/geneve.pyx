@@ -20,13 +20,12 @@ from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_en
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
                             DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 from ext.encap.device cimport device_configured, device_destroy, device_new
-from ext.encap.geneve_options cimport (OPTION_CRITICAL, geneve_describe_dsr, geneve_has_critical, geneve_has_option,
-                                       geneve_option_size)
+from ext.encap.geneve_options cimport OPTION_CRITICAL, geneve_describe_dsr, geneve_has_critical, geneve_has_option, geneve_option_size
 from ext.encap.options cimport option_in
-from ext.encap.overlay cimport (OVERLAY_DEVICE_ROW, OVERLAY_OPTIONS, Overlay, overlay_help, overlay_is_mine, overlay_option,
-                                overlay_push, overlay_vni)
+from ext.encap.overlay cimport (OVERLAY_DEVICE_ROW, OVERLAY_OPTIONS, Overlay, overlay_help, overlay_is_mine, overlay_option, overlay_push,
+                                overlay_vni)
 from ext.encap.udp cimport UDP_HLEN, udp_consistent, udp_defaults, udp_describe, udp_refused
-from ext.encap.udp_device cimport (ROW_CHECKSUM, ROW_PORT_MAX, ROW_PORT_MIN, udp_device_overhead, udp_device_port, udp_device_room)
+from ext.encap.udp_device cimport ROW_CHECKSUM, ROW_PORT_MAX, ROW_PORT_MIN, udp_device_overhead, udp_device_port, udp_device_room
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.ether cimport ETH_HLEN, ETH_SRC, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB, mac_equal
 from ext.wire.ipv4 cimport IPPROTO_UDP, IPV4_HLEN

@@ -12,9 +12,9 @@ from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_en
                             DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
 from ext.encap.device cimport device_configured, device_destroy
 from ext.encap.gre cimport (GRE_BAD_CHECKSUM, GRE_BAD_VERSION, GRE_CHECKSUM_MISMATCH, GRE_ERSPAN, GRE_ERSPAN3, GRE_MIN_HLEN, GRE_MPLS,
-                            GRE_NO_HEADROOM, GRE_OPTIONS, GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_TRUNCATED,
-                            GreDevice, GreHeader, gre_accept, gre_describe, gre_device_new, gre_has_key, gre_help, gre_overhead,
-                            gre_port, gre_push, gre_read, gre_take_option)
+                            GRE_NO_HEADROOM, GRE_OPTIONS, GRE_OUT_OF_SEQUENCE, GRE_REASONS, GRE_ROUTING_PRESENT, GRE_TRUNCATED, GreDevice,
+                            GreHeader, gre_accept, gre_describe, gre_device_new, gre_has_key, gre_help, gre_overhead, gre_port, gre_push,
+                            gre_read, gre_take_option)
 from ext.encap.limit cimport limit_of
 from ext.encap.outer cimport OUTER_OPTIONS, outer_help
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_MIN, ETHERTYPE_TEB

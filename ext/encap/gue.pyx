@@ -7,7 +7,7 @@ An encapsulation plug-in: ``capsule`` holds the struct of ``encap_abi.h``.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 

@@ -7,8 +7,7 @@ from ext.encap.abi cimport dataplane_encap_bytes, dataplane_encap_option, datapl
 from ext.encap.options cimport option_in
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, ETHERTYPE_TEB
-from ext.wire.ipv6 cimport (FRAGMENT_OFFSET, IPV6_HLEN, IPV6_NEXT, NEXT_DESTINATION, NEXT_FRAGMENT, NEXT_NONE, extension_len,
-                            is_extension)
+from ext.wire.ipv6 cimport FRAGMENT_OFFSET, IPV6_HLEN, IPV6_NEXT, NEXT_DESTINATION, NEXT_FRAGMENT, NEXT_NONE, extension_len, is_extension
 
 cdef enum:
     NO_LIMIT = -1

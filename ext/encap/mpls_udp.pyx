@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
-                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
+                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_OK)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.mpls cimport (MPLS_NO_HEADROOM, MPLS_NOT_IP, MPLS_OPTIONS, MPLS_REASONS, MPLS_TOO_DEEP, MPLS_TRUNCATED, MPLS_TTL_EXPIRED,
                              MPLS_UNKNOWN_PAYLOAD, Mpls, mpls_defaults, mpls_describe, mpls_help, mpls_hlen, mpls_option, mpls_pop,

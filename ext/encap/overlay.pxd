@@ -1,6 +1,6 @@
 # Overlays with a network identifier of 24 bits and Ethernet frames inside: what VXLAN and Geneve have in common.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.stdint cimport int64_t, uint8_t
 from ext.encap.abi cimport (dataplane_encap_bytes, dataplane_encap_option, dataplane_encap_option_help, dataplane_encap_pop,
                             dataplane_encap_push)
 from ext.encap.options cimport option_in

@@ -25,8 +25,7 @@ from ext.encap.options cimport option_in
 from ext.encap.overlay cimport OVERLAY_OPTIONS, Overlay, overlay_help, overlay_is_mine, overlay_option, overlay_push, overlay_vni
 from ext.encap.udp cimport UDP_HLEN, udp_consistent, udp_defaults, udp_describe, udp_refused
 from ext.encap.udp_device cimport udp_device_overhead, udp_device_port, udp_device_room
-from ext.encap.vxlan_flags cimport (VXLAN_GBP, VXLAN_GBP_DONT_LEARN, VXLAN_GBP_POLICY_APPLIED, VXLAN_GBP_USED, VXLAN_HLEN,
-                                    VXLAN_VNI)
+from ext.encap.vxlan_flags cimport VXLAN_GBP, VXLAN_GBP_DONT_LEARN, VXLAN_GBP_POLICY_APPLIED, VXLAN_GBP_USED, VXLAN_HLEN, VXLAN_VNI
 from ext.wire.bytes cimport ld32, st32
 from ext.wire.ether cimport ETH_HLEN, ETH_SRC, ETHERTYPE_TEB, mac_equal
 from ext.wire.ipv4 cimport IPPROTO_UDP

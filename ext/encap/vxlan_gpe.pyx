@@ -16,7 +16,7 @@ from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.overlay cimport OVERLAY_OPTIONS, Overlay, overlay_help, overlay_is_mine, overlay_option, overlay_push, overlay_vni
 from ext.encap.udp cimport UDP_HLEN, udp_consistent, udp_defaults, udp_describe, udp_refused
 from ext.encap.udp_device cimport udp_device_overhead, udp_device_port, udp_device_room
-from ext.encap.vxlan_flags cimport (VXLAN_GPE_NEXT_PROTOCOL, VXLAN_GPE_OAM, VXLAN_GPE_USED, VXLAN_GPE_VERSION, VXLAN_HLEN, VXLAN_VNI)
+from ext.encap.vxlan_flags cimport VXLAN_GPE_NEXT_PROTOCOL, VXLAN_GPE_OAM, VXLAN_GPE_USED, VXLAN_GPE_VERSION, VXLAN_HLEN, VXLAN_VNI
 from ext.wire.bytes cimport ld32, st32
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPPROTO_UDP

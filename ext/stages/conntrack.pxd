@@ -23,7 +23,7 @@ from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP,
                             IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_GRE, IPPROTO_ICMPV6, ipv4_hlen)
 from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_HOPS, IPV6_SRC, skip_extensions
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_pull_head
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_pull_head
 from ext.wire.text cimport put_address
 
 cdef enum:

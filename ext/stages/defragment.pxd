@@ -6,8 +6,8 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from ext.devices.core cimport Core, Ns, Due, event_add, EV_FRAG, SYS_IPFRAG_TIME, log_event, EventRecord, DETAIL_LEN
 from ext.stages.verdict cimport DROPS_FRAGMENT
-from ext.tables.fragments cimport (FragKey, FragQueue, frag_key4, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD, FRAG_COMPLETE, FRAG_DUPLICATE,
-                                   FRAG_OVERLAP, FRAG_BAD_ECN, FRAG_OVERSIZE)
+from ext.tables.fragments cimport (FragKey, FragQueue, frag_key4, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD,
+                                   FRAG_COMPLETE, FRAG_DUPLICATE, FRAG_OVERLAP, FRAG_BAD_ECN, FRAG_OVERSIZE)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_release_memory
 from libc.stdio cimport snprintf
 

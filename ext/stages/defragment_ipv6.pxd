@@ -2,15 +2,15 @@
 # reached its destination without it (net/ipv6/reassembly.c).
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
-from ext.devices.core cimport Core, Ns, Due, SYS6_FRAG_TIME, SYS6_NF_FRAG_TIMEOUT
+from ext.devices.core cimport Core, Ns, SYS6_NF_FRAG_TIMEOUT
 from ext.stages.defragment cimport (DEFRAGMENT_CORRUPT, DEFRAGMENT_DUPLICATE, DEFRAGMENT_STOLEN, DEFRAGMENT_TABLE_FULL, give_up,
                                     queue_merge, schedule_expiry, trace_defragment)
-from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_PARAMETER_PROBLEM, ICMPV6_TIME_EXCEEDED, EXCEEDED_REASSEMBLY6, PROBLEM_FIELD
+from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_TIME_EXCEEDED, EXCEEDED_REASSEMBLY6
 from ext.tables.fragments cimport (FragKey, FragQueue, frag_add6, frag_key6, frag_queue, frag_reassemble6, frag_unlink, FRAG_COMPLETE,
-                                   FRAG_CORRUPT, FRAG_DUPLICATE, FRAG_HELD, FRAG_OVERLAP, FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL)
+                                   FRAG_CORRUPT, FRAG_DUPLICATE, FRAG_HELD, FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL)
 from ext.wire.bytes cimport ld16, ld32
 from ext.wire.ipv4 cimport IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from ext.wire.ipv6 cimport (Ipv6Chain, FRAGMENT_HLEN, FRAGMENT_OFFSET, IPV6_PAYLOAD_LEN, NEXT_FRAGMENT, find_fragment_header, skip_from)
+from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_HLEN, FRAGMENT_OFFSET, IPV6_PAYLOAD_LEN, NEXT_FRAGMENT, find_fragment_header, skip_from
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len
 from libc.stdlib cimport free
 

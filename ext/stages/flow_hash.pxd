@@ -9,7 +9,7 @@ from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, 
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport (IPV4_DST, IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPPROTO_AH, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_IPIP,
                             IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
-from ext.wire.ipv6 cimport (IPV6_DST, IPV6_HLEN, IPV6_NEXT, IPV6_SRC, NEXT_DESTINATION, NEXT_HOP_BY_HOP, NEXT_ROUTING, ipv6_flow_label)
+from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_NEXT, IPV6_SRC, NEXT_DESTINATION, NEXT_HOP_BY_HOP, NEXT_ROUTING, ipv6_flow_label
 from ext.wire.packet cimport Pkt, pkt_l3_len
 
 cdef enum:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
-from ext.devices.core cimport Core, Ns, Dev, Peer, EventRecord, log_event, pkt_ns, CONF6_FORWARDING, CONF6_PROXY_NDP, DETAIL_LEN
+from ext.devices.core cimport Core, Ns, Peer, EventRecord, log_event, pkt_ns, CONF6_FORWARDING, CONF6_PROXY_NDP, DETAIL_LEN
 from ext.stages.forward cimport FORWARD_TTL_EXPIRED, FORWARD_TOO_BIG, FORWARD_NOT_TO_US
 from ext.stages.icmpv6 cimport (icmpv6_send, ICMPV6_TIME_EXCEEDED, ICMPV6_TOO_BIG, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE, BEYOND_SCOPE,
                                 EXCEEDED_HOPS)

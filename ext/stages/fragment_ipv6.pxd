@@ -1,9 +1,8 @@
 # Fragmentation of IPv6 packets by their source, and of what was reassembled on the way: net/ipv6/ip6_output.c (ip6_fragment()).
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdio cimport snprintf
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, Ns, Dev, chance, pkt_consume, pkt_ns, DEV_TUNNEL
+from ext.devices.core cimport Core, chance, pkt_consume, pkt_ns, DEV_TUNNEL
 from ext.stages.fragment cimport fragment_like, trace_fragment
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_TOO_BIG
 from ext.stages.route cimport dst_mtu

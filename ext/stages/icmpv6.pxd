@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, Peer, pkt_ns, DEV_LO, CONF6_HOP_LIMIT, SYS6_ICMP_RATELIMIT, SYS6_ICMP_ECHO_IGNORE_ANYCAST,
+from ext.devices.core cimport (Core, Ns, Peer, pkt_ns, DEV_LO, CONF6_HOP_LIMIT, SYS6_ICMP_RATELIMIT, SYS6_ICMP_ECHO_IGNORE_ANYCAST,
                                SYS6_ICMP_ECHO_IGNORE_MULTICAST, SYS6_ANYCAST_SRC_ECHO_REPLY, SYS6_AUTO_FLOWLABELS)
 from ext.stages.icmp cimport ct_attach_error, icmp_global_token, local_packet
 from ext.stages.route cimport peer_get, peer_take_token
@@ -15,7 +15,7 @@ from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport IPPROTO_ICMPV6
 from ext.wire.ipv6 cimport (Ipv6Chain, IPV6_HLEN, IPV6_PAYLOAD_LEN, IPV6_NEXT, IPV6_HOPS, IPV6_SRC, IPV6_DST, IPV6_MIN_MTU, ipv6_class,
                             ipv6_is_multicast, ipv6_is_link_local, ipv6_is_unspecified, ipv6_set_first_word, skip_extensions)
-from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, TO_HOST, DST_LOCAL, DST_ANYCAST, DST_MULTICAST, PF_IGNORE_DF
+from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, TO_HOST, DST_ANYCAST, DST_MULTICAST, PF_IGNORE_DF
 
 cdef enum:
     ICMPV6_UNREACHABLE = 1

@@ -23,6 +23,7 @@ from ext.wire.bytes cimport ld16, st32
 from ext.wire.checksum cimport csum_bytes
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_TOS, ECN_MASK, IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP,
                             IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_ICMPV6, ipv4_hlen, ipv4_is_fragment)
+from ext.wire.ipv6 cimport IPV6_DST
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST, DST_BROADCAST, DST_MULTICAST
 from libc.stdio cimport snprintf
 
@@ -125,7 +126,17 @@ cdef inline int deliver(Core *c, Pkt *p, const Socket *s) noexcept nogil:
 
 # ---- transports
 
-cdef inline int local_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+cdef inline Socket *destination_socket(Core *c, Ns *ns, const Pkt *p, const L4 *l4) noexcept nogil:
+    """The open socket for the packet's destination address and port."""
+    cdef const uint8_t *daddr = p.buf + p.l3 + (IPV6_DST if l4.family == 6 else IPV4_DST)
+    return socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), daddr, 16 if l4.family == 6 else 4)
+
+
+cdef inline int deliver_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+    """ST_DONE, a stage or a drop; what the sender is told of LOCAL_UDP_NO_SOCKET is the caller's.
+
+    Over IPv6 a length of 0 means all there is, and a checksum of zero is for tunnels that allow it (RFC 6935).
+    """
     cdef uint32_t n
     cdef Socket *s
     cdef int v
@@ -133,24 +144,32 @@ cdef inline int local_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         return -LOCAL_UDP_BAD_LENGTH
     n = ld16(l4.at + 4)
     if l4.proto == IPPROTO_UDP:
+        if n == 0 and l4.family == 6:
+            n = l4.len
         if n > l4.len or n < 8:
             return -LOCAL_UDP_BAD_LENGTH
         p.end -= l4.len - n
         l4.len = n
     if ld16(l4.at + 6) != 0 and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
         return -LOCAL_UDP_BAD_CHECKSUM
-    v = tunnel_receive(c, ns, p, 4, l4.proto, ld16(l4.at + 2), <uint32_t>(l4.at - pkt_l3(p)))
+    v = tunnel_receive(c, ns, p, l4.family, l4.proto, ld16(l4.at + 2), <uint32_t>(l4.at - pkt_l3(p)))
     if v <= 0:
         return v
-    s = socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST, 4)
-    if s != NULL:
-        return deliver(c, p, s)
-    if not p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
+    if l4.family == 6 and ld16(l4.at + 6) == 0:
+        return -LOCAL_UDP_BAD_CHECKSUM
+    s = destination_socket(c, ns, p, l4)
+    return deliver(c, p, s) if s != NULL else -LOCAL_UDP_NO_SOCKET
+
+
+cdef inline int local_udp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+    cdef int v = deliver_udp(c, ns, p, l4)
+    if v == -LOCAL_UDP_NO_SOCKET and not p.dst.flags & (DST_BROADCAST | DST_MULTICAST):
         icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PORT, 0)
-    return -LOCAL_UDP_NO_SOCKET
+    return v
 
 
-cdef inline int local_tcp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+cdef inline int deliver_tcp(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
+    """ST_DONE or a drop; the RST that LOCAL_TCP_NO_SOCKET calls for is the caller's."""
     cdef uint32_t hlen
     cdef Socket *s
     if p.pkt_type != TO_HOST:
@@ -162,12 +181,15 @@ cdef inline int local_tcp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
         return -LOCAL_TCP_TRUNCATED
     if not l4_checksum_ok(pkt_l3(p), l4, l4.len):
         return -LOCAL_TCP_BAD_CHECKSUM
-    s = socket_for(c, ns.id, IPPROTO_TCP, ld16(l4.at + 2), pkt_l3(p) + IPV4_DST, 4)
-    if s != NULL:
-        return deliver(c, p, s)
-    if not l4.at[13] & TCPF_RST and p.dst.type == RT_LOCAL:
+    s = destination_socket(c, ns, p, l4)
+    return deliver(c, p, s) if s != NULL else -LOCAL_TCP_NO_SOCKET
+
+
+cdef inline int local_tcp(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
+    cdef int v = deliver_tcp(c, ns, p, l4)
+    if v == -LOCAL_TCP_NO_SOCKET and not l4.at[13] & TCPF_RST and p.dst.type == RT_LOCAL:
         send_reset(c, ns, p, l4)
-    return -LOCAL_TCP_NO_SOCKET
+    return v
 
 
 cdef inline void send_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
@@ -262,10 +284,20 @@ cdef inline void trace_icmp(Core *c, Pkt *p, int type) noexcept nogil:
         snprintf(ev.detail, DETAIL_LEN, b"ICMP type %d is for the kernel itself", type)
 
 
+cdef inline int deliver_other(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:
+    """A tunnel, or an application's SCTP: a stage, ST_DONE or a drop; what the sender is told of LOCAL_NO_PROTOCOL is the caller's."""
+    cdef Socket *s = NULL
+    cdef int v = tunnel_receive(c, ns, p, l4.family, l4.proto, 0, <uint32_t>(l4.at - pkt_l3(p)))
+    if v <= 0:
+        return v
+    if l4.proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:
+        s = destination_socket(c, ns, p, l4)
+    return deliver(c, p, s) if s != NULL else -LOCAL_NO_PROTOCOL
+
+
 cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     """ip_local_deliver_finish(): to whom the packet belongs."""
     cdef Ns *ns = pkt_ns(c, p)
-    cdef Socket *s
     cdef L4 l4
     cdef int v
     cdef uint8_t *ip = pkt_l3(p)
@@ -282,12 +314,7 @@ cdef inline int stage_transport(Core *c, Pkt *p) noexcept nogil:
     if l4.proto == IPPROTO_IGMP:
         pkt_consume(c, p)
         return ST_DONE
-    v = tunnel_receive(c, ns, p, 4, l4.proto, 0, ipv4_hlen(ip))
-    if v <= 0:
-        return v
-    if l4.proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:
-        s = socket_for(c, ns.id, IPPROTO_SCTP, ld16(l4.at + 2), ip + IPV4_DST, 4)
-        if s != NULL:
-            return deliver(c, p, s)
-    icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PROTOCOL, 0)
-    return -LOCAL_NO_PROTOCOL
+    v = deliver_other(c, ns, p, &l4)
+    if v == -LOCAL_NO_PROTOCOL:
+        icmp_send(c, p, ICMP_DEST_UNREACH, UNREACH_PROTOCOL, 0)
+    return v

@@ -2,10 +2,9 @@
 # without their sockets.
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memset, memcpy
+from libc.string cimport memcpy
 from ext.devices.core cimport Core, Ns, Socket, pkt_consume, pkt_ns, SYS6_ICMP_ECHO_IGNORE_ALL, SYS6_FRAG_TIME
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
-from ext.stages.defragment cimport DEFRAGMENT_CORRUPT
 from ext.stages.defragment_ipv6 cimport gather, lacks_headers
 from ext.stages.extension_headers cimport (EXTENSION_FRAGMENT_BAD, EXTENSION_INCOMPLETE_CHAIN, EXTENSION_NO_NEXT_HEADER,
                                            EXTENSION_ROUTING_TO_GROUP, EXTENSION_ROUTING_UNKNOWN, EXTENSION_SEGMENTS_LEFT,
@@ -13,22 +12,23 @@ from ext.stages.extension_headers cimport (EXTENSION_FRAGMENT_BAD, EXTENSION_INC
 from ext.stages.icmpv6 cimport (icmpv6_echo_reply, icmpv6_send, ICMPV6_ECHO, ICMPV6_ECHO_REPLY, ICMPV6_HLEN, ICMPV6_INFORMATIONAL,
                                 ICMPV6_PARAMETER_PROBLEM, ICMPV6_TOO_BIG, ICMPV6_UNREACHABLE, PORT_UNREACHABLE, PROBLEM_FIELD,
                                 PROBLEM_INCOMPLETE_CHAIN, PROBLEM_NEXT_HEADER)
-from ext.stages.local cimport (LOCAL_ICMP_BAD_CHECKSUM, LOCAL_ICMP_BAD_QUOTE, LOCAL_ICMP_NO_SOCKET, LOCAL_ICMP_TRUNCATED, LOCAL_NO_MULTICAST_ROUTING, LOCAL_NO_PROTOCOL,
-                               LOCAL_TCP_BAD_CHECKSUM, LOCAL_TCP_NO_SOCKET, LOCAL_TCP_TO_GROUP, LOCAL_TCP_TRUNCATED, LOCAL_UDP_BAD_CHECKSUM,
-                               LOCAL_UDP_BAD_LENGTH, LOCAL_UDP_NO_SOCKET, deliver, socket_for, trace_icmp)
+from ext.stages.local cimport (LOCAL_ICMP_BAD_CHECKSUM, LOCAL_ICMP_BAD_QUOTE, LOCAL_ICMP_NO_SOCKET, LOCAL_ICMP_TRUNCATED,
+                               LOCAL_NO_MULTICAST_ROUTING, LOCAL_NO_PROTOCOL, LOCAL_TCP_NO_SOCKET, LOCAL_UDP_NO_SOCKET, deliver, socket_for,
+                               trace_icmp, deliver_other, deliver_tcp, deliver_udp)
 from ext.stages.neighbour_discovery cimport nd_receive
 from ext.stages.nd_messages cimport ND_REDIRECT, ND_ROUTER_SOLICITATION
 from ext.stages.netfilter cimport hook_input
-from ext.stages.reject cimport TCP_HLEN, TCPF_RST
+from ext.stages.reject cimport TCPF_RST
 from ext.stages.reject_ipv6 cimport tcp_reset_packet6
 from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
-from ext.stages.tunnel_receive cimport tunnel_exists, tunnel_receive
+from ext.stages.tunnel_receive cimport tunnel_exists
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT
 from ext.tables.fragments cimport FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, ld32
-from ext.wire.ipv4 cimport ECN_MASK, IPPROTO_ICMPV6, IPPROTO_PIM, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
-from ext.wire.ipv6 cimport (Ipv6Chain, skip_extensions, FRAGMENT_HLEN, FRAGMENT_MORE, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_PAYLOAD_LEN, IPV6_SRC, NEXT_DESTINATION,
-                            NEXT_FRAGMENT, NEXT_NONE, NEXT_ROUTING, ipv6_class, ipv6_is_multicast)
+from ext.wire.ipv4 cimport ECN_MASK, IPPROTO_ICMPV6, IPPROTO_PIM, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
+from ext.wire.ipv6 cimport (Ipv6Chain, skip_extensions, FRAGMENT_HLEN, FRAGMENT_MORE, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN,
+                            IPV6_PAYLOAD_LEN, IPV6_SRC, NEXT_DESTINATION, NEXT_FRAGMENT, NEXT_NONE, NEXT_ROUTING, ipv6_class,
+                            ipv6_is_multicast)
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, DST_ANYCAST, DST_MULTICAST, TO_HOST
 
 cdef enum:
@@ -36,7 +36,6 @@ cdef enum:
     ST_DONE_HELD = 1000  # a fragment waits: no stage has this number
     ROUTING_RPL = 3
     ROUTING_SEGMENTS = 4
-    SCTP_HLEN = 12
     HEADERS_MAX = 64  # extension headers of one packet
 
 
@@ -139,7 +138,6 @@ cdef inline int stage_ipv6_transport(Core *c, Pkt *p) noexcept nogil:
 # ---- transports
 
 cdef inline int transport6(Core *c, Ns *ns, Pkt *p, int proto) noexcept nogil:
-    cdef Socket *s
     cdef L4 l4
     cdef int v
     if p.payload_at > pkt_l3_len(p):
@@ -154,67 +152,26 @@ cdef inline int transport6(Core *c, Ns *ns, Pkt *p, int proto) noexcept nogil:
         return local_tcp6(c, ns, p, &l4)
     if proto == IPPROTO_ICMPV6:
         return local_icmpv6(c, ns, p, &l4)
-    v = tunnel_receive(c, ns, p, 6, proto, 0, p.payload_at)
-    if v <= 0:
-        return v
-    if proto == IPPROTO_SCTP and l4.len >= SCTP_HLEN:
-        s = socket_for(c, ns.id, IPPROTO_SCTP, ld16(l4.at + 2), pkt_l3(p) + IPV6_DST, 16)
-        if s != NULL:
-            return deliver(c, p, s)
     if proto == IPPROTO_PIM:
         return -LOCAL_NO_MULTICAST_ROUTING
-    icmpv6_send(c, p, ICMPV6_PARAMETER_PROBLEM, PROBLEM_NEXT_HEADER, p.next_at)
-    return -LOCAL_NO_PROTOCOL
+    v = deliver_other(c, ns, p, &l4)
+    if v == -LOCAL_NO_PROTOCOL:
+        icmpv6_send(c, p, ICMPV6_PARAMETER_PROBLEM, PROBLEM_NEXT_HEADER, p.next_at)
+    return v
 
 
 cdef inline int local_udp6(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
-    """__udp6_lib_rcv(): length 0 means all there is; a checksum of zero is for tunnels that allow it (RFC 6935)."""
-    cdef uint32_t n
-    cdef Socket *s
-    cdef int v
-    if l4.len < 8:
-        return -LOCAL_UDP_BAD_LENGTH
-    n = ld16(l4.at + 4)
-    if l4.proto == IPPROTO_UDP:
-        if n == 0:
-            n = l4.len
-        if n > l4.len or n < 8:
-            return -LOCAL_UDP_BAD_LENGTH
-        p.end -= l4.len - n
-        l4.len = n
-    if ld16(l4.at + 6) != 0 and not l4_checksum_ok(pkt_l3(p), l4, l4.len):
-        return -LOCAL_UDP_BAD_CHECKSUM
-    v = tunnel_receive(c, ns, p, 6, l4.proto, ld16(l4.at + 2), p.payload_at)
-    if v <= 0:
-        return v
-    if ld16(l4.at + 6) == 0:
-        return -LOCAL_UDP_BAD_CHECKSUM
-    s = socket_for(c, ns.id, l4.proto, ld16(l4.at + 2), pkt_l3(p) + IPV6_DST, 16)
-    if s != NULL:
-        return deliver(c, p, s)
-    if not p.dst.flags & DST_MULTICAST:
+    cdef int v = deliver_udp(c, ns, p, l4)
+    if v == -LOCAL_UDP_NO_SOCKET and not p.dst.flags & DST_MULTICAST:
         icmpv6_send(c, p, ICMPV6_UNREACHABLE, PORT_UNREACHABLE, 0)
-    return -LOCAL_UDP_NO_SOCKET
+    return v
 
 
 cdef inline int local_tcp6(Core *c, Ns *ns, Pkt *p, L4 *l4) noexcept nogil:
-    cdef uint32_t hlen
-    cdef Socket *s
-    if p.pkt_type != TO_HOST:
-        return -LOCAL_TCP_TO_GROUP
-    if l4.len < TCP_HLEN:
-        return -LOCAL_TCP_TRUNCATED
-    hlen = (l4.at[12] >> 4) * 4
-    if hlen < TCP_HLEN or l4.len < hlen:
-        return -LOCAL_TCP_TRUNCATED
-    if not l4_checksum_ok(pkt_l3(p), l4, l4.len):
-        return -LOCAL_TCP_BAD_CHECKSUM
-    s = socket_for(c, ns.id, IPPROTO_TCP, ld16(l4.at + 2), pkt_l3(p) + IPV6_DST, 16)
-    if s != NULL:
-        return deliver(c, p, s)
-    if not l4.at[13] & TCPF_RST and not p.dst.flags & (DST_MULTICAST | DST_ANYCAST):
+    cdef int v = deliver_tcp(c, ns, p, l4)
+    if v == -LOCAL_TCP_NO_SOCKET and not l4.at[13] & TCPF_RST and not p.dst.flags & (DST_MULTICAST | DST_ANYCAST):
         send_reset6(c, ns, p, l4)
-    return -LOCAL_TCP_NO_SOCKET
+    return v
 
 
 cdef inline void send_reset6(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept nogil:

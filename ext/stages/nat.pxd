@@ -26,8 +26,8 @@ from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
-from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE,
-                            IPPROTO_SCTP, ipv4_hlen)
+from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP,
+                            IPPROTO_UDPLITE, IPPROTO_SCTP, ipv4_hlen)
 from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_SRC, skip_extensions
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_pull_head
 from ext.wire.text cimport put_address

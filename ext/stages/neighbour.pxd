@@ -3,10 +3,9 @@
 from libc.stdint cimport uint8_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, neigh_conf, event_add, log_event,
-                               EV_NEIGH, DETAIL_LEN,
-                               CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT, CONF_UCAST_SOLICIT,
-                               CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
+from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, neigh_conf, event_add,
+                               log_event, EV_NEIGH, DETAIL_LEN, CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT,
+                               CONF_UCAST_SOLICIT, CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE
 from ext.stages.nd_messages cimport nd_solicit
 from ext.stages.icmp cimport icmp_send, local_packet, ICMP_DEST_UNREACH, UNREACH_HOST

@@ -16,9 +16,9 @@ from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
 from ext.tables.conntrack cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
-from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT,
-                               CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
-                               HOOK_POSTROUTING)
+from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID,
+                               CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER,
+                               HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_is_fragment

@@ -5,12 +5,11 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, PmtuEntry, EventRecord, log_event, pkt_ns, CONF6_FORWARDING, DETAIL_LEN,
                                SYS6_MTU_EXPIRES)
-from ext.stages.route cimport ROUTE_MULTICAST_NOT_JOINED, dst_from_route, pmtu_find, pmtu_get, route_type_name
-from ext.tables.fib cimport (Fib, FibResult, Route, fib_error, fib_lookup, fib_lookup_table, RT_LOCAL, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE, ERR_EINVAL,
-                             ERR_ENETUNREACH)
+from ext.stages.route cimport dst_from_route, pmtu_find, pmtu_get, route_type_name
+from ext.tables.fib cimport (Fib, FibResult, Route, fib_error, fib_lookup, fib_lookup_table, RT_LOCAL, RT_ANYCAST, RT_MULTICAST,
+                             RT_UNREACHABLE, ERR_ENETUNREACH)
 from ext.tables.neighbour cimport neigh_find
-from ext.tables.rules cimport prefix_match
-from ext.wire.ipv6 cimport (IPV6_DST, IPV6_SRC, IPV6_MIN_MTU, SCOPE_LINK_LOCAL, common_bits, ipv6_is_link_local, ipv6_is_multicast,
+from ext.wire.ipv6 cimport (IPV6_DST, IPV6_MIN_MTU, SCOPE_LINK_LOCAL, common_bits, ipv6_is_link_local, ipv6_is_multicast,
                             ipv6_is_unspecified, ipv6_needs_interface, ipv6_scope, solicited_node)
 from ext.wire.text cimport put_address
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, DST_LOCAL, DST_MULTICAST, DST_INPUT, DST_ANYCAST

@@ -2,7 +2,8 @@
 
 from ext.devices.core cimport Core
 from ext.stages.arp cimport stage_arp, arp_reason
-from ext.stages.bridge cimport stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_push, stage_bridge_xmit, bridge_reason
+from ext.stages.bridge cimport (stage_bridge_in, stage_bridge_forward, stage_bridge_up, stage_bridge_port, stage_bridge_push,
+                                stage_bridge_xmit, bridge_reason)
 from ext.stages.bridge_netfilter cimport bridge_netfilter_reason
 from ext.stages.conntrack cimport conntrack_reason
 from ext.stages.defragment cimport defragment_reason

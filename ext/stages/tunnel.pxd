@@ -3,12 +3,12 @@
 # drivers/net/vxlan/vxlan_core.c (vxlan_xmit_one()), net/ipv4/ip_tunnel.c (ip_tunnel_xmit()), net/ipv6/ip6_tunnel.c (ip6_tnl_xmit()),
 # net/ipv4/ip_tunnel_core.c (iptunnel_xmit()).
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_clone, pkt_consume, CONF6_HOP_LIMIT, DETAIL_LEN,
                                SYS_IP_DEFAULT_TTL, SYS_MIN_PMTU, SYS_MTU_EXPIRES)
-from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK)
+from ext.encap.abi cimport dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport address_len, inner_facts, outer_hlen, outer_write
 from ext.stages.flow_hash cimport flow_hash

@@ -3,20 +3,21 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, Ns, Dev, event_packet, pkt_consume, EV_RECEIVE
-from ext.encap.abi cimport dataplane_encap_bytes, dataplane_encap_pop, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK
+from ext.encap.abi cimport (dataplane_encap_bytes, dataplane_encap_pop, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_NOT_MINE,
+                            DATAPLANE_ENCAP_OK)
 from ext.encap.call cimport GUARD_LEN, encap_pop, encap_takes
 from ext.encap.ip cimport address_len, outer_facts
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, UNREACH_PORT
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, PORT_UNREACHABLE
 from ext.stages.receive cimport ether_classify
 from ext.stages.transmit cimport packet_scrub
-from ext.stages.tunnel cimport (encap_drop, trace_tunnel, TUNNEL_ECN_NOT_CAPABLE, TUNNEL_INNER_TRUNCATED, TUNNEL_UNKNOWN_ID)
+from ext.stages.tunnel cimport encap_drop, trace_tunnel, TUNNEL_ECN_NOT_CAPABLE, TUNNEL_INNER_TRUNCATED, TUNNEL_UNKNOWN_ID
 from ext.stages.verdict cimport ST_DONE
 from ext.wire.checksum cimport csum_replace
 from ext.wire.ether cimport ETH_HLEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
-from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_DST, IPV4_HLEN, IPV4_SRC, IPV4_TOS, ECN_CE, ECN_ECT0, ECN_ECT1, ECN_MASK, ECN_NOT_ECT)
-from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_SRC, ipv6_class, ipv6_set_class
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_tail_room, TO_HOST
+from ext.wire.ipv4 cimport IPV4_CSUM, IPV4_HLEN, IPV4_TOS, ECN_CE, ECN_ECT0, ECN_ECT1, ECN_MASK, ECN_NOT_ECT
+from ext.wire.ipv6 cimport IPV6_HLEN, ipv6_class, ipv6_set_class
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, TO_HOST
 
 cdef enum:
     RANKS = 4
