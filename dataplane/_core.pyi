@@ -218,11 +218,12 @@ class Engine:
     # ---- namespaces and devices
     def add_namespace(self, name: str) -> int:
         """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
-    def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: int | bytes) -> int:
+    def add_device(self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True,
+                   **params: int | bytes) -> int:
         """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
         remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
-        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an unknown kind, or a parameter that the kind does
-        not take."""
+        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an
+        unknown kind, or a parameter that the kind does not take."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
@@ -267,8 +268,8 @@ class Engine:
         """conntrack, neighbours (dynamic ones), exceptions (PMTU and redirects), recent."""
     def lookup_route(self, ns: int, dst: bytes, *, src: bytes | None = None, iif: int = -1) -> dict[str, Any]: ...
     def outcomes(self, ns: int, family: int, hook: str, packet: bytes, *, iif: int = -1) -> list[Outcome]:
-        """Every way that the rules at prerouting or output (and the filter rules the packet meets then) can go for this
-        IPv4 packet; changes nothing. ValueError: another family, or no IPv4 packet."""
+        """Every way that the rules of ``family`` at prerouting or output (and the filter rules the packet meets then) can go for
+        this IP packet; changes nothing. ValueError: the packet is of another family, or none."""
     # ---- what tables hold, as plain dicts in the order Linux prints them
     def devices(self, ns: int) -> list[dict[str, Any]]: ...
     def routes(self, ns: int) -> list[dict[str, Any]]: ...
@@ -286,8 +287,9 @@ class Engine:
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:
-        """An application of ``ns`` sends this IPv4 packet (output hooks, routing, ...). Returns its packet id. ValueError: it
-        is none, or ``at`` has passed."""
+        """An application of ``ns`` sends this IPv4 or IPv6 packet (output hooks, routing, fragments, ...); a source address of
+        zero is filled in, and so is what the kernel writes: IPv4's length and checksum, IPv6's payload length. Returns its packet
+        id. ValueError: it is neither, or ``at`` has passed."""
     def open_socket(self, ns: int, proto: int, port: int, address: bytes | None = None) -> int:
         """Deliver packets for this protocol and port (ICMP: id of echo replies; 0: any) to ``deliveries()``; they are not
         answered by the core."""

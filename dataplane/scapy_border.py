@@ -33,18 +33,21 @@ def to_bytes(packet: Buildable | bytes | bytearray | memoryview) -> bytes:
 
 
 def dissect_frame(data: bytes, *, ethernet: bool = True) -> Packet:
-    """An Ethernet frame, or an IP packet, as a Scapy packet; what Scapy cannot dissect stays ``Raw``. Raises ``InputError`` without Scapy."""
+    """An Ethernet frame, or else an IP packet, as a Scapy packet; what Scapy cannot dissect stays ``Raw``.
+
+    Raises ``InputError`` without Scapy.
+    """
     try:
         from scapy.layers.l2 import Ether
     except ImportError:
         raise InputError("Scapy is not installed: pip install scapy (GPL-2.0), or use the frame's bytes") from None
-    import scapy.layers.inet
-    import scapy.layers.inet6
     import scapy.layers.vxlan  # noqa: F401  (importing registers the layers)
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import IPv6
 
     if ethernet:
         return Ether(data)
-    return scapy.layers.inet6.IPv6(data) if data[:1] >= b"\x60" else scapy.layers.inet.IP(data)
+    return IPv6(data) if data[:1] >= b"\x60" else IP(data)
 
 
 def template_fields(header: Buildable | bytes, names: Iterable[str], zeroed: Collection[str]) -> tuple[bytes, dict[str, int], str]:

@@ -331,7 +331,7 @@ cdef class Engine:
         self.add_address(ns.lo, bytes([0] * 15 + [1]), 128)
         return ns.id
 
-    def add_device(self, int ns, str name, str kind, *, bytes mac, int mtu, bint up=True, **params):
+    def add_device(self, int ns, str name, str kind, /, *, bytes mac, int mtu, bint up=True, **params):
         cdef Ns *n = self.ns_at(ns)
         cdef Dev *d
         cdef Dev **grown

@@ -20,6 +20,8 @@ _OPTIONS = {
     ("gre", "key"): "key",
     ("gre", "sequence"): "sequence",
     ("gue", "variant"): "variant",
+    ("srh", "flags"): "flags",
+    ("srh", "tag"): "tag",
 }
 _OPTIONS_OF_THE_FIELDS_NAMES = frozenset(("erspan2", "erspan3"))
 _RAW_BYTES = frozenset(("options", "subheader"))

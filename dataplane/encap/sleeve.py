@@ -123,7 +123,7 @@ class Sleeve(Encapsulation):
     sentence: ClassVar[str] = "Ethernet frames in UDP, with or without NaCl secretbox, as Weave Net's sleeve (weave router/sleeve.go)"
     ethernet: ClassVar[bool] = True
     options = (
-        OptionHelp("name", "this peer's name, 6 bytes", "00:00:00:00:00:00"),
+        OptionHelp("peer_name", "this peer's name, 6 bytes", "00:00:00:00:00:00"),
         OptionHelp("peers", "text, a line for each peer: ADDRESS NAME [outbound|inbound KEY], KEY being 32 bytes in hex", "none"),
         OptionHelp("port", "UDP port, 1 to 65535", str(DEFAULT_PORT)),
     )
@@ -143,9 +143,9 @@ class Sleeve(Encapsulation):
         for key in options:
             if key not in [option.key for option in self.options]:
                 raise ValueError(f"sleeve: option '{key}' is unknown")
-        name, peers, port = options.get("name", bytes(NAME_LENGTH)), options.get("peers", b""), options.get("port", DEFAULT_PORT)
+        name, peers, port = options.get("peer_name", bytes(NAME_LENGTH)), options.get("peers", b""), options.get("port", DEFAULT_PORT)
         if not isinstance(name, bytes) or len(name) != NAME_LENGTH:
-            raise ValueError(f"sleeve: option 'name' has {NAME_LENGTH} bytes")
+            raise ValueError(f"sleeve: option 'peer_name' has {NAME_LENGTH} bytes")
         if not isinstance(peers, bytes):
             raise ValueError("sleeve: option 'peers' is text")
         if not isinstance(port, int) or not 0 < port < 65536:

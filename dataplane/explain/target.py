@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 
 from dataplane.control.topology import Machine, Topology
 from dataplane.errors import InputError
+from dataplane.k8s.fields import plain_address
 from dataplane.k8s.objects import ContainerPort, IPAddress, Manifests, Pod, Service, ServicePort
 
 DEFAULT_PORTS = {"tcp": 80, "udp": 53, "sctp": 9899, "icmp": 0}
@@ -85,7 +85,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def _address(text: str) -> IPAddress:
     try:
-        return ip_address(text)
+        return plain_address(text)
     except ValueError:
         known = "an IP address, pod/NAMESPACE/NAME, service/NAMESPACE/NAME[:PORT], node/NAME or host/NAME"
         raise InputError(f"--to {text}: write {known}") from None

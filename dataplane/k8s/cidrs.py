@@ -8,7 +8,7 @@ from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 from dataplane.k8s.collected import Collected
-from dataplane.k8s.objects import ClusterConfig, Cni, IPAddress, IPNetwork, Node
+from dataplane.k8s.objects import ClusterConfig, Cni, Host, IPAddress, IPNetwork, Node
 
 # kubeadm's habits, and prefixes of the same shape for IPv6.
 DEFAULT_POD_CIDRS: dict[int, IPNetwork] = {4: ip_network("10.244.0.0/16"), 6: ip_network("fd00:10:244::/48")}
@@ -33,7 +33,8 @@ def derive_config(collected: Collected) -> ClusterConfig:
     services = config.service_cidrs or _service_cidrs(collected, pods)
     underlay = config.underlay
     if not underlay.cidrs:
-        underlay = replace(underlay, cidrs=_underlay_cidrs(collected, underlay.default_gateways, versions))
+        cidrs = _underlay_cidrs(collected, underlay.default_gateways, versions)
+        underlay = replace(underlay, cidrs=cidrs, default_gateways=underlay.default_gateways or _gateways(collected, cidrs))
     cni = config.cni
     if cni.name == "calico":
         cni = replace(cni, ip_pools=_ip_pools(cni, pods))
@@ -126,6 +127,21 @@ def _underlay_cidrs(collected: Collected, gateways: Sequence[IPAddress], version
         collected.inferred.update(("underlay", network) for network in own)
         found += own
     return tuple(found) or tuple(DEFAULT_UNDERLAY_CIDRS[version] for version in versions)
+
+
+def _gateways(collected: Collected, cidrs: Sequence[IPNetwork]) -> tuple[IPAddress, ...]:
+    """The customary gateway of each family's only network, its first address, unless it is somebody's.
+
+    A kubelet needs a default route, and without one no node answers for the gateway of Calico's pods (Linux: net/ipv4/arp.c,
+    arp_process(), which looks up a route to what it is a proxy for).
+    """
+    taken = {*_node_addresses(collected), *(address for host in _hosts(collected) for address in host.addresses)}
+    only = [network for network in cidrs if sum(network.version == other.version for other in cidrs) == 1]
+    return tuple(network[1] for network in only if network.num_addresses > 2 and network[1] not in taken)
+
+
+def _hosts(collected: Collected) -> tuple[Host, ...]:
+    return collected.config.underlay.hosts if collected.config else ()
 
 
 def _node_addresses(collected: Collected) -> list[IPAddress]:

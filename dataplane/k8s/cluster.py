@@ -84,8 +84,10 @@ def _cni(fields: Fields) -> Cni:
 
 def _check_net_conf(config: Fields) -> None:
     """Flannel's net-conf.json; options of a backend that are not known here are the backend's affair."""
-    for key in ("Network", "IPv6Network"):
-        config.network(key, strict=True)
+    for key, version in (("Network", 4), ("IPv6Network", 6)):
+        network = config.network(key, strict=True)
+        if network is not None and network.version != version:
+            raise config.error(key, f"is {network}", f"write a prefix of IPv{version}")
     for key in ("EnableIPv4", "EnableIPv6"):
         config.boolean(key, False)
     backend = config.child("Backend")

@@ -219,15 +219,23 @@ def _assigned_port(service: Service, purpose: str, allocator: NodePorts) -> int:
 
 
 def _derive_slices(collected: Collected) -> None:
-    given = {(item.namespace, item.service) for item in collected.endpoint_slices}
+    """Endpoints count where there is no slice; they hold the service's first family alone (pkg/controller/endpoint)."""
+    written = {(item.namespace, item.service) for item in collected.endpoint_slices}
+    mirrored: dict[tuple[str, str], set[str]] = {}
     for mirrors in collected.endpoints:
-        if (mirrors[0].namespace, mirrors[0].service) not in given:
+        key = (mirrors[0].namespace, mirrors[0].service)
+        if key not in written:
             collected.endpoint_slices += mirrors
-    given = {(item.namespace, item.service) for item in collected.endpoint_slices}
+            mirrored.setdefault(key, set()).update(item.address_type for item in mirrors)
     pods, nodes = PodIndex(collected.pods), {node.name: node for node in collected.nodes}
     for service in collected.services:
-        if service.selector and (service.namespace, service.name) not in given:
-            collected.endpoint_slices += derive_slices(service, pods.select(service.namespace, service.selector), nodes)
+        key = (service.namespace, service.name)
+        if service.selector and key not in written:
+            families = service.ip_families
+            if key in mirrored:
+                families = tuple(family for family in families[1:] if family not in mirrored[key])
+            chosen = pods.select(service.namespace, service.selector)
+            collected.endpoint_slices += derive_slices(replace(service, ip_families=families), chosen, nodes)
 
 
 def _derive_namespaces(collected: Collected) -> list[Namespace]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -157,9 +157,15 @@ class Fields:
 
     def parse_address(self, key: str, text: str) -> IPAddress:
         try:
-            return _checked_address(text)
+            return plain_address(text)
         except ValueError:
             raise self.error(key, f"is {_shown(text)}, which is no IP address", "write it as 10.0.0.1 or fd00::1") from None
+
+    def one_per_family(self, key: str, found: Sequence[IPAddress | IPNetwork]) -> None:
+        """Refuses a second one of a family, as the API server does (KEP-563)."""
+        for index, one in enumerate(found):
+            if any(one.version == earlier.version for earlier in found[:index]):
+                raise self.error(key, f"has {one} as a second one of IPv{one.version}", "leave one of each family")
 
     def addresses(self, key: str) -> tuple[IPAddress, ...]:
         return tuple(item.parse_address(f"{key}[{index}]", text) for index, (text, item) in enumerate(self.texts(key)))
@@ -206,10 +212,12 @@ class Fields:
         return ":".join(parts)
 
 
-def _checked_address(text: str) -> IPAddress:
-    if "%" in text:  # a zone names an interface of one machine
-        raise ValueError(text)
-    return ip_address(text)
+def plain_address(text: str) -> IPAddress:
+    """An address as packets have it. ValueError: it is none, it has a zone (an interface of one machine), or it is IPv4-mapped."""
+    address = ip_address(text)
+    if address.version == 6 and (address.scope_id is not None or address.ipv4_mapped is not None):
+        raise ValueError(f"{text!r} has a zone or is IPv4-mapped")
+    return address
 
 
 def _shown(text: str) -> str:

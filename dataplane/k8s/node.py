@@ -29,12 +29,14 @@ def parse_node(item: Item) -> Node:
     spec.warn_unknown(api_fields.NODE_SPEC)
     status.warn_unknown(api_fields.NODE_STATUS)
     internal, external = _addresses(status)
+    pod_cidrs = spec.single_and_list("podCIDR", "podCIDRs", strict=False)
+    spec.one_per_family("podCIDRs", pod_cidrs)
     return Node(
         name=metadata.name,
         addresses=internal,
         origin=item.origin,
         external_addresses=external,
-        pod_cidrs=spec.single_and_list("podCIDR", "podCIDRs", strict=False),
+        pod_cidrs=pod_cidrs,
         labels=metadata.labels,
         annotations=metadata.annotations,
         interfaces=_interfaces(item),

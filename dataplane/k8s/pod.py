@@ -60,6 +60,7 @@ def parse_pod(item: Item) -> Pod:
 
 def _addresses(status: Fields, single: str, plural: str) -> tuple[IPAddress, ...]:
     several = tuple(entry.parse_address("ip", entry.required_text("ip")) for entry in status.children(plural))
+    status.one_per_family(plural, several)
     one = status.address(single)
     if one is not None and several and several[0] != one:
         raise status.error(single, f"is {one}, but {plural} begins with {several[0]}", "make them equal or remove one")

@@ -58,7 +58,9 @@ def _cluster_ips(spec: Fields) -> tuple[bool, tuple[IPAddress, ...]]:
     if single == "None" or listed[:1] == ["None"]:
         return True, ()
     if listed:
-        return False, spec.addresses("clusterIPs")
+        several = spec.addresses("clusterIPs")
+        spec.one_per_family("clusterIPs", several)
+        return False, several
     return False, (spec.parse_address("clusterIP", single),) if single else ()
 
 
@@ -68,6 +70,10 @@ def _families(spec: Fields, cluster_ips: tuple[IPAddress, ...]) -> tuple[str, ..
             raise entry.error(f"ipFamilies[{index}]", f"is {text[:60]!r}", "write IPv4 or IPv6")
     written = tuple(text for text, _ in spec.texts("ipFamilies"))
     given = tuple(f"IPv{address.version}" for address in cluster_ips)
+    if len(set(written)) < len(written):
+        raise spec.error("ipFamilies", f"is {', '.join(written)}", "name each family once")
+    if spec.text("ipFamilyPolicy") == "SingleStack" and len(max(given, written, key=len)) > 1:
+        raise spec.error("ipFamilyPolicy", "is SingleStack, but there are two families", "write PreferDualStack or RequireDualStack")
     if written and given and written[: len(given)] != given:
         raise spec.error("ipFamilies", f"is {', '.join(written)}, but the cluster IPs are {', '.join(given)}", "make them agree")
     return max(given, written, key=len)

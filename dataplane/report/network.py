@@ -76,6 +76,8 @@ def route_words(route: Mapping[str, Any], topology: Topology) -> str:
         words += ["via", str(ip_address(route["via"]))]
     if route["dev"] >= 0:
         words += ["dev", topology.short_device_name(route["dev"])]
+    elif len(route["prefix"]) == 16 and route["kind"] != "unicast":
+        words += ["dev", "lo"]  # where Linux keeps IPv6 routes that lead nowhere
     if route["table"] != "main":
         words += ["table", route["table"]]
     if len(route["prefix"]) == 4 and route["scope"] in _SCOPES:  # IPv6 routes have no scope
@@ -86,7 +88,7 @@ def route_words(route: Mapping[str, Any], topology: Topology) -> str:
         words += ["metric", str(route["metric"])]
     words += [word for word in ("dead", "onlink") if route[word]]
     if route["mtu"]:
-        words += ["mtu", str(route["mtu"])]
+        words += ["mtu", "lock", str(route["mtu"])] if route["mtu_lock"] else ["mtu", str(route["mtu"])]
     return " ".join(words)
 
 

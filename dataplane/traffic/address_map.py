@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from dataplane.capture.headers import upper_layer
 from dataplane.control.topology import Topology
 from dataplane.errors import InputError
+from dataplane.k8s.fields import plain_address
 from dataplane.k8s.objects import IPAddress, IPNetwork
 from dataplane.traffic.model import Reference, parse_reference
 
@@ -184,7 +185,7 @@ def _parse_rule(text: str, topology: Topology) -> Rule:
 
 def _network(text: str, part: str) -> IPNetwork:
     try:
-        return ip_network(part) if "/" in part else ip_network(ip_address(part))
+        return ip_network(part) if "/" in part else ip_network(plain_address(part))
     except ValueError as error:
         raise InputError(f"--map {text}: {part!r} is no address or prefix ({error}); {_HOW}") from None
 

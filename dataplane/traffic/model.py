@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from ipaddress import ip_address
 from typing import Any
 
 from dataplane.errors import InputError
-from dataplane.k8s.fields import Fields, Subject, place
+from dataplane.k8s.fields import Fields, Subject, place, plain_address
 from dataplane.k8s.objects import IPAddress, Manifests, Origin
 
 API_VERSION = "dataplane/v1alpha1"
@@ -178,14 +177,14 @@ def _parse_target(fields: Fields) -> tuple[Reference | IPAddress, str]:
     """What ``to`` names, and the port after it, "" if there is none."""
     text = fields.required_text("to")
     try:
-        return ip_address(text), ""  # before looking for a colon: an IPv6 address is full of them
+        return plain_address(text), ""  # before looking for a colon: an IPv6 address is full of them
     except ValueError:
         parts = _TARGET.fullmatch(text)
     try:
         if parts is None:
             raise ValueError(text)
         reference = parse_reference(parts["name"] or "")
-        return reference or ip_address(parts["bracketed"] or parts["name"]), parts["port"] or ""
+        return reference or plain_address(parts["bracketed"] or parts["name"]), parts["port"] or ""
     except ValueError:
         raise fields.error("to", f"is {text!r}", _HOW_TO) from None
 

@@ -21,7 +21,7 @@ from ext.stages.netfilter cimport hook_input
 from ext.stages.reject cimport TCPF_RST
 from ext.stages.reject_ipv6 cimport tcp_reset_packet6
 from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
-from ext.stages.tunnel_receive cimport tunnel_exists
+from ext.stages.tunnel_receive cimport tunnel_exists, tunnel_receive
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, ST_TRANSPORT
 from ext.tables.fragments cimport FRAG_OVERSIZE, FRAG_UNALIGNED, FRAG_USER_LOCAL
 from ext.wire.bytes cimport ld16, ld32
@@ -66,6 +66,14 @@ cdef inline int destination_options(Core *c, Pkt *p) noexcept nogil:
     if v == 0:
         header_done(p, (<uint32_t>pkt_l3(p)[p.payload_at + 1] + 1) * 8)
     return v
+
+
+cdef inline bint segment_of_a_tunnel(Core *c, Ns *ns, Pkt *p) noexcept nogil:
+    """A segment routing header, and the destination is a local segment: seg6_local_input() comes first, and asks no sysctl."""
+    cdef const uint8_t *ip = pkt_l3(p)
+    if not whole_header_there(p) or ip[p.payload_at + 2] != ROUTING_SEGMENTS:
+        return False
+    return tunnel_exists(c, ns, NEXT_ROUTING, 0, 6, ip + IPV6_DST, ip + IPV6_SRC)
 
 
 cdef inline int routing_header(Core *c, Pkt *p) noexcept nogil:
@@ -121,6 +129,8 @@ cdef inline int stage_ipv6_transport(Core *c, Pkt *p) noexcept nogil:
         if next == NEXT_DESTINATION:
             v = destination_options(c, p)
         elif next == NEXT_ROUTING:
+            if segment_of_a_tunnel(c, ns, p):
+                return tunnel_receive(c, ns, p, 6, NEXT_ROUTING, 0, p.payload_at)
             v = routing_header(c, p)
         elif next == NEXT_FRAGMENT:
             v = fragment_header(c, ns, p)

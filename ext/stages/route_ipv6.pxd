@@ -15,7 +15,7 @@ from ext.wire.text cimport put_address
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, DST_LOCAL, DST_MULTICAST, DST_INPUT, DST_ANYCAST
 
 cdef enum:
-    SOURCE_RULES = 6
+    SOURCE_RULES = 7
 
 
 # ---- addresses
@@ -93,6 +93,11 @@ cdef inline bint anycast_solicited(const IfAddr *a, const uint8_t *group) noexce
 
 # ---- source address selection (RFC 6724)
 
+cdef inline bint is_orchid(const uint8_t *a) noexcept nogil:
+    """2001:10::/28 (RFC 4843)."""
+    return memcmp(a, b"\x20\x01\0", 3) == 0 and a[3] & 0xf0 == 0x10
+
+
 cdef inline int address_label(const uint8_t *a) noexcept nogil:
     """The default policy table (net/ipv6/addrlabel.c, ip6addrlbl_init_table)."""
     if memcmp(a, b"\0\0\0\0\0\0\0\0\0\0\0\0", 12) == 0:
@@ -105,7 +110,11 @@ cdef inline int address_label(const uint8_t *a) noexcept nogil:
         return 2
     if memcmp(a, b"\x20\x01\0\0", 4) == 0:
         return 6
-    return 7 if memcmp(a, b"\x20\x01\0", 3) == 0 and a[3] & 0xf0 == 0x10 else 1
+    if a[0] == 0xfe and a[1] & 0xc0 == 0xc0:
+        return 11
+    if a[0] == 0x3f and a[1] == 0xfe:
+        return 12
+    return 7 if is_orchid(a) else 1
 
 
 cdef inline void score_source(const IfAddr *a, int dev, const uint8_t *daddr, int out, int *score) noexcept nogil:
@@ -115,8 +124,9 @@ cdef inline void score_source(const IfAddr *a, int dev, const uint8_t *daddr, in
     score[1] = -scope if scope >= want else scope - 128
     score[2] = out < 0 or dev == out
     score[3] = address_label(a.addr) == address_label(daddr)
-    score[4] = bits if bits < a.plen else a.plen
-    score[5] = scope  # a device lists its addresses from the widest scope down
+    score[4] = is_orchid(a.addr) == is_orchid(daddr)
+    score[5] = bits if bits < a.plen else a.plen
+    score[6] = scope  # a device lists its addresses from the widest scope down
 
 
 cdef inline bint scores_better(const int *a, const int *b) noexcept nogil:
@@ -138,7 +148,7 @@ cdef inline bint select_source6(Core *c, Ns *ns, int out, const uint8_t *daddr, 
         d = c.dev[ns.devs[i]]
         if same_link and d.id != out:
             continue
-        for k in range(d.n_addr):
+        for k in range(d.n_addr - 1, -1, -1):  # of equals the one that was added last (ipv6_link_dev_addr())
             if d.addr[k].family != 6:
                 continue
             score_source(&d.addr[k], d.id, daddr, out, score)

@@ -19,7 +19,7 @@ SAMPLE = ROOT / "pcaps" / "sample"
 DUAL_STACK = ROOT / "pcaps" / "sample6"
 CLUSTER, SCENARIO, SAMPLE_CAPTURE = str(SAMPLE / "cluster.yaml"), str(SAMPLE / "scenario.yaml"), str(SAMPLE / "foreign.pcap")
 VERIFY = [word for layer in ("ip", "tcp", "udp") for word in ("-o", f"{layer}.check_checksum:TRUE")]
-# Wireshark verifies the checksum of a segment quoted in an ICMPv6 error although the error, of at most 1280 bytes, quotes only its beginning.
+# Wireshark verifies the checksum of a segment that an ICMPv6 error quotes, though an error of 1280 bytes has only its beginning.
 QUOTED = "icmpv6.type < 128"
 WRONG = " || ".join(
     [

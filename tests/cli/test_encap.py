@@ -99,7 +99,9 @@ def test_bytes_of_an_option_come_from_hexadecimal_or_a_file(shell: Shell, tmp_pa
     ]
     assert outputs[0] == outputs[1]
     assert bytes.fromhex(outputs[0])[36:44] == option  # behind IPv4 20, UDP 8 and the fixed header 8
-    assert shell("push", "geneve", "--set", "options=@missing", stdin=INNER.hex()).err == "dataplane: missing: No such file or directory\n"
+    assert shell("push", "geneve", "--set", "options=@missing", stdin=INNER.hex()).err == (
+        "dataplane: --set options=@missing: missing: cannot be read: No such file or directory\n"
+    )
 
 
 def test_pop_prints_the_fields_outer_to_inner(shell: Shell) -> None:

@@ -97,7 +97,8 @@ class FakeEngine:
         found = {"id": number, "name": device.name, "kind": device.kind, "mac": bytes.fromhex(device.mac.replace(":", ""))}
         addresses = [ip_interface(line.split()[0]) for line in device.addresses]
         listed = [{"address": a.packed, "prefix_len": a.network.prefixlen, "origin": device.origins[str(a)]} for a in addresses]
-        return found | {"mtu": device.mtu, "master": -1, "ethernet": device.kind == "lo" or device.mac != "00:00:00:00:00:00"} | device.settings | {"addresses": listed}
+        ethernet = device.kind == "lo" or device.mac != "00:00:00:00:00:00"
+        return found | {"mtu": device.mtu, "master": -1, "ethernet": ethernet} | device.settings | {"addresses": listed}
 
     def routes(self, ns: int) -> list[dict[str, Any]]:
         """Those that were added, as far as taking a device's IPv6 away needs them."""

@@ -146,5 +146,14 @@ def test_dual_stack_has_both_families_side_by_side() -> None:
     assert (tunnel.mtu, tunnel.addresses[0]) == (1430, "fd00:1:1::/128")
     assert "fd00:1:2::/64 via fd00:1:2:: dev flannel-v6.1 onlink metric 1024" in engine.routes_of("n1")
     assert engine.device("n1/cni0").mtu == 1450
+
+
+def test_flannel_without_ipv4_leaves_pods_more_than_its_tunnel_takes() -> None:
+    """flanneld subtracts 50 bytes (pkg/backend/vxlan/vxlan_network.go, encapOverhead); the kernel's device over IPv6 loses 70."""
+    alone = dual_node(1)
+    alone["spec"] = {"podCIDR": "fd00:1:1::/64", "podCIDRs": ["fd00:1:1::/64"]}
+    alone["status"]["addresses"].pop(0)
+    engine, _ = build_fake(cluster(podCIDR="fd00:1::/48", underlay={"cidr": "fd00::/64"}), alone, pod("a", "n1", "fd00:1:1::2"))
+    assert [engine.device(name).mtu for name in ("n1/flannel-v6.1", "n1/cni0", "a/eth0")] == [1430, 1450, 1450]
     assert engine.sysctl("n1", "net.ipv6.conf.all.forwarding") == 1
     assert engine.sysctl("a", "net.ipv6.conf.all.disable_ipv6") is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from pathlib import Path
+
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import GRE, Ether
@@ -35,10 +38,10 @@ class Prompt:
     def device(self, name: str) -> dict[str, object]:
         return next(device for device in self.engine.devices(self.n1) if device["name"] == name)
 
-    def send(self, *, ttl: int = 64, tos: int = 0) -> IP:
-        """What leaves n1's eth0 for a packet to ``FAR``."""
+    def send(self, *, to: str = FAR, ttl: int = 64, tos: int = 0) -> IP:
+        """What leaves n1's eth0 for a packet to an address behind the tunnel."""
         self.engine.frames()
-        self.engine.send(self.n1, bytes(IP(src="172.16.9.1", dst=FAR, ttl=ttl, tos=tos) / UDP() / Raw(b"x")))
+        self.engine.send(self.n1, bytes(IP(src="172.16.9.1", dst=to, ttl=ttl, tos=tos) / UDP() / Raw(b"x")))
         self.engine.run()
         eth0 = self.engine.find_device(self.n1, "eth0")
         (frame,) = [frame.data for frame in self.engine.frames() if frame.device == eth0 and frame.outgoing]
@@ -91,6 +94,13 @@ def test_vxlan_with_a_default_remote_end(run: Prompt) -> None:
         (f"type ipip remote {N2} dev eth0", 1480),
         (f"mtu 1300 type ipip remote {N2}", 1300),
         ("type ip6tnl remote fd00::2", 1452),
+        ("type ip6gre remote fd00::2", 1448),
+        ("type ip6gre remote fd00::2 encaplimit none", 1456),
+        ("type ip6gretap remote fd00::2", 1434),
+        ("type wireguard", 1420),
+        ("dev eth0 type wireguard", 1420),
+        (f"type ipip remote {N2} encap fou encap-dport 5555", 1472),
+        (f"type gre remote {N2} encap gue encap-dport 6080", 1464),
     ],
 )
 def test_the_mtu_is_what_fits_on_the_device_below(run: Prompt, words: str, mtu: int) -> None:
@@ -111,6 +121,55 @@ def test_an_option_of_the_encapsulation_is_known_by_its_own_name(run: Prompt) ->
     assert run.send()[UDP].dport == 0x1234
 
 
+@pytest.mark.parametrize("words", ["ikey 9 okey 0.0.0.9", "key 0.0.0.9"])
+def test_a_gre_key_may_be_given_for_each_direction_and_as_an_address(run: Prompt, words: str) -> None:
+    run(f"ip link add tun0 type gre local {N1} remote {N2} {words} icsum ocsum iseq oseq; {USE}")
+    gre = run.send()[GRE]
+    assert (gre.key, gre.chksum_present, gre.seqnum_present) == (9, 1, 1)
+
+
+def test_the_words_of_erspan(run: Prompt) -> None:
+    """Type II: version 1, session and index; type III: version 2, hardware id and direction (draft-foschiano-erspan 4.2, 4.3)."""
+    neighbour = f"ip neigh add {FAR} lladdr 02:00:00:00:00:09 dev tun0"
+    run(f"ip link add tun0 type erspan local {N1} remote {N2} seq key 100 erspan_ver 1 erspan 123; {USE}; {neighbour}")
+    header = bytes(run.send()[GRE])[8:16]
+    assert (header[0] >> 4, int.from_bytes(header[2:4], "big") & 0x3FF, int.from_bytes(header[4:8], "big") & 0xFFFFF) == (1, 100, 123)
+    run(f"ip link set tun0 down; ip link add tun1 type erspan local {N1} remote {N2} key 7 erspan_ver 2 erspan_dir egress erspan_hwid 0x3f")
+    run(f"{USE}; {neighbour}".replace("tun0", "tun1").replace("172.16.9.1/24", "172.16.8.1/24").replace(FAR, "172.16.8.9"))
+    header = bytes(run.send(to="172.16.8.9")[GRE])[8:20]
+    assert (header[0] >> 4, int.from_bytes(header[2:4], "big") & 0x3FF) == (2, 7)
+    assert int.from_bytes(header[8:12], "big") & 0x3F8 == (0x3F << 4) | (1 << 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ("type ipip encap fou encap-sport 7777 encap-dport 5555", "1e6115b3"),
+        ("type gre encap fou encap-sport 7777 encap-dport 5555", "1e6115b3"),
+        ("type ipip encap gue encap-sport 7777 encap-dport 6080 encap-csum", "1e6117c0"),
+    ],
+)
+def test_tunnels_in_udp(run: Prompt, words: str, start: str) -> None:
+    run(f"ip link add tun0 {words} local {N1} remote {N2}; {USE}")
+    packet = run.send()
+    assert bytes(packet[UDP])[:4].hex() == start
+    inside = bytes(packet[UDP].payload)
+    before = {"gre": bytes.fromhex("00000800"), "gue": bytes((0, 4, 0, 0))}  # RFC 2784; draft-ietf-intarea-gue 3: IP protocol 4
+    header = next((value for name, value in before.items() if name in words), b"")
+    assert inside.startswith(header)
+    assert IP(inside[len(header) :]).dst == FAR
+    assert (packet[UDP].chksum != 0) is ("encap-csum" in words)
+
+
+def test_wireguard_is_configured_by_a_file(run: Prompt, tmp_path: Path) -> None:
+    keys = {name: b64encode(bytes(range(number, number + 32))).decode() for name, number in (("own", 1), ("peer", 2))}
+    peer = f"[Peer]\nPublicKey = {keys['peer']}\nEndpoint = {N2}:51820\nAllowedIPs = 172.16.9.0/24\n"
+    (tmp_path / "wg.conf").write_text(f"[Interface]\nPrivateKey = {keys['own']}\nListenPort = 4500\n{peer}", encoding="utf-8")
+    run(f"ip link add tun0 type wireguard config '@{tmp_path}/wg.conf'; {USE}")
+    initiation = run.send()[UDP]
+    assert (initiation.sport, initiation.dport, bytes(initiation.payload)[0]) == (4500, 51820, 1)
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
@@ -123,11 +182,24 @@ def test_an_option_of_the_encapsulation_is_known_by_its_own_name(run: Prompt) ->
         ("ip link add tun0 type ipip ttl soon", "ttl must be a number, not 'soon'"),
         ("ip link add tun0 type ipip tos zz", "tos must be inherit or a hexadecimal number, not 'zz'"),
         ("ip link add tun0 type vxlan id x", "id must be a number, not 'x'"),
-        ("ip link add tun0 type vxlan flow_label zz", "'zz' is no number, no address and no hexadecimal bytes"),
+        ("ip link add tun0 type vxlan flow_label zz", "option 'flow_label' is unknown or its value is out of range"),
         ("ip link add eth0 type ipip", "n1 has a device eth0 already"),
         ("ip link add a-name-of-16-byte type ipip", "must have 1 to 15 bytes"),
         ("ip link add tun0 type ipip remote far", "remote must be an address, not 'far'"),
         ("ip tunnel add tun0 ipip", "say ip tunnel add NAME mode MODE"),
+        ("ip link add tun0 type gre ikey 1 okey 2", "ikey and okey can only be given both and equal: write key for both"),
+        ("ip link add tun0 type gre ikey 1", "ikey and okey can only be given both and equal: write key for both"),
+        ("ip link add tun0 type gre oseq", "iseq and oseq can only be given both and equal: write seq for both"),
+        ("ip link add tun0 type gre key 1.2.3", "key must be a number or written as an IPv4 address, not '1.2.3'"),
+        ("ip link add tun0 type erspan erspan_dir up", "'up' is not a known erspan_dir: use one of ingress, egress"),
+        ("ip link add tun0 type gretap encap fou encap-dport 1", "encap fou is emulated for ipip, sit, ip6tnl and gre, not for gretap"),
+        ("ip link add tun0 type ipip encap gue", "encap gue needs the port: add encap-dport PORT"),
+        ("ip link add tun0 type gre key 1 encap fou encap-dport 1", "encap fou is emulated around a GRE header of 4 bytes"),
+        ("ip link add tun0 type gre seq encap fou encap-dport 1", "encap fou is emulated around a GRE header of 4 bytes"),
+        ("ip link add tun0 type ip6tnl encap fou encap-dport 1", "encap fou is emulated without an encapsulation limit"),
+        ("ip link add tun0 type ipip encap-remcsum", "encap-remcsum is not emulated"),
+        ("ip link add tun0 type wireguard config @missing", "missing: cannot be read"),
+        ("ip link add tun0 type wireguard config text", "config line 1: 'text' is no 'Key = value'"),
     ],
 )
 def test_a_mistake_is_named(run: Prompt, command: str, reason: str) -> None:

@@ -128,14 +128,16 @@ def test_an_error_comes_from_the_service_and_quotes_what_was_sent(quote: int, ma
     assert router.sent(router.eth0) == [aged(error6(UNREACHABLE, 4, aged(asked())[:quote], src=SERVICE))]
 
 
-def test_an_error_that_quotes_no_whole_header_belongs_to_nothing() -> None:
-    """nf_conntrack_icmpv6_error() needs eight bytes behind the quoted header: INVALID, so not translated."""
+@pytest.mark.parametrize(("quote", "goes_on"), [(47, False), (44, False), (43, True)])
+def test_an_error_that_quotes_too_little_cannot_be_translated(quote: int, goes_on: bool) -> None:
+    """With the ports its connection is found, but only a whole UDP header can be translated back (nf_nat_icmpv6_reply_translation());
+    with less it is INVALID, which no rule is about here."""
     router = translating()
     router.take(asked())
     (got,) = router.sent(router.eth1)
-    error = icmpv6_packet(UNREACHABLE, 4, payload=got[:47], src=SERVER6, dst=CLIENT6)
+    error = icmpv6_packet(UNREACHABLE, 4, payload=got[:quote], src=SERVER6, dst=CLIENT6)
     router.answer(error)
-    assert router.sent(router.eth0) == [aged(error)]
+    assert router.sent(router.eth0) == ([aged(error)] if goes_on else [])
 
 
 def test_an_error_is_related_to_its_connection() -> None:
@@ -221,7 +223,7 @@ def test_a_reset_is_what_the_server_would_have_sent(flags: int, ack: int, answer
     """RFC 9293 3.10.7.1; no window, no flow label, no traffic class (nf_reject_ip6hdr_put())."""
     router = filtering(FORWARD=[{"proto": TCP, "target": "REJECT", "reject_with": TCP_RESET}])
     router.take(ipv6(tcp6(flags, seq=100, ack=ack), proto=TCP, tclass=0xB8))
-    reset = tcp6(src=SERVER6, dst=CLIENT6, sport=80, dport=1000, window=0, **answer)
+    reset = tcp6(src=SERVER6, dst=CLIENT6, ports=(80, 1000), window=0, **answer)
     assert router.sent(router.eth0) == [ipv6(reset, src=SERVER6, dst=CLIENT6, proto=TCP)]
 
 

@@ -57,9 +57,16 @@ def udp6(payload: bytes = bytes(8), *, src: str = CLIENT6, dst: str = SERVER6, s
 
 
 def tcp6(
-    flags: int, *, src: str = CLIENT6, dst: str = SERVER6, sport: int = 1000, dport: int = 80, seq: int = 1, ack: int = 0, window: int = 65535
+    flags: int,
+    *,
+    src: str = CLIENT6,
+    dst: str = SERVER6,
+    ports: tuple[int, int] = (1000, 80),
+    seq: int = 1,
+    ack: int = 0,
+    window: int = 65535,
 ) -> bytes:
-    header = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 0x50, flags, window, 0, 0)
+    header = struct.pack("!HHIIBBHHH", *ports, seq, ack, 0x50, flags, window, 0, 0)
     value = checksum(pseudo6(src, dst, 6, len(header)) + header)
     return header[:16] + value.to_bytes(2) + header[18:]
 

@@ -26,8 +26,8 @@ UNCHECKED: dict[str, int | bytes] = {"udp_checksum": 0, "udp6_zero_checksum_tx":
 WITH_A_HANDSHAKE = "wireguard"  # carries nothing before its peer has answered: test_wireguard_engine.py
 KINDS = [*(kind for kind in registry.built_in() if kind != WITH_A_HANDSHAKE), *FILES]
 ROUTERS: tuple[dict[str, int | bytes], dict[str, int | bytes]] = (
-    {"name": b"\x02\0\0\0\0\x01", "peers": b"192.0.2.2 02:00:00:00:00:02\n"},
-    {"name": b"\x02\0\0\0\0\x02", "peers": b"192.0.2.1 02:00:00:00:00:01\n"},
+    {"peer_name": b"\x02\0\0\0\0\x01", "peers": b"192.0.2.2 02:00:00:00:00:02\n"},
+    {"peer_name": b"\x02\0\0\0\0\x02", "peers": b"192.0.2.1 02:00:00:00:00:01\n"},
 )
 
 

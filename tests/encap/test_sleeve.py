@@ -34,7 +34,7 @@ def registered() -> None:
 
 
 def router(name: bytes, peer: bytes, address: str, secret: str = "") -> dict[str, int | bytes]:
-    return {"name": name, "peers": f"{address} {peer.hex(':')} {secret}\n".encode()}
+    return {"peer_name": name, "peers": f"{address} {peer.hex(':')} {secret}\n".encode()}
 
 
 def pair(*, encrypted: bool) -> tuple[_core.Codec, _core.Codec]:
@@ -228,7 +228,7 @@ def test_nothing_is_sent_to_strangers_or_over_ipv6() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"name": b"short"}, "'name' has 6 bytes"),
+        ({"peer_name": b"short"}, "'peer_name' has 6 bytes"),
         ({"peers": 3}, "'peers' is text"),
         ({"port": 0}, "'port' is a number from 1 to 65535"),
         ({"mtu": 1}, "option 'mtu' is unknown"),

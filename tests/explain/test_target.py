@@ -57,6 +57,8 @@ def test_the_first_address_decides_unless_a_family_is_wanted(topology: Topology,
         ("10.96.0.80", 6, "there is no IPv6 address in common with pod/default/shell"),
         ("[fd00::1:80", 0, "--to [fd00::1:80: write an IP address, "),
         ("[fd00::12345]:80", 0, "--to fd00::12345: write an IP address, "),
+        ("fe80::1%eth0", 0, "--to fe80::1%eth0: write an IP address, "),
+        ("[::ffff:10.0.0.1]:80", 0, "--to ::ffff:10.0.0.1: write an IP address, "),
         ("[fd00::1]:0", 0, "port '0' is no number from 1 to 65535"),
     ],
 )

@@ -62,7 +62,8 @@ def python_calls(generated: str, checked: re.Pattern[str]) -> list[str]:
     ]
 
 
-MODULES = ["engine.pyx", "lpm.pyx", "declarative_encap.pyx", *sorted(f"encap/{path.name}" for path in (ROOT / "ext" / "encap").glob("*.pyx"))]
+ENCAPSULATIONS = sorted(f"encap/{path.name}" for path in (ROOT / "ext" / "encap").glob("*.pyx"))
+MODULES = ["engine.pyx", "lpm.pyx", "declarative_encap.pyx", *ENCAPSULATIONS]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -105,6 +105,26 @@ def test_endpoints_are_used_where_there_is_no_slice(calico: k8s.Manifests) -> No
     assert derived.address_type == "IPv6" and len(derived.endpoints) == 3
 
 
+def test_endpoints_leave_the_second_family_to_the_selector(calico: k8s.Manifests) -> None:
+    """An Endpoints object holds addresses of the service's first family alone, which kubectl get endpoints shows."""
+    (first, second) = (item for item in calico.endpoint_slices if item.service == "api")
+    assert (first.address_type, second.address_type) == ("IPv4", "IPv6")
+    assert {str(endpoint.addresses[0]) for endpoint in second.endpoints} == {
+        "fd00:10:244:63e2:9bd3:a3b0:7c44:a281", "fd00:10:244:63e2:9bd3:a3b0:7c44:a282", "fd00:10:244:3b4f:8e95:5e75:b1a8:5201",
+    }  # fmt: skip
+
+
+def test_nodes_have_the_customary_default_gateway_of_each_family(calico: k8s.Manifests) -> None:
+    """kubectl does not print it; without a default route Linux does not answer Calico's pods for 169.254.1.1."""
+    assert calico.config.underlay.default_gateways == (ip_address("172.18.0.1"), ip_address("fc00:f853:ccd:e793::1"))
+
+
+@pytest.mark.parametrize(("taken", "gateways"), [("10.0.0.1", ()), ("10.0.0.9", (ip_address("10.0.0.1"),))])
+def test_the_gateway_is_nobody_of_the_cluster(taken: str, gateways: tuple[object, ...]) -> None:
+    node = f"{{apiVersion: v1, kind: Node, metadata: {{name: a}}, status: {{addresses: [{{type: InternalIP, address: {taken}}}]}}}}"
+    assert k8s.load_text(node, "node.yaml").config.underlay.default_gateways == gateways
+
+
 def test_json_output_means_the_same(flannel: k8s.Manifests) -> None:
     text = json.dumps(yaml.safe_load(FLANNEL.read_text(encoding="utf-8")), indent=4)
     same = k8s.load_text(text, "dump.json")

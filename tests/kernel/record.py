@@ -28,7 +28,7 @@ ATTEMPTS = 8  # recordings of one sequence before the kernel counts as not agree
 # (20 ms times a power of two after the last, net/ipv4/route.c ip_rt_send_redirect), so that no recording hangs on a millisecond.
 BEAT = 0.024
 SETUP_QUIET = 0.05  # seconds until multicast listener reports that a command led to (proxied neighbours) are over
-IN_TIME = 80  # milliseconds after which a node may have given up resolving an address (3 x retrans_time_ms)
+IN_TIME = 60  # milliseconds after which a node may ask for an address a third time (2 x retrans_time_ms, and jiffies on top)
 
 
 class Flaky(Exception):

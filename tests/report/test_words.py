@@ -24,7 +24,7 @@ def eth0(topology: Topology) -> int:
 def route(**changes: Any) -> dict[str, Any]:
     base = {
         "prefix": bytes([10, 9, 0, 0]), "prefix_len": 16, "kind": "unicast", "dev": -1, "via": None, "src": None, "metric": 0, "mtu": 0,
-        "scope": 0, "onlink": False, "table": "main", "dead": False,
+        "mtu_lock": False, "scope": 0, "onlink": False, "table": "main", "dead": False,
     }  # fmt: skip
     return base | changes
 
@@ -40,6 +40,18 @@ def test_ipv6_routes_have_no_scope(topology: Topology, eth0: int) -> None:
     connected = route(prefix=prefix, prefix_len=64, dev=eth0, scope=253, metric=256)
     assert route_words(connected, topology) == "fd00:0:1::/64 dev eth0 metric 256"
     assert route_words(route(prefix=bytes(16), prefix_len=0, dev=eth0), topology) == "default dev eth0"
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit", "throw"])
+def test_ipv6_routes_that_lead_nowhere_are_kept_at_lo(topology: Topology, kind: str) -> None:
+    nowhere = route(prefix=bytes.fromhex("fd00000000010000") + bytes(8), prefix_len=64, kind=kind, metric=1024)
+    assert route_words(nowhere, topology) == f"{kind} fd00:0:1::/64 dev lo metric 1024"
+    assert route_words(route(kind=kind), topology) == f"{kind} 10.9.0.0/16"
+
+
+@pytest.mark.parametrize("prefix", [bytes([10, 9, 0, 0]), bytes.fromhex("fd00") + bytes(14)])
+def test_an_mtu_may_be_locked(topology: Topology, eth0: int, prefix: bytes) -> None:
+    assert route_words(route(prefix=prefix, dev=eth0, mtu=1300, mtu_lock=True), topology).endswith("/16 dev eth0 mtu lock 1300")
 
 
 def test_an_unresolved_neighbour_has_no_address(topology: Topology, eth0: int) -> None:

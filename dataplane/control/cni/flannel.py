@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
 
-from dataplane.control.cni import wireguard_mesh
+from dataplane.control.cni import sleeve_mesh, wireguard_mesh
 from dataplane.control.cni.overlay import Overlay, Place, add_device, checked, cidrs, first_address, node_address, reach
 from dataplane.control.mac import mac_of
 from dataplane.control.pods import add_pod, pod_mac
-from dataplane.control.setup_tunnel import option_value
 from dataplane.control.underlay import default_route, hint_of, hinted_interfaces, uplink_mtu
 from dataplane.control.wiring import IPInterface, Wiring
 from dataplane.encap import registry
+from dataplane.encap.option_text import option_value
 from dataplane.errors import InputError
 from dataplane.k8s.objects import ClusterConfig, IPAddress, IPNetwork, Node, Pod
 
 BRIDGE = "cni0"
 BACKENDS = ("vxlan", "host-gw", "ipip", "wireguard")
+OVER_IPV6 = ("srv6", "srv6_l2")  # encapsulations without an IPv4 header of their own
 NOT_OPTIONS = ("Type", "DirectRouting")
 NAME_MAX = 15  # bytes of an interface name
 OPTION_NAMES = {"VNI": "id", "Port": "port"}
@@ -35,8 +36,9 @@ OPTION_NAMES = {"VNI": "id", "Port": "port"}
 class Settings:
     """What net-conf.json and the CNI delegate say, with the defaults of flannel's own manifest."""
 
-    overlay: Overlay | None  # None: plain routes, or a mesh
+    overlay: Overlay | None  # None: plain routes, or tunnels that know all other nodes
     mesh: wireguard_mesh.Mesh | None
+    sleeve: sleeve_mesh.Sleeve | None
     direct_routing: bool
     hairpin: bool
     default_gateway: bool
@@ -72,6 +74,7 @@ def read_settings(config: ClusterConfig) -> Settings:
     return Settings(
         overlay=read_overlay(config, kind, backend),
         mesh=wireguard_mesh.read_mesh(config, backend) if kind == "wireguard" else None,
+        sleeve=sleeve_mesh.read_sleeve(config, backend) if kind == "sleeve" else None,
         direct_routing=backend.get("DirectRouting", False) is True,
         hairpin=config.cni.delegate.get("hairpinMode", True),
         default_gateway=config.cni.delegate.get("isDefaultGateway", True),
@@ -80,7 +83,7 @@ def read_settings(config: ClusterConfig) -> Settings:
 
 def read_overlay(config: ClusterConfig, kind: str, backend: Mapping[str, Any]) -> Overlay | None:
     """Flannel's own tunnels, or, beyond what Flannel has, one of any registered encapsulation with its options; None: no overlay."""
-    if kind in ("host-gw", "wireguard"):
+    if kind in ("host-gw", "wireguard", "sleeve"):
         return None
     if kind == "vxlan":
         vni, port = backend_number(config, backend, "VNI", 1, (1 << 24) - 1), backend_number(config, backend, "Port", 8472, (1 << 16) - 1)
@@ -117,11 +120,23 @@ def pod_mtu(wiring: Wiring, settings: Settings, node: Node) -> int:
         return config.cni.mtu
     if settings.mesh is not None:
         return uplink_mtu(wiring, node) - wireguard_mesh.OVERHEAD
-    if settings.overlay is not None:
-        # Flannel subtracts 50 bytes for VXLAN (pkg/backend/vxlan/vxlan_network.go, encapOverhead) even where only IPv6 is on, which costs 70.
-        version = 4 if settings.overlay.kind == "vxlan" else min(cidr.version for cidr in node.pod_cidrs)
-        return settings.overlay.mtu(wiring, node, version)
-    return uplink_mtu(wiring, node)
+    overlay = overlay_of(wiring, settings, node)
+    if overlay is None:
+        return uplink_mtu(wiring, node)
+    # Flannel subtracts 50 bytes for VXLAN (pkg/backend/vxlan/vxlan_network.go, encapOverhead) even where only IPv6 is on, which costs 70.
+    return overlay.mtu(wiring, node, 4 if overlay.kind == "vxlan" else max(cidr.version for cidr in node.pod_cidrs))
+
+
+def overlay_of(wiring: Wiring, settings: Settings, node: Node) -> Overlay | None:
+    """The tunnels of this node, but for those of a mesh. ``InputError``: they do not carry the IP version of its pods."""
+    if settings.sleeve is not None:
+        return sleeve_mesh.overlay_of(settings.sleeve, node, wiring.manifests.nodes)
+    if settings.overlay is not None and settings.overlay.kind in OVER_IPV6 and cidrs(node, 4):
+        raise InputError(
+            f"{node.origin}: {settings.overlay.kind} needs IPv6 below, and IPv4 pods go over IPv4 between nodes: "
+            "leave the IPv4 podCIDR out, or write another Backend.Type"
+        )
+    return settings.overlay
 
 
 def add_bridge(wiring: Wiring, settings: Settings, node: Node) -> Placed:
@@ -178,8 +193,10 @@ def connect(wiring: Wiring, settings: Settings, place: Placed, placed: list[Plac
     others = [other for other in placed if other is not place]
     if settings.mesh is not None:
         wireguard_mesh.connect(wiring, settings.mesh, Place(place.node, place.namespace, place.uplink), wiring.manifests.nodes, version)
-    elif settings.overlay is not None:
-        connect_overlay(wiring, settings, settings.overlay, place, others, version)
+        return
+    overlay = overlay_of(wiring, settings, place.node)
+    if overlay is not None:
+        connect_overlay(wiring, settings, overlay, place, others, version)
     else:
         for other in others:
             route_directly(wiring, place, other, version)
