@@ -110,9 +110,6 @@ Carry = Callable[[Any, Any], int]
 _STATE = ctypes.create_string_buffer(1)
 
 
-NO_OVERHEAD = _OVERHEAD()  # a null pointer
-
-
 def nonsense(info: Any, data: Any) -> int:
     return NOT_A_RESULT
 
