@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from dataplane.cli.options import add_plugin
 from dataplane.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,16 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--write", metavar="OUT", help="capture to write instead of text: pcapng, - is standard output")
     explained = "output format (default: text; push writes hex then)"
     parser.add_argument("-o", "--output", choices=("text", "hex", "json"), default="text", help=explained)
-    explained = "Python file with an encapsulation of your own; repeatable"
-    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help=explained)
+    add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0; 1: a packet was refused, or is in no tunnel. Raises InputError for unreadable input, unknown names and wrong options."""
-    from dataplane.encap.registry import load_file
-
-    for file in args.plugin:
-        load_file(file)
     if args.action != "pop" and (args.name is None) != (args.action == "list"):
         expected = "takes no name" if args.action == "list" else "needs the NAME of an encapsulation (dataplane encap list)"
         raise InputError(f"encap {args.action} {expected}")

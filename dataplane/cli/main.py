@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from dataplane.cli.options import load_plugins
 from dataplane.cli.verbs import VERBS
 from dataplane.errors import InputError
 
@@ -64,7 +65,9 @@ def dispatch(arguments: Sequence[str]) -> int:
     parser = Parser(prog=f"dataplane {verb}", description=module.HELP)
     module.configure(parser)
     # Intermixed: names may follow options, as with kubectl (get pods -n NAMESPACE NAME).
-    return int(module.run(parser.parse_intermixed_args(arguments[1:])))
+    options = parser.parse_intermixed_args(arguments[1:])
+    load_plugins(options)
+    return int(module.run(options))
 
 
 def silence_stdout() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dataplane.cli.options import add_quiet, add_read, add_recording, add_seed, capture_options, progress
+from dataplane.cli.options import add_plugin, add_quiet, add_read, add_recording, add_seed, capture_options, progress
 
 HELP = "carry a capture's frames through a cluster from a pod, node or host on"
 
@@ -13,6 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     explained = "manifests of the cluster, - is standard input; repeatable"
     parser.add_argument("-f", "--filename", action="append", required=True, metavar="FILE|DIR|-", help=explained)
+    add_plugin(parser)
     add_read(parser)
     parser.add_argument("--at", required=True, metavar="PLACE", help="who sends the frames: pod/NAMESPACE/NAME, node/NAME or host/NAME")
     add_recording(parser, required=True)

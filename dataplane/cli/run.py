@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dataplane.cli.options import add_quiet, add_recording, add_seed, capture_options, progress
+from dataplane.cli.options import add_plugin, add_quiet, add_recording, add_seed, capture_options, progress
 
 HELP = "carry a scenario's traffic through its cluster to the end"
 _MS = 1_000_000
@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     explained = "YAML with kind: Traffic documents, and with the cluster's manifests or a kind: Scenario document that names them"
     parser.add_argument("scenario", metavar="SCENARIO", help=explained)
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE|DIR|-", help="more manifests; repeatable")
+    add_plugin(parser)
     add_recording(parser, required=False)
     parser.add_argument("--until", type=milliseconds, metavar="MS", help="stop at this millisecond of virtual time")
     add_seed(parser)
