@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import runpy
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -58,6 +59,11 @@ def ensure(kind: str) -> None:
     raise InputError(f"no encapsulation is called {kind}; known: {', '.join(known())}; others come as entry points of {GROUP}")
 
 
+def _capsules(items: Iterable[object]) -> list[object]:
+    """Those of the items that have one; modules of this package have functions of that name."""
+    return [item.capsule for item in items if hasattr(item, "capsule") and not callable(item.capsule)]
+
+
 def load_file(path: str | os.PathLike[str]) -> list[str]:
     """Register what a Python file offers, and return the names: its ``capsule``, or every object of it that has a ``capsule``.
 
@@ -68,7 +74,7 @@ def load_file(path: str | os.PathLike[str]) -> list[str]:
     before = set(_core.encapsulations())
     try:
         offered = runpy.run_path(os.fspath(path))
-        capsules = [offered["capsule"]] if "capsule" in offered else [item.capsule for item in offered.values() if hasattr(item, "capsule")]
+        capsules = [offered["capsule"]] if "capsule" in offered else _capsules(offered.values())
         for capsule in capsules:
             _core.register_encap(capsule)
     except InputError as error:

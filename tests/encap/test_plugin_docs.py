@@ -100,3 +100,11 @@ def test_every_declared_field_and_its_refusals_are_told_of() -> None:
     prefix = f"{offered('declared_gre')}/"
     reasons = {reason.name.removeprefix(prefix) for reason in _core.drop_reasons() if reason.name.startswith(prefix)}
     assert {reason for reason in reasons if f"`{reason}`" not in TEXT and f"(`{reason}` " not in TEXT} == set()
+
+
+def test_what_a_file_imports_is_not_what_it_offers(tmp_path: Path) -> None:
+    """Modules of ours have functions called ``capsule``."""
+    path = tmp_path / "both.py"
+    declared = "only = Declarative('only_this', 'A byte', b'1', ip_protocol=253)\n"
+    path.write_text(f"from dataplane.encap import abi_structs, python_plugin\nfrom dataplane.encap.declarative import Declarative\n{declared}")
+    assert registry.load_file(path) == ["only_this"]
