@@ -184,13 +184,14 @@ def _described(given: Declarative) -> Described:
     rows.sort(key=lambda row: -row.mask)
     _check_places(rows, header, own)
     _check_checksums(rows, sources)
+    free = [row for row in rows if not isinstance(sources[row], _RECEIVED_AS_WRITTEN)]
     return Described(
         name=given.name,
         sentence=given.sentence,
         ip_protocol=protocol or 0,
         ethernet=given.ethernet,
         header=_cleared(header, [row for row in rows if isinstance(sources[row], _COMPUTED)]),
-        fixed=_cleared(bytes(own) + b"\xff" * (len(header) - own), [row for row in rows if not isinstance(sources[row], _RECEIVED_AS_WRITTEN)]),
+        fixed=_cleared(bytes(own) + b"\xff" * (len(header) - own), free),
         rows=rows,
         computed=_order(rows, sources),
         protocols=_protocols(given, rows, sources),

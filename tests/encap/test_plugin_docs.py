@@ -105,6 +105,6 @@ def test_every_declared_field_and_its_refusals_are_told_of() -> None:
 def test_what_a_file_imports_is_not_what_it_offers(tmp_path: Path) -> None:
     """Modules of ours have functions called ``capsule``."""
     path = tmp_path / "both.py"
-    declared = "only = Declarative('only_this', 'A byte', b'1', ip_protocol=253)\n"
-    path.write_text(f"from dataplane.encap import abi_structs, python_plugin\nfrom dataplane.encap.declarative import Declarative\n{declared}")
+    imports = "from dataplane.encap import abi_structs, python_plugin\nfrom dataplane.encap.declarative import Declarative\n"
+    path.write_text(f"{imports}only = Declarative('only_this', 'A byte', b'1', ip_protocol=253)\n")
     assert registry.load_file(path) == ["only_this"]
