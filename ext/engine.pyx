@@ -363,7 +363,8 @@ cdef class Engine:
         self.c.dev[b].peer = a
         self.c.dev[a].latency = self.c.dev[b].latency = latency
 
-    def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None):
+    def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
+                   filters_too_big=None):
         cdef Dev *d = self.dev_at(dev)
         cdef Ns *ns = self.c.ns[d.ns]
         if up is not None:
@@ -382,6 +383,8 @@ cdef class Engine:
             d.learning = bool(learning)
         if capture is not None:
             d.capture = bool(capture)
+        if filters_too_big is not None:
+            d.filters_too_big = bool(filters_too_big)
 
     # ---- sysctls
 

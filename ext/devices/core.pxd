@@ -119,6 +119,7 @@ cdef struct Dev:
     uint8_t capture
     uint8_t hairpin
     uint8_t learning
+    uint8_t filters_too_big  # a fault: what it receives of ICMP messages that say so is dropped
     uint32_t mtu
     uint8_t mtu_given  # a bridge's, by hand: it no longer follows its ports
     int peer

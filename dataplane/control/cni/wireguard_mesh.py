@@ -47,7 +47,9 @@ def connect(wiring: Wiring, mesh: Mesh, place: Place, nodes: tuple[Node, ...], v
     mtu = hint_of(node, name).mtu or uplink_mtu(wiring, node) - OVERHEAD
     peers = [other for other in nodes if other is not node and cidrs(other, version)]
     text = "\n".join(configuration(mesh, node, peers, version))
-    tunnel = wiring.device(place.namespace, name, "wireguard", mac=NO_MAC, mtu=mtu, origin=node.origin, config=text.encode())
+    tunnel = wiring.device(
+        place.namespace, name, "wireguard", mac=NO_MAC, mtu=mtu, origin=node.origin, config=text.encode(), device_mtu=mtu
+    )  # fmt: skip
     for cidr in cidrs(node, version):
         wiring.address(tunnel, first_address(cidr), NO_MAC, node.origin)
     for network in wiring.manifests.config.pod_cidrs:
