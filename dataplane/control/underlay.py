@@ -89,7 +89,7 @@ def plug(wiring: Wiring, bridge: int, end: End, origin: Origin) -> tuple[int, in
     other = End(wiring.topology.switch, port_name, mac_of(None, "", SWITCH, port_name), underlay.mtu)
     device, port = wiring.veth_pair(end, other, origin, latency_ns=underlay.latency_ns // 2)
     filters = wiring.manifests.config.faults.too_big_filtered
-    wiring.engine.set_device(port, master=bridge, learning=False, capture=False, filters_too_big=filters)
+    wiring.engine.set_device(port, master=bridge, learning=False, capture=False, filters_too_big=filters, wire=True)
     wiring.fdb(port, end.mac, origin)
     return device, port
 

@@ -22,7 +22,7 @@ PROXY_FIELDS = frozenset(
     """mode clusterCIDR detectLocalMode masqueradeAll masqueradeRandomFully nodePortAddresses localhostNodePorts""".split()
 )
 UNDERLAY_FIELDS = frozenset("kind cidr cidrs mtu defaultGateway defaultGateways hosts latency".split())
-FAULT_FIELDS = frozenset({"tooBigFiltered"})
+FAULT_FIELDS = frozenset({"tooBigFiltered", "unfinishedTunnelChecksums"})
 HOST_FIELDS = frozenset("name address addresses mac behind".split())
 
 PROXY_MODES = ("iptables", "ipvs", "nftables")
@@ -186,7 +186,10 @@ def _latency(fields: Fields) -> int:
 
 def _faults(fields: Fields) -> Faults:
     fields.warn_unknown(FAULT_FIELDS)
-    return Faults(too_big_filtered=fields.boolean("tooBigFiltered", False))
+    return Faults(
+        too_big_filtered=fields.boolean("tooBigFiltered", False),
+        unfinished_tunnel_checksums=fields.boolean("unfinishedTunnelChecksums", False),
+    )
 
 
 def _sysctls(fields: Fields) -> dict[str, int]:

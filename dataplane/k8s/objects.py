@@ -225,6 +225,7 @@ class Faults:
     """What is broken on purpose, as it is met in the field."""
 
     too_big_filtered: bool = False  # ICMP messages that say "too big" do not cross the underlay
+    unfinished_tunnel_checksums: bool = False  # nodes' network cards do not finish TCP's and UDP's inside of tunnels
 
 
 @dataclass(frozen=True, slots=True)

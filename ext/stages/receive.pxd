@@ -78,6 +78,8 @@ cdef inline int stage_receive(Core *c, Pkt *p) noexcept nogil:
     cdef Dev *d = c.dev[p.dev]
     cdef int v = fault_received(d, p)
     p.tunnels = 0
+    if d.wire:
+        p.unfinished = False
     if v:
         return v
     if not d.up:
