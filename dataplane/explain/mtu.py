@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from dataplane.control.topology import Topology
-from dataplane.explain.mtu_budget import IPV6_LEAST_MTU, Budget, Fate, Limit, Result
+from dataplane.explain.mtu_budget import INSIDE, IPV6_LEAST_MTU, SWITCH, Budget, Fate, Limit, Result
 from dataplane.explain.mtu_pairs import Case, every_case, named_cases
-from dataplane.explain.mtu_path import INSIDE, SWITCH, Devices, role_of
+from dataplane.explain.mtu_path import Devices, role_of
 from dataplane.explain.mtu_proof import Proof
 from dataplane.k8s.objects import Manifests
 

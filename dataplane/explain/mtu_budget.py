@@ -16,6 +16,11 @@ IP_HEADER = {4: 20, 6: 40}
 FRAGMENT_HEADER = {4: 20, 6: 48}  # IPv6: with its fragment header (RFC 8200 4.5)
 IPV6_LEAST_MTU = 1280  # RFC 8200 5
 
+SWITCH = "underlay"
+POD, POD_LINK, BRIDGE = "pods' eth0", "nodes' ends of pods' links", "bridges"
+INSIDE = (POD, POD_LINK, BRIDGE)
+"""Roles of devices that have to agree on one MTU, for all that a pod sends and receives passes through them."""
+
 
 class Beyond(StrEnum):
     """What a place does to a packet that is too long for it. Hosts fragment the IPv6 they send, routers do not."""
@@ -143,9 +148,10 @@ class Budget:
 
     @property
     def link(self) -> Limit:
-        """Where the packet has most headers around it, and of those places the one that leaves it least."""
+        """Where the packet has most headers around it, outside of what the CNI sets up, and leaves it least."""
         deepest = max(len(limit.tunnels) for limit in self.limits)
-        return min((limit for limit in self.limits if len(limit.tunnels) == deepest), key=lambda limit: limit.nominal)
+        there = [limit for limit in self.limits if len(limit.tunnels) == deepest]
+        return min([limit for limit in there if limit.role not in INSIDE] or there, key=lambda limit: limit.nominal)
 
     def sizes(self, least: int) -> list[int]:
         """Worth trying: each limit, one byte less and one more, from ``least`` to what IP can say."""

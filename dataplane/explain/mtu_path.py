@@ -6,24 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataplane.control.topology import Machine, Topology
-from dataplane.explain.mtu_budget import ETHERNET_HEADER, IP_HEADER, VLAN_TAG, Beyond, Limit, Tunnel
+from dataplane.explain.mtu_budget import BRIDGE, ETHERNET_HEADER, IP_HEADER, POD, POD_LINK, SWITCH, VLAN_TAG, Beyond, Limit, Tunnel
 from dataplane.traffic.packets import PROTO_UDP
 
 if TYPE_CHECKING:
     from dataplane._core import Engine, Frame
 
 UDP_HEADER = 8
-SWITCH = "underlay"
 _IPV4_FLAGS_AT, _DONT_FRAGMENT = 6, 0x40
 _IPV4_PROTOCOL_AT, _IPV6_NEXT_HEADER_AT = 9, 6
 
 Devices = Mapping[int, Mapping[str, Any]]
 """What ``Engine.devices`` says, by the device's number."""
-
-
-POD, POD_LINK, BRIDGE = "pods' eth0", "nodes' ends of pods' links", "bridges"
-INSIDE = (POD, POD_LINK, BRIDGE)
-"""Roles of devices that have to agree on one MTU, for all that a pod sends and receives passes through them."""
 
 
 def role_of(topology: Topology, device: Mapping[str, Any]) -> str:
