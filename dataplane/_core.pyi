@@ -230,8 +230,12 @@ class Engine:
         """Make two veth devices each other's peer; ``latency`` in ns."""
     def set_device(self, dev: int, *, up: bool | None = None, mtu: int | None = None, mac: bytes | None = None,
                    master: int | None = None, hairpin: bool | None = None, learning: bool | None = None,
-                   capture: bool | None = None) -> None:
-        """``master``: the bridge device it becomes a port of, -1: none. ``capture``: frames are recorded (default True)."""
+                   capture: bool | None = None, filters_too_big: bool | None = None,
+                   unfinished_checksums: bool | None = None, wire: bool | None = None) -> None:
+        """``master``: the bridge device it becomes a port of, -1: none. ``capture``: frames are recorded (default True).
+        ``filters_too_big``: drop ICMP "fragmentation needed" and ICMPv6 "packet too big" that it receives (default False).
+        ``unfinished_checksums``: a tunnel device leaves TCP's and UDP's checksum inside as the sum of the pseudo header alone, for
+        packets of ``send`` that have not reached a device of ``wire`` before (both default False)."""
     def set_sysctl(self, ns: int, name: str, value: int) -> None:
         """Full dotted name, device names as in sysctl(8) (``net.ipv4.conf.eth0.rp_filter``; a dot in a device's name is
         written /). KeyError: not one we know, or no such device."""

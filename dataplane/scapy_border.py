@@ -9,7 +9,7 @@ ship Scapy with it, take advice. Everything here works on plain ``bytes`` withou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dataplane.errors import InputError
@@ -50,9 +50,9 @@ def dissect_frame(data: bytes, *, ethernet: bool = True) -> Packet:
     return IPv6(data) if data[:1] >= b"\x60" else IP(data)
 
 
-def template_fields(header: Buildable | bytes, names: Iterable[str], zeroed: Collection[str]) -> tuple[bytes, dict[str, int], str]:
-    """A header template taken apart: its bytes, with the fields of ``zeroed`` set to 0, the bits that each of the fields ``names``
-    takes (of the header as one integer in network byte order), and the name of its first layer, empty where it is bytes.
+def template_fields(header: Buildable | bytes, names: Iterable[str]) -> tuple[bytes, dict[str, int], str]:
+    """A header template taken apart: its bytes, the bits that each of the fields ``names`` takes (of the header as one integer in
+    network byte order), and the name of its first layer, empty where it is bytes.
 
     Names are ``LAYER.field`` with Scapy's names. InputError: no such layer or field, or a template that cannot be.
     """
@@ -67,7 +67,6 @@ def template_fields(header: Buildable | bytes, names: Iterable[str], zeroed: Col
         raise InputError(f"the template begins behind the outer IP header: leave out {first}()")
     packet: Any = header
     found = [(name, *_layer_and_field(packet, name)) for name in names]
-    with_zeros = _with(packet, [(layer, field, 0) for name, layer, field in found if name in zeroed])
     all_zero = _with(packet, [(layer, field, 0) for _, layer, field in found])
     masks = {}
     for name, layer, field in found:
@@ -75,7 +74,7 @@ def template_fields(header: Buildable | bytes, names: Iterable[str], zeroed: Col
         ones = (1 << int(getattr(kind, "size", 0) or 8 * kind.sz)) - 1
         others = [(other, theirs, 0) for _, other, theirs in found]
         masks[name] = _as_integer(all_zero) ^ _as_integer(_with(packet, [*others, (layer, field, ones)]))
-    return with_zeros, masks, first
+    return _with(packet, []), masks, first
 
 
 def _layer_and_field(packet: Any, name: str) -> tuple[str, str]:

@@ -375,7 +375,8 @@ cdef class Engine:
         self.c.dev[b].peer = a
         self.c.dev[a].latency = self.c.dev[b].latency = latency
 
-    def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None):
+    def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
+                   filters_too_big=None, unfinished_checksums=None, wire=None):
         cdef Dev *d = self.dev_at(dev)
         cdef Ns *ns = self.c.ns[d.ns]
         if up is not None:
@@ -394,6 +395,12 @@ cdef class Engine:
             d.learning = bool(learning)
         if capture is not None:
             d.capture = bool(capture)
+        if filters_too_big is not None:
+            d.filters_too_big = bool(filters_too_big)
+        if unfinished_checksums is not None:
+            d.unfinished_checksums = bool(unfinished_checksums)
+        if wire is not None:
+            d.wire = bool(wire)
 
     # ---- sysctls
 
@@ -642,6 +649,7 @@ cdef class Engine:
             raise MemoryError
         memcpy(p.buf + p.l3, <const char *>packet, len(packet))
         p.end = p.l3 + <uint32_t>len(packet)
+        p.unfinished = True
         number = p.id
         event_packet(&self.c, when, EV_SEND, ns, p)
         return number

@@ -45,7 +45,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_output(parser)
     parser.add_argument("--node", metavar="NODE", help="only what this node holds")
     parser.add_argument("--all", action="store_true", help="routes: table local too; drops: every reason there is")
-    options.add_plugin(parser)
     options.add_seed(parser)
     options.add_quiet(parser)
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from dataplane.cli.options import load_plugins
 from dataplane.cli.verbs import VERBS
 from dataplane.errors import InputError
 
@@ -64,18 +65,9 @@ def dispatch(arguments: Sequence[str]) -> int:
     parser = Parser(prog=f"dataplane {verb}", description=module.HELP)
     module.configure(parser)
     # Intermixed: names may follow options, as with kubectl (get pods -n NAMESPACE NAME).
-    args = parser.parse_intermixed_args(arguments[1:])
-    load_plugins(getattr(args, "plugin", []))
-    return int(module.run(args))
-
-
-def load_plugins(files: Sequence[str]) -> None:
-    """Make known what the options ``--plugin`` name."""
-    if files:
-        from dataplane.encap.registry import load_file
-
-        for file in files:
-            load_file(file)
+    options = parser.parse_intermixed_args(arguments[1:])
+    load_plugins(options)
+    return int(module.run(options))
 
 
 def silence_stdout() -> None:

@@ -17,10 +17,27 @@ OUTPUT_FORMATS = ("table", "wide", "json", "yaml", "name")
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """``-f FILE|DIR|-`` (repeatable, ``args.filename``) and ``-n NAMESPACE`` (``args.namespace``)."""
+    """``-f FILE|DIR|-`` (repeatable, ``args.filename``), ``-n NAMESPACE`` (``args.namespace``) and what ``add_plugin`` adds."""
     explained = "manifests of the cluster, - is standard input; repeatable"
     parser.add_argument("-f", "--filename", action="append", required=True, metavar="FILE|DIR|-", help=explained)
     parser.add_argument("-n", "--namespace", default="default", help="Kubernetes namespace (default: %(default)s)")
+    add_plugin(parser)
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """``--plugin FILE`` (repeatable): encapsulations that are registered before the verb runs."""
+    explained = "Python file with an encapsulation of your own; repeatable"
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help=explained)
+
+
+def load_plugins(args: argparse.Namespace) -> None:
+    """Register what the files of ``add_plugin`` offer. Raises InputError for a file that cannot be run or offers nothing."""
+    files = getattr(args, "plugin", [])
+    if files:
+        from dataplane.encap.registry import load_file
+
+        for file in files:
+            load_file(file)
 
 
 def add_output(parser: argparse.ArgumentParser, formats: tuple[str, ...] = OUTPUT_FORMATS) -> None:
@@ -57,13 +74,6 @@ def capture_options(args: argparse.Namespace) -> CaptureOptions:
     if args.capture and not (args.write or args.per_interface):
         raise InputError("--capture chooses what is written: give -w OUT or --per-interface DIR too")
     return CaptureOptions(args.write, args.per_interface, tuple(args.capture or ("*",)), args.comments)
-
-
-def add_plugin(parser: argparse.ArgumentParser) -> None:
-    """``--plugin FILE`` (repeatable, ``args.plugin``): encapsulations of the user's own; they are loaded before the verb runs."""
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE", help="Python file with encapsulations of your own; repeatable"
-    )
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     explained = "manifests of the cluster, - is standard input; repeatable"
     parser.add_argument("-f", "--filename", action="append", required=True, metavar="FILE|DIR|-", help=explained)
+    add_plugin(parser)
     add_read(parser)
     parser.add_argument("--at", required=True, metavar="PLACE", help="who sends the frames: pod/NAMESPACE/NAME, node/NAME or host/NAME")
     add_recording(parser, required=True)
@@ -21,7 +22,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map", action="append", default=[], metavar="A=B", help=explained)
     explained = "MAC addresses: the sender's and its next hop's, or as captured (default: %(default)s)"
     parser.add_argument("--l2", choices=("rewrite", "keep"), default="rewrite", help=explained)
-    add_plugin(parser)
     add_seed(parser)
     add_quiet(parser)
 

@@ -18,7 +18,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="(default: %(default)s)")
     parser.add_argument("--family", type=int, choices=(4, 6), help="IPv4 or IPv6 (default: that of the node's first address)")
     parser.add_argument("--origins", action="store_true", help="say which manifest line is behind each rule")
-    options.add_plugin(parser)
     options.add_quiet(parser)
 
 

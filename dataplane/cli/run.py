@@ -15,9 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     explained = "YAML with kind: Traffic documents, and with the cluster's manifests or a kind: Scenario document that names them"
     parser.add_argument("scenario", metavar="SCENARIO", help=explained)
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE|DIR|-", help="more manifests; repeatable")
+    add_plugin(parser)
     add_recording(parser, required=False)
     parser.add_argument("--until", type=milliseconds, metavar="MS", help="stop at this millisecond of virtual time")
-    add_plugin(parser)
     add_seed(parser)
     add_quiet(parser)
 

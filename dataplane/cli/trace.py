@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dataplane.cli.options import add_cluster, add_output, add_plugin, add_quiet, add_seed, add_write
+from dataplane.cli.options import add_cluster, add_output, add_quiet, add_seed, add_write
 
 if TYPE_CHECKING:
     from dataplane.control.topology import Topology
@@ -52,7 +52,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reply", action="store_true", help="the way back of the answer too")
     add_output(parser, ("text", "json"))
     add_write(parser)
-    add_plugin(parser)
     add_seed(parser)
     add_quiet(parser)
 

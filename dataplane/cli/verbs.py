@@ -7,6 +7,7 @@ VERBS = {
     "check": "run case files and name what differs",
     "encap": "list encapsulations, and put packets into one or take them out",
     "get": "show pods, nodes, services, endpoints, and what the network holds: routes, rules, conntrack, drops, ...",
+    "mtu": "compute what fits through each path, prove it with frames, and say what the MTUs should be",
     "replay": "carry a capture's frames through a cluster from a pod, node or host on",
     "rules": "print a node's iptables rules, as iptables-restore takes them",
     "run": "carry a scenario's traffic through its cluster to the end",

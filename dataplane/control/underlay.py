@@ -17,7 +17,11 @@ from dataplane.k8s.objects import Host, InterfaceHint, IPAddress, IPNetwork, Nod
 
 SWITCH = "underlay"
 UPLINK = "eth0"
-SWITCH_SYSCTLS = {"net.bridge.bridge-nf-call-iptables": 0, "net.ipv6.conf.all.disable_ipv6": 1}
+SWITCH_SYSCTLS = {
+    "net.bridge.bridge-nf-call-iptables": 0,
+    "net.bridge.bridge-nf-call-ip6tables": 0,
+    "net.ipv6.conf.all.disable_ipv6": 1,
+}
 NO_HINT = InterfaceHint()
 
 
@@ -84,7 +88,8 @@ def plug(wiring: Wiring, bridge: int, end: End, origin: Origin) -> tuple[int, in
     port_name = f"port{end.namespace}"  # machine names may be longer than an interface name
     other = End(wiring.topology.switch, port_name, mac_of(None, "", SWITCH, port_name), underlay.mtu)
     device, port = wiring.veth_pair(end, other, origin, latency_ns=underlay.latency_ns // 2)
-    wiring.engine.set_device(port, master=bridge, learning=False, capture=False)
+    filters = wiring.manifests.config.faults.too_big_filtered
+    wiring.engine.set_device(port, master=bridge, learning=False, capture=False, filters_too_big=filters, wire=True)
     wiring.fdb(port, end.mac, origin)
     return device, port
 

@@ -128,7 +128,8 @@ _SOURCES: dict[type[Source], int] = {
     Constant: 0, Ignored: 0, Option: 1, Identifier: 2, InnerProtocol: 3, Length: 4, FlowHash: 5, Checksum: 6,
 }  # fmt: skip
 _RECEIVED_AS_WRITTEN = (Constant, Option)
-_IN_ORDER = (Identifier, Length, InnerProtocol, FlowHash, Checksum)  # identifiers first: nothing is changed of a packet for others
+_COMPUTED = (Length, InnerProtocol, FlowHash, Checksum)
+_IN_ORDER = (Identifier, *_COMPUTED)  # identifiers first: nothing is changed of a packet for others
 
 
 @dataclass
@@ -175,8 +176,7 @@ class Described(NamedTuple):
 
 def _described(given: Declarative) -> Described:
     _check_texts(given)
-    computed = {name for name, source in given.fields.items() if isinstance(source, _IN_ORDER) and not isinstance(source, Identifier)}
-    header, masks, layer = template_fields(given.header, [name for name, source in given.fields.items() if source.at is None], computed)
+    header, masks, layer = template_fields(given.header, [name for name, source in given.fields.items() if source.at is None])
     protocol = given.ip_protocol if given.ip_protocol is not None else _PROTOCOLS_BY_LAYER.get(layer)
     own = _own_part(header, protocol)
     rows = [_row(name, source, masks.get(name), header, own) for name, source in given.fields.items()]
@@ -184,13 +184,14 @@ def _described(given: Declarative) -> Described:
     rows.sort(key=lambda row: -row.mask)
     _check_places(rows, header, own)
     _check_checksums(rows, sources)
+    free = [row for row in rows if not isinstance(sources[row], _RECEIVED_AS_WRITTEN)]
     return Described(
         name=given.name,
         sentence=given.sentence,
         ip_protocol=protocol or 0,
         ethernet=given.ethernet,
-        header=header,
-        fixed=_fixed(header, own, [row for row in rows if not isinstance(sources[row], _RECEIVED_AS_WRITTEN)]),
+        header=_cleared(header, [row for row in rows if isinstance(sources[row], _COMPUTED)]),
+        fixed=_cleared(bytes(own) + b"\xff" * (len(header) - own), free),
         rows=rows,
         computed=_order(rows, sources),
         protocols=_protocols(given, rows, sources),
@@ -288,11 +289,12 @@ def _check_checksums(rows: list[Row], sources: Mapping[Row, Source]) -> None:
             raise InputError(f"field {row.name}: a checksum has 16 bits, an even number of bytes behind its start")
 
 
-def _fixed(header: bytes, own: int, free: Iterable[Row]) -> bytes:
-    fixed = (1 << 8 * (len(header) - own)) - 1
-    for row in free:
-        fixed &= ~row.mask
-    return fixed.to_bytes(len(header), "big")
+def _cleared(header: bytes, rows: Iterable[Row]) -> bytes:
+    """``header`` with zero bits where these fields are."""
+    number = int.from_bytes(header, "big")
+    for row in rows:
+        number &= ~row.mask
+    return number.to_bytes(len(header), "big")
 
 
 def _order(rows: list[Row], sources: Mapping[Row, Source]) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import runpy
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -62,6 +63,11 @@ def ensure(kind: str) -> None:
 _programs: list[dict[str, Any]] = []  # the core calls what they hold for the life of the process
 
 
+def _capsules(items: Iterable[object]) -> list[object]:
+    """Those of the items that have one; modules of this package have functions of that name."""
+    return [item.capsule for item in items if hasattr(item, "capsule") and not callable(item.capsule)]
+
+
 def load_file(path: str | os.PathLike[str]) -> list[str]:
     """Register what a Python file offers, and return the names: its ``capsule``, or every object of it that has a ``capsule``.
 
@@ -73,7 +79,7 @@ def load_file(path: str | os.PathLike[str]) -> list[str]:
     try:
         offered = runpy.run_path(os.fspath(path))
         _programs.append(offered)
-        capsules = [offered["capsule"]] if "capsule" in offered else [item.capsule for item in offered.values() if hasattr(item, "capsule")]
+        capsules = [offered["capsule"]] if "capsule" in offered else _capsules(offered.values())
         for capsule in capsules:
             _core.register_encap(capsule)
     except InputError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DELIVERED, DROPPED, LEFT, LOST = "delivered", "dropped", "left the cluster", "lost"
 # What happens to copies of a flooded frame that nobody wanted; not the packet's fate if another copy met one.
-_STRAY = {"parse/otherhost", "arp/otherhost", "bridge/no_port", "bridge/same_port"}
+STRAY = {"parse/otherhost", "arp/otherhost", "bridge/no_port", "bridge/same_port"}
 
 # Multicast listener discovery (RFC 2710, RFC 3810) and neighbour discovery (RFC 4861): what IPv4 does in IGMP and ARP.
 _OF_THE_LINK = {bytes((kind,)) for kind in (*range(130, 138), 143)}
@@ -268,7 +268,7 @@ class Recorder:
             for fate in fates:
                 if fate.result == wanted:
                     return fate
-        met = [fate for fate in fates if fate.reason not in _STRAY] or fates
+        met = [fate for fate in fates if fate.reason not in STRAY] or fates
         if met:
             return met[-1]
         last = list(steps)[-1:]

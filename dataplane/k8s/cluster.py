@@ -9,9 +9,9 @@ from typing import Any
 from dataplane.k8s import api_fields
 from dataplane.k8s.fields import Fields
 from dataplane.k8s.metadata import Item
-from dataplane.k8s.objects import ClusterConfig, Cni, Host, IPAddress, IPNetwork, Origin, Proxy, Underlay
+from dataplane.k8s.objects import ClusterConfig, Cni, Faults, Host, IPAddress, IPNetwork, Origin, Proxy, Underlay
 
-SPEC_FIELDS = frozenset("podCIDR podCIDRs serviceCIDR serviceCIDRs cni proxy underlay endSystems neighbours sysctls".split())
+SPEC_FIELDS = frozenset("podCIDR podCIDRs serviceCIDR serviceCIDRs cni proxy underlay endSystems neighbours sysctls faults".split())
 CNI_FIELDS = frozenset("name config ipPools masquerade delegate mtu".split())
 DELEGATE_FIELDS = frozenset({"hairpinMode", "isDefaultGateway"})
 IP_POOL_FIELDS = frozenset(
@@ -22,6 +22,7 @@ PROXY_FIELDS = frozenset(
     """mode clusterCIDR detectLocalMode masqueradeAll masqueradeRandomFully nodePortAddresses localhostNodePorts""".split()
 )
 UNDERLAY_FIELDS = frozenset("kind cidr cidrs mtu defaultGateway defaultGateways hosts latency".split())
+FAULT_FIELDS = frozenset({"tooBigFiltered", "unfinishedTunnelChecksums"})
 HOST_FIELDS = frozenset("name address addresses mac behind".split())
 
 PROXY_MODES = ("iptables", "ipvs", "nftables")
@@ -52,6 +53,7 @@ def parse_cluster(item: Item) -> ClusterConfig:
         end_systems=spec.choice("endSystems", "answer", ("answer", "silent")),
         neighbours=spec.choice("neighbours", "resolve", ("resolve", "static")),
         sysctls=_sysctls(spec.child("sysctls")),
+        faults=_faults(spec.child("faults")),
         origin=item.origin,
     )
 
@@ -182,6 +184,14 @@ def _latency(fields: Fields) -> int:
     if nanoseconds.denominator != 1 or nanoseconds > _LONGEST_LATENCY_NS:
         raise fields.error("latency", f"is {text}, which is no whole number of nanoseconds up to 60s", remedy)
     return int(nanoseconds)
+
+
+def _faults(fields: Fields) -> Faults:
+    fields.warn_unknown(FAULT_FIELDS)
+    return Faults(
+        too_big_filtered=fields.boolean("tooBigFiltered", False),
+        unfinished_tunnel_checksums=fields.boolean("unfinishedTunnelChecksums", False),
+    )
 
 
 def _sysctls(fields: Fields) -> dict[str, int]:

@@ -221,6 +221,14 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
+class Faults:
+    """What is broken on purpose, as it is met in the field."""
+
+    too_big_filtered: bool = False  # ICMP messages that say "too big" do not cross the underlay
+    unfinished_tunnel_checksums: bool = False  # nodes' network cards do not finish TCP's and UDP's inside of tunnels
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """``kind: Cluster``, ``apiVersion: dataplane/v1alpha1``; where there is none, all defaults."""
 
@@ -233,6 +241,7 @@ class ClusterConfig:
     end_systems: str = "answer"  # answer | silent
     neighbours: str = "resolve"  # resolve | static
     sysctls: Mapping[str, int] = field(default_factory=dict)  # names may hold shell patterns
+    faults: Faults = field(default_factory=Faults)
     origin: Origin = field(default_factory=lambda: Origin("", 0, "Cluster"))
 
 

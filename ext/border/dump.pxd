@@ -85,12 +85,18 @@ cdef inline list fdb_list(const Dev *d):
     return sorted(rows, key=lambda row: row["mac"])
 
 
+cdef inline dict overhead_dict(const Dev *d):
+    """By the outer packet's IP version; nothing for a device that is no tunnel."""
+    return {family: d.encap.overhead(d.encap_state, family) for family in (4, 6)} if d.kind == DEV_TUNNEL else {}
+
+
 cdef inline dict dev_dict(const Dev *d):
     kind = {DEV_LO: "lo", DEV_VETH: "veth", DEV_BRIDGE: "bridge"}.get(d.kind)
     if kind is None:
         kind = d.encap.name.decode()
     return {"id": d.id, "ns": d.ns, "name": (<bytes>d.name).decode(), "kind": kind, "mac": <bytes>(<char *>d.mac)[:6], "mtu": d.mtu,
             "up": bool(d.up), "ethernet": bool(carries_frames(d)), "peer": d.peer, "latency": d.latency, "master": d.master, "hairpin": bool(d.hairpin), "learning": bool(d.learning),
+            "overhead": overhead_dict(d), "align": d.encap.align if d.kind == DEV_TUNNEL else 0,
             "addresses": [{"address": <bytes>(<char *>d.addr[i].addr)[:4 if d.addr[i].family == 4 else 16], "prefix_len": d.addr[i].plen,
                            "broadcast": <bytes>(<char *>d.addr[i].brd)[:4] if d.addr[i].has_brd else None, "origin": d.addr[i].origin}
                           for i in range(d.n_addr)]}

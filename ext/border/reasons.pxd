@@ -7,6 +7,9 @@ from ext.stages.run cimport reason_text
 from ext.stages.tunnel cimport DP_ENCAPS_MAX, dp_encap_reason, dp_encaps, dp_n_encaps, encap_register
 from ext.stages.verdict cimport DROPS_ENCAP, DROPS_END
 
+cdef enum:
+    NAME_MAX = 32
+
 
 cdef inline bint registry_add(const dataplane_encap *e) except -1:
     """False: it was there already. ValueError: wrong ABI, a name in use, or too many."""
@@ -42,9 +45,11 @@ cdef inline const dataplane_encap *registry_open(object capsule) except NULL:
 cdef inline int registry_complete(const dataplane_encap *e) except -1:
     """ValueError: a part is missing that is not optional."""
     cdef int i
-    if e.name == NULL or e.name[0] == 0 or e.name.decode() in ("lo", "veth", "bridge"):
+    if e.name == NULL or e.name[0] == 0 or e.name.decode(errors="replace") in ("lo", "veth", "bridge"):
         raise ValueError("the encapsulation has no name, or that of another kind of device")
-    name = e.name.decode()
+    name = e.name.decode(errors="replace")
+    if not name.isascii() or not name.isidentifier() or not name.islower() or len(name) > NAME_MAX:
+        raise ValueError(f"encapsulation {name!r}: its name is not lower snake case of at most {NAME_MAX} characters")
     if e.sentence == NULL or e.ip_protocols[0] == 0:
         raise ValueError(f"encapsulation {name!r}: sentence or ip_protocols is not set")
     if (e.create == NULL or e.destroy == NULL or e.overhead == NULL or e.port == NULL or e.push == NULL or e.pop == NULL):
@@ -57,6 +62,21 @@ cdef inline int registry_complete(const dataplane_encap *e) except -1:
     for i in range(e.n_drop_reasons):
         if e.drop_reasons[i].name == NULL or e.drop_reasons[i].sentence == NULL or e.drop_reasons[i].linux_name == NULL:
             raise ValueError(f"encapsulation {name!r}: drop reason {i + 1} lacks its name, sentence or Linux' name")
+    registry_texts(e)
+    return 0
+
+
+cdef inline int registry_texts(const dataplane_encap *e) except -1:
+    """ValueError: a text that people read is not UTF-8."""
+    cdef int i
+    texts = [<bytes>e.sentence]
+    for i in range(e.n_options):
+        texts += [<bytes>e.options[i].key, <bytes>e.options[i].sentence, <bytes>e.options[i].default_value]
+    for i in range(e.n_drop_reasons):
+        texts += [<bytes>e.drop_reasons[i].name, <bytes>e.drop_reasons[i].sentence, <bytes>e.drop_reasons[i].linux_name]
+    for text in texts:
+        if "\ufffd" in text.decode(errors="replace"):
+            raise ValueError(f"encapsulation {e.name.decode()!r}: {text!r} is not UTF-8")
     return 0
 
 

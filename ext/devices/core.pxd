@@ -119,6 +119,9 @@ cdef struct Dev:
     uint8_t capture
     uint8_t hairpin
     uint8_t learning
+    uint8_t wire  # what it receives has come through a network card, which has finished its checksums
+    uint8_t unfinished_checksums  # a fault of tunnels: the card finishes none inside
+    uint8_t filters_too_big  # a fault: what it receives of ICMP messages that say so is dropped
     uint32_t mtu
     uint8_t mtu_given  # a bridge's, by hand: it no longer follows its ports
     int peer

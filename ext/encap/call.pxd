@@ -67,6 +67,7 @@ cdef inline int encap_push(const dataplane_encap *e, void *state, dataplane_enca
     cdef int v
     guards_set(&given)
     v = call_result(e, e.push(state, info, b))
+    info.family = <uint8_t>family  # the outer header has the size of this one, whatever the plug-in wrote
     if not guards_intact(&given):
         return CALL_OVERRUN
     if v != DATAPLANE_ENCAP_OK:

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memmove
 from ext.devices.core cimport Core, Dev, carries_frames, log_frame
+from ext.stages.fault cimport fault_received
 from ext.stages.verdict cimport ST_BRIDGE_IN, ST_ARP, ST_IP_RECEIVE, DROPS_RECEIVE
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport (ETH_HLEN, ETH_DST, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_MIN, VLAN_HLEN,
@@ -75,7 +76,12 @@ cdef inline bint vlan_untag(Pkt *p) noexcept nogil:
 cdef inline int stage_receive(Core *c, Pkt *p) noexcept nogil:
     """Taps, the bridge, then the protocol of the frame. ``p.dev``: the receiving device, frame classified."""
     cdef Dev *d = c.dev[p.dev]
+    cdef int v = fault_received(d, p)
     p.tunnels = 0
+    if d.wire:
+        p.unfinished = False
+    if v:
+        return v
     if not d.up:
         return -RECEIVE_DEVICE_DOWN
     if ethertype_is_vlan(p.protocol) and p.vlan == 0 and not vlan_untag(p):

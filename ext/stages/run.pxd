@@ -8,6 +8,7 @@ from ext.stages.bridge_netfilter cimport bridge_netfilter_reason
 from ext.stages.conntrack cimport conntrack_reason
 from ext.stages.defragment cimport defragment_reason
 from ext.stages.extension_headers cimport extension_reason
+from ext.stages.fault cimport fault_reason
 from ext.stages.forward cimport stage_forward, forward_reason
 from ext.stages.forward_ipv6 cimport stage_ipv6_forward, forward_ipv6_reason
 from ext.stages.fragment_ipv6 cimport fragment_ipv6_reason
@@ -136,6 +137,8 @@ cdef inline const char *reason_text(int r) noexcept nogil:
         t = tunnel_reason(r)
     if t == NULL:
         t = defragment_reason(r)
+    if t == NULL:
+        t = fault_reason(r)
     return t if t != NULL else reason_text_ipv6(r)
 
 

@@ -11,6 +11,7 @@ from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event,
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport address_len, inner_facts, outer_hlen, outer_write
+from ext.stages.fault_checksum cimport fault_unfinish
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.icmp cimport icmp_send, new_ip_id, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_TOO_BIG
@@ -271,6 +272,8 @@ cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     inner_facts(&info, ETHERTYPE_TEB if d.encap.ethernet else p.protocol, p.buf + start, p.end - start)
     info.packet = p.id
     info.flow_hash = flow_hash(c, p)
+    if d.unfinished_checksums:
+        fault_unfinish(p)
     v = tunnel_remote(d, p, &info, &origin)
     if v == 0:
         v = tunnel_route(c, ns, d, &info, &dst)

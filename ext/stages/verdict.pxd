@@ -45,5 +45,6 @@ cdef enum:
     DROPS_EXTENSION = 512
     DROPS_PARSE_IPV6 = 544
     DROPS_NEIGHBOUR_DISCOVERY = 576
+    DROPS_FAULT = 608
     DROPS_ENCAP = 640  # those of registered encapsulations follow each other from here
     DROPS_END = 1024

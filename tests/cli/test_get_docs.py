@@ -1,4 +1,4 @@
-"""docs/get.md and docs/ipv6.md: every command in them prints what the text shows; a line of three dots stands for any lines."""
+"""docs/get.md, ipv6.md and mtu.md: every command in them prints what the text shows; a line of three dots stands for any lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from dataplane.cli.main import main
 
 
-@pytest.fixture(params=["get.md", "ipv6.md"])
+@pytest.fixture(params=["get.md", "ipv6.md", "mtu.md"])
 def document(request: pytest.FixtureRequest, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The text, with the files that it shows, and those of the checkout's pcaps, in the working folder."""
     name: str = request.param

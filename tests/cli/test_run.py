@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -201,3 +203,16 @@ def test_wrong_options_are_one_line(tmp_path: Path, options: list[str], complain
     line = one_line(capsys, ["run", SCENARIO, "-q", *(option.format(tmp_path) for option in options)])
     assert complaint in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_of_an_encapsulation_of_ones_own(tmp_path: Path, checkout: Path) -> None:
+    """In a process of its own: a kind is registered once for the life of a process."""
+    (tmp_path / "scenario.yaml").write_text(PING)
+    (tmp_path / "cluster.yaml").write_text(re.sub("Type: vxlan.*", "Type: declared_gre_key, key: 77}", Path(CLUSTER).read_text()))
+    out = tmp_path / "out.pcapng"
+    plugin = checkout / "docs" / "samples" / "declared_gre.py"
+    command = [sys.executable, "-m", "dataplane.cli.main", "run", "scenario.yaml", "-f", "cluster.yaml"]
+    done = subprocess.run([*command, "--plugin", str(plugin), "-w", str(out)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ways = fields(out, "gre", "ip.proto", "gre.key", "icmp.type")
+    assert set(ways) == {("47,1", "0x0000004d", "8"), ("47,1", "0x0000004d", "0")}

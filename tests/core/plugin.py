@@ -112,9 +112,6 @@ _STATE = ctypes.create_string_buffer(1)
 _KEPT: list[Encap] = []  # the core holds on to what it was given for the life of the process
 
 
-NO_OVERHEAD = _OVERHEAD()  # a null pointer
-
-
 def nonsense(info: Any, data: Any) -> int:
     return NOT_A_RESULT
 

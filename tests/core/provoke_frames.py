@@ -9,6 +9,7 @@ from core.worlds import (
     CLIENT,
     CLIENT_MAC,
     DONT_FRAGMENT,
+    ICMP,
     IPV6,
     ROUTER0,
     ROUTER0_MAC,
@@ -19,6 +20,8 @@ from core.worlds import (
     arp,
     ether,
     filter_table,
+    icmp,
+    ipv4,
     mac,
     udp_packet,
 )
@@ -48,6 +51,14 @@ def device_down() -> Engine:
     router.engine.set_device(router.eth0, up=False)
     router.take(ether(udp_packet()))
     return router.engine
+
+
+@provokes("fault/too_big_filtered")
+def told_across_a_network_that_filters_it() -> Engine:
+    bridge = Bridge()
+    bridge.engine.set_device(bridge.ports[0], filters_too_big=True)
+    bridge.take(0, ether(ipv4(icmp(3, 4, bytes((0, 0, 5, 120)), ipv4(bytes(8))), proto=ICMP), dst=STATION1))
+    return bridge.engine
 
 
 @provokes("receive/vlan_truncated")

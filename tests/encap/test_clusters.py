@@ -119,9 +119,7 @@ def without_start(capture: Path, udp_at: int, count: int, link_type: int) -> Pat
 
 
 @pytest.mark.parametrize(("family", "udp_at"), [(4, 14 + 20), (6, 14 + 40)])
-def test_gue_carries_whole_packets_behind_four_bytes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: int, udp_at: int
-) -> None:
+def test_gue_carries_whole_packets_behind_four_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str], family: int, udp_at: int) -> None:
     capture = carry(tmp_path, "{Type: gue}", (family,))
     assert everything_arrived(capsys.readouterr().out, (family,))
     assert dissected(capture) == {f"{UNDERLAY[family]}:udp:data"}

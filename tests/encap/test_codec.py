@@ -250,9 +250,13 @@ def test_a_plug_in_that_breaks_its_contract_when_receiving_is_named(wrong: plugi
         ({"name": b"vxlan"}, "an encapsulation named 'vxlan' is registered already"),
         ({"name": b"veth"}, "no name, or that of another kind of device"),
         ({"name": b""}, "no name, or that of another kind of device"),
+        ({"name": b"Upper"}, "its name is not lower snake case"),
+        ({"name": b"a/b"}, "its name is not lower snake case"),
+        ({"name": b"a\xff"}, "its name is not lower snake case"),
+        ({"name": b"a" * 33}, "its name is not lower snake case of at most 32 characters"),
+        ({"sentence": b"\xff"}, "is not UTF-8"),
         ({"sentence": None}, "sentence or ip_protocols is not set"),
         ({"ip_protocols": (0, 0, 0, 0)}, "sentence or ip_protocols is not set"),
-        ({"overhead": plugin.NO_OVERHEAD}, "one of create, destroy, overhead, port, push and pop is not set"),
         ({"n_drop_reasons": 1}, "the count of options or drop reasons is wrong"),
         ({"n_options": -1}, "the count of options or drop reasons is wrong"),
     ],
@@ -261,6 +265,27 @@ def test_a_plug_in_that_cannot_be_is_refused(fields: dict[str, Any], message: st
     with pytest.raises(ValueError, match=message):
         plugin.offer(plugin.encap(**({"name": b"refused"} | fields)))
     assert "refused" not in _core.encapsulations()
+
+
+@pytest.mark.parametrize("callback", ["create", "destroy", "overhead", "port", "push", "pop"])
+def test_a_plug_in_without_a_callback_is_refused(callback: str) -> None:
+    made = plugin.encap(b"refused")
+    setattr(made, callback, type(getattr(made, callback))())  # a null pointer
+    with pytest.raises(ValueError, match="one of create, destroy, overhead, port, push and pop is not set"):
+        plugin.offer(made)
+
+
+def other_family(info: Any, data: Bytes) -> int:
+    info.family = 6
+    data.data -= 8
+    return 0
+
+
+def test_what_a_plug_in_writes_into_what_it_is_given_changes_nothing() -> None:
+    plugin.offer(plugin.encap(b"other_family", push=other_family))
+    packet = _core.Codec("other_family").push(FRAME, TEB, LOCAL4, REMOTE4)
+    assert len(packet) == 20 + 8 + len(FRAME)
+    assert IP(packet).dst == "192.0.2.2"
 
 
 def test_a_capsule_of_another_name_is_refused() -> None:

@@ -106,7 +106,7 @@ BYTES: dict[str, Source] = {
 
 @pytest.fixture(scope="module")
 def kind() -> str:
-    template = bytes.fromhex("3a00 00000000 0005 000007 00")
+    template = bytes.fromhex("3aff ffffffff fff5 000007 00")  # what is computed does not count
     _core.register_encap(Declarative("all_sources", "Every source of values", template, BYTES, PROTOCOL).capsule)
     return "all_sources"
 

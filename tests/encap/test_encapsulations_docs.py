@@ -35,8 +35,8 @@ HEADERS = {row[0]: row[1:] for row in rows("Headers")}
 
 
 def by_family(cell: str) -> dict[int, int]:
-    """Of a cell such as ``36 / 56`` or ``– / 64``."""
-    return {family: int(text) for family, text in zip(FAMILIES, cell.split(" / "), strict=True) if text != "–"}
+    """Of a cell such as ``36 / 56`` or ``none / 64``."""
+    return {family: int(text) for family, text in zip(FAMILIES, cell.split(" / "), strict=True) if text != "none"}
 
 
 def device(kind: str) -> Codec:

@@ -97,3 +97,23 @@ def test_options_are_those_an_encapsulation_knows() -> None:
     assert option_key(known, "vni") == "id"
     assert option_key(known, "critical") == "critical"
     assert option_key(known, "nonsense") == "nonsense"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "protocol", "family"),
+    [
+        ("srv6", {"tag": 5, "flags": 0x20}, 0x0800, 6),
+        ("srv6_l2", {"tag": 0xFFFF, "flags": 1}, 0x6558, 6),
+        ("mpls_udp", {"label": 77, "outer_labels": b"\0\0\0\x05\0\x0f\xff\xff"}, 0x86DD, 4),
+        ("mpls_gre", {"label": 0}, 0x0800, 6),
+        ("erspan", {"version": 2, "session": 4, "sgt": 9, "direction": 1, "subheader": bytes(range(8))}, 0x6558, 4),
+    ],
+)
+def test_the_fields_of_a_header_are_options_that_write_it_again(
+    kind: str, options: dict[str, int | bytes], protocol: int, family: int
+) -> None:
+    packet = codec_of(kind, options).push(INNER[protocol], protocol, *ENDS[family])
+    described = _core.encap_describe(kind, whole(packet).protocol, whole(packet).body)
+    assert described is not None
+    again = options_of([option.key for option in _core.encap_options(kind)], described[0])
+    assert codec_of(kind, again).push(INNER[protocol], protocol, *ENDS[family]) == packet

@@ -81,6 +81,8 @@ class Sequence:
         if len(self.speakers) > 1:
             self.traffic = self.speakers[0 if self.rng.random() < self.other_family else 1]
         step = self._resolution(frames) or self._next()
+        if self.sent and self.sent[-1].quiet == QUIET:  # a node still asks: what it asks and that it gives up belong to this step
+            step = replace(step, quiet=max(step.quiet or 0.0, QUIET_RESOLVING))
         if not self.sent:
             step = replace(step, setup=self._setup())
         elif self.theme == "sizes" and self.topology.family == 6 and self.rng.random() < 0.06:
@@ -93,7 +95,7 @@ class Sequence:
         if not self.sent or self.sent[-1].quiet != QUIET:
             return None
         made = (discovery.claim(t, frames) for t in self.speakers if isinstance(t, Traffic6))
-        return next((replace(_step(packet), quiet=QUIET_RESOLVING) for packet in made if packet is not None), None)
+        return next((_step(packet) for packet in made if packet is not None), None)
 
     def _setup(self) -> setups.Commands:
         """Some sequences run on a cluster with other sizes or, in IPv6, with other routes or settings."""

@@ -20,9 +20,9 @@ HEAD = {"name": "drawn", "doc": "drawn by Hypothesis", "cluster": ""}
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 SEEDS = range(10)
-DUAL_SEEDS = range(4)
+DUAL_SEEDS = range(8)
 LENGTH = 60  # frames injected by each sequence: 3 x 10 x 60, and about four times as many seen
-DUAL_LENGTH = 45  # the same with both families: 3 x 4 x 45
+DUAL_LENGTH = 45  # the same with both families: 3 x 8 x 45
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ def add_device(wiring: Wiring, overlay: Overlay, place: Place, version: int, add
         place.namespace, name, overlay.kind, mac=mac, mtu=hint.mtu or overlay.mtu(wiring, node, version), origin=node.origin,
         dev=place.uplink, **ends, **overlay.options,
     )  # fmt: skip
+    wiring.engine.set_device(tunnel, unfinished_checksums=wiring.manifests.config.faults.unfinished_tunnel_checksums)
     for interface in hinted_interfaces(hint, node.origin) or addresses:
         wiring.address(tunnel, interface, mac, node.origin)
     return tunnel
