@@ -221,8 +221,8 @@ class Engine:
     def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: int | bytes) -> int:
         """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
         remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
-        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an unknown kind, or a parameter that the kind does
-        not take."""
+        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an unknown
+        kind, or a parameter that the kind does not take."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
