@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import NamedTuple
 
 from dataplane.control.pods import networked_pods
@@ -104,17 +104,21 @@ def _groups(nodes: list[Populated]) -> list[list[Populated]]:
 def _across_nodes(nodes: list[Populated], version: int) -> Iterator[Case]:
     senders, receivers = _groups([node for node in nodes if node.pods]), _groups(nodes)
     for one, other in product(senders, senders):
-        pairs = _pairs(one, other)
-        if pairs:
-            yield Case("pod to pod, other node", _plain(pairs[0][0].pods[0], pairs[0][1].pods[0], version), len(pairs))
+        for sender, receiver in _pair(one, other):
+            yield Case("pod to pod, other node", _plain(sender.pods[0], receiver.pods[0], version), _pairs(one, other))
     for one, other in product(senders, receivers):
-        pairs = _pairs(one, other)
-        if pairs:
-            yield Case("pod to other node", _plain(pairs[0][0].pods[0], pairs[0][1].machine, version), len(pairs))
+        for sender, receiver in _pair(one, other):
+            yield Case("pod to other node", _plain(sender.pods[0], receiver.machine, version), _pairs(one, other))
 
 
-def _pairs(one: list[Populated], other: list[Populated]) -> list[tuple[Populated, Populated]]:
-    return [(a, b) for a in one for b in other if a.machine is not b.machine]
+def _pair(one: list[Populated], other: list[Populated]) -> list[tuple[Populated, Populated]]:
+    """The first two different nodes, if there are such."""
+    return list(islice(((a, b) for a in one for b in other if a.machine is not b.machine), 1))
+
+
+def _pairs(one: list[Populated], other: list[Populated]) -> int:
+    """How many pairs of different nodes there are."""
+    return len(one) * len(other) - len({node.machine.ref for node in one} & {node.machine.ref for node in other})
 
 
 def _outside(manifests: Manifests, topology: Topology, nodes: list[Populated], version: int) -> Iterator[Case]:

@@ -22,7 +22,7 @@ PROXY_FIELDS = frozenset(
     """mode clusterCIDR detectLocalMode masqueradeAll masqueradeRandomFully nodePortAddresses localhostNodePorts""".split()
 )
 UNDERLAY_FIELDS = frozenset("kind cidr cidrs mtu defaultGateway defaultGateways hosts latency".split())
-FAULT_FIELDS = frozenset({"tooBigFiltered", "unfinishedTunnelChecksums"})
+FAULT_FIELDS = frozenset({"tooBigFiltered", "unfinishedTunnelChecksums", "capturedBeforeSegmentation"})
 HOST_FIELDS = frozenset("name address addresses mac behind".split())
 
 PROXY_MODES = ("iptables", "ipvs", "nftables")
@@ -191,6 +191,7 @@ def _faults(fields: Fields) -> Faults:
     return Faults(
         too_big_filtered=fields.boolean("tooBigFiltered", False),
         unfinished_tunnel_checksums=fields.boolean("unfinishedTunnelChecksums", False),
+        captured_before_segmentation=fields.boolean("capturedBeforeSegmentation", False),
     )
 
 

@@ -226,6 +226,7 @@ class Faults:
 
     too_big_filtered: bool = False  # ICMP messages that say "too big" do not cross the underlay
     unfinished_tunnel_checksums: bool = False  # nodes' network cards do not finish TCP's and UDP's inside of tunnels
+    captured_before_segmentation: bool = False  # captures of a sender's own interface show TCP before its card cuts it
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from dataplane.control.topology import Topology
 from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
 from dataplane.k8s.objects import Origin
+from dataplane.report.segmentation import before_segmentation
 from dataplane.report.walk_comments import WalkComments
 
 if TYPE_CHECKING:
@@ -95,6 +96,16 @@ def recording(engine: Engine, topology: Topology, options: CaptureOptions) -> It
         raise
 
 
+def _senders(topology: Topology, devices: Sequence[int]) -> dict[int, frozenset[bytes]]:
+    """Addresses of the machines whose own ``eth0`` is recorded, by the interface's number."""
+    found = {}
+    for position, device in enumerate(devices):
+        machine = topology.machines.get(topology.device_namespace(device))
+        if machine is not None and machine.eth0 == device:
+            found[position] = frozenset(address.packed for address in machine.addresses)
+    return found
+
+
 class RunCapture:
     """Takes frames, drops and steps out of the core as a run goes on, and writes them with their reasons.
 
@@ -110,6 +121,7 @@ class RunCapture:
         self._topology = topology
         self._output = output
         self._positions = {device: position for position, device in enumerate(devices)}
+        self._uncut = _senders(topology, devices) if topology.manifests.config.faults.captured_before_segmentation else {}
         self._reasons = drop_reasons()
         self._walks = WalkComments(topology, every_step=comments == "all")
         self.frames = 0
@@ -132,7 +144,7 @@ class RunCapture:
         records = [self._record(frame, comments.get(position, ())) for position, frame in enumerate(frames)]
         records += self._mark_drops(records, frames, drops, kinds)
         records.sort(key=lambda record: record.time_ns)
-        for record in records:
+        for record in before_segmentation(records, self._uncut) if self._uncut else records:
             self._output.write(*record)
 
     def _record(self, frame: Frame, comments: Sequence[str]) -> Record:

@@ -7,11 +7,11 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
-from scapy.utils import checksum
 
 from dataplane.emulator import Cluster, Emulator
 
 from .mtu_clusters import cluster, flannel
+from .partial_checksum import pseudo_header_sum
 
 BROKEN = {"unfinishedTunnelChecksums": True}
 
@@ -28,17 +28,6 @@ def send(at: Emulator, source: str, to: str, transport: TCP | UDP, version: int 
     layer = IP if version == 4 else IPv6
     at.send(source, layer(src=address(at, source, version), dst=address(at, to, version)) / transport / Raw(b"data"))
     at.run()
-
-
-def pseudo_header_sum(packet: IP | IPv6, transport: TCP | UDP) -> int:
-    """Folded and not inverted: what a kernel leaves to its network card to go on with."""
-    length = len(bytes(transport))
-    if isinstance(packet, IP):
-        header = bytes.fromhex("".join(f"{int(part):02x}" for part in f"{packet.src}.{packet.dst}".split(".")))
-        header += bytes((0, packet.proto)) + length.to_bytes(2)
-    else:
-        header = bytes(packet)[8:40] + length.to_bytes(4) + bytes((0, 0, 0, packet.nh))
-    return checksum(header) ^ 0xFFFF
 
 
 @pytest.mark.parametrize("version", [4, 6])
