@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from dataplane.cli.options import add_plugin
+from dataplane.cli import options
 from dataplane.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--write", metavar="OUT", help="capture to write instead of text: pcapng, - is standard output")
     explained = "output format (default: text; push writes hex then)"
     parser.add_argument("-o", "--output", choices=("text", "hex", "json"), default="text", help=explained)
-    add_plugin(parser)
+    options.add_plugin(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,28 +145,18 @@ def _no_tunnel(outer: Outer | None) -> str:
 
 
 def _options(args: argparse.Namespace) -> dict[str, int | bytes]:
+    from dataplane.encap.option_text import option_value
+
     options = {}
     for setting in args.set:
         key, equals, text = setting.partition("=")
         if not (key and equals):
             raise InputError(f"--set {setting}: KEY=VALUE is expected")
-        options[key] = _value(setting, text)
-    return options
-
-
-def _value(setting: str, text: str) -> int | bytes:
-    """A number (0x too), ``hex:`` bytes, those of ``@FILE``, else the text's own."""
-    if text.startswith("@"):
-        return Path(text.removeprefix("@")).read_bytes()
-    if text.startswith("hex:"):
         try:
-            return bytes.fromhex(text.removeprefix("hex:"))
-        except ValueError:
-            raise InputError(f"--set {setting}: two hexadecimal digits a byte are expected after hex:") from None
-    try:
-        return int(text, 0)
-    except ValueError:
-        return text.encode()
+            options[key] = option_value(text)
+        except InputError as error:
+            raise InputError(f"--set {setting}: {error}") from error
+    return options
 
 
 def _ends(args: argparse.Namespace) -> tuple[bytes, bytes]:

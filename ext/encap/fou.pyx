@@ -98,7 +98,7 @@ REASONS[BAD_GRE - 1] = dataplane_encap_reason(
     b"bad_gre", b"What follows the UDP header is no GRE header of 4 bytes with an IP packet", b"NOT_SPECIFIED")
 REASONS[TRUNCATED - 1] = dataplane_encap_reason(b"truncated", b"The packet ends inside the UDP header", b"UDP_CSUM")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
-    b"inner_truncated", b"What the packet carries is shorter than an IP header", b"NOT_SPECIFIED")
+    b"inner_truncated", b"What a FOU packet carries is shorter than an IP header", b"NOT_SPECIFIED")
 REASONS[NO_HEADROOM - 1] = dataplane_encap_reason(b"no_headroom", b"No room for the UDP header before the packet", b"NOMEM")
 REASONS[ZERO_CHECKSUM - 1] = dataplane_encap_reason(b"zero_checksum", b"The UDP checksum around FOU is zero over IPv6", b"UDP_CSUM")
 

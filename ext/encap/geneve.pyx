@@ -218,7 +218,7 @@ REASONS[BAD_OPTIONS - 1] = dataplane_encap_reason(
 REASONS[TRUNCATED - 1] = dataplane_encap_reason(b"truncated", b"The packet ends inside the Geneve header", b"NOT_SPECIFIED")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
     b"inner_truncated", b"What the packet carries is shorter than its header", b"NOT_SPECIFIED")
-REASONS[OWN_MAC - 1] = dataplane_encap_reason(b"own_mac", b"The inner source MAC is the receiving tunnel device's own", b"NOT_SPECIFIED")
+REASONS[OWN_MAC - 1] = dataplane_encap_reason(b"own_mac", b"The source MAC inside of a Geneve packet is the receiving device's own", b"NOT_SPECIFIED")
 REASONS[NO_HEADROOM - 1] = dataplane_encap_reason(b"no_headroom", b"No room for the Geneve header before the frame", b"NOMEM")
 REASONS[ZERO_CHECKSUM - 1] = dataplane_encap_reason(b"zero_checksum", b"The UDP checksum around Geneve is zero over IPv6", b"UDP_CSUM")
 

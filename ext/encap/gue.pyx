@@ -210,7 +210,7 @@ REASONS[BAD_GRE - 1] = dataplane_encap_reason(
     b"bad_gre", b"What follows the GUE header is no GRE header of 4 bytes with an IP packet", b"NOT_SPECIFIED")
 REASONS[TRUNCATED - 1] = dataplane_encap_reason(b"truncated", b"The packet ends inside the GUE header", b"NOT_SPECIFIED")
 REASONS[INNER_TRUNCATED - 1] = dataplane_encap_reason(
-    b"inner_truncated", b"What the packet carries is shorter than an IP header", b"NOT_SPECIFIED")
+    b"inner_truncated", b"What a GUE packet carries is shorter than an IP header", b"NOT_SPECIFIED")
 REASONS[NO_HEADROOM - 1] = dataplane_encap_reason(b"no_headroom", b"No room for the GUE header before the packet", b"NOMEM")
 REASONS[ZERO_CHECKSUM - 1] = dataplane_encap_reason(b"zero_checksum", b"The UDP checksum around GUE is zero over IPv6", b"UDP_CSUM")
 

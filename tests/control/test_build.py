@@ -108,7 +108,7 @@ def test_calico_masquerades_from_a_pool_to_outside_all_pools() -> None:
         ({"name": "weave"}, "cni.name 'weave' is not supported"),
         ({"name": "flannel", "config": {"Backend": {"Type": "udp"}}}, "Backend.Type 'udp' is not supported"),
         ({"name": "flannel", "config": {"Backend": {"Type": "geneve", "color": 3}}}, "geneve: option 'color' is unknown"),
-        ({"name": "flannel", "config": {"Backend": {"Type": "geneve", "port": "far"}}}, "Backend.port: 'far' is no number"),
+        ({"name": "flannel", "config": {"Backend": {"Type": "geneve", "port": "far"}}}, "geneve: option 'port' is unknown or its value"),
         ({"name": "flannel", "config": {"Backend": {"Type": "wireguard", "ListenPort": -1}}}, "Backend.ListenPort is -1"),
         ({"name": "flannel", "config": {"Backend": {"VNI": "one"}}}, "Backend.VNI must be a whole number"),
         ({"name": "calico", "ipPools": [{"cidr": "10.1.0.0/16", "ipipMode": "Always", "vxlanMode": "Always"}]}, "exclude each other"),
