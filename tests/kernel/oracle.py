@@ -108,8 +108,8 @@ class Oracle:
         labels = [SWITCH, *self.topology.nodes, *self.ends]
         netns.batch_global([f"netns add {self._ns(label)}" for label in labels])
         quiet = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
-        # The underlay's switch keeps the kernel's default for IPv6: it drops frames whose IPv6 header is broken.
-        quiet |= {"net.bridge.bridge-nf-call-iptables": 0, "net.bridge.bridge-nf-call-arptables": 0}
+        # The underlay's switch looks into no packet, and drops none.
+        quiet |= {f"net.bridge.bridge-nf-call-{table}": 0 for table in ("iptables", "ip6tables", "arptables")}
         for label in labels:
             netns.set_sysctls(self._ns(label), quiet)
         self._build_underlay()
