@@ -24,7 +24,7 @@ cdef inline bint registry_add(const dataplane_encap *e) except -1:
             raise ValueError(f"an encapsulation named {e.name.decode()!r} is registered already")
         first = dp_encap_reason[i] + dp_encaps[i].n_drop_reasons
     if dp_n_encaps == DP_ENCAPS_MAX or first + e.n_drop_reasons > DROPS_END:
-        raise ValueError("too many encapsulations, or too many drop reasons")
+        raise ValueError(f"no more than {DP_ENCAPS_MAX} encapsulations, and {DROPS_END - DROPS_ENCAP} drop reasons of theirs, can be known")
     encap_register(e, first)
     return True
 

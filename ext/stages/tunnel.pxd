@@ -202,7 +202,7 @@ cdef inline int encap_drop(const dataplane_encap *e, int v) noexcept nogil:
 cdef extern from *:
     """
     #include "encap_abi.h"
-    #define DP_ENCAPS_MAX 64
+    #define DP_ENCAPS_MAX 256
     static const dataplane_encap *dp_encaps[DP_ENCAPS_MAX];
     static int dp_encap_reason[DP_ENCAPS_MAX];
     static int dp_n_encaps = 0;
@@ -220,10 +220,10 @@ cdef extern from *:
         dp_n_encaps++;
     }
     """
-    const dataplane_encap *dp_encaps[64]
-    int dp_encap_reason[64]
-    int dp_n_encaps
     enum: DP_ENCAPS_MAX
+    const dataplane_encap *dp_encaps[256]
+    int dp_encap_reason[256]
+    int dp_n_encaps
     int encap_first_reason(const dataplane_encap *e) noexcept nogil
     void encap_register(const dataplane_encap *e, int first_reason) noexcept nogil
 

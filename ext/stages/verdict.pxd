@@ -47,4 +47,4 @@ cdef enum:
     DROPS_NEIGHBOUR_DISCOVERY = 576
     DROPS_FAULT = 608
     DROPS_ENCAP = 640  # those of registered encapsulations follow each other from here
-    DROPS_END = 1024
+    DROPS_END = 4096
