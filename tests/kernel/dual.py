@@ -21,6 +21,7 @@ SYSCTLS = {
     "net.ipv6.conf.*.router_solicitations": 0,
     "net.ipv6.neigh.*.retrans_time_ms": 30,
     "net.ipv6.neigh.*.delay_first_probe_time": 600,
+    "net.ipv6.neigh.*.proxy_delay": 0,  # the kernel's delay is random, also for anycast addresses
 }
 PREFIX_LENGTHS = {"16": 48, "24": 64, "26": 122}
 CALICO_BLOCK = 120  # wide enough for the host parts of the IPv4 pods
