@@ -13,16 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from dataplane.encap.python_plugin import ETHERTYPE_TEB, PROTOCOL_UDP
 from dataplane.errors import InputError
 from dataplane.scapy_border import template_fields
 
 if TYPE_CHECKING:
     from dataplane.scapy_border import Buildable
 
-PROTOCOL_UDP = 17
 UDP_HEADER_LENGTH = 8
 ETHERTYPE_LOWEST = 0x600
-ETHERTYPE_TEB = 0x6558
 _PROTOCOLS_BY_LAYER = {"UDP": PROTOCOL_UDP, "GRE": 47}  # IP protocols of templates that begin with these layers of Scapy
 _KIND_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")

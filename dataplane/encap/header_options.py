@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dataplane.encap.python_plugin import ETHERTYPE_TEB
+
 Options = dict[str, int | bytes]
 
 _OPTIONS = {
@@ -25,7 +27,6 @@ _OPTIONS = {
 }
 _OPTIONS_OF_THE_FIELDS_NAMES = frozenset(("erspan2", "erspan3"))
 _RAW_BYTES = frozenset(("options", "subheader"))
-_ETHERTYPE_TEB = 0x6558
 _ETHERTYPE_ERSPAN = 0x88BE
 _GRE_CHECKSUM = 0x8000  # RFC 2784
 
@@ -60,7 +61,7 @@ def _meant_by(layer: str, name: str, value: int | bytes) -> Options:
         case "udp", "checksum", _:
             return {"udp_checksum": int(value != 0), "udp6_zero_checksum_tx": int(value == 0), "udp6_zero_checksum_rx": int(value == 0)}
         case "geneve", "protocol", _:
-            return {"inner_proto_inherit": int(value != _ETHERTYPE_TEB)}
+            return {"inner_proto_inherit": int(value != ETHERTYPE_TEB)}
         case "gre", "protocol", _:  # type I of ERSPAN, unless the header of another type follows
             return {"gre": 1, "version": 0} if value == _ETHERTYPE_ERSPAN else {"gre": 1}
         case "gre", "flags", int():

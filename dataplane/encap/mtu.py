@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ETHERNET_HEADER = 14
+IP_HEADER = {4: 20, 6: 40}
 
 
 def inner_mtu(kind: str, options: Mapping[str, int | bytes], family: int, mtu: int) -> int:

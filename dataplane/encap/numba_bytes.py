@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
 
+from dataplane.encap.mtu import IP_HEADER
 from dataplane.errors import InputError
 
 try:
@@ -20,7 +21,6 @@ try:
 except ImportError:
     raise InputError("Numba is not installed: pip install podplane[numba]") from None
 
-_IP_HEADER = {4: 20, 6: 40}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -109,7 +109,7 @@ def _called(function: Any, error: int) -> Callable[..., Any]:
 
 
 def _overhead(header: int) -> Callable[..., Any]:
-    over4, over6 = header + _IP_HEADER[4], header + _IP_HEADER[6]
+    over4, over6 = header + IP_HEADER[4], header + IP_HEADER[6]
 
     def overhead(state: Any, family: Any) -> Any:
         return over4 if family == 4 else over6

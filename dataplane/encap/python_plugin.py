@@ -8,6 +8,7 @@ bytes of a packet never include the outer IP header. ``ext/encap/encap_abi.h`` i
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
@@ -103,7 +104,7 @@ class Host(Protocol):
         """Hand over what decrypts this device's packets, for captures: a secrets type of pcapng and data in its format."""
 
 
-class Encapsulation:
+class Encapsulation(ABC):
     """Base class of an encapsulation in Python; one object is the state of one device.
 
     An exception that leaves a callback, other than ``Refused`` and ``NotMine``, drops the packet as ``KIND/plugin_error``
@@ -119,17 +120,17 @@ class Encapsulation:
     reasons: ClassVar[Sequence[Reason]] = ()
     failure: ClassVar[BaseException | None] = None  # the last exception that left a callback
 
+    @abstractmethod
     def __init__(self, options: Mapping[str, int | bytes], host: Host | None) -> None:
         """ValueError: an option is wrong; its message is what the user sees (119 bytes at most).
 
         ``host`` is None where packets are only encoded and decoded: then there is no timer, and nothing can be sent
         besides the result of ``push``.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def overhead(self, family: int) -> int:
         """Bytes that ``push`` adds to a packet that needs no padding, the outer IP header (family 4: 20, 6: 40) included."""
-        raise NotImplementedError
 
     def port(self) -> int:
         """UDP port that the device listens on, 0 if it is not carried in UDP."""
@@ -139,15 +140,15 @@ class Encapsulation:
         """The remote end for an inner packet. Left alone, the core takes the device's FDB, route or fixed remote end."""
         raise NotImplementedError
 
+    @abstractmethod
     def push(self, outer: Outgoing, packet: bytes) -> bytes | None:
         """Everything behind the outer IP header for an inner packet; None: it is kept to be sent later."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pop(self, incoming: Incoming, payload: bytes) -> bytes | None:
         """The inner packet; None: a message of the protocol's own, dealt with."""
-        raise NotImplementedError
 
-    def timer(self, now: int) -> None:
+    def timer(self, now: int) -> None:  # noqa: B027 - kinds without a timer leave it alone
         """The time that ``host.wake`` asked for has come."""
 
     @classmethod
@@ -158,6 +159,9 @@ class Encapsulation:
 
 def capsule(kind: type[Encapsulation]) -> object:
     """What a module that offers ``kind`` as a plug-in binds to the name ``capsule``. ValueError: it cannot be handed to the core."""
+    missing = sorted(kind.__abstractmethods__)
+    if missing:
+        raise ValueError(f"class {kind.__name__} does not define {', '.join(missing)}")
     from dataplane._python_encap import capsule_of
 
     return capsule_of(kind, sys.modules[__name__])

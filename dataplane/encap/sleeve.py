@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from typing import ClassVar, NamedTuple
 
 from dataplane.encap import python_plugin, udp
+from dataplane.encap.mtu import ETHERNET_HEADER, IP_HEADER
 from dataplane.encap.python_plugin import ETHERTYPE_TEB, Encapsulation, Field, Host, Incoming, OptionHelp, Outgoing, Reason, Refused
 
 DEFAULT_PORT = 6783
@@ -30,9 +31,7 @@ _FRAME_HEADER = struct.Struct(f"!{NAME_LENGTH}s{NAME_LENGTH}sH")
 _SEQUENCE = struct.Struct("!Q")
 _BOX_OVERHEAD = 16
 _DF_FLAG = 1 << 63  # of the sequence number; frames with DF have a sequence of their own
-_ETHER_LENGTH = 14
 _WINDOW_BITS = 20
-_IP_HEADER = {4: 20, 6: 40}
 
 
 class Frame(NamedTuple):
@@ -160,7 +159,7 @@ class Sleeve(Encapsulation):
         """As if all connections were encrypted, if one is."""
         encrypted = any(connection.key for connection in self._connections.values())
         box = _SEQUENCE.size + _BOX_OVERHEAD if encrypted else 0
-        return _IP_HEADER[family] + udp.UDP_HEADER_LENGTH + NAME_LENGTH + box + _FRAME_HEADER.size
+        return IP_HEADER[family] + udp.UDP_HEADER_LENGTH + NAME_LENGTH + box + _FRAME_HEADER.size
 
     def port(self) -> int:
         return self._port
@@ -211,11 +210,11 @@ class Sleeve(Encapsulation):
     def _is_ours(self, frame: Frame, *, only: bool) -> bool:
         """False: a message between routers (SleeveOverlay.handleFrame()). Refused if it is the datagram's only frame and not for us."""
         refusal = ""
-        if len(frame.data) < _ETHER_LENGTH:
+        if len(frame.data) < ETHERNET_HEADER:
             refusal = "bad_frame"
         elif not all(name == self._name or name in self._by_name for name in (frame.source, frame.destination)):
             refusal = "unknown_name"
-        elif not any(frame.data[:_ETHER_LENGTH]):
+        elif not any(frame.data[:ETHERNET_HEADER]):
             return False
         elif frame.destination != self._name:
             refusal = "not_for_us"

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-ETHERNET_HEADER = 14
+from dataplane.encap.mtu import ETHERNET_HEADER
+
 VLAN_TAG = 4  # which a frame may have besides the MTU
-IP_HEADER = {4: 20, 6: 40}
 FRAGMENT_HEADER = {4: 20, 6: 48}  # IPv6: with its fragment header (RFC 8200 4.5)
 IPV6_LEAST_MTU = 1280  # RFC 8200 5
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataplane.control.topology import Machine, Topology
-from dataplane.explain.mtu_budget import BRIDGE, ETHERNET_HEADER, IP_HEADER, POD, POD_LINK, SWITCH, VLAN_TAG, Beyond, Limit, Tunnel
+from dataplane.encap.mtu import ETHERNET_HEADER, IP_HEADER
+from dataplane.explain.mtu_budget import BRIDGE, POD, POD_LINK, SWITCH, VLAN_TAG, Beyond, Limit, Tunnel
 from dataplane.traffic.packets import PROTO_UDP
 
 if TYPE_CHECKING:

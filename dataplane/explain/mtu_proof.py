@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from dataplane.capture.headers import bare_ip_version
 from dataplane.control.build import build
 from dataplane.control.topology import Machine, Topology
-from dataplane.explain.mtu_budget import ETHERNET_HEADER, Budget, Fate, Result
+from dataplane.encap.mtu import ETHERNET_HEADER
+from dataplane.explain.mtu_budget import Budget, Fate, Result
 from dataplane.explain.mtu_path import Tracer, all_devices
 from dataplane.explain.probe import Shape, build_probe, protocol_number
 from dataplane.explain.walk import STRAY, answering

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from dataplane.encap.mtu import ETHERNET_HEADER, IP_HEADER
 from dataplane.explain.mtu import Advice, PathReport, Report, Trial, fate_words
-from dataplane.explain.mtu_budget import ETHERNET_HEADER, IP_HEADER, Budget, Fate, Limit
+from dataplane.explain.mtu_budget import Budget, Fate, Limit
 from dataplane.explain.mtu_path import UDP_HEADER
 from dataplane.report.tables import NONE, layout
 

@@ -11,9 +11,9 @@ from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 from dataplane.capture.pcapng_write import TC_ACT_SHOT, Record
+from dataplane.encap.mtu import ETHERNET_HEADER
 from dataplane.traffic.packets import PROTO_TCP, checksum, pseudo_header
 
-ETHERNET_HEADER = 14
 LONGEST = 65535  # bytes of an IP packet
 _SYN_RST_URG, _PSH_FIN = 0x26, 0x09
 

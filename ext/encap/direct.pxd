@@ -8,11 +8,10 @@ from ext.encap.udp cimport udp_defaults
 from ext.encap.udp_device cimport ROW_CHECKSUM, ROW_ZERO6_RX, UDP_DEVICE_OPTIONS, UdpDevice, udp_device_help, udp_device_option
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport IPPROTO_IPIP, IPV4_HLEN
+from ext.wire.ipv4 cimport IPPROTO_IPIP, IPPROTO_IPV6, IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN
 
 cdef enum:
-    IPPROTO_IPV6 = 41
     GRE_HLEN = 4
     DIRECT_OPTIONS = 1 + UDP_DEVICE_OPTIONS  # rows that direct_help() writes
 

@@ -15,11 +15,10 @@ from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.limit cimport LIMIT_OPTIONS, NO_LIMIT, limit_help, limit_hlen, limit_of, limit_option, limit_push
 from ext.encap.outer cimport DF_SET, OUTER_OPTIONS, Outer, outer_help, outer_option, outer_push
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport IPPROTO_IPIP, IPV4_HLEN
+from ext.wire.ipv4 cimport IPPROTO_IPIP, IPPROTO_IPV6, IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN
 
 cdef enum:
-    IPPROTO_IPV6 = 41
     OPTIONS = LIMIT_OPTIONS + OUTER_OPTIONS
     # drop reasons, in the order of the table below, counted from 1
     NO_HEADROOM = 1

@@ -15,12 +15,11 @@ from ext.encap.srv6 cimport (SRV6_HMAC, SRV6_MALFORMED, SRV6_NO_HEADROOM, SRV6_N
                              SRV6_SEGMENTS_LEFT, SRV6_TRUNCATED, Srv6, srv6_describe, srv6_help, srv6_new, srv6_overhead, srv6_pop,
                              srv6_port, srv6_push, srv6_take_option)
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport IPPROTO_IPIP, IPV4_HLEN
+from ext.wire.ipv4 cimport IPPROTO_IPIP, IPPROTO_IPV6, IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN, NEXT_ROUTING
 
 cdef enum:
     OPTIONS = SRV6_OPTIONS
-    IPPROTO_IPV6 = 41
     # drop reasons behind those of srv6.pxd
     NOT_IP = SRV6_REASONS + 1
     INNER_TRUNCATED

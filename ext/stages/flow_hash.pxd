@@ -8,12 +8,11 @@ from ext.wire.bytes cimport ld16, ld32
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport (IPV4_DST, IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPPROTO_AH, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_IPIP,
-                            IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
+                            IPPROTO_IPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_NEXT, IPV6_SRC, NEXT_DESTINATION, NEXT_HOP_BY_HOP, NEXT_ROUTING, ipv6_flow_label
 from ext.wire.packet cimport Pkt, pkt_l3_len
 
 cdef enum:
-    IPPROTO_IPV6 = 41
     GRE_CSUM = 0x8000
     GRE_ROUTING = 0x4000
     GRE_KEY = 0x2000

@@ -25,6 +25,7 @@ cdef enum:
     IPPROTO_ICMP = 1
     IPPROTO_IGMP = 2
     IPPROTO_IPIP = 4
+    IPPROTO_IPV6 = 41
     IPPROTO_TCP = 6
     IPPROTO_UDP = 17
     IPPROTO_DCCP = 33

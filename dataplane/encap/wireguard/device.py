@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from dataplane._lpm import Lpm
 from dataplane.encap import python_plugin, udp
+from dataplane.encap.mtu import IP_HEADER
 from dataplane.encap.python_plugin import (
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
@@ -46,7 +47,6 @@ from dataplane.encap.wireguard.session import KEEPALIVE_TIMEOUT, REJECT_AFTER_TI
 DEFAULT_MTU = 1420
 PADDING_MULTIPLE = 16
 HANDSHAKE_TOS = 0x88  # AF41
-_IP_HEADER = {4: 20, 6: 40}
 _NEVER = 1 << 62  # born so late that it does not age
 
 OPTIONS = (
@@ -126,7 +126,7 @@ class WireGuard(Encapsulation):
         self._schedule()
 
     def overhead(self, family: int) -> int:
-        return _IP_HEADER[family] + udp.UDP_HEADER_LENGTH + DATA_OVERHEAD
+        return IP_HEADER[family] + udp.UDP_HEADER_LENGTH + DATA_OVERHEAD
 
     def port(self) -> int:
         return self._listen_port
