@@ -302,6 +302,6 @@ except ValueError as error:
 
 
 def test_four_ip_protocols_are_too_many() -> None:
-    kind = type("Many", (Encapsulation,), {"name": "many", "sentence": "of many", "ip_protocols": (1, 2, 3, 4)})
+    kind = type("Many", (Labelled,), {"name": "many", "ip_protocols": (1, 2, 3, 4)})
     with pytest.raises(ValueError, match="more than three"):
         python_plugin.capsule(kind)
