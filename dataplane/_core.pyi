@@ -10,7 +10,7 @@ a decision can name the manifest line it comes from.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypedDict, type_check_only
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 class Frame(NamedTuple):
     """One frame as a packet socket on one interface saw it."""
@@ -211,8 +211,9 @@ class Codec:
 class Engine:
     """All namespaces, the links between them and virtual time. Not thread-safe; independent engines are."""
 
-    def __new__(cls, seed: int = 0) -> Self:
-        """``seed``: its lowest 64 bits decide every choice that Linux would draw at random."""
+    def __new__(cls, seed: int = 0, *, slow_path_only: bool = False) -> Self:
+        """``seed``: its lowest 64 bits decide every choice that Linux would draw at random. ``slow_path_only``: every packet goes
+        from stage to stage, none through the flow cache; what comes out is the same."""
     @property
     def now(self) -> int: ...
     # ---- namespaces and devices
@@ -288,6 +289,13 @@ class Engine:
         """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is
         False. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN
         tag; an IP packet over the MTU). ValueError: ``at`` has passed."""
+    def carry(self, data: Buffer, devs: Buffer, starts: Buffer, lengths: Buffer, times: Buffer, refused: Buffer) -> int:
+        """As ``inject`` and ``run(until=its time)`` for one frame after the other, without Python between them: frame i is the
+        ``lengths[i]`` bytes of ``data`` from ``starts[i]`` on, for device ``devs[i]`` at virtual nanosecond ``times[i]``, or now if
+        that has passed. Buffers of native int32 (``devs``), uint64 (``starts``), uint32 (``lengths``) and int64 (``times``, whose
+        length says how many frames there are). ``refused[i]`` (bytes, writable) becomes 1 where a packet socket would refuse the frame.
+        Returns how many frames were taken: all, unless an application has something to receive before. ValueError: a frame lies
+        outside of the data, a device does not exist, a buffer is too short."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:

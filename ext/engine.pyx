@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
@@ -21,31 +22,25 @@ from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_
 from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
-from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
-from ext.stages.defragment_ipv6 cimport expired6
-from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
+from ext.stages.events cimport core_run, events_until, frame_packet, frame_refused
+from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
-from ext.stages.neighbour cimport neigh_due, neigh_release_queue
-from ext.stages.receive cimport ether_classify, frame_least, ip_classify
-from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
-from ext.stages.route_ipv6 cimport route_output6, route_source6, trace_route_out6
-from ext.stages.run cimport is_lower, run_lower, run_upper
-from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
-from ext.stages.tunnel_host cimport tunnel_due, TIMER_REST
-from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
+from ext.stages.neighbour cimport neigh_release_queue
+from ext.stages.receive cimport frame_least
+from ext.stages.route cimport route_source
+from ext.stages.route_ipv6 cimport route_source6
+from ext.stages.tunnel_host cimport TIMER_REST
+from ext.stages.verdict cimport DROPS_END
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
-from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
-from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
-from ext.wire.bytes cimport ld16
 from ext.wire.hash cimport hash_bytes
-from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC
-from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_SRC
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF
+from ext.wire.ipv4 cimport IPV4_HLEN
+from ext.wire.ipv6 cimport IPV6_HLEN
+from ext.wire.packet cimport Pkt
 
 Frame = namedtuple("Frame", "time device outgoing packet data order")
 Drop = namedtuple("Drop", "time namespace device packet reason data origin order")
@@ -102,88 +97,6 @@ def encap_describe(str kind, int ip_protocol, bytes payload):
 
 def drop_reasons():
     return reason_list(DropReason)
-
-
-cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
-    """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
-    cdef EventRecord *ev
-    c.depth += 1
-    if c.depth > DEPTH_MAX and stage > 0:
-        stage = -TRANSMIT_NESTED_TOO_DEEP
-    while stage > 0:
-        stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
-    if stage < 0:
-        ev = log_event(c, p, b"drop", b"drop", c.drop_origin)
-        if ev != NULL:
-            ev.detail[0] = 0
-            memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
-        log_drop(c, p, -stage)
-        pkt_free(c, p)
-    c.depth -= 1
-
-
-cdef void fragments_due(Core *c, Due *e) noexcept nogil:
-    """A datagram was not completed in time; of IPv4 only its final destination says so (ip_expire())."""
-    cdef Ns *ns = c.ns[e.dev]
-    cdef FragQueue *q = ns.frags.first
-    cdef Pkt *p
-    while q != NULL and (q != <FragQueue *>e.queue or q.expires != e.time):
-        q = q.next
-    if q == NULL:
-        return
-    if q.flags & FRAG_FIRST_IN and q.key.family == 6:
-        expired6(c, q)
-    elif q.flags & FRAG_FIRST_IN:
-        p = q.frag[0].p
-        p.dst.valid = False
-        if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, p.dev) == 0 and p.dst.error == 0:
-            if q.key.user == FRAG_USER_LOCAL or p.dst.type == RT_LOCAL:
-                icmp_send(c, p, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, 0)
-    queue_drop(c, ns, q, NULL, DEFRAGMENT_TIMEOUT)
-
-
-cdef int route_sent(Core *c, Pkt *p) noexcept nogil:
-    """Route and source address of an application's packet: the next stage or a drop."""
-    cdef uint8_t saddr[16]
-    cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4, error
-    cdef uint8_t *source = pkt_l3(p) + (IPV6_SRC if alen == 16 else IPV4_SRC)
-    memset(saddr, 0, 16)
-    memcpy(saddr, source, alen)
-    if alen == 16:
-        p.flags |= PF_IGNORE_DF
-        error = route_output6(c, pkt_ns(c, p), pkt_l3(p) + IPV6_DST, saddr, -1, &p.dst)
-    else:
-        error = route_output(c, pkt_ns(c, p), pkt_l3(p) + IPV4_DST, saddr, False, &p.dst)
-    if error:
-        if alen == 4:
-            trace_route_out(c, p)
-        else:
-            trace_route_out6(c, p)
-        return -ROUTE_OUTPUT_FAILED
-    memcpy(source, saddr, alen)
-    return ST_LOCAL_OUT
-
-
-cdef void event_happens(Core *c, Due *e) noexcept nogil:
-    cdef Neigh *n
-    cdef Dev *d
-    if e.kind == EV_RECEIVE:
-        core_run(c, e.p, ST_RECEIVE)
-    elif e.kind == EV_TRANSMIT:
-        core_run(c, e.p, ST_TRANSMIT)
-    elif e.kind == EV_SEND:
-        core_run(c, e.p, route_sent(c, e.p))
-    elif e.kind == EV_STAGE:
-        core_run(c, e.p, e.dev)
-    elif e.kind == EV_NEIGH:
-        d = c.dev[e.dev]
-        n = neigh_find(&d.neigh, e.addr, e.alen)
-        if n != NULL:
-            neigh_due(c, d, n)
-    elif e.kind == EV_FRAG:
-        fragments_due(c, e)
-    elif e.kind == EV_TUNNEL:
-        tunnel_due(c, e)
 
 
 class EncapDrop(ValueError):
@@ -255,8 +168,9 @@ cdef class Engine:
     cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
     cdef dict open_sockets  # id -> address of its struct
 
-    def __cinit__(self, seed=0):
+    def __cinit__(self, seed=0, *, bint slow_path_only=False):
         memset(&self.c, 0, sizeof(Core))
+        self.c.slow_path_only = slow_path_only
         self.c.seed = seed & 0xffffffffffffffff
         self.c.run = core_run
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
@@ -584,22 +498,6 @@ cdef class Engine:
 
     # ---- traffic
 
-    cdef Pkt *frame_packet(self, Dev *d, bytes frame) except NULL:
-        cdef Pkt *p = pkt_new(<uint32_t>len(frame))
-        if p == NULL:
-            raise MemoryError
-        memcpy(p.buf + p.l2, <const char *>frame, len(frame))
-        p.end = p.l2 + <uint32_t>len(frame)
-        p.dev = d.id
-        self.c.next_packet += 1
-        p.id = self.c.next_packet
-        self.c.count.received += 1
-        if carries_frames(d):
-            ether_classify(p, d)
-        else:
-            ip_classify(p)
-        return p
-
     cdef int64_t when(self, object at) except -1:
         cdef int64_t time = self.c.now if at is None else at
         if time < self.c.now:
@@ -608,30 +506,39 @@ cdef class Engine:
 
     def inject(self, int dev, bytes frame, *, at=None):
         cdef Dev *d = self.dev_at(dev)
-        cdef uint32_t least = frame_least(d), most = d.mtu + (ETH_HLEN if carries_frames(d) else 0)
-        cdef Pkt *p
-        cdef uint32_t packet
-        if carries_frames(d) and len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
-            most += VLAN_HLEN
-        if not least <= len(frame) <= most:
+        if frame_refused(d, <const uint8_t *>(<const char *>frame), len(frame)):
             return -1
+        return self.queue_frame(d, frame, EV_TRANSMIT, at)
+
+    cdef object queue_frame(self, Dev *d, bytes frame, int kind, object at):
         when = self.when(at)
-        p = self.frame_packet(d, frame)
+        cdef Pkt *p = frame_packet(&self.c, d, <const uint8_t *>(<const char *>frame), <uint32_t>len(frame))
+        if p == NULL:
+            raise MemoryError
         packet = p.id
-        event_packet(&self.c, when, EV_TRANSMIT, dev, p)
+        root_begin(&self.c)
+        event_packet(&self.c, when, kind, d.id, p)
         return packet
+
+    def carry(self, data, devs, starts, lengths, times, refused):
+        cdef Batch b
+        cdef uint64_t taken
+        memset(&b, 0, sizeof(Batch))
+        try:
+            batch_open(&b, data, devs, starts, lengths, times, refused)
+            batch_check(&b, self.c.n_dev)
+            with nogil:
+                taken = batch_carry(&self.c, &b)
+        finally:
+            batch_close(&b)
+        self.check_memory()
+        return taken
 
     def receive(self, int dev, bytes frame, *, at=None):
         cdef Dev *d = self.dev_at(dev)
-        cdef Pkt *p
-        cdef uint32_t packet
         if len(frame) < frame_least(d):
             raise ValueError(f"{d.name.decode()} receives at least {frame_least(d)} bytes")
-        when = self.when(at)
-        p = self.frame_packet(d, frame)
-        packet = p.id
-        event_packet(&self.c, when, EV_RECEIVE, dev, p)
-        return packet
+        return self.queue_frame(d, frame, EV_RECEIVE, at)
 
     def send(self, int ns, bytes packet, *, at=None, int socket=-1):
         cdef Ns *n = self.ns_at(ns)
@@ -651,6 +558,7 @@ cdef class Engine:
         p.end = p.l3 + <uint32_t>len(packet)
         p.unfinished = True
         number = p.id
+        root_begin(&self.c)
         event_packet(&self.c, when, EV_SEND, ns, p)
         return number
 
@@ -682,23 +590,24 @@ cdef class Engine:
 
     def run(self, until=None):
         cdef int64_t limit = 0x7fffffffffffffff if until is None else until
-        cdef Due e
         cdef bint forever = until is None
         with nogil:
             while self.c.n_heap and self.c.n_deliveries == 0 and self.c.heap[0].time <= limit:
                 if forever and self.only_housekeeping():
                     break
-                e = event_pop(&self.c)
-                self.c.now = e.time
-                event_happens(&self.c, &e)
-        if self.c.out_of_memory:
-            self.c.out_of_memory = False
-            raise MemoryError
+                events_until(&self.c, self.c.heap[0].time if forever else limit)
+        self.check_memory()
         if self.c.n_deliveries:
             return True
         if not forever and limit > self.c.now:
             self.c.now = limit
         return False
+
+    cdef int check_memory(self) except -1:
+        if self.c.out_of_memory:
+            self.c.out_of_memory = False
+            raise MemoryError
+        return 0
 
     cdef bint only_housekeeping(self) noexcept nogil:
         """Is nothing left but timers that would go on for ever, or that only tidy up?"""

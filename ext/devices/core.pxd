@@ -261,6 +261,7 @@ cdef struct Store:
 
 cdef struct Due:
     int64_t time
+    uint64_t root  # what it all began with: see Core.root
     uint64_t seq
     int kind
     int dev  # or namespace, or stage
@@ -291,10 +292,13 @@ cdef struct Core:
     int n_dev
     uint64_t seed
     int64_t now
+    uint64_t root  # number of the frame or packet from outside whose consequences are being carried, in order of injection
+    uint64_t n_roots
     uint64_t seq
     uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
     uint8_t tracing
+    uint8_t slow_path_only  # nothing is taken from the flow cache, nothing put into it
     int drop_origin  # rule or route behind the drop that is being returned
     int depth  # stages nested in each other by side packets
     Due *heap
@@ -450,10 +454,20 @@ cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:
     return c.ns[c.dev[p.dev].ns]
 
 
-# ---- the event queue: a binary heap by time, then by order of arrival
+# ---- the event queue: a binary heap by time, then by what began it, then by order of arrival
+#
+# So each frame is carried to completion, with everything that it causes at that instant, before the next one.
 
 cdef inline bint event_before(const Due *a, const Due *b) noexcept nogil:
-    return a.time < b.time or (a.time == b.time and a.seq < b.seq)
+    if a.time != b.time:
+        return a.time < b.time
+    return a.root < b.root or (a.root == b.root and a.seq < b.seq)
+
+
+cdef inline void root_begin(Core *c) noexcept nogil:
+    """Something comes in from outside: what it causes is ordered behind what earlier ones cause at the same instant."""
+    c.n_roots += 1
+    c.root = c.n_roots
 
 
 cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
@@ -473,6 +487,7 @@ cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept no
     e.time = time
     e.kind = kind
     e.dev = dev
+    e.root = c.root
     c.seq += 1
     e.seq = c.seq
     i = c.n_heap

@@ -1,0 +1,92 @@
+# Many frames at once, in memory of the caller's that is only read: no Python object for each.
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from ext.devices.core cimport Core, Dev, root_begin
+from ext.stages.events cimport core_run, events_until, frame_packet, frame_refused
+from ext.stages.verdict cimport ST_TRANSMIT
+from ext.wire.packet cimport Pkt
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+
+cdef enum:
+    BATCH_VIEWS = 6
+
+cdef struct Batch:
+    const uint8_t *data
+    uint64_t size  # of data, bytes
+    uint64_t n  # frames
+    const int32_t *devs  # where each is injected
+    const uint64_t *starts  # where each begins in data
+    const uint32_t *lengths  # bytes of each
+    const int64_t *times  # virtual ns
+    uint8_t *refused  # set to 1 for each frame that a packet socket would refuse
+    Py_buffer view[BATCH_VIEWS]
+    int n_views
+
+
+cdef inline void *batch_view(Batch *b, object source, str name, uint64_t size, bint writable=False) except NULL:
+    """The memory of a buffer that holds at least ``size`` bytes. ValueError, TypeError: it does not."""
+    cdef Py_buffer *view = &b.view[b.n_views]
+    if not PyObject_CheckBuffer(source):
+        raise TypeError(f"{name} must be a buffer")
+    PyObject_GetBuffer(source, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    b.n_views += 1
+    if <uint64_t>view.len < size:
+        raise ValueError(f"{name} has {view.len} bytes, {size} are needed")
+    return view.buf if view.buf != NULL else <void *>b
+
+
+cdef inline int batch_open(Batch *b, object data, object devs, object starts, object lengths, object times, object refused) except -1:
+    """Fill an empty batch; ``batch_close()`` is due even if this raises."""
+    cdef Py_ssize_t n = memoryview(times).nbytes // <Py_ssize_t>sizeof(int64_t)
+    b.n_views = 0
+    b.n = n
+    b.data = <const uint8_t *>batch_view(b, data, "data", 0)
+    b.size = b.view[0].len
+    b.devs = <const int32_t *>batch_view(b, devs, "devs", n * sizeof(int32_t))
+    b.starts = <const uint64_t *>batch_view(b, starts, "starts", n * sizeof(uint64_t))
+    b.lengths = <const uint32_t *>batch_view(b, lengths, "lengths", n * sizeof(uint32_t))
+    b.times = <const int64_t *>batch_view(b, times, "times", n * sizeof(int64_t))
+    b.refused = <uint8_t *>batch_view(b, refused, "refused", n, writable=True)
+    return 0
+
+
+cdef inline int batch_check(const Batch *b, int n_dev) except -1:
+    """ValueError: a frame lies outside of the data, or is for a device that does not exist."""
+    cdef uint64_t i
+    for i in range(b.n):
+        if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
+            raise ValueError(f"frame {i} lies outside of the data")
+        if not 0 <= b.devs[i] < n_dev:
+            raise ValueError(f"frame {i}: no device {b.devs[i]}")
+    return 0
+
+
+cdef inline void batch_close(Batch *b):
+    cdef int i
+    for i in range(b.n_views):
+        PyBuffer_Release(&b.view[i])
+    b.n_views = 0
+
+
+cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
+    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
+    cdef uint64_t i
+    cdef const Dev *d
+    cdef Pkt *p
+    for i in range(b.n):
+        events_until(c, b.times[i])
+        if c.n_deliveries or c.out_of_memory:
+            return i
+        if b.times[i] > c.now:
+            c.now = b.times[i]
+        d = c.dev[b.devs[i]]
+        if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
+            b.refused[i] = 1
+            continue
+        p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i])
+        if p == NULL:
+            return i
+        root_begin(c)
+        core_run(c, p, ST_TRANSMIT)
+    events_until(c, c.now)
+    return b.n
