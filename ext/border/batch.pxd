@@ -73,12 +73,13 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     cdef uint64_t i
     cdef const Dev *d
     cdef Pkt *p
+    cdef int64_t time
     for i in range(b.n):
-        events_until(c, b.times[i])
+        time = b.times[i] if b.times[i] > c.now else c.now
+        events_until(c, time)
         if c.n_deliveries or c.out_of_memory:
             return i
-        if b.times[i] > c.now:
-            c.now = b.times[i]
+        c.now = time
         d = c.dev[b.devs[i]]
         if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
             b.refused[i] = 1
