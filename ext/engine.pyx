@@ -219,6 +219,7 @@ cdef class Engine:
     # ---- namespaces and devices
 
     def add_namespace(self, str name):
+        self.c.generation += 1
         cdef Ns *ns = <Ns *>calloc(1, sizeof(Ns))
         cdef Ns **grown = <Ns **>realloc(self.c.ns, (self.c.n_ns + 1) * sizeof(Ns *))
         cdef bytes raw = name.encode()
@@ -246,6 +247,7 @@ cdef class Engine:
         return ns.id
 
     def add_device(self, int ns, str name, str kind, /, *, bytes mac, int mtu, bint up=True, **params):
+        self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef Dev *d
         cdef Dev **grown
@@ -283,6 +285,7 @@ cdef class Engine:
         return device_find(&self.c, self.ns_at(ns), name)
 
     def connect(self, int a, int b, *, latency=0):
+        self.c.generation += 1
         if self.dev_at(a).kind != DEV_VETH or self.dev_at(b).kind != DEV_VETH:
             raise ValueError("only veth devices have a peer")
         self.c.dev[a].peer = b
@@ -291,6 +294,7 @@ cdef class Engine:
 
     def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
                    filters_too_big=None, unfinished_checksums=None, wire=None):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef Ns *ns = self.c.ns[d.ns]
         if up is not None:
@@ -319,6 +323,7 @@ cdef class Engine:
     # ---- sysctls
 
     def set_sysctl(self, int ns, str name, int value):
+        self.c.generation += 1
         sysctl_write(&self.c, self.ns_at(ns), name, value)
 
     def get_sysctl(self, int ns, str name):
@@ -327,19 +332,24 @@ cdef class Engine:
     # ---- addresses and tables
 
     def add_address(self, int dev, bytes address, int prefix_len, *, broadcast=None, int origin=0):
+        self.c.generation += 1
         address_add(&self.c, self.dev_at(dev), address, prefix_len, broadcast, origin)
 
     def del_address(self, int dev, bytes address, int prefix_len):
+        self.c.generation += 1
         address_remove(&self.c, self.dev_at(dev), address, prefix_len)
 
     def add_route(self, int ns, bytes prefix, int prefix_len, *, str kind="unicast", via=None, int dev=-1, bint onlink=False, metric=0,
                   src=None, mtu=0, bint mtu_lock=False, int scope=-1, bint replace=False, int origin=0):
+        self.c.generation += 1
         route_add(&self.c, self.ns_at(ns), prefix, prefix_len, kind, via, dev, onlink, metric, src, mtu, mtu_lock, scope, replace, origin)
 
     def del_route(self, int ns, bytes prefix, int prefix_len, *, kind=None, via=None, int dev=-1, int metric=-1):
+        self.c.generation += 1
         return route_remove(self.ns_at(ns), prefix, prefix_len, kind, via, dev, metric)
 
     def add_neighbour(self, int dev, bytes address, bytes mac, *, bint permanent=True, int origin=0):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef Neigh *n
         if len(address) not in (4, 16) or len(mac) != 6:
@@ -355,6 +365,7 @@ cdef class Engine:
             neigh_release_queue(&self.c, d, n)
 
     def del_neighbour(self, int dev, bytes address):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef Neigh *n = neigh_find(&d.neigh, address, <int>len(address))
         cdef Pkt *p
@@ -369,12 +380,15 @@ cdef class Engine:
         return True
 
     def add_proxy(self, int dev, bytes address, *, int origin=0):
+        self.c.generation += 1
         proxy_add(self.dev_at(dev), address, origin)
 
     def del_proxy(self, int dev, bytes address):
+        self.c.generation += 1
         return proxy_remove(self.dev_at(dev), address)
 
     def add_fdb(self, int dev, bytes mac, *, bint local=False, bint static=True, dst=None, int origin=0):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef FdbEntry *e
         cdef Dev *owner = d
@@ -394,12 +408,14 @@ cdef class Engine:
             memcpy(e.dst, <const char *>(<bytes>dst), len(dst))
 
     def del_fdb(self, int dev, bytes mac):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         if d.kind != DEV_TUNNEL and d.kind != DEV_BRIDGE and d.master >= 0:
             d = self.c.dev[d.master]
         return fdb_delete(&d.fdb, mac)
 
     def set_rules(self, int ns, int family, str table, chains):
+        self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef RuleTable fresh
         cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], i
@@ -425,6 +441,7 @@ cdef class Engine:
         return pin_complaints(&self.c)
 
     def flush(self, int ns, str what):
+        self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef int i
         if what == "conntrack":
@@ -635,6 +652,7 @@ cdef class Engine:
         return take_drops(&self.c, Drop, reason_places())
 
     def trace(self, bint on):
+        self.c.generation += 1
         self.c.tracing = on
 
     def events(self):

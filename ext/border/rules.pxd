@@ -171,6 +171,7 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists) except -1:
         for m in chain.rules:
             rule_from_dict(&t.rule[at], m, index, lists)
             t.random = t.random or (t.rule[at].match & M_STATISTIC) != 0
+            t.unsteady = t.unsteady or t.random or (t.rule[at].match & M_RECENT) != 0 or (t.rule[at].tcp_mask & STEADY_TCP_FLAGS) != 0
             at += 1
             t.n_rules = at
     return check_loops(t, [chain.name for chain in chains])

@@ -5,6 +5,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
+from ext.devices.record cimport Recorder, STEP_TAP, rec_note, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
 from ext.tables.conntrack cimport CtTable, Ct, ct_put
 from ext.tables.fdb cimport Fdb
@@ -316,6 +317,9 @@ cdef struct Core:
     uint64_t *drop_count
     RunFn run
     uint8_t out_of_memory
+    Recorder rec  # what the flow cache is told of the packet in hand
+    void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
+    uint32_t generation  # counts changes that may change any packet's way
 
 
 # ---- growing stores
@@ -352,6 +356,7 @@ cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) n
     cdef uint64_t at
     if not d.capture:
         return
+    rec_note(&c.rec, p, STEP_TAP, NULL, d.id, outgoing)
     at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
     r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
     if r == NULL:
@@ -423,6 +428,9 @@ cdef inline void ct_release(Core *c, Pkt *p) noexcept nogil:
 
 
 cdef inline void pkt_free(Core *c, Pkt *p) noexcept nogil:
+    if c.rec.p == p:
+        rec_refuse(&c.rec)
+        c.rec.p = NULL
     ct_release(c, p)
     pkt_release_memory(p)
 
@@ -558,12 +566,20 @@ cdef inline Fib *ns_fib(Ns *ns, int alen) noexcept nogil:
 
 # ---- chance
 
-cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
-    """Decided by the seed, the namespace, the purpose, its subject and how often it was asked before."""
-    cdef uint64_t h = hash_bytes(c.seed ^ ns.name_hash ^ mix64(purpose), subject, n)
+cdef inline uint64_t chance_hash(const Core *c, const Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
+    return hash_bytes(c.seed ^ ns.name_hash ^ mix64(purpose), subject, n)
+
+
+cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
+    """The next draw for the subject of this hash."""
     cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
     draws[0] += 1
     return mix64(h + draws[0])
+
+
+cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
+    """Decided by the seed, the namespace, the purpose, its subject and how often it was asked before."""
+    return chance_draw(ns, chance_hash(c, ns, subject, n, purpose))
 
 
 # ---- sockets

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
+from ext.devices.record cimport rec_refuse, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
 from ext.tables.conntrack cimport (Ct, CtNode, Tuple, tuple_invert, ct_find, ct_new, ct_kill, ct_insert, ct_early_drop, CTI_ESTABLISHED,
                                    CTI_RELATED, CTI_NEW, CTI_REPLY, CTI_UNTRACKED)
@@ -12,7 +13,7 @@ from ext.tables.ct_gre cimport ct_gre_packet
 from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, ct_icmpv6_class, ct_icmpv6_packet, CT_ICMP_INVALID, CT_ICMP_ERROR,
                                  CT_ICMP_UNTRACKED, ICMP_HEADER)
 from ext.tables.ct_sctp cimport ct_sctp_valid, ct_sctp_new, ct_sctp_packet, ct_sctp_checksum_ok
-from ext.tables.ct_settings cimport CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
+from ext.tables.ct_settings cimport CTV_ACCEPT, CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
 from ext.tables.ct_tuple cimport ct_pkt_to_tuple
 from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
@@ -250,8 +251,11 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
     cdef Ct *ct = lookup_or_new(c, ns, p, t, full)
     cdef int64_t timeout
     cdef int verdict
+    cdef uint32_t was
     if ct == NULL:
+        rec_refuse(&c.rec)
         return NOT_TRACKED
+    was = ct.status
     verdict = track_l4(c, ns, ct, p.ctinfo >= CTI_REPLY, l4, chunks, &timeout)
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
@@ -262,10 +266,15 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
         ct_release(c, p)
         return TRACK_AGAIN
     if verdict == CTV_INVALID:
+        rec_refuse(&c.rec)
         ct_release(c, p)
         return NOT_TRACKED
     if p.ctinfo == CTI_ESTABLISHED + CTI_REPLY:
         ct.status |= CTS_SEEN_REPLY
+    if verdict == CTV_ACCEPT and was == ct.status and was & CTS_CONFIRMED and (l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP):
+        rec_track(&c.rec, p, ct, ns, p.ctinfo >= CTI_REPLY, l4.proto)
+    else:
+        rec_refuse(&c.rec)
     return TRACKED
 
 

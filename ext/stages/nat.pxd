@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
+from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
 from ext.stages.icmpv6 cimport ICMPV6_ECHO, ICMPV6_ECHO_REPLY, icmpv6_set_csum
@@ -242,8 +243,18 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
         pull_for_manip(p, &l4, ct.dir[0].t.proto)
     if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
+    note_nat(c, p, manip, &target)
     trace_nat(c, p, manip)
     return 0
+
+
+cdef inline void note_nat(Core *c, Pkt *p, int manip, const Tuple *t) noexcept nogil:
+    """Tell the flow cache what one side of an IPv4 packet is now: address and port."""
+    cdef uint8_t now[6]
+    if rec_is_on(&c.rec, p):
+        memcpy(now, &t.src[0] if manip == MANIP_SRC else &t.dst[0], 4)
+        st16(now + 4, t.sport if manip == MANIP_SRC else t.dport)
+        rec_bytes(&c.rec, p, STEP_NAT, now, 6, manip)
 
 
 cdef inline bint redirect_translated(const Ct *ct) noexcept nogil:

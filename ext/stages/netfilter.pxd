@@ -7,6 +7,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 from ext.devices.core cimport Core, Ns, chance, ns_fib, pkt_ns
+from ext.devices.record cimport rec_refuse
 from ext.stages.conntrack cimport L4, pkt_find_l4, conntrack_in, conntrack_confirm
 from ext.stages.defragment cimport defragment
 from ext.stages.defragment_ipv6 cimport defragment6
@@ -117,6 +118,8 @@ cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table,
     cdef int i
     if t.n_chains == 0 or t.builtin[hook] < 0:
         return 0
+    if t.unsteady:
+        rec_refuse(&c.rec)
     flow_of(c, ns, p, in_dev, out_dev, &f)
     memset(&ch, 0, sizeof(Choices))
     if t.random:

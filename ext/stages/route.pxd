@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, pkt_ns, conf_or, conf_and, conf_max,
                                CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
                                CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
+from ext.devices.record cimport rec_refuse
 from ext.stages.verdict cimport DROPS_ROUTE
 from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
                              SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
@@ -127,6 +128,7 @@ cdef inline Peer *peer_get(Core *c, Ns *ns, const uint8_t *addr, int alen) noexc
     cdef uint64_t h = hash_bytes(alen, addr, alen)
     cdef HNode *node = htab_first(&ns.peers, h)
     cdef Peer *peer
+    rec_refuse(&c.rec)  # limits depend on what else happens
     while node != NULL:
         peer = <Peer *>node
         if peer.alen == alen and memcmp(peer.addr, addr, alen) == 0:
@@ -255,6 +257,7 @@ cdef inline int route_output(Core *c, Ns *ns, const uint8_t *daddr, uint8_t *sad
     pmtu = pmtu_find(ns, daddr, 4)
     if pmtu != NULL and pmtu.expires > c.now and (dst.mtu == 0 or pmtu.mtu < dst.mtu) and pmtu.mtu < c.dev[dst.oif].mtu:
         dst.mtu = pmtu.mtu
+        rec_refuse(&c.rec)
     return 0
 
 

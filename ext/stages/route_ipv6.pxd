@@ -185,6 +185,7 @@ cdef inline void pmtu_learn6(Core *c, Ns *ns, const uint8_t *daddr, uint32_t mtu
         return
     e = pmtu_get(ns, daddr, 16)
     if e != NULL:
+        c.generation += 1
         e.mtu = mtu
         e.expires = c.now + <int64_t>ns.sys[SYS6_MTU_EXPIRES] * 1000000000
 

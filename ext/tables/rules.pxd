@@ -54,6 +54,7 @@ cdef enum:
     RECENT_SET = 2
     RECENT_REMOVE = 3
     REJECT_TCP_RESET = 256
+    STEADY_TCP_FLAGS = 0xc8  # CWR, ECE and PSH, which come and go within a connection
     IFNAME_MAX = 16
     JUMPS_MAX = 32
     MATCHED_MAX = 24  # a walk remembers; a node port's way through all of kube-proxy's chains matches 13
@@ -126,6 +127,7 @@ cdef struct RuleTable:
     int n_chains
     int builtin[HOOKS]  # chain of a hook, -1: none
     uint8_t random  # some rule asks chance
+    uint8_t unsteady  # some rule may say something else of the next packet of the same connection
 
 cdef struct RecentEntry:
     HNode node
