@@ -40,7 +40,7 @@ from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE
 from ext.wire.hash cimport hash_bytes
 from ext.wire.ipv4 cimport IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN
-from ext.wire.packet cimport Pkt
+from ext.wire.packet cimport Pkt, pkt_pool_free
 
 Frame = namedtuple("Frame", "time device outgoing packet data order")
 Drop = namedtuple("Drop", "time namespace device packet reason data origin order")
@@ -191,6 +191,7 @@ cdef class Engine:
             if interpreter_ends():
                 self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
+        pkt_pool_free(&self.c.pool)
         free(self.c.heap)
         free(self.c.ns)
         free(self.c.dev)

@@ -23,7 +23,7 @@ cdef inline Pkt *probe_packet(Core *c, int dev, int family, bytes packet) except
             raise ValueError("not an IPv6 packet")
     elif len(packet) < IPV4_HLEN or packet[0] >> 4 != 4 or ipv4_hlen(packet) > len(packet):
         raise ValueError("not an IPv4 packet")
-    p = pkt_new(<uint32_t>len(packet))
+    p = pkt_new(&c.pool, <uint32_t>len(packet))
     if p == NULL:
         raise MemoryError
     memcpy(p.buf + p.l3, <const char *>packet, len(packet))
@@ -154,7 +154,7 @@ cdef inline list enumerate_outcomes(Core *c, Ns *ns, int family, int hook, bytes
             try:
                 found.append(one_outcome(c, ns, p, hook, iif, &ch, Outcome))
             finally:
-                pkt_release_memory(p)
+                pkt_release_memory(&c.pool, p)
             if not next_fall(&ch):
                 return found
     finally:

@@ -14,7 +14,7 @@ from ext.tables.fragments cimport FragTable
 from ext.tables.htab cimport HTab, HNode
 from ext.tables.neighbour cimport NeighTable
 from ext.tables.rules cimport RuleTable, TABLES
-from ext.wire.packet cimport Pkt, pkt_release_memory, pkt_copy
+from ext.wire.packet cimport Pkt, PktPool, pkt_release_memory, pkt_copy
 from ext.wire.hash cimport mix64, hash_bytes
 
 cdef enum:
@@ -315,6 +315,7 @@ cdef struct Core:
     int n_sockets
     Counters count
     uint64_t *drop_count
+    PktPool pool
     RunFn run
     uint8_t out_of_memory
     Recorder rec  # what the flow cache is told of the packet in hand
@@ -432,7 +433,7 @@ cdef inline void pkt_free(Core *c, Pkt *p) noexcept nogil:
         rec_refuse(&c.rec)
         c.rec.p = NULL
     ct_release(c, p)
-    pkt_release_memory(p)
+    pkt_release_memory(&c.pool, p)
 
 
 cdef inline void pkt_consume(Core *c, Pkt *p) noexcept nogil:
@@ -443,7 +444,7 @@ cdef inline void pkt_consume(Core *c, Pkt *p) noexcept nogil:
 
 cdef inline Pkt *pkt_clone(Core *c, const Pkt *p) noexcept nogil:
     """A copy that is counted and holds the same conntrack entry; NULL when memory is out."""
-    cdef Pkt *q = pkt_copy(p)
+    cdef Pkt *q = pkt_copy(&c.pool, p)
     if q == NULL:
         c.out_of_memory = True
         return NULL

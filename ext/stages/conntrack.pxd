@@ -212,7 +212,7 @@ cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *ful
     if ns.ct.count >= ns.ct.max and not ct_early_drop(&ns.ct, c.now):
         full[0] = True
         return NULL
-    ct = ct_new(t, &reply)
+    ct = ct_new(&ns.ct, t, &reply)
     if ct == NULL:
         c.out_of_memory = True
         return NULL

@@ -109,7 +109,7 @@ cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
 
 cdef inline Pkt *frame_packet(Core *c, const Dev *d, const uint8_t *frame, uint32_t n) noexcept nogil:
     """A packet that begins here, with the bytes of the frame; NULL when memory is out."""
-    cdef Pkt *p = pkt_new(n)
+    cdef Pkt *p = pkt_new(&c.pool, n)
     if p == NULL:
         c.out_of_memory = True
         return NULL

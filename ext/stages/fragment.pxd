@@ -36,7 +36,7 @@ cdef inline bint old_cuts_fit(Core *c, const Pkt *p, uint32_t mtu) noexcept nogi
 
 cdef inline Pkt *fragment_like(Core *c, const Pkt *p, uint32_t room) noexcept nogil:
     """An empty packet that shares what is known of ``p``; NULL when memory is out."""
-    cdef Pkt *q = pkt_new(room)
+    cdef Pkt *q = pkt_new(&c.pool, room)
     if q == NULL:
         c.out_of_memory = True
         return NULL

@@ -115,7 +115,7 @@ cdef inline bint icmp_global_token(Core *c, Ns *ns) noexcept nogil:
 
 cdef inline Pkt *local_packet(Core *c, Ns *ns, uint32_t room) noexcept nogil:
     """An empty packet of this namespace's own making; NULL when memory is out."""
-    cdef Pkt *q = pkt_new(room)
+    cdef Pkt *q = pkt_new(&c.pool, room)
     if q == NULL:
         c.out_of_memory = True
         return NULL

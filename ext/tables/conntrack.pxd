@@ -4,7 +4,6 @@
 # tracker in stages/conntrack.pxd, address translation in stages/nat.pxd.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memcmp, memset
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove, htab_free
 from ext.tables.ct_settings cimport CtSettings, ct_settings_init, CTS_CONFIRMED, CTS_ASSURED
@@ -13,6 +12,7 @@ from ext.tables.ct_udp cimport CtUdp
 from ext.tables.ct_sctp cimport CtSctp
 from ext.tables.ct_gre cimport CtGre
 from ext.tables.ct_tuple cimport ct_invert_tuple
+from ext.tables.slabs cimport Slabs, slab_at, slab_more, slabs_free
 from ext.wire.hash cimport hash_bytes
 
 cdef enum:
@@ -56,13 +56,14 @@ cdef struct Ct:
     CtNode dir[2]
     HNode by_source
     uint32_t status
-    uint32_t refs  # packets that hold it, plus one while it is in the table
+    uint32_t refs  # packets that hold it, plus one while it is in the table; 0: free
+    uint32_t serial  # another one for each connection that this memory holds: what was noted of an earlier one is seen to be stale
     uint32_t mark
     int masq_dev  # device that MASQUERADE took the address of, -1: none
     uint8_t in_by_source  # by_source is linked
     int64_t expires  # virtual ns; before confirmation: the time to live
     CtProto proto
-    Ct *next  # all entries, in order of confirmation
+    Ct *next  # all entries, in order of confirmation; of free ones the next free one
     Ct *prev
 
 cdef struct CtTable:
@@ -72,6 +73,8 @@ cdef struct CtTable:
     Ct *last
     uint32_t count
     uint32_t max
+    Slabs memory  # of all entries: it is an entry's, used or free, as long as the table lives
+    Ct *free
     CtSettings set
 
 
@@ -106,6 +109,7 @@ cdef inline uint64_t source_hash(const Tuple *t) noexcept nogil:
 cdef inline void ct_table_init(CtTable *t) noexcept nogil:
     memset(t, 0, sizeof(CtTable))
     t.max = 262144  # nf_conntrack_max of a machine with 8 GiB or more
+    t.memory.size = sizeof(Ct)
     ct_settings_init(&t.set)
 
 
@@ -132,7 +136,10 @@ cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:
     ct.refs -= 1
     if ct.refs == 0:
         ct_unlink(t, ct)
-        free(ct)
+        ct.serial += 1
+        ct.status = 0
+        ct.next = t.free
+        t.free = ct
 
 
 cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:
@@ -172,9 +179,22 @@ cdef inline bint ct_tuple_taken(CtTable *t, const Tuple *wanted, const Ct *mine,
     return not tuple_equal(&(<Ct *>found.ct).dir[0].t, &mine.dir[0].t)
 
 
-cdef inline Ct *ct_new(const Tuple *t, const Tuple *reply) noexcept nogil:
+cdef inline Ct *ct_memory(CtTable *t) noexcept nogil:
+    """A free entry, all zeros but for its serial; NULL when memory is out."""
+    cdef Ct *ct = t.free
+    cdef uint32_t serial
+    if ct == NULL:
+        return <Ct *>slab_at(&t.memory, t.memory.used - 1) if slab_more(&t.memory) else NULL
+    t.free = ct.next
+    serial = ct.serial
+    memset(ct, 0, sizeof(Ct))
+    ct.serial = serial
+    return ct
+
+
+cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexcept nogil:
     """An entry that is not in the table yet, with one reference; NULL when memory is out."""
-    cdef Ct *ct = <Ct *>calloc(1, sizeof(Ct))
+    cdef Ct *ct = ct_memory(table)
     cdef int i
     if ct == NULL:
         return NULL
@@ -245,3 +265,5 @@ cdef inline void ct_table_free(CtTable *t) noexcept nogil:
     ct_flush(t)
     htab_free(&t.tuples)
     htab_free(&t.by_source)
+    slabs_free(&t.memory)
+    t.free = NULL
