@@ -22,6 +22,7 @@ from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_
 from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
+from ext.fast.flows cimport FlowCache, cache_bytes, cache_free, cache_new
 from ext.stages.events cimport core_run, events_until, frame_packet, frame_refused
 from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
@@ -170,9 +171,12 @@ cdef class Engine:
 
     def __cinit__(self, seed=0, *, bint slow_path_only=False):
         memset(&self.c, 0, sizeof(Core))
-        self.c.slow_path_only = slow_path_only
         self.c.seed = seed & 0xffffffffffffffff
         self.c.run = core_run
+        if not slow_path_only:
+            self.c.fast = cache_new(self.c.seed)
+            if self.c.fast == NULL:
+                raise MemoryError
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
         self.recent_lists = {}
         self.open_sockets = {}
@@ -192,6 +196,7 @@ cdef class Engine:
                 self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
         pkt_pool_free(&self.c.pool)
+        cache_free(<FlowCache *>self.c.fast)
         free(self.c.heap)
         free(self.c.ns)
         free(self.c.dev)
@@ -658,6 +663,13 @@ cdef class Engine:
 
     def events(self):
         return take_events(&self.c, Event, drop_reasons(), reason_places())
+
+    def flow_cache(self):
+        cdef FlowCache *fc = <FlowCache *>self.c.fast
+        if fc == NULL:
+            return {"hits": 0, "misses": 0, "others": 0, "learnt": 0, "full": 0, "flushes": 0, "flows": 0, "programs": 0, "bytes": 0}
+        return {"hits": fc.hits, "misses": fc.misses, "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes,
+                "flows": fc.used, "programs": fc.n_programs, "bytes": cache_bytes(fc)}
 
     def counters(self):
         cdef Counters *n = &self.c.count

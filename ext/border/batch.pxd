@@ -2,7 +2,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, root_begin
-from ext.stages.events cimport core_run, events_until, frame_packet, frame_refused
+from ext.stages.events cimport events_until, frame_flows, frame_packet, frame_refused, packet_comes
 from ext.stages.verdict cimport ST_TRANSMIT
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
@@ -84,10 +84,12 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
         if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
             b.refused[i] = 1
             continue
+        root_begin(c)
+        if c.fast != NULL and frame_flows(c, d, b.data + b.starts[i], b.lengths[i]):
+            continue
         p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i])
         if p == NULL:
             return i
-        root_begin(c)
-        core_run(c, p, ST_TRANSMIT)
+        packet_comes(c, p, ST_TRANSMIT)
     events_until(c, c.now)
     return b.n

@@ -299,7 +299,6 @@ cdef struct Core:
     uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
     uint8_t tracing
-    uint8_t slow_path_only  # nothing is taken from the flow cache, nothing put into it
     int drop_origin  # rule or route behind the drop that is being returned
     int depth  # stages nested in each other by side packets
     Due *heap
@@ -352,29 +351,30 @@ cdef inline uint64_t store_bytes(Core *c, const uint8_t *p, uint32_t n) noexcept
 
 # ---- what happened
 
-cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:
-    cdef FrameRecord *r
-    cdef uint64_t at
-    if not d.capture:
-        return
-    rec_note(&c.rec, p, STEP_TAP, NULL, d.id, outgoing)
-    at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
-    r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
+cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
+    cdef uint64_t at = store_bytes(c, frame, n)
+    cdef FrameRecord *r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
     if r == NULL:
         return
     r.time = c.now
     r.dev = d.id
-    r.packet = p.id
-    r.len = p.end - p.l2
+    r.packet = packet
+    r.len = n
     r.at = at
     r.outgoing = outgoing
     c.order += 1
     r.order = c.order
 
 
-cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
+cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:
+    if d.capture:
+        rec_note(&c.rec, p, STEP_TAP, NULL, d.id, outgoing)
+        store_frame(c, d, p.buf + p.l2, p.end - p.l2, p.id, outgoing)
+
+
+cdef inline void store_drop(Core *c, int dev, const uint8_t *frame, uint32_t n, uint32_t packet, int reason, int origin) noexcept nogil:
     cdef DropRecord *r
-    cdef uint64_t at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
+    cdef uint64_t at = store_bytes(c, frame, n)
     c.count.dropped += 1
     c.drop_count[reason] += 1
     r = <DropRecord *>store_add(c, &c.drops, sizeof(DropRecord))
@@ -383,13 +383,17 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
     r.time = c.now
     c.order += 1
     r.order = c.order
-    r.dev = p.dev
-    r.ns = c.dev[p.dev].ns if p.dev >= 0 else -1
-    r.packet = p.id
+    r.dev = dev
+    r.ns = c.dev[dev].ns if dev >= 0 else -1
+    r.packet = packet
     r.reason = reason
-    r.origin = c.drop_origin
-    r.len = p.end - p.l2
+    r.origin = origin
+    r.len = n
     r.at = at
+
+
+cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
+    store_drop(c, p.dev, p.buf + p.l2, p.end - p.l2, p.id, reason, c.drop_origin)
     c.drop_origin = 0
 
 

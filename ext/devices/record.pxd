@@ -56,9 +56,8 @@ cdef struct Recorder:
     uint64_t walked_at_cross
     uint32_t hash_at_cross
     uint8_t hash_l4_at_cross
-    uint8_t crossings_at_cross
-    uint8_t routed  # a router was between: crossings were counted anew
-    uint8_t routed_at_cross
+    uint8_t unfinished_at_cross
+    uint8_t hash_used  # a tunnel asked for the flow's hash
     int reason
     int origin
     int dev  # of a drop
@@ -155,8 +154,7 @@ cdef inline void rec_cross(Recorder *r, const Pkt *p, int dev, int64_t delay, ui
     r.walked_at_cross = walked
     r.hash_at_cross = p.hash
     r.hash_l4_at_cross = p.hash_l4
-    r.crossings_at_cross = p.crossings
-    r.routed_at_cross = r.routed
+    r.unfinished_at_cross = p.unfinished
     r.crossing = delay == 0
     if delay:
         r.state = REC_WHOLE

@@ -296,6 +296,8 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
     if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
         while res == TRACK_AGAIN:
             res = track_once(c, ns, p, &l4, &t, chunks, &full)
+    if p.ct == NULL:
+        rec_refuse(&c.rec)
     trace_conntrack(c, p)
     return -CONNTRACK_TABLE_FULL if full else 0
 

@@ -2,8 +2,13 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_pop, log_drop, log_event, pkt_free, pkt_ns, EV_FRAG,
+from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_packet, event_pop, log_drop, log_event, pkt_free, pkt_ns, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
+from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
+from ext.fast.apply cimport Frame, flow_apply
+from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
+from ext.fast.key cimport Parsed, key_parse, packet_sound
+from ext.fast.learn cimport learn_begin, learn_finish
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY
@@ -22,12 +27,14 @@ from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
 
 
 cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
     """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
     cdef EventRecord *ev
+    if c.rec.p != p:
+        rec_refuse(&c.rec)  # a packet on the side
     c.depth += 1
     if c.depth > DEPTH_MAX and stage > 0:
         stage = -TRANSMIT_NESTED_TOO_DEEP
@@ -38,6 +45,7 @@ cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
         if ev != NULL:
             ev.detail[0] = 0
             memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
+        rec_end(&c.rec, p, END_DROP, -stage, c.drop_origin)
         log_drop(c, p, -stage)
         pkt_free(c, p)
     c.depth -= 1
@@ -85,14 +93,139 @@ cdef inline int route_sent(Core *c, Pkt *p) noexcept nogil:
     return ST_LOCAL_OUT
 
 
+# ---- the flow cache: packets at the beginning of a device's receive path, or of its transmit queue
+
+cdef inline void packet_classify(Core *c, Pkt *p) noexcept nogil:
+    if carries_frames(c.dev[p.dev]):
+        ether_classify(p, c.dev[p.dev])
+    else:
+        ip_classify(p)
+
+
+cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """The packet goes on to where the program leaves it."""
+    p.l2 = w.l2
+    p.end = w.end
+    p.hash = w.hash
+    p.hash_l4 = w.hash_l4
+    p.crossings = w.crossings
+    p.unfinished = w.unfinished
+    p.sound = w.sound
+    p.dev = g.dev
+    packet_classify(c, p)
+    event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
+
+
+cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
+    """Does the packet go the way of its flow? If not, it is followed through the stages, where that may be of use."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Dev *d = c.dev[p.dev]
+    cdef const Program *g
+    cdef const Flow *f
+    cdef Parsed a
+    cdef Frame w
+    if c.tracing or p.vlan or p.mark or p.n_frags or p.frags != NULL:
+        return False
+    if not key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, &a):
+        fc.others += 1
+        return False
+    f = flow_find(fc, &a.key, a.hash)
+    if f != NULL:
+        w.buf = p.buf
+        w.l2 = p.l2
+        w.end = p.end
+        w.id = p.id
+        w.hash = p.hash
+        w.hash_l4 = p.hash_l4
+        w.crossings = p.crossings
+        w.sound = p.sound
+        w.unfinished = p.unfinished
+        g = flow_apply(c, f, &w, &a)
+        if g != NULL:
+            fc.hits += 1
+            if g.end == END_CROSS:
+                frame_to_packet(c, &w, g, p)
+            else:
+                pkt_free(c, p)
+            return True
+    fc.misses += 1
+    if packet_sound(p.buf + p.l2, &a):
+        learn_begin(c, p, &a)
+    return False
+
+
+cdef inline bint frame_flows(Core *c, const Dev *d, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """The same for a frame that a packet socket hands to a device; it becomes a packet only if it has to wait for something."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Program *g
+    cdef const Flow *f
+    cdef Pkt *p
+    cdef Parsed a
+    cdef Frame w
+    if c.tracing or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+        return False
+    if not key_parse(fc, d.id, d.ns, carries_frames(d), True, frame, n, &a):
+        return False
+    f = flow_find(fc, &a.key, a.hash)
+    if f == NULL:
+        return False
+    memcpy(fc.scratch + PKT_HEADROOM, frame, n)
+    w.buf = fc.scratch
+    w.l2 = PKT_HEADROOM
+    w.end = PKT_HEADROOM + n
+    w.id = c.next_packet + 1
+    w.hash = 0
+    w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
+    g = flow_apply(c, f, &w, &a)
+    if g == NULL:
+        return False
+    fc.hits += 1
+    c.next_packet += 1
+    c.count.received += 1
+    if g.end != END_CROSS:
+        return True
+    p = pkt_new(&c.pool, w.end - w.l2)
+    if p == NULL:
+        c.out_of_memory = True
+        return True
+    p.id = w.id
+    memcpy(p.buf + PKT_HEADROOM, w.buf + w.l2, w.end - w.l2)
+    w.end = PKT_HEADROOM + w.end - w.l2
+    w.l2 = PKT_HEADROOM
+    frame_to_packet(c, &w, g, p)
+    return True
+
+
+cdef inline void packet_comes(Core *c, Pkt *p, int stage) noexcept nogil:
+    """A packet at a device, ST_RECEIVE or ST_TRANSMIT."""
+    if c.fast == NULL:
+        core_run(c, p, stage)
+        return
+    if c.rec.state == REC_ON and c.rec.p == p:
+        c.rec.crossing = False  # followed already, from another device on
+    else:
+        if c.rec.state != REC_OFF:
+            learn_finish(c)
+        if packet_flows(c, p, stage == ST_TRANSMIT):
+            return
+    p.sound = False
+    core_run(c, p, stage)
+    if c.rec.state != REC_OFF and not (c.rec.state == REC_ON and c.rec.crossing):
+        learn_finish(c)
+
+
 cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
     cdef Neigh *n
     cdef Dev *d
     if e.kind == EV_RECEIVE:
-        core_run(c, e.p, ST_RECEIVE)
-    elif e.kind == EV_TRANSMIT:
-        core_run(c, e.p, ST_TRANSMIT)
-    elif e.kind == EV_SEND:
+        packet_comes(c, e.p, ST_RECEIVE)
+        return
+    if e.kind == EV_TRANSMIT:
+        packet_comes(c, e.p, ST_TRANSMIT)
+        return
+    if c.rec.state != REC_OFF:
+        learn_finish(c)
+    if e.kind == EV_SEND:
         core_run(c, e.p, route_sent(c, e.p))
     elif e.kind == EV_STAGE:
         core_run(c, e.p, e.dev)
