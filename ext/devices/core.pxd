@@ -3,7 +3,7 @@
 # Namespaces and devices name each other by small integers, the places in ``Core``'s arrays.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from ext.devices.record cimport Recorder, STEP_TAP, rec_note, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
@@ -267,9 +267,9 @@ cdef struct Due:
     int kind
     int dev  # or namespace, or stage
     Pkt *p
+    void *queue  # fragment queue, compared only
     uint8_t addr[16]  # neighbour
     uint8_t alen
-    void *queue  # fragment queue, compared only
 
 cdef struct Counters:
     uint64_t received
@@ -305,6 +305,11 @@ cdef struct Core:
     Due *heap
     int n_heap
     int heap_cap
+    Due *lane  # a ring: events that were queued in the order in which they happen
+    uint32_t lane_at
+    uint32_t n_lane
+    uint32_t lane_cap  # a power of two
+    uint64_t n_packet_events  # in heap and lane, that are about a packet
     Store bytes
     Store frames
     Store drops
@@ -395,11 +400,13 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
 
 cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
+    return new_event(c, p, stage, what, origin) if c.tracing else NULL
+
+
+cdef inline EventRecord *new_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     cdef EventRecord *e
     cdef uint64_t at
     cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
-    if not c.tracing:
-        return NULL
     at = store_bytes(c, p.buf + start, p.end - start)
     e = <EventRecord *>store_add(c, &c.events, sizeof(EventRecord))
     if e == NULL:
@@ -463,9 +470,11 @@ cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:
     return c.ns[c.dev[p.dev].ns]
 
 
-# ---- the event queue: a binary heap by time, then by what began it, then by order of arrival
+# ---- the event queue, by time, then by what began it, then by order of arrival
 #
 # So each frame is carried to completion, with everything that it causes at that instant, before the next one.
+# What is to happen at the present instant is queued in just that order, mostly: it goes into the lane, a ring, and all else into a
+# binary heap.
 
 cdef inline bint event_before(const Due *a, const Due *b) noexcept nogil:
     if a.time != b.time:
@@ -479,9 +488,46 @@ cdef inline void root_begin(Core *c) noexcept nogil:
     c.root = c.n_roots
 
 
-cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
-    """Queue an event; the caller fills in the rest. NULL when memory is out."""
-    cdef Due e
+cdef inline uint64_t events_waiting(const Core *c) noexcept nogil:
+    return <uint64_t>c.n_heap + c.n_lane
+
+
+cdef inline const Due *event_number(const Core *c, uint64_t i) noexcept nogil:
+    """The waiting events in no order of meaning, ``i`` from 0."""
+    if i < <uint64_t>c.n_heap:
+        return &c.heap[i]
+    return &c.lane[(c.lane_at + <uint32_t>(i - c.n_heap)) & (c.lane_cap - 1)]
+
+
+cdef inline bint lane_is_first(const Core *c) noexcept nogil:
+    """Is the earliest event, of which there must be one, in the lane?"""
+    return c.n_lane and (c.n_heap == 0 or event_before(&c.lane[c.lane_at], &c.heap[0]))
+
+
+cdef inline const Due *event_first(Core *c) noexcept nogil:
+    """The earliest event; NULL: nothing waits."""
+    if c.n_lane == 0 and c.n_heap == 0:
+        return NULL
+    return &c.lane[c.lane_at] if lane_is_first(c) else &c.heap[0]
+
+
+cdef inline bint lane_grow(Core *c) noexcept nogil:
+    cdef uint32_t cap = c.lane_cap * 2 if c.lane_cap else 64, i
+    cdef Due *lane = <Due *>malloc(cap * sizeof(Due))
+    if lane == NULL:
+        c.out_of_memory = True
+        return False
+    for i in range(c.n_lane):
+        lane[i] = c.lane[(c.lane_at + i) & (c.lane_cap - 1)]
+    free(c.lane)
+    c.lane = lane
+    c.lane_at = 0
+    c.lane_cap = cap
+    return True
+
+
+cdef inline Due *heap_place(Core *c, const Due *e) noexcept nogil:
+    """Room for ``e`` where it belongs; NULL when memory is out."""
     cdef Due *grown
     cdef int i, up, cap
     if c.n_heap == c.heap_cap:
@@ -492,23 +538,48 @@ cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept no
             return NULL
         c.heap = grown
         c.heap_cap = cap
-    memset(&e, 0, sizeof(Due))
-    e.time = time
-    e.kind = kind
-    e.dev = dev
-    e.root = c.root
-    c.seq += 1
-    e.seq = c.seq
     i = c.n_heap
     c.n_heap += 1
     while i > 0:
         up = (i - 1) >> 1
-        if event_before(&c.heap[up], &e):
+        if event_before(&c.heap[up], e):
             break
         c.heap[i] = c.heap[up]
         i = up
-    c.heap[i] = e
     return &c.heap[i]
+
+
+cdef inline bint event_has_packet(int kind) noexcept nogil:
+    return kind != EV_NEIGH and kind != EV_FRAG and kind != EV_TUNNEL
+
+
+cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
+    """Queue an event; the caller fills in the rest. NULL when memory is out."""
+    cdef Due e
+    cdef Due *place
+    e.time = time
+    e.root = c.root
+    c.seq += 1
+    e.seq = c.seq
+    if time == c.now and (c.n_lane == 0 or not event_before(&e, &c.lane[(c.lane_at + c.n_lane - 1) & (c.lane_cap - 1)])):
+        if c.n_lane == c.lane_cap and not lane_grow(c):
+            return NULL
+        place = &c.lane[(c.lane_at + c.n_lane) & (c.lane_cap - 1)]
+        c.n_lane += 1
+    else:
+        place = heap_place(c, &e)
+        if place == NULL:
+            return NULL
+    c.n_packet_events += event_has_packet(kind)
+    place.time = time
+    place.root = e.root
+    place.seq = e.seq
+    place.kind = kind
+    place.dev = dev
+    place.p = NULL
+    place.queue = NULL
+    place.alen = 0
+    return place
 
 
 cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) noexcept nogil:
@@ -520,8 +591,7 @@ cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) 
     return True
 
 
-cdef inline Due event_pop(Core *c) noexcept nogil:
-    """The earliest event; there must be one."""
+cdef inline Due heap_pop(Core *c) noexcept nogil:
     cdef Due top = c.heap[0], last
     cdef int i = 0, child
     c.n_heap -= 1
@@ -538,6 +608,19 @@ cdef inline Due event_pop(Core *c) noexcept nogil:
         i = child
     if c.n_heap > 0:
         c.heap[i] = last
+    return top
+
+
+cdef inline Due event_pop(Core *c) noexcept nogil:
+    """The earliest event; there must be one."""
+    cdef Due top
+    if lane_is_first(c):
+        top = c.lane[c.lane_at]
+        c.lane_at = (c.lane_at + 1) & (c.lane_cap - 1)
+        c.n_lane -= 1
+    else:
+        top = heap_pop(c)
+    c.n_packet_events -= event_has_packet(top.kind)
     return top
 
 

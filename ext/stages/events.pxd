@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_pop, log_drop, log_event, pkt_free, pkt_ns, EV_FRAG,
+from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_pop, log_drop, log_event, pkt_free, pkt_ns, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
@@ -138,9 +138,11 @@ cdef inline bint frame_refused(const Dev *d, const uint8_t *frame, uint64_t n) n
 
 cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
+    cdef const Due *first = event_first(c)
     cdef Due e
-    while c.n_heap and c.n_deliveries == 0 and c.heap[0].time <= limit:
+    while first != NULL and c.n_deliveries == 0 and first.time <= limit:
         e = event_pop(c)
         c.now = e.time
         c.root = e.root
         event_happens(c, &e)
+        first = event_first(c)
