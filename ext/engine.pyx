@@ -185,10 +185,11 @@ cdef class Engine:
 
     def __dealloc__(self):
         cdef int i
-        while self.c.n_heap:
-            self.c.n_heap -= 1
-            if self.c.heap[self.c.n_heap].p != NULL:
-                pkt_free(&self.c, self.c.heap[self.c.n_heap].p)
+        cdef Due waiting
+        while events_waiting(&self.c):
+            waiting = event_pop(&self.c)
+            if waiting.p != NULL:
+                pkt_free(&self.c, waiting.p)
         for i in range(self.c.n_ns):
             namespace_free(&self.c, self.c.ns[i])
         for i in range(self.c.n_dev):
@@ -198,6 +199,8 @@ cdef class Engine:
         pkt_pool_free(&self.c.pool)
         cache_free(<FlowCache *>self.c.fast)
         free(self.c.heap)
+        for i in range(self.c.n_lanes):
+            free(self.c.lane[i].ring)
         free(self.c.ns)
         free(self.c.dev)
         htab_free_all(&self.c.sockets)
@@ -427,7 +430,7 @@ cdef class Engine:
         cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], i
         memset(&fresh, 0, sizeof(RuleTable))
         try:
-            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}))
+            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}), 16 if family == 6 else 4)
         except BaseException:
             rules_free(&fresh)
             raise
@@ -614,11 +617,14 @@ cdef class Engine:
     def run(self, until=None):
         cdef int64_t limit = 0x7fffffffffffffff if until is None else until
         cdef bint forever = until is None
+        cdef const Due *first
         with nogil:
-            while self.c.n_heap and self.c.n_deliveries == 0 and self.c.heap[0].time <= limit:
+            first = event_first(&self.c)
+            while first != NULL and self.c.n_deliveries == 0 and first.time <= limit:
                 if forever and self.only_housekeeping():
                     break
-                events_until(&self.c, self.c.heap[0].time if forever else limit)
+                events_until(&self.c, first.time if forever else limit)
+                first = event_first(&self.c)
         self.check_memory()
         if self.c.n_deliveries:
             return True
@@ -634,13 +640,15 @@ cdef class Engine:
 
     cdef bint only_housekeeping(self) noexcept nogil:
         """Is nothing left but timers that would go on for ever, or that only tidy up?"""
-        cdef int i
-        for i in range(self.c.n_heap):
-            if self.c.heap[i].kind not in (EV_NEIGH, EV_FRAG, EV_TUNNEL):
+        cdef uint64_t i
+        cdef const Due *e
+        if self.c.n_packet_events:
+            return False
+        for i in range(events_waiting(&self.c)):
+            e = event_number(&self.c, i)
+            if e.kind == EV_NEIGH and self.neighbour_awaited(e):
                 return False
-            if self.c.heap[i].kind == EV_NEIGH and self.neighbour_awaited(&self.c.heap[i]):
-                return False
-            if self.c.heap[i].kind == EV_TUNNEL and self.c.heap[i].time <= self.c.now + TIMER_REST:
+            if e.kind == EV_TUNNEL and e.time <= self.c.now + TIMER_REST:
                 return False  # a message that only waits for the packet in hand
         return True
 

@@ -4,8 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
 from ext.stages.conntrack cimport L4, pkt_find_l4
+from ext.stages.flow cimport flow_of
 from ext.stages.nat cimport next_fall
-from ext.stages.netfilter cimport flow_of, pkt_rules
+from ext.stages.netfilter cimport pkt_rules
 from ext.stages.route cimport route_input, route_output
 from ext.stages.route_ipv6 cimport route_input6, route_output6
 from ext.tables.rules cimport *
@@ -144,7 +145,7 @@ cdef inline list enumerate_outcomes(Core *c, Ns *ns, int family, int hook, bytes
     cdef Choices ch
     cdef Pkt *p
     cdef uint8_t tracing = c.tracing
-    memset(&ch, 0, sizeof(Choices))
+    choices_begin(&ch)
     ch.enumerate = True
     found = []
     c.tracing = False

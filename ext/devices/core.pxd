@@ -3,7 +3,7 @@
 # Namespaces and devices name each other by small integers, the places in ``Core``'s arrays.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from ext.devices.record cimport Recorder, STEP_TAP, rec_note, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
@@ -22,6 +22,7 @@ cdef enum:
     IFNAME_LEN = 16
     DETAIL_LEN = 160
     DRAW_COUNTERS = 1024
+    LANES = 6
     DEV_LO = 1
     DEV_VETH = 2
     DEV_BRIDGE = 3
@@ -267,9 +268,17 @@ cdef struct Due:
     int kind
     int dev  # or namespace, or stage
     Pkt *p
+    void *queue  # fragment queue, compared only
     uint8_t addr[16]  # neighbour
     uint8_t alen
-    void *queue  # fragment queue, compared only
+
+cdef struct Lane:
+    # a ring of events that were queued in the order in which they happen
+    Due *ring
+    uint32_t at
+    uint32_t n
+    uint32_t cap  # a power of two
+    int64_t delay  # ns between queueing and happening
 
 cdef struct Counters:
     uint64_t received
@@ -304,6 +313,9 @@ cdef struct Core:
     Due *heap
     int n_heap
     int heap_cap
+    Lane lane[LANES]
+    int n_lanes
+    uint64_t n_packet_events  # in heap and lane, that are about a packet
     Store bytes
     Store frames
     Store drops
@@ -399,11 +411,13 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
 
 cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
+    return new_event(c, p, stage, what, origin) if c.tracing else NULL
+
+
+cdef inline EventRecord *new_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     cdef EventRecord *e
     cdef uint64_t at
     cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
-    if not c.tracing:
-        return NULL
     at = store_bytes(c, p.buf + start, p.end - start)
     e = <EventRecord *>store_add(c, &c.events, sizeof(EventRecord))
     if e == NULL:
@@ -467,9 +481,11 @@ cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:
     return c.ns[c.dev[p.dev].ns]
 
 
-# ---- the event queue: a binary heap by time, then by what began it, then by order of arrival
+# ---- the event queue, by time, then by what began it, then by order of arrival
 #
 # So each frame is carried to completion, with everything that it causes at that instant, before the next one.
+# Events about packets that happen equally long after they were queued (a link's latency, or none) were queued in just that order,
+# mostly: they go into a lane, a ring for each delay, and all else into a binary heap.
 
 cdef inline bint event_before(const Due *a, const Due *b) noexcept nogil:
     if a.time != b.time:
@@ -483,9 +499,82 @@ cdef inline void root_begin(Core *c) noexcept nogil:
     c.root = c.n_roots
 
 
-cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
-    """Queue an event; the caller fills in the rest. NULL when memory is out."""
-    cdef Due e
+cdef inline uint64_t events_waiting(const Core *c) noexcept nogil:
+    cdef uint64_t n = <uint64_t>c.n_heap
+    cdef int k
+    for k in range(c.n_lanes):
+        n += c.lane[k].n
+    return n
+
+
+cdef inline const Due *event_number(const Core *c, uint64_t i) noexcept nogil:
+    """The waiting events in no order of meaning, ``i`` from 0."""
+    cdef const Lane *lane
+    cdef int k
+    for k in range(c.n_lanes):
+        lane = &c.lane[k]
+        if i < lane.n:
+            return &lane.ring[(lane.at + <uint32_t>i) & (lane.cap - 1)]
+        i -= lane.n
+    return &c.heap[i]
+
+
+cdef inline int first_lane(const Core *c) noexcept nogil:
+    """The lane that the earliest event is in; -1: it is in the heap, or nothing waits."""
+    cdef const Due *first = &c.heap[0] if c.n_heap else NULL
+    cdef const Due *e
+    cdef int k, found = -1
+    for k in range(c.n_lanes):
+        if c.lane[k].n == 0:
+            continue
+        e = &c.lane[k].ring[c.lane[k].at]
+        if first == NULL or event_before(e, first):
+            first = e
+            found = k
+    return found
+
+
+cdef inline const Due *event_first(const Core *c) noexcept nogil:
+    """The earliest event; NULL: nothing waits."""
+    cdef int k = first_lane(c)
+    if k >= 0:
+        return &c.lane[k].ring[c.lane[k].at]
+    return &c.heap[0] if c.n_heap else NULL
+
+
+cdef inline bint lane_grow(Core *c, Lane *lane) noexcept nogil:
+    cdef uint32_t cap = lane.cap * 2 if lane.cap else 64, i
+    cdef Due *ring = <Due *>malloc(cap * sizeof(Due))
+    if ring == NULL:
+        c.out_of_memory = True
+        return False
+    for i in range(lane.n):
+        ring[i] = lane.ring[(lane.at + i) & (lane.cap - 1)]
+    free(lane.ring)
+    lane.ring = ring
+    lane.at = 0
+    lane.cap = cap
+    return True
+
+
+cdef inline Lane *lane_for(Core *c, int64_t delay, const Due *e) noexcept nogil:
+    """The lane that ``e`` may be appended to; NULL: none."""
+    cdef Lane *lane
+    cdef int k
+    for k in range(c.n_lanes):
+        lane = &c.lane[k]
+        if lane.delay == delay:
+            return lane if lane.n == 0 or not event_before(e, &lane.ring[(lane.at + lane.n - 1) & (lane.cap - 1)]) else NULL
+    if c.n_lanes == LANES:
+        return NULL
+    lane = &c.lane[c.n_lanes]
+    c.n_lanes += 1
+    lane.delay = delay
+    return lane
+
+
+cdef inline Due *heap_place(Core *c, const Due *e) noexcept nogil:
+    """Room for ``e`` where it belongs; NULL when memory is out."""
     cdef Due *grown
     cdef int i, up, cap
     if c.n_heap == c.heap_cap:
@@ -496,23 +585,51 @@ cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept no
             return NULL
         c.heap = grown
         c.heap_cap = cap
-    memset(&e, 0, sizeof(Due))
-    e.time = time
-    e.kind = kind
-    e.dev = dev
-    e.root = c.root
-    c.seq += 1
-    e.seq = c.seq
     i = c.n_heap
     c.n_heap += 1
     while i > 0:
         up = (i - 1) >> 1
-        if event_before(&c.heap[up], &e):
+        if event_before(&c.heap[up], e):
             break
         c.heap[i] = c.heap[up]
         i = up
-    c.heap[i] = e
     return &c.heap[i]
+
+
+cdef inline bint event_has_packet(int kind) noexcept nogil:
+    return kind != EV_NEIGH and kind != EV_FRAG and kind != EV_TUNNEL
+
+
+cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
+    """Queue an event; the caller fills in the rest. NULL when memory is out."""
+    cdef Due e
+    cdef Due *place
+    cdef Lane *lane = NULL
+    e.time = time
+    e.root = c.root
+    c.seq += 1
+    e.seq = c.seq
+    if event_has_packet(kind):
+        c.n_packet_events += 1
+        lane = lane_for(c, time - c.now, &e)
+    if lane != NULL:
+        if lane.n == lane.cap and not lane_grow(c, lane):
+            return NULL
+        place = &lane.ring[(lane.at + lane.n) & (lane.cap - 1)]
+        lane.n += 1
+    else:
+        place = heap_place(c, &e)
+        if place == NULL:
+            return NULL
+    place.time = time
+    place.root = e.root
+    place.seq = e.seq
+    place.kind = kind
+    place.dev = dev
+    place.p = NULL
+    place.queue = NULL
+    place.alen = 0
+    return place
 
 
 cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) noexcept nogil:
@@ -524,8 +641,7 @@ cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) 
     return True
 
 
-cdef inline Due event_pop(Core *c) noexcept nogil:
-    """The earliest event; there must be one."""
+cdef inline Due heap_pop(Core *c) noexcept nogil:
     cdef Due top = c.heap[0], last
     cdef int i = 0, child
     c.n_heap -= 1
@@ -542,6 +658,22 @@ cdef inline Due event_pop(Core *c) noexcept nogil:
         i = child
     if c.n_heap > 0:
         c.heap[i] = last
+    return top
+
+
+cdef inline Due event_pop(Core *c) noexcept nogil:
+    """The earliest event; there must be one."""
+    cdef Due top
+    cdef int k = first_lane(c)
+    cdef Lane *lane
+    if k >= 0:
+        lane = &c.lane[k]
+        top = lane.ring[lane.at]
+        lane.at = (lane.at + 1) & (lane.cap - 1)
+        lane.n -= 1
+    else:
+        top = heap_pop(c)
+    c.n_packet_events -= event_has_packet(top.kind)
     return top
 
 

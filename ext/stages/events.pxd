@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_packet, event_pop, log_drop, log_event, pkt_free, pkt_ns, EV_FRAG,
+from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_pop, log_drop, log_event,
+                               pkt_free, pkt_ns, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.apply cimport Frame, flow_apply
@@ -271,9 +272,11 @@ cdef inline bint frame_refused(const Dev *d, const uint8_t *frame, uint64_t n) n
 
 cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
+    cdef const Due *first = event_first(c)
     cdef Due e
-    while c.n_heap and c.n_deliveries == 0 and c.heap[0].time <= limit:
+    while first != NULL and c.n_deliveries == 0 and first.time <= limit:
         e = event_pop(c)
         c.now = e.time
         c.root = e.root
         event_happens(c, &e)
+        first = event_first(c)

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
 from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
+from ext.stages.flow cimport flow_of
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
 from ext.stages.icmpv6 cimport ICMPV6_ECHO, ICMPV6_ECHO_REPLY, icmpv6_set_csum
 from ext.stages.nd_messages cimport ND_REDIRECT
@@ -21,7 +22,7 @@ from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.htab cimport htab_first, htab_next, htab_insert
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
+from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
@@ -520,7 +521,7 @@ cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt
     cdef Choices ch
     cdef Pin *pin = NULL
     cdef uint32_t mark
-    memset(&ch, 0, sizeof(Choices))
+    choices_begin(&ch)
     if pkt_rule_table(ns, p).random and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
         pin = pin_for(ns, &ct.dir[0].t)
     ch.enumerate = pin != NULL
@@ -588,24 +589,28 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     """``detail``: the table, and the rule's number in it, from 0, in the order that ``set_rules`` was given the chains."""
     cdef int i
     cdef EventRecord *ev
+    if not c.tracing:
+        return
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
         if ev != NULL:
             snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, <int>(v.matched[i] - t.rule))
 
 
-cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
+cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out) noexcept nogil:
     """First packet of a connection at this hook."""
+    cdef Flow f
     cdef Verdict v
     cdef int i
-    nat_rules(c, ns, <Ct *>p.ct, f, hook, p, &v)
+    flow_of(c, ns, p, in_dev, out, &f)
+    nat_rules(c, ns, <Ct *>p.ct, &f, hook, p, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     trace_rule(c, p, b"nat", pkt_rule_table(ns, p), &v)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 
 
-cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
+cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out) noexcept nogil:
     """nf_nat_ipv4_fn(): 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
     cdef int manip = MANIP_DST if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else MANIP_SRC
@@ -618,7 +623,7 @@ cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) no
         v = nat_icmpv6_error(c, p, manip) if p.protocol == ETHERTYPE_IPV6 else nat_icmp_error(c, p, manip)
         return nat_reroute(c, ns, p) if v == 0 and hook == HOOK_OUTPUT else v
     if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
-        v = nat_decide(c, ns, p, f, hook, out)
+        v = nat_decide(c, ns, p, hook, in_dev, out)
         if v:
             return v
     elif hook == HOOK_POSTROUTING and p.ctinfo < CTI_REPLY and ct.masq_dev >= 0 and ct.masq_dev != out:

@@ -14,7 +14,7 @@ from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL,
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
 from ext.wire.ether cimport ETHERTYPE_IPV4
-from ext.wire.hash cimport hash_bytes
+from ext.wire.hash cimport address_hash
 from ext.wire.ipv4 cimport IPV4_DST, ipv4_is_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT, PF_DOREDIRECT
 
@@ -125,7 +125,7 @@ cdef inline bint route_source(Core *c, Ns *ns, const Route *r, uint8_t *out) noe
 
 cdef inline Peer *peer_get(Core *c, Ns *ns, const uint8_t *addr, int alen) noexcept nogil:
     """inet_getpeer(): created full of tokens; NULL when the table is full or memory is out."""
-    cdef uint64_t h = hash_bytes(alen, addr, alen)
+    cdef uint64_t h = address_hash(addr, alen)
     cdef HNode *node = htab_first(&ns.peers, h)
     cdef Peer *peer
     rec_refuse(&c.rec)  # limits depend on what else happens
@@ -165,7 +165,7 @@ cdef inline bint peer_take_token(Core *c, Peer *peer, int64_t cost, int64_t burs
 
 
 cdef inline PmtuEntry *pmtu_find(Ns *ns, const uint8_t *dst, int alen) noexcept nogil:
-    cdef HNode *node = htab_first(&ns.pmtu, hash_bytes(alen, dst, alen))
+    cdef HNode *node = htab_first(&ns.pmtu, address_hash(dst, alen))
     while node != NULL:
         if (<PmtuEntry *>node).alen == alen and memcmp((<PmtuEntry *>node).dst, dst, alen) == 0:
             return <PmtuEntry *>node
@@ -183,7 +183,7 @@ cdef inline PmtuEntry *pmtu_get(Ns *ns, const uint8_t *dst, int alen) noexcept n
         return NULL
     memcpy(e.dst, dst, alen)
     e.alen = <uint8_t>alen
-    if not htab_insert(&ns.pmtu, &e.node, hash_bytes(alen, dst, alen)):
+    if not htab_insert(&ns.pmtu, &e.node, address_hash(dst, alen)):
         free(e)
         return NULL
     return e

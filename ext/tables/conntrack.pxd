@@ -13,7 +13,8 @@ from ext.tables.ct_sctp cimport CtSctp
 from ext.tables.ct_gre cimport CtGre
 from ext.tables.ct_tuple cimport ct_invert_tuple
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slabs_free
-from ext.wire.hash cimport hash_bytes
+from ext.wire.bytes cimport ld32, ld64
+from ext.wire.hash cimport word_hash
 
 cdef enum:
     # ctinfo of a packet, as enum ip_conntrack_info
@@ -78,12 +79,25 @@ cdef struct CtTable:
     CtSettings set
 
 
+cdef inline uint64_t tuple_layer4(const Tuple *t) noexcept nogil:
+    """All of a tuple but its addresses."""
+    return <uint64_t>t.family << 40 | <uint64_t>t.proto << 32 | <uint64_t>t.sport << 16 | t.dport
+
+
 cdef inline bint tuple_equal(const Tuple *a, const Tuple *b) noexcept nogil:
-    return memcmp(a, b, CT_TUPLE_BYTES) == 0
+    if tuple_layer4(a) != tuple_layer4(b):
+        return False
+    if a.family == 4:
+        return ld32(a.src) == ld32(b.src) and ld32(a.dst) == ld32(b.dst)
+    return memcmp(a.src, b.src, 16) == 0 and memcmp(a.dst, b.dst, 16) == 0
 
 
 cdef inline uint64_t tuple_hash(const Tuple *t) noexcept nogil:
-    return hash_bytes(0, <const uint8_t *>t, CT_TUPLE_BYTES)
+    cdef uint64_t h = tuple_layer4(t)
+    if t.family == 4:
+        return word_hash(h, <uint64_t>ld32(t.src) << 32 | ld32(t.dst))
+    h = word_hash(word_hash(h, ld64(t.src)), ld64(t.src + 8))
+    return word_hash(word_hash(h, ld64(t.dst)), ld64(t.dst + 8))
 
 
 cdef inline bint tuple_invert(Tuple *out, const Tuple *t) noexcept nogil:
@@ -103,7 +117,10 @@ cdef inline bint tuple_invert(Tuple *out, const Tuple *t) noexcept nogil:
 
 cdef inline uint64_t source_hash(const Tuple *t) noexcept nogil:
     """Of what makes a source: address, protocol, port (hash_by_src())."""
-    return hash_bytes(<uint64_t>t.proto << 16 | t.sport, t.src, 16)
+    cdef uint64_t h = <uint64_t>t.proto << 16 | t.sport
+    if t.family == 4:
+        return word_hash(h, ld32(t.src))
+    return word_hash(word_hash(h, ld64(t.src)), ld64(t.src + 8))
 
 
 cdef inline void ct_table_init(CtTable *t) noexcept nogil:

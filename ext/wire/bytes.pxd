@@ -2,7 +2,7 @@
 #
 # Callers have checked that the bytes are there: one length check per header, then free reads.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:
@@ -11,6 +11,10 @@ cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:
 
 cdef inline uint32_t ld32(const uint8_t *p) noexcept nogil:
     return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline uint64_t ld64(const uint8_t *p) noexcept nogil:
+    return <uint64_t>ld32(p) << 32 | ld32(p + 4)
 
 
 cdef inline void st16(uint8_t *p, uint32_t v) noexcept nogil:
