@@ -269,7 +269,7 @@ cdef struct Due:
     Pkt *p
     uint8_t addr[16]  # neighbour
     uint8_t alen
-    void *queue  # fragment queue, compared only
+    uint64_t queue  # number of a fragment queue
 
 cdef struct Counters:
     uint64_t received
