@@ -268,7 +268,7 @@ cdef struct Due:
     int kind
     int dev  # or namespace, or stage
     Pkt *p
-    void *queue  # fragment queue, compared only
+    uint64_t queue  # number of a fragment queue
     uint8_t addr[16]  # neighbour
     uint8_t alen
 
@@ -627,7 +627,7 @@ cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept no
     place.kind = kind
     place.dev = dev
     place.p = NULL
-    place.queue = NULL
+    place.queue = 0
     place.alen = 0
     return place
 

@@ -121,4 +121,4 @@ cdef inline int give_up(Core *c, Ns *ns, FragQueue *q, Pkt *p, int res) noexcept
 cdef inline void schedule_expiry(Core *c, Ns *ns, FragQueue *q) noexcept nogil:
     cdef Due *e = event_add(c, q.expires, EV_FRAG, ns.id)
     if e != NULL:
-        e.queue = q
+        e.queue = q.number

@@ -57,7 +57,7 @@ cdef inline void fragments_due(Core *c, Due *e) noexcept nogil:
     cdef Ns *ns = c.ns[e.dev]
     cdef FragQueue *q = ns.frags.first
     cdef Pkt *p
-    while q != NULL and (q != <FragQueue *>e.queue or q.expires != e.time):
+    while q != NULL and q.number != e.queue:
         q = q.next
     if q == NULL:
         return

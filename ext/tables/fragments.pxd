@@ -4,7 +4,7 @@
 # A run is a chain of fragments that arrived in order, each behind the one before: Linux calls anything inside
 # a run a duplicate, and anything else that touches known bytes an overlap, which kills the datagram.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memcmp, memset
 from ext.wire.bytes cimport ld16, st16
@@ -51,6 +51,7 @@ cdef struct FragKey:
 
 cdef struct FragQueue:
     FragQueue *next
+    uint64_t number  # in its table, none is given twice: what a timer knows it by
     FragKey key
     int dev
     int64_t expires
@@ -68,6 +69,7 @@ cdef struct FragQueue:
 
 cdef struct FragTable:
     FragQueue *first
+    uint64_t made  # queues so far
     uint32_t count
 
 
@@ -108,6 +110,8 @@ cdef inline FragQueue *frag_queue(FragTable *t, const FragKey *key, int dev, int
     q.dev = dev
     q.expires = expires
     q.next = t.first
+    t.made += 1
+    q.number = t.made
     t.first = q
     t.count += 1
     return q
