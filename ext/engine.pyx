@@ -30,6 +30,7 @@ from ext.stages.receive cimport ether_classify, frame_least, ip_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
 from ext.stages.route_ipv6 cimport route_output6, route_source6, trace_route_out6
 from ext.stages.run cimport is_lower, run_lower, run_upper
+from ext.stages.stage_clock cimport clock_enters, clock_goes_to, clock_start, stage_name
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
 from ext.stages.tunnel_host cimport tunnel_due, TIMER_REST
 from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
@@ -107,10 +108,13 @@ def drop_reasons():
 cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
     """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
     cdef EventRecord *ev
+    cdef int outer = c.clock.stage
     c.depth += 1
     if c.depth > DEPTH_MAX and stage > 0:
         stage = -TRANSMIT_NESTED_TOO_DEEP
     while stage > 0:
+        if c.clock.on:
+            clock_enters(&c.clock, stage)
         stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
     if stage < 0:
         ev = log_event(c, p, b"drop", b"drop", c.drop_origin)
@@ -119,6 +123,8 @@ cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
             memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
         log_drop(c, p, -stage)
         pkt_free(c, p)
+    if c.clock.on:
+        clock_goes_to(&c.clock, outer)
     c.depth -= 1
 
 
@@ -727,6 +733,17 @@ cdef class Engine:
 
     def trace(self, bint on):
         self.c.tracing = on
+
+    def profile(self, bint on):
+        if on:
+            clock_start(&self.c.clock)
+        self.c.clock.on = on
+
+    def stage_times(self):
+        cdef StageClock *clock = &self.c.clock
+        cdef int i
+        return {stage_name(i).decode(): (clock.visits[i], max(0.0, clock.ns[i] - clock.readings[i] * clock.cost))
+                for i in range(CLOCKED_STAGES) if clock.visits[i]}
 
     def events(self):
         return take_events(&self.c, Event, drop_reasons(), reason_places())
