@@ -32,7 +32,7 @@ class WrittenCluster:
         return cls(complete(derived), written, derived)
 
     def under(self, cni: Cni) -> Manifests:
-        """The same cluster with another ``spec.cni``; its warnings are only those that the CNI adds. Raises InputError where it cannot be."""
+        """The same cluster with another ``spec.cni``, and with the warnings that this adds. Raises InputError where it cannot be."""
         found = self._start(cni)
         manifests = complete(found)
         strays = {pod.key for pod in _strays(manifests)}
@@ -104,9 +104,9 @@ def _moved(manifests: Manifests, before: Mapping[str, Pod], strays: set[str]) ->
     lines = []
     for pod in manifests.pods:
         if pod.key in strays:
-            now = {address.version: address for address in pod.addresses}
-            moved |= {address: now[address.version] for address in before[pod.key].addresses if address.version in now}
-            lines.append(f"pod/{pod.key} has {', '.join(map(str, pod.addresses))} instead of {', '.join(map(str, before[pod.key].addresses))}")
+            old, now = before[pod.key].addresses, {address.version: address for address in pod.addresses}
+            moved |= {address: now[address.version] for address in old if address.version in now}
+            lines.append(f"pod/{pod.key} has {', '.join(map(str, pod.addresses))} instead of {', '.join(map(str, old))}")
     more = f", and {len(lines) - 1} more pods have others too" if len(lines) > 1 else ""
     warning = f"{lines[0]}{more}: this CNI hands out other addresses"
     slices = tuple(_slice_moved(each, moved) for each in manifests.endpoint_slices)

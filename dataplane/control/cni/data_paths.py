@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -50,8 +50,8 @@ def cni_of(path: str, config: ClusterConfig, pod_mtu: int = 0) -> Cni:
 
 def _pools(config: ClusterConfig, modes: dict[str, str]) -> Iterator[dict[str, Any]]:
     """The cluster's pools, or one for each pod CIDR; a mode that is not for a pool's IP version is left out."""
-    given = config.cni.ip_pools if config.cni.name == "calico" else [{"cidr": str(network), "natOutgoing": True} for network in config.pod_cidrs]
-    for pool in given:
+    fresh: list[Mapping[str, Any]] = [{"cidr": str(network), "natOutgoing": True} for network in config.pod_cidrs]
+    for pool in config.cni.ip_pools if config.cni.name == "calico" else fresh:
         version = ip_network(pool["cidr"]).version
         fitting = {key: mode for key, mode in modes.items() if version in OVERLAYS[key].names}
         yield {**pool, "ipipMode": "Never", "vxlanMode": "Never", **fitting}
