@@ -103,7 +103,8 @@ def compare(cluster: WrittenCluster, wanted: Wanted, tell: Callable[[str], None]
     version = wanted.family or _first_family(cluster.manifests)
     traffic = traffic_of(cluster.manifests, [])
     flows: list[Flow] = []
-    found, bound = [], []
+    found: list[PathReport] = []
+    bound: list[BoundFlow] = []
     for path, cni in cnis.items():
         tell(f"{path} ({len(found) + 1} of {len(cnis)})")
         try:

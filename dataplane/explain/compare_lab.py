@@ -239,9 +239,25 @@ def _bulk(bound: BoundFlow, port: int) -> ResolvedFlow:
     target = model.parse_reference(flow.target)
     assert source is not None and target is not None
     written = model.Flow(
-        flow.name, "tcp", source, target, None, flow.port, port, 1, Fraction(1), "constant", 0, TCP_BYTES, 0, SECOND, True, bound.source.origin
+        name=flow.name,
+        kind="tcp",
+        source=source,
+        target=target,
+        family=None,
+        port=flow.port,
+        source_port=port,
+        count=1,
+        rate=Fraction(1),
+        arrival="constant",
+        start_ns=0,
+        request_bytes=TCP_BYTES,
+        response_bytes=0,
+        timeout_ns=SECOND,
+        listen=True,
+        origin=bound.source.origin,
     )
-    return ResolvedFlow(0, written, bound.source.namespace, bound.destination, flow.port, (Listener(bound.receiver.namespace, flow.listening),))
+    listener = Listener(bound.receiver.namespace, flow.listening)
+    return ResolvedFlow(0, written, bound.source.namespace, bound.destination, flow.port, (listener,))
 
 
 class _Tidy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from dataplane.explain.compare import PathReport, Report, Row
 from dataplane.explain.compare_flows import Flow
@@ -42,7 +42,7 @@ def _head(report: Report) -> str:
     wanted = report.wanted
     mtu = f", MTU {wanted.pod_mtu} in pods" if wanted.pod_mtu else ""
     first = f"{report.cluster}: {report.nodes} nodes, {report.pods} pods; IPv{report.version}; seed {wanted.seed}{mtu}"
-    second = f"links of {rate_text(wanted.rate)}; {wanted.packets} packets of each size; sizes are bytes of the sender's frame, FCS included"
+    second = f"links of {rate_text(wanted.rate)}; {wanted.packets} packets of each size, which is that of the sender's frame with FCS"
     return f"{first}\n{second}\n"
 
 
@@ -84,8 +84,7 @@ def _wire(report: Report) -> str:
     return title + _pivot(report, cell)
 
 
-def _pivot(report: Report, cell: object) -> str:
-    assert callable(cell)
+def _pivot(report: Report, cell: Callable[[Row | None], str]) -> str:
     rows = [
         (flow.kind, path.name, str(path.pod_mtu), *(cell(path.row(flow, size)) for size in report.wanted.sizes))
         for path, flow in _each(report, report.crossing)
