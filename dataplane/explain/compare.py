@@ -59,7 +59,7 @@ class PathReport:
     """One data path."""
 
     name: str
-    pod_mtu: int  # of the first flow's sender
+    pod_mtu: int
     rows: tuple[Row, ...]
     unreached: tuple[tuple[Flow, str], ...]  # flows whose shortest packet does not arrive, and why
     scenario: tuple[Tally, tuple[FlowSummary, ...]] | None  # kind: Traffic of the manifests
@@ -136,7 +136,6 @@ def _examine(
 ) -> PathReport:
     rows: list[Row] = []
     unreached, times = [], []
-    mtu = lab.engine.lookup_route(flows[0].source.namespace, flows[0].destination)["mtu"]  # before anybody learns a path's
     for bound in flows:
         why = lab.reach(bound)
         if why:
@@ -147,7 +146,7 @@ def _examine(
             times.append((bound.flow, measure_stages(lab, bound)))
     scenario = lab.carry(traffic) if traffic else None
     told = scenario and (scenario[0], tuple(scenario[1]))
-    return PathReport(path, mtu, tuple(rows), tuple(unreached), told, tuple(times), warnings)
+    return PathReport(path, lab.pod_mtu(), tuple(rows), tuple(unreached), told, tuple(times), warnings)
 
 
 def _measure(lab: Lab, bound: BoundFlow, wanted: Wanted) -> Iterator[Row]:

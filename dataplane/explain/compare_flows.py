@@ -21,7 +21,7 @@ PROTOCOLS = ("udp", "tcp")
 class Flow:
     """Who sends to whom, by name."""
 
-    kind: str
+    kind: str  # what tells it from the others
     source: str  # pod/NAMESPACE/NAME, node/NAME or host/NAME
     target: str  # the same, or service/NAMESPACE/NAME
     receiver: str  # whose application gets the packets
@@ -113,18 +113,19 @@ def named_flow(manifests: Manifests, topology: Topology, text: str, namespace: s
     source_text, comma, to = text.partition(",")
     if not comma or not source_text or not to:
         raise InputError(f"--flow {text}: write FROM,TO such as pod/default/a,service/default/web:80")
+    kind = f"{source_text} to {to}"
     source = find_source(topology, source_text, namespace)
     target = find_target(topology, to, namespace, source, Wanted("", "", version))
     if target.label.startswith("service/"):
         for backend in backends(manifests, topology, version):
             key, protocol = f"service/{backend.service.key}", backend.port.protocol.lower()
             if (key, backend.port.port) == (target.label, target.port) and protocol in PROTOCOLS and backend.machine is not source:
-                return Flow("as asked", source.ref, key, backend.machine.ref, protocol, target.port, backend.number)
+                return Flow(kind, source.ref, key, backend.machine.ref, protocol, target.port, backend.number)
         raise InputError(f"--flow {text}: no ready endpoint with UDP or TCP is behind {target.label}:{target.port}: name another service")
     receiver = next((machine for machine in topology.machines.values() if target.address in machine.addresses), None)
     if receiver is None or receiver is source:
         raise InputError(f"--flow {text}: name two different pods, nodes or hosts of this cluster, or a service")
-    return _plain("as asked", source, receiver)
+    return _plain(kind, source, receiver)
 
 
 def bind(manifests: Manifests, topology: Topology, flow: Flow, version: int) -> BoundFlow:

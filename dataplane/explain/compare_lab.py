@@ -129,6 +129,13 @@ class Lab:
         talk.close()
         return tally
 
+    def pod_mtu(self) -> int:
+        """Of the first pod; 0: there is none."""
+        pods = (machine for machine in self.topology.machines.values() if machine.kind == "pod")
+        first = next(pods, None)
+        devices = self.engine.devices(first.namespace) if first is not None else []
+        return next((device["mtu"] for device in devices if first is not None and device["id"] == first.eth0), 0)
+
     def next_port(self) -> int:
         self._sport += 1
         return self._sport
@@ -293,6 +300,7 @@ class Talk:
         self._lab = lab
         self._bound = bound
         self._sport = lab.next_port()
+        self._heard = b""  # what arrived last
         self._number = _NUMBERS[bound.flow.protocol]
         engine = lab.engine
         self._sockets = (
@@ -308,14 +316,13 @@ class Talk:
         """Both ends hear of each other: a datagram and an answer, or TCP's handshake. False: the receiver hears nothing."""
         pin(self._lab, self._bound, self._sport)
         self._lab.engine.run(self._lab.engine.now + SECOND)  # a machine sends one ICMP error per second (net.ipv4.icmp_ratelimit)
-        if self._bound.flow.protocol == "udp":
-            heard = self.send(0, False)
-            return heard and self._answer(b"") is not None
-        heard = self._carry(self._packet(SYN, 0, b"", True), self._sockets[1])
-        answered = heard and self._answer(b"") is not None
-        if answered:
+        first = self._packet(SYN, 0, b"", True)  # of UDP no SYN, but a datagram
+        if not self._carry(first, self._sockets[1]):
+            return False
+        answered = self._answer()
+        if answered and self._bound.flow.protocol == "tcp":
             self._carry(self._packet(ACK, 1, b"", True), self._sockets[1])
-        return heard
+        return True
 
     def send(self, payload: int, dont_fragment: bool) -> bool:
         """One packet with ``payload`` zero bytes; does it arrive whole? TCP sends the same bytes of its stream each time."""
@@ -334,16 +341,16 @@ class Talk:
             body = build_segment(bound.own, bound.destination, segment)
         return packets.ip_packet(bound.own, bound.destination, self._number, body, dont_fragment=dont_fragment)
 
-    def _answer(self, payload: bytes) -> bytes | None:
-        """What the receiver sends back to where the packet came from."""
-        bound = self._bound
+    def _answer(self) -> bool:
+        """The receiver answers whom the packet came from as it saw it, which may be a node that masquerades. Is that heard?"""
+        bound, got = self._bound, packets.parse_ip(self._heard)
+        assert got is not None  # the core has checked what it delivers
+        port = int.from_bytes(got.payload[:2], "big")
         if bound.flow.protocol == "udp":
-            body = packets.udp_datagram(bound.endpoint, bound.own, bound.flow.listening, self._sport, payload)
+            body = packets.udp_datagram(got.dst, got.src, bound.flow.listening, port, b"")
         else:
-            segment = Segment(bound.flow.listening, self._sport, 0, 1, SYN | ACK, _WINDOW)
-            body = build_segment(bound.endpoint, bound.own, segment)
-        packet = packets.ip_packet(bound.endpoint, bound.own, self._number, body)
-        return packet if self._carry(packet, self._sockets[0], source=self._bound.receiver.namespace) else None
+            body = build_segment(got.dst, got.src, Segment(bound.flow.listening, port, 0, 1, SYN | ACK, _WINDOW))
+        return self._carry(packets.ip_packet(got.dst, got.src, self._number, body), self._sockets[0], source=bound.receiver.namespace)
 
     def _carry(self, packet: bytes, socket: int, size: int = 0, source: int = -1) -> bool:
         """Send one packet and wait for its end; did ``socket`` get one (of ``size`` bytes, if given)?"""
@@ -354,5 +361,6 @@ class Talk:
         while waiting:
             waiting = engine.run()
             for got in engine.deliveries():
-                arrived |= got.socket == socket and (not size or len(got.data) == size)
+                if got.socket == socket and (not size or len(got.data) == size):
+                    self._heard, arrived = got.data, True
         return arrived
