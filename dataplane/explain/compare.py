@@ -112,12 +112,23 @@ def compare(cluster: WrittenCluster, wanted: Wanted, tell: Callable[[str], None]
             lab = Lab(manifests, wanted.seed, version)
             flows = flows or list(_flows(manifests, lab, wanted, version))
             bound = [bind(manifests, lab.topology, flow, version) for flow in flows]
-            found.append(_examine(path, lab, bound, wanted, traffic, manifests.warnings))
+            warnings = (*manifests.warnings, *_unanswered(manifests, version))
+            found.append(_examine(path, lab, bound, wanted, traffic, warnings))
         except InputError as error:
             raise InputError(f"path {path}: {error}") from error
     crossing = tuple(each.flow for each in bound if each.crosses)
     manifests = cluster.manifests
     return Report(config.name, len(manifests.nodes), len(manifests.pods), version, tuple(flows), crossing, wanted, tuple(found))
+
+
+def _unanswered(manifests: Manifests, version: int) -> Iterator[str]:
+    """Why no pod of Calico may get anything out: what a node is a proxy for, it must have a route to (see ``k8s.cidrs``).
+
+    In IPv6 the pods' gateway is the node's own link-local address.
+    """
+    config = manifests.config
+    if version == 4 and config.cni.name == "calico" and all(gateway.version != 4 for gateway in config.underlay.default_gateways):
+        yield "nodes have no IPv4 default route, so none answers for the gateway of Calico's pods: write underlay.defaultGateways"
 
 
 def _first_family(manifests: Manifests) -> int:

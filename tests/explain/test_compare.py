@@ -228,6 +228,17 @@ def test_a_flow_that_nothing_carries_is_told_and_the_others_go_on(compared: Any)
     assert plain.unreached == ()
 
 
+def test_calico_without_a_default_route_is_warned_of(compared: Any) -> None:
+    with_gateway = cluster_text(flannel("vxlan"))
+    without = with_gateway.replace("defaultGateways:\n    - 192.168.0.50", "defaultGateways: []")
+    assert without != with_gateway
+    bridge, routed = compared(without, "flannel-host-gw,calico").paths
+    assert (bridge.unreached, bridge.warnings) == ((), ())
+    assert len(routed.unreached) == 3
+    assert [warning.startswith("nodes have no IPv4 default route") for warning in routed.warnings] == [True]
+    assert compared(with_gateway, "calico").paths[0].warnings == ()
+
+
 @pytest.mark.parametrize(("text", "rate"), [("10Gbit/s", 10**10), ("2.5G", 2_500_000_000), ("100 Mbps", 10**8), ("9600", 9600)])
 def test_rates(text: str, rate: int) -> None:
     assert parse_rate(text) == rate
