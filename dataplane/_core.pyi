@@ -315,6 +315,12 @@ class Engine:
     def drops(self) -> list[Drop]:
         """Drops since the last call, in order."""
     def trace(self, on: bool) -> None: ...
+    def profile(self, on: bool) -> None:
+        """Measure how long packets spend in each stage from now on, by the machine's clock, all times beginning at zero; or stop."""
+    def stage_times(self) -> dict[str, tuple[int, float]]:
+        """For each stage that was entered while measuring: how often, and the ns spent in it, less what reading the clock took.
+        Stages of packets made on the side (copies, fragments, ICMP messages) count for themselves. What lies between stages (the queue
+        of events, calls from Python) is not in it."""
     def events(self) -> list[Event]: ...
     def counters(self) -> dict[str, int]:
         """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

@@ -30,6 +30,7 @@ from ext.stages.neighbour cimport neigh_release_queue
 from ext.stages.receive cimport frame_least
 from ext.stages.route cimport route_source
 from ext.stages.route_ipv6 cimport route_source6
+from ext.stages.stage_clock cimport clock_start, stage_name
 from ext.stages.tunnel_host cimport TIMER_REST
 from ext.stages.verdict cimport DROPS_END
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
@@ -668,6 +669,17 @@ cdef class Engine:
     def trace(self, bint on):
         self.c.generation += 1
         self.c.tracing = on
+
+    def profile(self, bint on):
+        if on:
+            clock_start(&self.c.clock)
+        self.c.clock.on = on
+
+    def stage_times(self):
+        cdef StageClock *clock = &self.c.clock
+        cdef int i
+        return {stage_name(i).decode(): (clock.visits[i], max(0.0, clock.ns[i] - clock.readings[i] * clock.cost))
+                for i in range(CLOCKED_STAGES) if clock.visits[i]}
 
     def events(self):
         return take_events(&self.c, Event, drop_reasons(), reason_places())

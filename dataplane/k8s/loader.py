@@ -46,6 +46,18 @@ def load_objects(objects: Sequence[Mapping[str, Any]], file: str) -> Manifests:
 
 
 def _load(documents: Iterable[Document], name: str) -> Manifests:
+    return complete(collect(documents, name))
+
+
+def complete(collected: Collected) -> Manifests:
+    """Derive, in place, what was not written, and freeze. Raises InputError for what cannot be a cluster."""
+    derive(collected)
+    check_derived(collected)
+    return collected.manifests()
+
+
+def collect(documents: Iterable[Document], name: str) -> Collected:
+    """The objects as they are written; ``name`` is what messages call all of it. Raises InputError for what contradicts itself."""
     collected = Collected()
     ignored: Counter[str] = Counter()
     total = 0
@@ -59,9 +71,7 @@ def _load(documents: Iterable[Document], name: str) -> Manifests:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         collected.warnings.append(f"{name}: ignored objects of kinds that are not read: {counts}")
     check_written(collected)
-    derive(collected)
-    check_derived(collected)
-    return collected.manifests()
+    return collected
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ cdef enum:
     DETAIL_LEN = 160
     DRAW_COUNTERS = 1024
     LANES = 6
+    CLOCKED_STAGES = 32  # more than there are
     DEV_LO = 1
     DEV_VETH = 2
     DEV_BRIDGE = 3
@@ -291,6 +292,16 @@ cdef struct Counters:
     uint64_t fragments_merged
     uint64_t rules_walked
 
+cdef struct StageClock:
+    # see ext/stages/stage_clock.pxd
+    bint on
+    int stage  # whose time runs, 0: nobody's
+    int64_t since  # ns of the machine's clock, not of virtual time
+    double cost  # ns that reading that clock takes
+    uint64_t visits[CLOCKED_STAGES]
+    uint64_t readings[CLOCKED_STAGES]
+    int64_t ns[CLOCKED_STAGES]
+
 cdef struct Core
 
 ctypedef void (*RunFn)(Core *c, Pkt *p, int stage) noexcept nogil
@@ -332,6 +343,7 @@ cdef struct Core:
     Recorder rec  # what the flow cache is told of the packet in hand
     void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
     uint32_t generation  # counts changes that may change any packet's way
+    StageClock clock
 
 
 # ---- growing stores

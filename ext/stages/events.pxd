@@ -18,6 +18,7 @@ from ext.stages.receive cimport ether_classify, frame_least, ip_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, ROUTE_OUTPUT_FAILED
 from ext.stages.route_ipv6 cimport route_output6, trace_route_out6
 from ext.stages.run cimport is_lower, run_lower, run_upper
+from ext.stages.stage_clock cimport clock_enters, clock_goes_to
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
 from ext.stages.tunnel_host cimport tunnel_due
 from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
@@ -34,12 +35,15 @@ from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF, PKT_HEADROOM, P
 cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
     """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
     cdef EventRecord *ev
+    cdef int outer = c.clock.stage
     if c.rec.p != p:
         rec_refuse(&c.rec)  # a packet on the side
     c.depth += 1
     if c.depth > DEPTH_MAX and stage > 0:
         stage = -TRANSMIT_NESTED_TOO_DEEP
     while stage > 0:
+        if c.clock.on:
+            clock_enters(&c.clock, stage)
         stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
     if stage < 0:
         ev = log_event(c, p, b"drop", b"drop", c.drop_origin)
@@ -49,6 +53,8 @@ cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
         rec_end(&c.rec, p, END_DROP, -stage, c.drop_origin)
         log_drop(c, p, -stage)
         pkt_free(c, p)
+    if c.clock.on:
+        clock_goes_to(&c.clock, outer)
     c.depth -= 1
 
 
@@ -125,7 +131,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef const Flow *f
     cdef Parsed a
     cdef Frame w
-    if c.tracing or p.vlan or p.mark or p.n_frags or p.frags != NULL:
+    if c.tracing or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
         return False
     if not key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, &a):
         fc.others += 1
@@ -163,7 +169,7 @@ cdef inline bint frame_flows(Core *c, const Dev *d, const uint8_t *frame, uint32
     cdef Pkt *p
     cdef Parsed a
     cdef Frame w
-    if c.tracing or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+    if c.tracing or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
         return False
     if not key_parse(fc, d.id, d.ns, carries_frames(d), True, frame, n, &a):
         return False

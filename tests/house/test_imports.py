@@ -90,7 +90,7 @@ def test_the_core_imports_nothing_of_the_package() -> None:
 
 
 def test_heavy_modules_are_imported_only_where_they_are_wanted() -> None:
-    heavy = re.compile(r"^(?:from|import)\s+(?:scapy|pcapy|numba)\b", re.MULTILINE)
+    heavy = re.compile(r"^(?:from|import)\s+(?:scapy|pcapy|numba|matplotlib)\b", re.MULTILINE)
     files = [path for path in source_files(".py") if path.is_relative_to(ROOT / "dataplane") and path.stem != "scapy_border"]
     assert [str(path) for path in files if heavy.search(path.read_text(encoding="utf-8"))] == []
 
