@@ -1,7 +1,10 @@
 # Many frames at once, in memory of the caller's that is only read: no Python object for each.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from ext.devices.core cimport Core, Dev, root_begin
+from ext.devices.core cimport Core, Dev, carries_frames, root_begin
+from ext.fast.ahead cimport ahead_of, prefetch
+from ext.fast.flows cimport FlowCache
+from ext.fast.key cimport Parsed, key_parse
 from ext.stages.events cimport events_until, frame_flows, frame_packet, frame_refused, packet_comes
 from ext.stages.verdict cimport ST_TRANSMIT
 from ext.wire.packet cimport Pkt
@@ -9,6 +12,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 
 cdef enum:
     BATCH_VIEWS = 6
+    KEYS_AHEAD = 8  # frames whose flow is looked for before their turn, a power of two
+    FRAMES_AHEAD = 16
 
 cdef struct Batch:
     const uint8_t *data
@@ -68,28 +73,61 @@ cdef inline void batch_close(Batch *b):
     b.n_views = 0
 
 
+cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) noexcept nogil:
+    """Read the key of frame ``i`` before its turn; of one that has none ``length`` is 0."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Dev *d
+    seen.length = 0
+    if i + FRAMES_AHEAD < b.n:
+        prefetch(b.data + b.starts[i + FRAMES_AHEAD])
+    if i >= b.n:
+        return
+    d = c.dev[b.devs[i]]
+    if key_parse(fc, d.id, d.ns, carries_frames(d), True, b.data + b.starts[i], b.lengths[i], seen):
+        ahead_of(fc, &seen.key, seen.hash)
+    else:
+        seen.length = 0
+
+
+cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
+    """False: memory is out."""
+    cdef const Dev *d = c.dev[b.devs[i]]
+    cdef Pkt *p
+    if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
+        b.refused[i] = 1
+        return True
+    root_begin(c)
+    if seen.length and frame_flows(c, seen, b.data + b.starts[i], b.lengths[i]):
+        return True
+    p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i])
+    if p == NULL:
+        return False
+    packet_comes(c, p, ST_TRANSMIT)
+    return True
+
+
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
+    cdef Parsed seen[KEYS_AHEAD]
+    cdef FlowCache *fc = <FlowCache *>c.fast
     cdef uint64_t i
-    cdef const Dev *d
-    cdef Pkt *p
     cdef int64_t time
+    cdef int shapes = fc.n_shapes if fc != NULL else 0
+    for i in range(KEYS_AHEAD):
+        seen[i].length = 0
+        if fc != NULL:
+            batch_ahead(c, b, i, &seen[i])
     for i in range(b.n):
         time = b.times[i] if b.times[i] > c.now else c.now
         events_until(c, time)
         if c.n_deliveries or c.out_of_memory:
             return i
         c.now = time
-        d = c.dev[b.devs[i]]
-        if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
-            b.refused[i] = 1
-            continue
-        root_begin(c)
-        if c.fast != NULL and frame_flows(c, d, b.data + b.starts[i], b.lengths[i]):
-            continue
-        p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i])
-        if p == NULL:
+        if fc != NULL and fc.n_shapes != shapes:
+            seen[i % KEYS_AHEAD].length = 0  # what was read as a tunnel then may be none now
+        if not batch_frame(c, b, i, &seen[i % KEYS_AHEAD]):
             return i
-        packet_comes(c, p, ST_TRANSMIT)
+        if fc != NULL:
+            batch_ahead(c, b, i + KEYS_AHEAD, &seen[i % KEYS_AHEAD])
     events_until(c, c.now)
     return b.n

@@ -25,6 +25,8 @@ cdef enum:
     FLOWS_MAX = 1 << 25  # slots: 2 GiB
     PROBES_MAX = 16
     SCRATCH = 4096
+    AHEAD = 8  # packets whose memory is asked for, a power of two
+    AHEAD_FROM = 1 << 12  # slots of flows
     HASH_NONE = 0
     HASH_KEPT = 1  # the one it came with
     HASH_OF_FLOW = 2
@@ -140,6 +142,9 @@ cdef struct FlowCache:
     uint32_t learning_length
     uint32_t learning_packet_hash
     Program draft
+    uint64_t ahead_hash[AHEAD]
+    uint64_t ahead_place[AHEAD]
+    uint32_t n_ahead
     uint64_t hits
     uint64_t misses  # packets of a kind that could have been in the cache
     uint64_t others  # packets of no such kind

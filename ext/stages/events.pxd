@@ -6,8 +6,9 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
                                pkt_free, pkt_ns, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
+from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport Frame, flow_apply
-from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
+from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.key cimport Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
@@ -120,7 +121,17 @@ cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt 
     p.sound = w.sound
     p.dev = g.dev
     packet_classify(c, p)
+    packet_ahead(c, p)
     event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
+
+
+cdef inline void packet_ahead(Core *c, const Pkt *p) noexcept nogil:
+    """It will be received: what its flow needs then is asked for now."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Dev *d = c.dev[p.dev]
+    cdef Parsed a
+    if fc.mask >= AHEAD_FROM and key_parse(fc, d.id, d.ns, carries_frames(d), False, p.buf + p.l2, p.end - p.l2, &a):
+        ahead_of(fc, &a.key, a.hash)
 
 
 cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
@@ -161,17 +172,14 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     return False
 
 
-cdef inline bint frame_flows(Core *c, const Dev *d, const uint8_t *frame, uint32_t n) noexcept nogil:
+cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n) noexcept nogil:
     """The same for a frame that a packet socket hands to a device; it becomes a packet only if it has to wait for something."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Program *g
     cdef const Flow *f
     cdef Pkt *p
-    cdef Parsed a
     cdef Frame w
     if c.tracing or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
-        return False
-    if not key_parse(fc, d.id, d.ns, carries_frames(d), True, frame, n, &a):
         return False
     f = flow_find(fc, &a.key, a.hash)
     if f == NULL:
@@ -183,7 +191,7 @@ cdef inline bint frame_flows(Core *c, const Dev *d, const uint8_t *frame, uint32
     w.id = c.next_packet + 1
     w.hash = 0
     w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
-    g = flow_apply(c, f, &w, &a)
+    g = flow_apply(c, f, &w, a)
     if g == NULL:
         return False
     fc.hits += 1
