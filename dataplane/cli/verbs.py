@@ -4,6 +4,7 @@ A static table, so that ``dataplane --help`` imports no verb; a test keeps it eq
 """
 
 VERBS = {
+    "bench": "measure how fast frames are carried on this machine, beside earlier runs and other programs",
     "check": "run case files and name what differs",
     "encap": "list encapsulations, and put packets into one or take them out",
     "get": "show pods, nodes, services, endpoints, and what the network holds: routes, rules, conntrack, drops, ...",
