@@ -4,8 +4,10 @@ Environment: DATAPLANE_DEBUG=1 (checks on, -O1: a quick compile), DATAPLANE_SANI
 DATAPLANE_NATIVE=1 (code for this machine's processor only).
 """
 
+import json
 import os
 import shutil
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -17,6 +19,7 @@ HEADERS = sorted(str(path.relative_to(ROOT)) for pattern in ("*.pxd", "*.h") for
 ENCAPSULATIONS = {f"dataplane._encap_{path.stem}": str(path.relative_to(ROOT)) for path in sorted((ROOT / "ext" / "encap").glob("*.pyx"))}
 MODULES = {
     "dataplane._core": "ext/engine.pyx",
+    "dataplane._build": "ext/build_info.pyx",
     "dataplane._lpm": "ext/lpm.pyx",
     "dataplane._declarative_encap": "ext/declarative_encap.pyx",
     "dataplane._python_encap": "ext/python_encap.pyx",
@@ -43,6 +46,11 @@ def compile_flags() -> list[str]:
     return flags
 
 
+def all_flags() -> str:
+    """What the compiler is called with: Python's flags or the environment's, then ours."""
+    return " ".join([os.environ.get("CFLAGS") or sysconfig.get_config_var("CFLAGS") or "", *compile_flags()])
+
+
 def extensions() -> list[Extension]:
     link_flags = ["-fsanitize=address,undefined"] if SANITIZE else []
     return [
@@ -51,6 +59,7 @@ def extensions() -> list[Extension]:
             [source],
             include_dirs=[".", "ext/encap"],
             depends=HEADERS,
+            define_macros=[("DATAPLANE_FLAGS", json.dumps(all_flags()))] if name == "dataplane._build" else [],
             extra_compile_args=compile_flags(),
             extra_link_args=link_flags,
         )

@@ -229,6 +229,8 @@ class Engine:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
         """Make two veth devices each other's peer; ``latency`` in ns."""
+    def disconnect(self, dev: int) -> None:
+        """What ``dev`` sends goes nowhere from now on (counted ``out``); what its peer sends still reaches it."""
     def set_device(self, dev: int, *, up: bool | None = None, mtu: int | None = None, mac: bytes | None = None,
                    master: int | None = None, hairpin: bool | None = None, learning: bool | None = None,
                    capture: bool | None = None, filters_too_big: bool | None = None,

@@ -302,6 +302,9 @@ cdef class Engine:
         self.c.dev[b].peer = a
         self.c.dev[a].latency = self.c.dev[b].latency = latency
 
+    def disconnect(self, int dev):
+        self.dev_at(dev).peer = -1
+
     def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
                    filters_too_big=None, unfinished_checksums=None, wire=None):
         self.c.generation += 1
