@@ -5,7 +5,7 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 
 from collections import namedtuple
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -33,7 +33,7 @@ from ext.stages.route_ipv6 cimport route_source6
 from ext.stages.stage_clock cimport clock_start, stage_name
 from ext.stages.tunnel_host cimport TIMER_REST
 from ext.stages.verdict cimport DROPS_END
-from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
+from ext.tables.conntrack cimport Ct, ct_expire_all, ct_first, ct_flush, ct_next, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
@@ -269,6 +269,8 @@ cdef class Engine:
             raise ValueError(f"{name}: a MAC has 6 bytes and an MTU is 1 to 65536")
         if self.find_device(ns, name) >= 0:
             raise ValueError(f"{n.name.decode()} has a device {name} already")
+        if n.n_devs >= DEVICES_MAX:
+            raise ValueError(f"{n.name.decode()} takes no more than {DEVICES_MAX} devices")
         d = <Dev *>calloc(1, sizeof(Dev))
         grown = <Dev **>realloc(self.c.dev, (self.c.n_dev + 1) * sizeof(Dev *))
         devs = <int *>realloc(n.devs, (n.n_devs + 1) * sizeof(int))
@@ -285,6 +287,7 @@ cdef class Engine:
             raise
         self.c.dev[d.id] = d
         self.c.n_dev += 1
+        d.place = <uint16_t>n.n_devs
         n.devs[n.n_devs] = d.id
         n.n_devs += 1
         if d.kind == DEV_BRIDGE:
@@ -520,10 +523,10 @@ cdef class Engine:
         cdef Ct *ct
         ct_expire_all(&n.ct, self.c.now)
         rows = []
-        ct = n.ct.first
+        ct = ct_first(&n.ct)
         while ct != NULL:
             rows.append(ct_dict(ct, self.c.now))
-            ct = ct.next
+            ct = ct_next(&n.ct, ct)
         return rows
 
     # ---- traffic

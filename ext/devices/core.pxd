@@ -7,7 +7,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from ext.devices.record cimport Recorder, STEP_TAP, rec_note, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
-from ext.tables.conntrack cimport CtTable, Ct, ct_put
+from ext.tables.conntrack cimport CtTable, ct_put
+from ext.tables.ct_entry cimport Ct, ct_hold
 from ext.tables.fdb cimport Fdb
 from ext.tables.fib cimport Fib
 from ext.tables.fragments cimport FragTable
@@ -19,6 +20,7 @@ from ext.wire.hash cimport mix64, hash_bytes
 
 cdef enum:
     NAME_MAX_LEN = 64
+    DEVICES_MAX = 65535  # of one namespace: their places fit in 16 bits, and one value more
     IFNAME_LEN = 16
     DETAIL_LEN = 160
     DRAW_COUNTERS = 1024
@@ -115,6 +117,7 @@ cdef struct IfAddr:
 cdef struct Dev:
     int id
     int ns
+    uint16_t place  # in the namespace's list of devices
     char name[IFNAME_LEN]
     uint8_t kind
     uint8_t mac[8]
@@ -479,7 +482,7 @@ cdef inline Pkt *pkt_clone(Core *c, const Pkt *p) noexcept nogil:
         c.out_of_memory = True
         return NULL
     if q.ct != NULL:
-        (<Ct *>q.ct).refs += 1
+        ct_hold(<Ct *>q.ct)
     c.count.copies += 1
     return q
 

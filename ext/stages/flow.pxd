@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from ext.devices.core cimport Core, Ns, ns_fib
 from ext.stages.conntrack cimport L4, pkt_find_l4
-from ext.tables.conntrack cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
+from ext.tables.ct_entry cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
 from ext.tables.rules cimport Flow, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV6

@@ -8,7 +8,7 @@ from ext.devices.record cimport rec_refuse
 from ext.stages.options cimport options_echo, options_build, specific_destination, OPTIONS_MAX
 from ext.stages.route cimport route_output, dst_mtu, select_address, peer_get, peer_take_token
 from ext.stages.verdict cimport ST_LOCAL_OUT
-from ext.tables.conntrack cimport Ct, CTI_RELATED, CTI_REPLY
+from ext.tables.ct_entry cimport Ct, ct_hold, CTI_RELATED, CTI_REPLY
 from ext.tables.fib cimport SCOPE_LINK
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_bytes
@@ -155,7 +155,7 @@ cdef inline void ct_attach_error(Pkt *q, const Pkt *p) noexcept nogil:
     if p.ct == NULL:
         return
     q.ct = p.ct
-    (<Ct *>q.ct).refs += 1
+    ct_hold(<Ct *>q.ct)
     q.ctinfo = CTI_RELATED if p.ctinfo >= CTI_REPLY else CTI_RELATED + CTI_REPLY
 
 

@@ -16,7 +16,7 @@ from ext.stages.nat cimport nat_hook, trace_rule
 from ext.stages.reject cimport reject
 from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
-from ext.tables.conntrack cimport CTI_UNTRACKED
+from ext.tables.ct_entry cimport CTI_UNTRACKED
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
 from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, choices_begin, rules_walk, recent_apply, T_DROP, T_REJECT, TABLE_RAW,
                                TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,

@@ -9,7 +9,7 @@ from ext.stages.icmp cimport icmp_send, local_packet, write_ipv4, ct_attach_erro
 from ext.stages.options cimport options_build, options_echo, OPTIONS_MAX
 from ext.stages.route cimport route_input, route_output
 from ext.stages.verdict cimport ST_LOCAL_OUT, ST_TRANSMIT
-from ext.tables.conntrack cimport Ct
+from ext.tables.conntrack cimport Ct, ct_closing
 from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_set_closing
 from ext.tables.rules cimport HOOK_PREROUTING, REJECT_TCP_RESET
@@ -108,6 +108,7 @@ cdef inline void reject_closes(Core *c, Ns *ns, const Pkt *p, Pkt *q) noexcept n
         return
     ct_attach_error(q, p)
     timeout = ct_tcp_set_closing(&ct.proto.tcp, ct.status, &ns.ct.set)
+    ct_closing(&ns.ct)
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
 

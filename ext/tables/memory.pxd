@@ -9,25 +9,29 @@ cdef extern from *:
     #endif
 
     #define DP_HUGE_PAGE ((size_t)1 << 21)
+    #define DP_MAPPED ((size_t)1 << 16)  /* from this size on memory goes back to the system at once */
 
     /* Zeroed memory, NULL when there is none. Goes back with the same size. */
     static void *memory_take(size_t size)
     {
     #if defined(__linux__)
-        if (size >= DP_HUGE_PAGE) {
-            size_t spare, whole = size + DP_HUGE_PAGE;
-            char *at, *from = (char *)mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (size >= DP_MAPPED) {
+            size_t align = size >= DP_HUGE_PAGE ? DP_HUGE_PAGE : 0, whole, before;
+            char *from;
+            size = (size + 4095) & ~(size_t)4095;
+            whole = size + align;
+            from = (char *)mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
             if (from == (char *)MAP_FAILED)
                 return NULL;
-            at = (char *)(((uintptr_t)from + DP_HUGE_PAGE - 1) & ~(uintptr_t)(DP_HUGE_PAGE - 1));
-            spare = (size_t)(at - from);
-            if (spare)
-                munmap(from, spare);
-            size = (size + 4095) & ~(size_t)4095;
-            if (whole - spare > size)
-                munmap(at + size, whole - spare - size);
-            madvise(at, size, MADV_HUGEPAGE);
-            return at;
+            if (align == 0)
+                return from;
+            before = (size_t)(-(uintptr_t)from & (align - 1));
+            if (before)
+                munmap(from, before);
+            if (whole - before > size)
+                munmap(from + before + size, whole - before - size);
+            madvise(from + before, size, MADV_HUGEPAGE);
+            return from + before;
         }
     #endif
         return calloc(1, size);
@@ -36,7 +40,7 @@ cdef extern from *:
     static void memory_give(void *at, size_t size)
     {
     #if defined(__linux__)
-        if (at != NULL && size >= DP_HUGE_PAGE) {
+        if (at != NULL && size >= DP_MAPPED) {
             munmap(at, (size + 4095) & ~(size_t)4095);
             return;
         }

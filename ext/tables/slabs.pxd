@@ -33,6 +33,17 @@ cdef inline void *slab_at(const Slabs *s, uint32_t i) noexcept nogil:
     return s.slab[bit - SLAB_FIRST_BITS] + <size_t>(place - (<uint32_t>1 << bit)) * s.size
 
 
+cdef inline uint32_t slab_number(const Slabs *s, const void *record) noexcept nogil:
+    """The number of a record that has been handed out. Most records are in the last slabs."""
+    cdef int k = slab_highest_bit(s.used + SLAB_FIRST - 1) - SLAB_FIRST_BITS
+    cdef size_t offset
+    while True:
+        offset = <size_t>(<const uint8_t *>record - s.slab[k])
+        if <const uint8_t *>record >= s.slab[k] and offset < (<size_t>SLAB_FIRST << k) * s.size:
+            return (<uint32_t>SLAB_FIRST << k) - SLAB_FIRST + <uint32_t>(offset // s.size)
+        k -= 1
+
+
 cdef inline bint slab_more(Slabs *s) noexcept nogil:
     """Hand out one more record, number ``used - 1``, all zeros. False: memory is out."""
     cdef uint32_t place = s.used + SLAB_FIRST
