@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from .script import World
+from dataplane._core import Engine
+
+from .script import Call, World
 
 Document = dict[str, Any]
 
@@ -19,6 +21,7 @@ class Path(NamedTuple):
     name: str
     cni: Document
     families: tuple[tuple[int, ...], ...] = ((4,), (4, 6), (6,))
+    routed: bool = False  # what it does depends on whether nodes are on one subnet
 
 
 def _flannel(**backend: Any) -> Document:
@@ -35,9 +38,9 @@ PATHS = (
     Path("flannel-vxlan-direct", _flannel(Type="vxlan", DirectRouting=True), ((4,),)),
     Path("calico", _calico()),
     Path("calico-ipip", _calico(ipipMode="Always"), ((4,),)),
-    Path("calico-ipip-crosssubnet", _calico(ipipMode="CrossSubnet"), ((4,),)),
+    Path("calico-ipip-crosssubnet", _calico(ipipMode="CrossSubnet"), ((4,),), routed=True),
     Path("calico-vxlan", _calico(vxlanMode="Always")),
-    Path("calico-vxlan-crosssubnet", _calico(vxlanMode="CrossSubnet")),
+    Path("calico-vxlan-crosssubnet", _calico(vxlanMode="CrossSubnet"), routed=True),
     Path("flannel-ipip", _flannel(Type="ipip")),
     Path("geneve", _flannel(Type="geneve", VNI=7)),
     Path("geneve-checksum", _flannel(Type="geneve", VNI=9, udp_checksum=1, ttl=33)),
@@ -89,6 +92,7 @@ SYSCTLS: tuple[tuple[str, tuple[int, ...]], ...] = (
 POD_CIDRS, SERVICE_CIDRS = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}, {4: "10.96.0.0/16", 6: "fd00:10:96::/112"}
 UNDERLAY_CIDRS = {4: "192.168.0.0/22", 6: "fd00:192:168::/64"}
 NODE_CIDRS, NODE_ADDRESSES = {4: "10.244.{}.0/24", 6: "fd00:10:244:{}::/64"}, {4: "192.168.0.{}", 6: "fd00:192:168::{}"}
+SECOND_SUBNET = "192.168.1.{}"
 BLOCK_SIZES = {4: 26, 6: 122}
 
 
@@ -96,21 +100,36 @@ def random_cluster(rng: Random, paths: Sequence[Path] = PATHS) -> World:
     """One of the clusters that ``rng`` can choose; the first paths are those that most clusters have."""
     path = rng.choice(paths[: rng.choice((COMMON, len(paths)))])
     families = rng.choice(path.families)
-    nodes = rng.choice((2, 3, 4) if path.name == "sleeve" else (2, 1, 3, 4))  # a sleeve of one node is refused
-    documents = [_cluster(rng, path, families)]
-    documents += [_node(number, families) for number in range(1, nodes + 1)]
+    subnets = 2 if path.routed and families == (4,) and rng.random() < 0.7 else 1
+    nodes = rng.choice((2, 3, 4) if path.name == "sleeve" or subnets > 1 else (2, 1, 3, 4))  # a sleeve of one node is refused
+    documents = [_cluster(rng, path, families, subnets)]
+    documents += [_node(number, families, number % subnets) for number in range(1, nodes + 1)]
     apps = ("web", "dns", "lone")
     documents += [_pod(rng, number, rng.randint(1, nodes), apps) for number in range(1, rng.randint(2, 6) + 1)]
     documents += [_service(rng, number, families, apps) for number in range(1, rng.choice((2, 1, 0, 3, 5)) + 1)]
-    return World(f"{path.name} IPv{'+'.join(map(str, families))}", yaml.safe_dump_all(documents, sort_keys=False))
+    world = World(f"{path.name} IPv{'+'.join(map(str, families))}", yaml.safe_dump_all(documents, sort_keys=False))
+    return _between_subnets(world) if subnets > 1 else world
 
 
-def _cluster(rng: Random, path: Path, families: tuple[int, ...]) -> Document:
+def _between_subnets(world: World) -> World:
+    """The gateway forwards, and every machine has the route to it that belongs to its subnet: ``defaultGateways`` are the same for all."""
+    topology = world.put_into(Engine())
+    assert topology is not None
+    gateway = topology.endpoint("host/gateway")
+    calls = [Call("set_sysctl", (gateway.namespace, "net.ipv4.ip_forward", 1))]
+    for machine in topology.machines.values():
+        if machine.kind != "pod" and machine is not gateway:
+            via = next(address for address in gateway.addresses if address.packed[:3] == machine.addresses[0].packed[:3])
+            calls.append(Call("add_route", (machine.namespace, bytes(4), 0), {"via": via.packed}))
+    return World(f"{world.name}, two subnets", world.cluster, tuple(calls))
+
+
+def _cluster(rng: Random, path: Path, families: tuple[int, ...], subnets: int) -> Document:
     spec: Document = {
         "podCIDRs": [POD_CIDRS[family] for family in families],
         "serviceCIDRs": [SERVICE_CIDRS[family] for family in families],
         "cni": _cni(rng, path, families),
-        "underlay": _underlay(rng, families),
+        "underlay": _underlay(rng, families, subnets),
         "endSystems": rng.choice(("answer", "silent")),
         "neighbours": rng.choice(("resolve", "static")),
         "sysctls": {name: rng.choice(values) for name, values in rng.sample(SYSCTLS, rng.choice((0, 1, 3, 6)))},
@@ -137,23 +156,29 @@ def _cni(rng: Random, path: Path, families: tuple[int, ...]) -> Document:
     return cni
 
 
-def _underlay(rng: Random, families: tuple[int, ...]) -> Document:
+def _underlay(rng: Random, families: tuple[int, ...], subnets: int) -> Document:
     hosts: list[Document] = [{"name": "desk", "addresses": [NODE_ADDRESSES[f].format(77) for f in families], "mac": "06:00:00:00:00:77"}]
-    gateways = [NODE_ADDRESSES[f].format(200) for f in families]
-    behind = {"behind": "desk"} if rng.random() < 0.4 else {}
-    hosts.append({"name": "gateway", "addresses": gateways, "mac": "06:00:00:00:00:c8"} | behind)
-    return {
+    underlay: Document = {
         "cidrs": [UNDERLAY_CIDRS[family] for family in families],
         "mtu": rng.choice((1500, 1500, 1450, 1400, 9000)),
         "latency": rng.choice((0, 0, "10us", "3ms")),
-        "defaultGateways": gateways,
         "hosts": hosts,
     }
+    gateways = [NODE_ADDRESSES[family].format(200) for family in families]
+    if subnets > 1:
+        gateways.append(SECOND_SUBNET.format(200))
+        underlay["cidrs"] = ["192.168.0.0/24", "192.168.1.0/24"]
+    else:
+        underlay["defaultGateways"] = gateways
+    behind = {"behind": "desk"} if subnets == 1 and rng.random() < 0.4 else {}
+    hosts.append({"name": "gateway", "addresses": gateways, "mac": "06:00:00:00:00:c8"} | behind)
+    return underlay
 
 
-def _node(number: int, families: tuple[int, ...]) -> Document:
+def _node(number: int, families: tuple[int, ...], subnet: int) -> Document:
     cidrs = [NODE_CIDRS[family].format(number) for family in families]
-    addresses = [{"type": "InternalIP", "address": NODE_ADDRESSES[family].format(number + 10)} for family in families]
+    texts = [SECOND_SUBNET] if subnet else [NODE_ADDRESSES[family] for family in families]
+    addresses = [{"type": "InternalIP", "address": text.format(number + 10)} for text in texts]
     return {
         "apiVersion": "v1",
         "kind": "Node",

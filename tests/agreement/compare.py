@@ -98,7 +98,8 @@ class Race:
         self.world, self.seed, self.pairs = world, seed, pairs
         self.players = {mode: Player(world, seed, mode) for mode in dict.fromkeys(mode for pair in pairs for mode in pair)}
         self.steps: list[Step] = []
-        self._compared = 0  # looks
+        # Of the others the last look is enough.
+        self._remembered = {mode for pair in pairs for mode in pair if not all(one.looks for one in pair)}
 
     @property
     def script(self) -> Script:
@@ -120,11 +121,13 @@ class Race:
                 self._same(pair, one, other)
 
     def _compare(self) -> None:
-        """What was seen since the last time."""
+        """What the last look showed."""
         for pair in self.pairs:
             if all(mode.looks for mode in pair):
-                self._same(pair, *(self.players[mode].seen[self._compared :] for mode in pair))
-        self._compared += 1
+                self._same(pair, *(self.players[mode].seen[-1:] for mode in pair))
+        for mode, player in self.players.items():
+            if mode not in self._remembered:
+                del player.seen[:-1]
 
     def _same(self, pair: tuple[Mode, Mode], one: Sequence[Seen], other: Sequence[Seen]) -> None:
         difference = first_difference(one, other)

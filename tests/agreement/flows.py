@@ -16,7 +16,8 @@ NUMBERS = {"tcp": wire.TCP, "udp": wire.UDP, "sctp": wire.SCTP, "other": 50}
 ECHO = {4: (wire.ICMP, 8, 0), 6: (wire.ICMP6, 128, 129)}  # protocol, request, reply
 SMALL = (0, 1, 8, 26, 64, 200)
 LARGE = (536, 1180, 1400, 1418, 1428, 1440, 1448, 1460, 1472, 1473)
-SCALES = (None, 0, 7, 14)
+SCALES = (None, 0, 7, 14)  # of windows; None: no such option
+WINDOW = 502
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Flow:
         return end.frame(NUMBERS["other"], data, rng)
 
     # ---- TCP
-    def segment(self, end: End, rng: Random, flags: int, data: bytes = b"", *, shift: int = 0, window: int = 502, ack: int = 0) -> bytes:
+    def segment(self, end: End, rng: Random, flags: int, data: bytes = b"", *, shift: int = 0, window: int = WINDOW, ack: int = 0) -> bytes:
         """``shift`` moves the sequence number away from what is due, ``ack`` the number that is acknowledged; neither end notes it then."""
         options = self._syn_options() if flags & SYN else b""
         heard = end.heard + ack if flags & ACK else 0
@@ -138,7 +139,8 @@ class Flow:
         if kind == 1:
             return self.segment(end, rng, ACK | PSH, data, shift=-len(data))  # sent again
         if kind == 2:
-            return self.segment(end, rng, ACK | PSH, data, shift=rng.choice((1, 1000, 70000, 1 << 20, -70000, 1 << 31)))
+            edge = (WINDOW << (self.scale or 0)) - len(data)
+            return self.segment(end, rng, ACK | PSH, data, shift=rng.choice((1, edge - 1, edge, edge + 1, 70000, -70000, 1 << 31)))
         if kind == 3:
             return self.segment(end, rng, ACK, window=0)
         if kind == 4:
@@ -146,7 +148,7 @@ class Flow:
         if kind == 5:
             return self.segment(end, rng, ACK, ack=rng.choice((1, 1000, -1000, 1 << 20, 1 << 31)))
         if kind == 6:
-            return self.segment(end, rng, rng.choice((RST, RST | ACK, FIN | ACK, FIN)), shift=rng.choice((1, 5000, 1 << 30)))
+            return self.segment(end, rng, rng.choice((RST, RST | ACK, FIN | ACK, FIN)), shift=rng.choice((0, 1, 5000, 1 << 30)))
         if kind == 7:
             return self.segment(end, rng, SYN, shift=rng.choice((1, -1, 1 << 20)))
         if kind == 8:

@@ -16,7 +16,7 @@ from kernel import wire
 
 from . import mutate
 from .changes import capture_some, change
-from .flows import End, Flow, arrived, far_end
+from .flows import SCALES, End, Flow, arrived, far_end
 from .play import Mode, Player
 from .script import Burst, Call, Given, Step, World
 from .terrain import SPECIAL, Door, Station, Terrain, multicast_mac, of_cluster, packed
@@ -29,7 +29,7 @@ SECONDS = (1, 2, 5, 6, 10, 20, 30, 31, 45, 60, 61, 120, 121, 180, 299, 300, 301,
 GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND for n in SECONDS))
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
-    "open": 20, "talk": 45, "close": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
+    "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -144,7 +144,7 @@ class Scenario:
         near = End(station, self.terrain.next_hop(station, door.address), local, door.address, port, door.port)
         if self.listens and proto in ("tcp", "udp") and rng.random() < 0.8:
             self._emit(Call("open_socket", (station.namespace, wire.TCP if proto == "tcp" else wire.UDP, port)))
-        return Flow(proto, near, door, rng.choice((None, 0, 7, 14)))
+        return Flow(proto, near, door, rng.choice(SCALES))
 
     def _introduce(self, flow: Flow, rng: Random) -> None:
         """The first frame, and what follows of a handshake if it arrived somewhere."""
@@ -191,6 +191,18 @@ class Scenario:
         times = self._times(rng, len(frames))
         self._emit_frames([Given(time, device, data) for time, (device, data) in zip(times, frames, strict=True)])
         return None
+
+    def _linger(self, rng: Random) -> None:
+        """A conversation of which one end falls silent, while the other one keeps alive what would else be forgotten."""
+        if not self.flows:
+            return
+        flow, lifetime = rng.choice(self.flows), rng.choice((10, 30, 60, 120, 180, 300)) * SECOND
+        lively = rng.choice(flow.ends())
+        for _ in range(rng.choice((1, 2, 3))):
+            self._emit(Call("run", (self.now + int(lifetime * rng.choice((0.6, 0.9, 0.999))),)))
+            self._emit_frames([Given(self.now, lively.station.device, flow.next(lively, rng)) for _ in range(rng.choice((1, 2, 5)))])
+        self._emit(Call("run", (self.now + int(lifetime * rng.choice((0.5, 0.999, 1))),)))
+        self._emit_frames([Given(self.now, end.station.device, flow.next(end, rng)) for end in flow.ends()[::-1]])
 
     def _close(self, rng: Random) -> None:
         """A connection ends, and sometimes begins anew at once."""

@@ -44,19 +44,18 @@ Step = Call | Burst
 
 @dataclass(frozen=True)
 class World:
-    """What an engine holds before the first step: a cluster's manifests (YAML), or else calls that make it by hand."""
+    """What an engine holds before the first step: a cluster's manifests (YAML), if any, and what calls add to it."""
 
     name: str
     cluster: str = ""
     calls: tuple[Call, ...] = ()
 
     def put_into(self, engine: Engine) -> Topology | None:
-        """The cluster's names; None for a world made by hand."""
-        if self.cluster:
-            return build(manifests_of(self.cluster), engine)
+        """The cluster's names; None for a world that calls alone make."""
+        topology = build(manifests_of(self.cluster), engine) if self.cluster else None
         for call in self.calls:
             getattr(engine, call.name)(*call.args, **call.kwargs)
-        return None
+        return topology
 
 
 @lru_cache(maxsize=64)
