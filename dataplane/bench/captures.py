@@ -144,3 +144,23 @@ class ReplayWork(Work):
         tcp.fill(plain, 4, Ends([client_address(4, 0)], flow.clients, flow.ports), server)
         tcp.advance(plain, ETHERNET, 4, number // len(self.flows) * len(tcp.SEGMENT) % 0xFFF0, 0, 1)
         return plain[0][12:]
+
+
+class ReadWork(Work):
+    """Reading a capture packet by packet in Python."""
+
+    def __init__(self, settings: Settings, packets: int) -> None:
+        self.units = packets
+        self._folder = tempfile.TemporaryDirectory(prefix="dataplane-bench-")
+        self._path = Path(self._folder.name) / "in.pcap"
+        settings.say(f"writing a capture of {packets:,} packets")
+        write_capture(self._path, packets, structured(min(FLOWS, packets), 1, SERVICES))
+        self._read = 0
+
+    def run(self) -> None:
+        self._read = sum(1 for _ in open_capture(self._path))
+
+    def after(self) -> None:
+        if self._read != self.units:
+            raise Mismatch(f"of {self.units} packets {self._read} were read")
+        self.checked = "all packets are counted"

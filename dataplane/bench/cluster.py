@@ -48,11 +48,6 @@ def node_address(family: int, number: int) -> bytes:
     return packed(family, "192.168.0.10", "fd00:192::10", number)
 
 
-def endpoints(service: int) -> list[int]:
-    """Numbers of the servers behind a service."""
-    return [(service + step) % SERVERS for step in range(ENDPOINTS)]
-
-
 @dataclass(frozen=True)
 class Shape:
     """What a row's cluster looks like."""
@@ -61,6 +56,11 @@ class Shape:
     clients: int = CLIENTS
     backend: Mapping[str, Any] = field(default_factory=lambda: {"Type": "vxlan"})  # Flannel's, or any encapsulation
     family: int = 4
+    endpoints: int = ENDPOINTS
+
+    def servers(self, service: int) -> list[int]:
+        """Numbers of the servers behind a service."""
+        return [(service + step) % SERVERS for step in range(self.endpoints)]
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ def objects(shape: Shape) -> list[dict[str, Any]]:
     found += [_pod(shape, client_name(number), MEASURED, client_address, number) for number in range(shape.clients)]
     found += [_pod(shape, server_name(number), OTHER, server_address, number) for number in range(SERVERS)]
     for number in range(shape.services):
-        found += [_service(shape, number), *(_slice(family, number) for family in shape.families)]
+        found += [_service(shape, number), *(_slice(shape, family, number) for family in shape.families)]
     return found
 
 
@@ -137,9 +137,10 @@ def _service(shape: Shape, number: int) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"service{number}"}, "spec": spec}
 
 
-def _slice(family: int, number: int) -> dict[str, Any]:
+def _slice(shape: Shape, family: int, number: int) -> dict[str, Any]:
     ready = {"ready": True, "serving": True, "terminating": False}
-    ends = [{"addresses": [_text(server_address(family, server))], "conditions": ready, "nodeName": OTHER} for server in endpoints(number)]
+    addresses = [_text(server_address(family, server)) for server in shape.servers(number)]
+    ends = [{"addresses": [address], "conditions": ready, "nodeName": OTHER} for address in addresses]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -32,17 +32,19 @@ def draw(document: Document, path: str) -> None:
 
     bars = _bars(document)
     curves = [row for row in document["rows"] if "growth" in row]
-    curve_rows = -(-len(curves) // _CURVES_ABREAST)
-    heights = [max(1.2, _ROW_INCHES * len(bars) + 0.9)] * bool(bars) + [_CURVE_INCHES] * curve_rows
+    heights = [_ROW_INCHES * len(bars) + 0.9] * bool(bars) + [_CURVE_INCHES * -(-len(curves) // _CURVES_ABREAST)] * bool(curves)
     if not heights:
-        raise InputError("nothing to draw: no row has a number")
+        raise InputError("nothing to draw: no row has a number in nanoseconds")
     figure = Figure(figsize=(_WIDTH_INCHES, sum(heights) + 0.8), layout="constrained")
-    grid = figure.add_gridspec(len(heights), _CURVES_ABREAST, height_ratios=heights)
+    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat)
     if bars:
-        _draw_bars(figure.add_subplot(grid[0, :]), bars)
-    for number, row in enumerate(curves):
-        place = grid[bool(bars) + number // _CURVES_ABREAST, number % _CURVES_ABREAST]
-        _draw_curve(figure.add_subplot(place), row)
+        _draw_bars(parts[0].subplots(), bars)
+    if curves:
+        grid = parts[-1].subplots(-(-len(curves) // _CURVES_ABREAST), _CURVES_ABREAST, squeeze=False)
+        for axes in grid.flat[len(curves) :]:
+            axes.set_visible(False)
+        for axes, row in zip(grid.flat, curves, strict=False):
+            _draw_curve(axes, row)
     machine = document["machine"]
     figure.suptitle(f"dataplane {document['versions']['dataplane']} on {machine['cpu']}, {machine['kernel']}", fontsize=10)
     try:
@@ -72,12 +74,13 @@ def _draw_bars(axes: Axes, bars: list[tuple[str, float, str, str]]) -> None:
     places = range(len(bars))
     axes.barh(places, [each[1] for each in bars], color=[each[3] for each in bars], height=0.7)
     axes.set_yticks(places, [each[0] for each in bars], fontsize=8)
-    axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("ns for each packet, lookup or connection: the fastest pass (logarithmic)", fontsize=8)
     for place, (_, nanoseconds, text, _) in zip(places, bars, strict=True):
         axes.annotate(text, (nanoseconds, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
-    axes.margins(x=0.25, y=0.01)
+    least, most = min(each[1] for each in bars), max(each[1] for each in bars)
+    axes.set_xlim(least / 1.5, most * (most / least) ** 0.35 * 3)  # with room for the longest text
+    axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -93,7 +96,7 @@ def _draw_curve(axes: Axes, row: dict[str, Any]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(row["size_is"], fontsize=8)
     axes.set_ylabel(row["unit"], fontsize=8)
-    axes.set_title(f"{row['name']}: dearest / cheapest {row['growth']:.2f} (goal {row['goal']})", fontsize=9)
+    axes.set_title(f"{row['name']}: {row['growth']:.2f} times from cheapest to dearest, goal {row['goal']}", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.legend(fontsize=7, frameon=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 
-from dataplane.bench.captures import PACKETS, ReplayWork
+from dataplane.bench.captures import PACKETS, ReadWork, ReplayWork
 from dataplane.bench.cluster import CLIENTS, Shape
 from dataplane.bench.connections import ConnectionMemoryWork
 from dataplane.bench.first_packet import FirstPacketWork
@@ -108,6 +108,7 @@ def _all_rows() -> list[Row]:
             PACKET, partial(replay, everywhere=False), (PACKETS,), 500, "<= 250", "packets"),
         Row("capture/all-interfaces", "replay, whole process: the same with all ten interfaces on the way captured", PACKET,
             partial(replay, everywhere=True), (PACKETS,), 500, ">= 70 % of cp's byte rate", "packets"),
+        Row("capture/read", "reading a capture packet by packet in Python", PACKET, ReadWork, (PACKETS,), 500, "", "packets"),
         Row("cluster/5000-nodes", "5,000 nodes, 150,000 pods, 10,000 services: manifests to the walk of one packet, whole process", SECONDS,
             LargeClusterWork, (5000,), 4, "<= 30 s, <= 4 GiB", "nodes"),
         Row("growth/flows", "established connections through VXLAN by their number, random keys", PACKET, established,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dataplane.bench import flows as tcp
@@ -14,7 +15,6 @@ from dataplane.bench.cluster import (
     TARGET_PORT,
     Shape,
     client_address,
-    endpoints,
     node_address,
     server_address,
     service_address,
@@ -115,7 +115,7 @@ class Service:
         at = self.tunnel.overhead + 16
         servers = array("H", (numbers[frame[at : at + 4]] for frame in seen))
         for server, service in zip(servers, flows.services, strict=True):
-            if server not in endpoints(service):
+            if server not in self.shape.servers(service):
                 raise Mismatch(f"a connection to service {service} went to server {server}, which is not among its endpoints")
         return servers
 
@@ -157,7 +157,7 @@ class EstablishedWork(Work):
     ) -> None:
         tunnel = TUNNELS[kind]
         self.settings, self.back = settings, back
-        shape = Shape(shape.services, shape.clients, tunnel.backend, shape.family)
+        shape = replace(shape, backend=tunnel.backend)
         self.service = Service(flows, shape, tunnel, settings.seed, slow_path_only=slow_path_only)
         settings.say(f"opening {len(flows):,} connections")
         self.service.establish()

@@ -12,7 +12,7 @@ from typing import Any
 
 from dataplane.bench.instructions import InstructionCounter
 
-LONGEST = 25  # passes that count
+LONGEST = 25  # passes that count; more would leave the window that connections are opened with
 ENOUGH_NS = 1_500_000_000  # of timed work: no further pass is begun after it
 
 

@@ -44,9 +44,11 @@ def _ratio(text: str) -> float:
 
 
 def _count(text: str) -> int:
+    from dataplane.bench.work import LONGEST
+
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    if not 1 <= number <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to {LONGEST}")
     return number
 
 
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> Document:
     from dataplane.bench.callgrind import count_by_callgrind
-    from dataplane.bench.peers import add_peers
+    from dataplane.bench.peers.run import add_peers
     from dataplane.bench.rows import select
     from dataplane.bench.run import measure
     from dataplane.bench.work import Settings
