@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dataplane.capture.wireshark import tshark_line
-from dataplane.report.run_capture import DropKind, RunCapture
+from dataplane.report.drop_kinds import DropKind
+from dataplane.report.run_capture import RunCapture
 from dataplane.report.tables import NONE, layout
 from dataplane.traffic.replay import ReplaySummary
 from dataplane.traffic.summary import FlowSummary

@@ -29,8 +29,9 @@ PACKAGE_RANKS = {
 import rank 0; the Python interface (``dataplane/__init__.py`` and what only it uses) ranks with reports."""
 
 INTERFACE_RANK = 4
-BORDER = {"_core", "_lpm", "_declarative_encap", "_python_encap", "errors", "version", "include_path", "scapy_border"}
-CORE_RANKS = {"stages": 3, "devices": 2, "tables": 2, "encap": 2, "wire": 1}
+COMPILED = {"_core", "_lpm", "_capture_read", "_capture_write", "_generate", "_declarative_encap", "_python_encap"}
+BORDER = COMPILED | {"errors", "version", "include_path", "scapy_border"}
+CORE_RANKS = {"capture": 3, "stages": 3, "devices": 2, "tables": 2, "encap": 2, "wire": 1}
 ENGINE_RANK = 4
 CIMPORT = re.compile(r"^\s*(?:from\s+(ext[\w.]*)\s+cimport|cimport\s+(ext[\w.]*))", re.MULTILINE)
 

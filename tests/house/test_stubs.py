@@ -13,7 +13,7 @@ from house.sources import ROOT
 pytestmark = [pytest.mark.house, pytest.mark.slow]
 
 
-CORE = ["dataplane._core", "dataplane._lpm", "dataplane._declarative_encap", "dataplane._python_encap"]
+CORE = [f"dataplane.{name}" for name in ("_core", "_lpm", "_capture_write", "_declarative_encap", "_python_encap")]
 
 
 @pytest.mark.parametrize("module", [*CORE, *registry.compiled().values()])
