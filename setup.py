@@ -18,7 +18,9 @@ ENCAPSULATIONS = {f"dataplane._encap_{path.stem}": str(path.relative_to(ROOT)) f
 MODULES = {
     "dataplane._core": "ext/engine.pyx",
     "dataplane._lpm": "ext/lpm.pyx",
+    "dataplane._capture_read": "ext/capture_read.pyx",
     "dataplane._capture_write": "ext/capture_write.pyx",
+    "dataplane._generate": "ext/generate.pyx",
     "dataplane._declarative_encap": "ext/declarative_encap.pyx",
     "dataplane._python_encap": "ext/python_encap.pyx",
     **ENCAPSULATIONS,

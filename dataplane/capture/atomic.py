@@ -24,7 +24,7 @@ class AtomicFile:
         except OSError as error:
             raise self._failure(error) from error
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         try:
             self._file.write(data)
         except OSError as error:

@@ -1,7 +1,7 @@
 # Many frames at once, in memory of the caller's that is only read: no Python object for each.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from ext.devices.core cimport Core, Dev, root_begin
+from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_packet, root_begin
 from ext.stages.events cimport core_run, events_until, frame_packet, frame_refused
 from ext.stages.verdict cimport ST_TRANSMIT
 from ext.wire.packet cimport Pkt
@@ -69,25 +69,37 @@ cdef inline void batch_close(Batch *b):
 
 
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
-    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
-    cdef uint64_t i
+    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken.
+
+    A frame gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
+    injected alone.
+    """
+    cdef uint64_t i, root
     cdef const Dev *d
     cdef Pkt *p
     cdef int64_t time
     for i in range(b.n):
-        time = b.times[i] if b.times[i] > c.now else c.now
-        events_until(c, time)
+        events_until(c, c.now)
         if c.n_deliveries or c.out_of_memory:
             return i
-        c.now = time
+        time = b.times[i] if b.times[i] > c.now else c.now
         d = c.dev[b.devs[i]]
         if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
             b.refused[i] = 1
+            events_until(c, time)
+            c.now = time if c.n_deliveries == 0 else c.now
             continue
         p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i])
         if p == NULL:
             return i
         root_begin(c)
+        root = c.root
+        events_until(c, time)
+        c.root = root
+        if c.n_deliveries:
+            event_packet(c, time, EV_TRANSMIT, d.id, p)
+            return i + 1
+        c.now = time
         core_run(c, p, ST_TRANSMIT)
     events_until(c, c.now)
     return b.n
