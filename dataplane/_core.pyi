@@ -141,6 +141,19 @@ ADDR_PROHIBIT: int
 def drop_reasons() -> list[DropReason]:
     """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
 
+def drop_reason_numbers() -> list[int]:
+    """The numbers that ``DropRecord`` has for the reasons of ``drop_reasons()``, in its order."""
+
+@disjoint_base
+class Records:
+    """Memory that ``Engine.exchange`` filled: ``FrameRecord`` and ``DropRecord`` of ``ext/devices/core.pxd`` in a row, or the bytes that
+    these refer to. A buffer that is only read."""
+
+    def __init__(self) -> None: ...
+    def __len__(self) -> int:
+        """Bytes."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 def register_encap(capsule: object) -> None:
     """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi2`` with the struct of
     ``encap_abi.h``; the same one again changes nothing. ValueError: another ABI, an incomplete struct, a name that is
@@ -316,6 +329,9 @@ class Engine:
         """Frames captured since the last call, in order."""
     def drops(self) -> list[Drop]:
         """Drops since the last call, in order."""
+    def exchange(self, frames: Records, drops: Records, data: Records) -> None:
+        """As ``frames()`` and ``drops()`` without an object for each: what was recorded since the last call is in these afterwards, and
+        what they held before is forgotten. BufferError: one of them is being read. ValueError: they are not three, or events wait."""
     def trace(self, on: bool) -> None: ...
     def profile(self, on: bool) -> None:
         """Measure how long packets spend in each stage from now on, by the machine's clock, all times beginning at zero; or stop."""

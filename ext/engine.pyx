@@ -5,6 +5,7 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 
 from collections import namedtuple
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
@@ -13,6 +14,7 @@ from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batc
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
+from ext.border.exchange cimport records_exchange
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
 from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
@@ -23,7 +25,7 @@ from ext.border.tables cimport address_add, address_remove, device_free, namespa
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.fast.flows cimport FlowCache, cache_bytes, cache_free, cache_new
-from ext.stages.events cimport core_run, events_until, frame_packet, frame_refused
+from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
 from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
 from ext.stages.neighbour cimport neigh_release_queue
@@ -99,6 +101,28 @@ def encap_describe(str kind, int ip_protocol, bytes payload):
 
 def drop_reasons():
     return reason_list(DropReason)
+
+
+def drop_reason_numbers():
+    return reason_places()
+
+
+cdef class Records:
+    cdef Store store
+    cdef int readers
+
+    def __dealloc__(self):
+        free(self.store.mem)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.store.mem if self.store.mem != NULL else <void *>self, self.store.n, True, flags)
+        self.readers += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.readers -= 1
+
+    def __len__(self):
+        return self.store.n
 
 
 class EncapDrop(ValueError):
@@ -545,11 +569,10 @@ cdef class Engine:
 
     cdef object queue_frame(self, Dev *d, bytes frame, int kind, object at):
         when = self.when(at)
-        cdef Pkt *p = frame_packet(&self.c, d, <const uint8_t *>(<const char *>frame), <uint32_t>len(frame))
+        cdef Pkt *p = frame_packet(&self.c, d, <const uint8_t *>(<const char *>frame), <uint32_t>len(frame), frame_begins(&self.c))
         if p == NULL:
             raise MemoryError
         packet = p.id
-        root_begin(&self.c)
         event_packet(&self.c, when, kind, d.id, p)
         return packet
 
@@ -671,6 +694,16 @@ cdef class Engine:
 
     def drops(self):
         return take_drops(&self.c, Drop, reason_places())
+
+    def exchange(self, Records frames not None, Records drops not None, Records data not None):
+        if frames is drops or drops is data or data is frames:
+            raise ValueError("frames, drops and data must be three")
+        if frames.readers or drops.readers or data.readers:
+            raise BufferError("records that are being read cannot be exchanged")
+        if self.c.events.n:
+            raise ValueError("steps of walks refer to the bytes: take events() before")
+        records_exchange(&self.c, &frames.store, &drops.store, &data.store)
+        self.check_memory()
 
     def trace(self, bint on):
         self.c.generation += 1

@@ -1,11 +1,11 @@
 # Many frames at once, in memory of the caller's that is only read: no Python object for each.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from ext.devices.core cimport Core, Dev, carries_frames, root_begin
+from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_packet
 from ext.fast.ahead cimport ahead_of, prefetch
 from ext.fast.flows cimport FlowCache
 from ext.fast.key cimport Parsed, key_parse
-from ext.stages.events cimport events_until, frame_flows, frame_packet, frame_refused, packet_comes
+from ext.stages.events cimport events_until, frame_begins, frame_flows, frame_packet, frame_refused, packet_comes
 from ext.stages.verdict cimport ST_TRANSMIT
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
@@ -89,45 +89,71 @@ cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) 
         seen.length = 0
 
 
-cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
-    """False: memory is out."""
+cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id, const Parsed *seen) noexcept nogil:
+    """Its time has come. False: memory is out."""
     cdef const Dev *d = c.dev[b.devs[i]]
     cdef Pkt *p
-    if frame_refused(d, b.data + b.starts[i], b.lengths[i]):
-        b.refused[i] = 1
+    if seen.length and frame_flows(c, seen, b.data + b.starts[i], b.lengths[i], id):
         return True
-    root_begin(c)
-    if seen.length and frame_flows(c, seen, b.data + b.starts[i], b.lengths[i]):
-        return True
-    p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i])
+    p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
     if p == NULL:
         return False
     packet_comes(c, p, ST_TRANSMIT)
     return True
 
 
+cdef inline bint batch_waits(Core *c, const Batch *b, uint64_t i, uint32_t id, int64_t time) noexcept nogil:
+    """An application has something to receive before the frame's time. False: memory is out."""
+    cdef const Dev *d = c.dev[b.devs[i]]
+    cdef Pkt *p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
+    return p != NULL and event_packet(c, time, EV_TRANSMIT, d.id, p)
+
+
+cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
+    """Inject one frame, and carry what is due before it. False: it was not taken.
+
+    It gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
+    injected alone.
+    """
+    cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
+    cdef uint64_t root
+    cdef uint32_t id
+    if frame_refused(c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i]):
+        b.refused[i] = 1
+        events_until(c, time)
+        c.now = time if c.n_deliveries == 0 else c.now
+        return True
+    id = frame_begins(c)
+    root = c.root
+    events_until(c, time)
+    c.root = root
+    if c.n_deliveries:
+        return batch_waits(c, b, i, id, time)
+    c.now = time
+    return batch_frame(c, b, i, id, seen)
+
+
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
     cdef Parsed seen[KEYS_AHEAD]
+    cdef Parsed *one
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef uint64_t i
-    cdef int64_t time
     cdef int shapes = fc.n_shapes if fc != NULL else 0
     for i in range(KEYS_AHEAD):
         seen[i].length = 0
         if fc != NULL:
             batch_ahead(c, b, i, &seen[i])
     for i in range(b.n):
-        time = b.times[i] if b.times[i] > c.now else c.now
-        events_until(c, time)
+        events_until(c, c.now)
         if c.n_deliveries or c.out_of_memory:
             return i
-        c.now = time
+        one = &seen[i % KEYS_AHEAD]
         if fc != NULL and fc.n_shapes != shapes:
-            seen[i % KEYS_AHEAD].length = 0  # what was read as a tunnel then may be none now
-        if not batch_frame(c, b, i, &seen[i % KEYS_AHEAD]):
+            one.length = 0  # what was read as a tunnel then may be none now
+        if not batch_one(c, b, i, one):
             return i
         if fc != NULL:
-            batch_ahead(c, b, i + KEYS_AHEAD, &seen[i % KEYS_AHEAD])
+            batch_ahead(c, b, i + KEYS_AHEAD, one)
     events_until(c, c.now)
     return b.n

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_pop, log_drop, log_event,
-                               pkt_free, pkt_ns, EV_FRAG,
+                               pkt_free, pkt_ns, root_begin, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
@@ -103,13 +103,6 @@ cdef inline int route_sent(Core *c, Pkt *p) noexcept nogil:
 
 # ---- the flow cache: packets at the beginning of a device's receive path, or of its transmit queue
 
-cdef inline void packet_classify(Core *c, Pkt *p) noexcept nogil:
-    if carries_frames(c.dev[p.dev]):
-        ether_classify(p, c.dev[p.dev])
-    else:
-        ip_classify(p)
-
-
 cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
     """The packet goes on to where the program leaves it."""
     p.l2 = w.l2
@@ -172,7 +165,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     return False
 
 
-cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n) noexcept nogil:
+cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
     """The same for a frame that a packet socket hands to a device; it becomes a packet only if it has to wait for something."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Program *g
@@ -188,15 +181,13 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
     w.buf = fc.scratch
     w.l2 = PKT_HEADROOM
     w.end = PKT_HEADROOM + n
-    w.id = c.next_packet + 1
+    w.id = id
     w.hash = 0
     w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
     g = flow_apply(c, f, &w, a)
     if g == NULL:
         return False
     fc.hits += 1
-    c.next_packet += 1
-    c.count.received += 1
     if g.end != END_CROSS:
         return True
     p = pkt_new(&c.pool, w.end - w.l2)
@@ -255,8 +246,23 @@ cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
         tunnel_due(c, e)
 
 
-cdef inline Pkt *frame_packet(Core *c, const Dev *d, const uint8_t *frame, uint32_t n) noexcept nogil:
-    """A packet that begins here, with the bytes of the frame; NULL when memory is out."""
+cdef inline void packet_classify(Core *c, Pkt *p) noexcept nogil:
+    if carries_frames(c.dev[p.dev]):
+        ether_classify(p, c.dev[p.dev])
+    else:
+        ip_classify(p)
+
+
+cdef inline uint32_t frame_begins(Core *c) noexcept nogil:
+    """A frame comes in from outside: its number."""
+    root_begin(c)
+    c.next_packet += 1
+    c.count.received += 1
+    return c.next_packet
+
+
+cdef inline Pkt *frame_packet(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
+    """A packet with the bytes of the frame, at ``d``; NULL when memory is out."""
     cdef Pkt *p = pkt_new(&c.pool, n)
     if p == NULL:
         c.out_of_memory = True
@@ -264,13 +270,8 @@ cdef inline Pkt *frame_packet(Core *c, const Dev *d, const uint8_t *frame, uint3
     memcpy(p.buf + p.l2, frame, n)
     p.end = p.l2 + n
     p.dev = d.id
-    c.next_packet += 1
-    p.id = c.next_packet
-    c.count.received += 1
-    if carries_frames(d):
-        ether_classify(p, d)
-    else:
-        ip_classify(p)
+    p.id = id
+    packet_classify(c, p)
     return p
 
 

@@ -30,9 +30,10 @@ PACKAGE_RANKS = {
 import rank 0; the Python interface (``dataplane/__init__.py`` and what only it uses) ranks with reports."""
 
 INTERFACE_RANK = 4
-BORDER = {"_core", "_build", "_lpm", "_declarative_encap", "_python_encap", "errors", "version", "include_path", "scapy_border"}
-CORE_RANKS = {"stages": 3, "devices": 2, "tables": 2, "encap": 2, "wire": 1}
-ENGINE_RANK = 4
+COMPILED = {"_core", "_build", "_lpm", "_capture_read", "_capture_write", "_generate", "_declarative_encap", "_python_encap"}
+BORDER = COMPILED | {"errors", "version", "include_path", "scapy_border"}
+CORE_RANKS = {"capture": 4, "stages": 4, "fast": 3, "devices": 2, "tables": 2, "encap": 2, "wire": 1}
+ENGINE_RANK = 5
 CIMPORT = re.compile(r"^\s*(?:from\s+(ext[\w.]*)\s+cimport|cimport\s+(ext[\w.]*))", re.MULTILINE)
 
 
