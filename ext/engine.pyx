@@ -35,7 +35,7 @@ from ext.stages.tunnel_host cimport tunnel_due, TIMER_REST
 from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
-from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
+from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, fib_stored, FibResult, RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
@@ -536,7 +536,7 @@ cdef class Engine:
         cdef uint8_t addr[16]
         if res.route == NULL:
             return {"kind": "unreachable", "dev": -1, "via": None, "src": None, "mtu": 0, "origin": 0}
-        row = route_dict(res.route, alen)
+        row = route_dict(fib_stored(ns_fib(n, alen), dst, res.route), alen)
         memset(addr, 0, 16)
         if alen == 4 and res.error == 0 and row["src"] is None:
             if res.route.type == RT_LOCAL:
