@@ -37,7 +37,7 @@ from ext.stages.tunnel_host cimport TIMER_REST
 from ext.stages.verdict cimport DROPS_END
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_first, ct_flush, ct_next, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
-from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
+from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, fib_stored, FibResult, RT_LOCAL
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
@@ -507,7 +507,7 @@ cdef class Engine:
         cdef uint8_t addr[16]
         if res.route == NULL:
             return {"kind": "unreachable", "dev": -1, "via": None, "src": None, "mtu": 0, "origin": 0}
-        row = route_dict(res.route, alen)
+        row = route_dict(fib_stored(ns_fib(n, alen), dst, res.route), alen)
         memset(addr, 0, 16)
         if alen == 4 and res.error == 0 and row["src"] is None:
             if res.route.type == RT_LOCAL:

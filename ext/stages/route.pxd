@@ -9,7 +9,7 @@ from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventReco
                                CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
 from ext.devices.record cimport rec_refuse
 from ext.stages.verdict cimport DROPS_ROUTE
-from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
+from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_stored, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
                              SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
@@ -413,10 +413,11 @@ cdef inline int route_input(Core *c, Pkt *p, const uint8_t *daddr, const uint8_t
 
 cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibResult *res) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
-    cdef const Route *r = res.route
+    cdef const Route *r
     cdef int n
     if ev == NULL:
         return
+    r = fib_stored(&pkt_ns(c, p).fib4, daddr, res.route)
     if r == NULL:
         snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d: no route", daddr[0], daddr[1], daddr[2], daddr[3])
         return
