@@ -109,6 +109,20 @@ cdef struct IfAddr:
     uint8_t has_brd
     int origin
 
+cdef struct FarAddr:
+    uint8_t addr[16]
+    uint8_t alen
+
+cdef struct Far:
+    # a device at the other end of a cable that is not made yet (stages/far)
+    int dev
+    int ns
+    uint8_t mac[8]
+    uint32_t mtu
+    uint8_t always  # every frame makes it
+    FarAddr *addr
+    int n_addr
+
 cdef struct Dev:
     int id
     int ns
@@ -144,6 +158,7 @@ cdef struct Dev:
     uint8_t tunnel_remote_family  # 0: no fixed remote end
     uint8_t tunnel_remote[16]
     int tunnel_lower
+    Far *far  # what ``peer`` is before it is made
 
 cdef struct Peer:
     # what Linux keeps per remote address to limit ICMP (struct inet_peer), times in ns
@@ -283,6 +298,7 @@ cdef struct Counters:
 cdef struct Core
 
 ctypedef void (*RunFn)(Core *c, Pkt *p, int stage) noexcept nogil
+ctypedef void (*SupplyFn)(Core *c, int dev) noexcept nogil
 
 cdef struct Core:
     Ns **ns
@@ -312,6 +328,13 @@ cdef struct Core:
     uint64_t *drop_count
     RunFn run
     uint8_t out_of_memory
+    # places of ``ns`` and ``dev`` may be empty: what is described and not made
+    Far **far_of  # by device, NULL: none is like that
+    SupplyFn supply  # makes the machine that a device belongs to
+    void *engine  # whose ``supply`` it is
+    uint8_t supply_failed
+    Dev *stand_in  # see stages/far
+    Ns *stand_in_ns
 
 
 # ---- growing stores
