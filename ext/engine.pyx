@@ -292,7 +292,7 @@ cdef class Engine:
             if self.c.ns[i] != NULL:
                 namespace_free(&self.c, self.c.ns[i])
         for i in range(self.c.n_dev):
-            if self.c.far_of != NULL:
+            if i < self.c.n_reserved:
                 far_free(self.c.far_of[i])
             if self.c.dev[i] == NULL:
                 continue
@@ -300,6 +300,7 @@ cdef class Engine:
                 self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
         free(self.c.far_of)
+        free(self.c.uncaptured)
         free(self.c.heap)
         free(self.c.ns)
         free(self.c.dev)
@@ -423,6 +424,7 @@ cdef class Engine:
         except BaseException:
             free(d)
             raise
+        d.capture = d.id >= self.c.n_reserved or not self.c.uncaptured[d.id]
         self.c.dev[d.id] = d
         if d.id == self.c.n_dev:
             self.c.n_dev += 1
@@ -444,8 +446,14 @@ cdef class Engine:
 
     def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
                    filters_too_big=None, unfinished_checksums=None, wire=None):
-        cdef Dev *d = self.dev_at(dev)
-        cdef Ns *ns = self.c.ns[d.ns]
+        cdef Dev *d
+        cdef Ns *ns
+        if capture is not None and 0 <= dev < self.c.n_reserved and self.c.dev[dev] == NULL:
+            self.c.uncaptured[dev] = not capture  # which is no reason to make it
+            if up is mtu is mac is master is hairpin is learning is filters_too_big is unfinished_checksums is wire is None:
+                return
+        d = self.dev_at(dev)
+        ns = self.c.ns[d.ns]
         if up is not None:
             d.up = bool(up)
             fib_device_state(&ns.fib4, d.id, d.up)

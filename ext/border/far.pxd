@@ -20,7 +20,10 @@ cdef inline int places_reserve(Core *c, int namespaces, int devices) except -1:
         c.dev = dev
     free(c.far_of)
     c.far_of = <Far **>calloc(max(devices, 1), sizeof(Far *))
-    if ns == NULL or dev == NULL or c.far_of == NULL:
+    free(c.uncaptured)
+    c.uncaptured = <uint8_t *>calloc(max(devices, 1), 1)
+    c.n_reserved = devices
+    if ns == NULL or dev == NULL or c.far_of == NULL or c.uncaptured == NULL:
         raise MemoryError
     memset(&c.ns[c.n_ns], 0, (namespaces - c.n_ns) * sizeof(Ns *))
     memset(&c.dev[c.n_dev], 0, (devices - c.n_dev) * sizeof(Dev *))

@@ -329,7 +329,9 @@ cdef struct Core:
     RunFn run
     uint8_t out_of_memory
     # places of ``ns`` and ``dev`` may be empty: what is described and not made
-    Far **far_of  # by device, NULL: none is like that
+    int n_reserved  # devices whose places were there before them
+    Far **far_of  # by device
+    uint8_t *uncaptured  # by device: it is not to be captured once it is made
     SupplyFn supply  # makes the machine that a device belongs to
     void *engine  # whose ``supply`` it is
     uint8_t supply_failed

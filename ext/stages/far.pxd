@@ -71,6 +71,7 @@ cdef inline Dev *far_stand_in(Core *c, const Far *far) noexcept nogil:
     d.ns = far.ns
     d.mtu = far.mtu
     memcpy(d.mac, far.mac, 6)
+    d.capture = not c.uncaptured[far.dev]
     return d
 
 
