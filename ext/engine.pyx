@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
+from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
 from ext.border.exchange cimport records_exchange
 from ext.border.outcomes cimport enumerate_outcomes
@@ -189,10 +190,17 @@ cdef extern from *:
     bint interpreter_ends()
 
 
+cdef void supply_place(Core *c, int dev) noexcept nogil:
+    with gil:
+        (<Engine>c.engine).supply_now(-1, dev)
+
+
 cdef class Engine:
     cdef Core c
     cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
     cdef dict open_sockets  # id -> address of its struct
+    cdef object supplier
+    cdef object supply_error
 
     def __cinit__(self, seed=0, *, bint slow_path_only=False):
         memset(&self.c, 0, sizeof(Core))
@@ -202,6 +210,8 @@ cdef class Engine:
             self.c.fast = cache_new(self.c.seed)
             if self.c.fast == NULL:
                 raise MemoryError
+        self.c.supply = supply_place
+        self.c.engine = <void *>self
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
         self.recent_lists = {}
         self.open_sockets = {}
@@ -216,13 +226,20 @@ cdef class Engine:
             if waiting.p != NULL:
                 pkt_free(&self.c, waiting.p)
         for i in range(self.c.n_ns):
-            namespace_free(&self.c, self.c.ns[i])
+            if self.c.ns[i] != NULL:
+                namespace_free(&self.c, self.c.ns[i])
         for i in range(self.c.n_dev):
+            if i < self.c.n_reserved:
+                far_free(self.c.far_of[i])
+            if self.c.dev[i] == NULL:
+                continue
             if interpreter_ends():
                 self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
         pkt_pool_free(&self.c.pool)
         cache_free(<FlowCache *>self.c.fast)
+        free(self.c.far_of)
+        free(self.c.uncaptured)
         free(self.c.heap)
         for i in range(self.c.n_lanes):
             free(self.c.lane[i].ring)
@@ -243,24 +260,69 @@ cdef class Engine:
     cdef Ns *ns_at(self, int ns) except NULL:
         if not 0 <= ns < self.c.n_ns:
             raise ValueError(f"no namespace {ns}")
+        if self.c.ns[ns] == NULL:
+            self.supply_now(ns, -1)
+            self.check_supply()
+            if self.c.ns[ns] == NULL:
+                raise ValueError(f"namespace {ns} is not there")
         return self.c.ns[ns]
 
     cdef Dev *dev_at(self, int dev) except NULL:
         if not 0 <= dev < self.c.n_dev:
             raise ValueError(f"no device {dev}")
+        if self.c.dev[dev] == NULL:
+            self.supply_now(-1, dev)
+            self.check_supply()
+            if self.c.dev[dev] == NULL:
+                raise ValueError(f"device {dev} is not there")
         return self.c.dev[dev]
+
+    # ---- what is described and not made
+
+    def reserve(self, int namespaces, int devices):
+        places_reserve(&self.c, namespaces, devices)
+
+    def supply_with(self, supplier):
+        self.supplier = supplier
+
+    def describe_far(self, int dev, int peer, int ns, *, bytes mac, int mtu, list addresses, bint always=False, latency=0):
+        far_describe(&self.c, self.dev_at(dev), peer, ns, mac, mtu, addresses, always, latency)
+
+    def stand_in(self, int dev):
+        self.c.stand_in = self.dev_at(dev)
+        self.c.stand_in_ns = self.c.ns[self.c.stand_in.ns]
+
+    def is_made(self, int ns):
+        return 0 <= ns < self.c.n_ns and self.c.ns[ns] != NULL
+
+    cdef int supply_now(self, int ns, int dev) noexcept:
+        """Let the supplier make what is described; its exception is raised by ``check_supply``."""
+        if self.supplier is None or self.supply_error is not None:
+            return 0
+        try:
+            self.supplier(ns, dev)
+        except BaseException as error:
+            self.supply_error = error
+            self.c.supply_failed = True
+        return 0
+
+    cdef int check_supply(self) except -1:
+        error = self.supply_error
+        if error is not None:
+            self.supply_error = None
+            self.c.supply_failed = False
+            raise error
+        return 0
 
     # ---- namespaces and devices
 
-    def add_namespace(self, str name):
+    def add_namespace(self, str name, *, int number=-1, int lo=-1):
         self.c.generation += 1
         cdef Ns *ns = <Ns *>calloc(1, sizeof(Ns))
-        cdef Ns **grown = <Ns **>realloc(self.c.ns, (self.c.n_ns + 1) * sizeof(Ns *))
         cdef bytes raw = name.encode()
-        if ns == NULL or grown == NULL:
+        if ns == NULL:
             raise MemoryError
-        self.c.ns = grown
-        ns.id = self.c.n_ns
+        ns.id = place_namespace(&self.c, number)
         memcpy(ns.name, <const char *>raw, min(len(raw), NAME_MAX_LEN - 1))
         ns.name_hash = hash_bytes(1, raw, <int>len(raw))
         if not fib_init(&ns.fib4, 32) or not fib_init(&ns.fib6, 128):
@@ -273,18 +335,18 @@ cdef class Engine:
             ns.sys[<int>key] = value
         ns.icmp_last = -1000000000
         self.c.ns[ns.id] = ns
-        self.c.n_ns += 1
+        if ns.id == self.c.n_ns:
+            self.c.n_ns += 1
         ns.lo = -1
-        ns.lo = self.add_device(ns.id, "lo", "lo", mac=bytes(6), mtu=65536)
+        ns.lo = self.add_device(ns.id, "lo", "lo", mac=bytes(6), mtu=65536, number=lo)
         self.add_address(ns.lo, bytes([127, 0, 0, 1]), 8)
         self.add_address(ns.lo, bytes([0] * 15 + [1]), 128)
         return ns.id
 
-    def add_device(self, int ns, str name, str kind, /, *, bytes mac, int mtu, bint up=True, **params):
+    def add_device(self, int ns, str name, str kind, /, *, bytes mac, int mtu, bint up=True, int number=-1, **params):
         self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef Dev *d
-        cdef Dev **grown
         cdef int *devs
         cdef bytes raw = name.encode()
         if not 0 < len(raw) < IFNAME_LEN:
@@ -296,22 +358,22 @@ cdef class Engine:
         if n.n_devs >= DEVICES_MAX:
             raise ValueError(f"{n.name.decode()} takes no more than {DEVICES_MAX} devices")
         d = <Dev *>calloc(1, sizeof(Dev))
-        grown = <Dev **>realloc(self.c.dev, (self.c.n_dev + 1) * sizeof(Dev *))
         devs = <int *>realloc(n.devs, (n.n_devs + 1) * sizeof(int))
-        if d == NULL or grown == NULL or devs == NULL:
+        if d == NULL or devs == NULL:
             raise MemoryError
-        self.c.dev = grown
         n.devs = devs
         device_init(&self.c, d, ns, raw, mac, mtu, up)
-        d.id = self.c.n_dev
         try:
+            d.id = place_device(&self.c, number)
             device_kind(&self.c, d, kind, params)
         except BaseException:
             free(d)
             raise
+        d.capture = d.id >= self.c.n_reserved or not self.c.uncaptured[d.id]
         self.c.dev[d.id] = d
-        self.c.n_dev += 1
         d.place = <uint16_t>n.n_devs
+        if d.id == self.c.n_dev:
+            self.c.n_dev += 1
         n.devs[n.n_devs] = d.id
         n.n_devs += 1
         if d.kind == DEV_BRIDGE:
@@ -330,13 +392,20 @@ cdef class Engine:
         self.c.dev[a].latency = self.c.dev[b].latency = latency
 
     def disconnect(self, int dev):
+        self.c.generation += 1
         self.dev_at(dev).peer = -1
 
     def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
                    filters_too_big=None, unfinished_checksums=None, wire=None):
+        cdef Dev *d
+        cdef Ns *ns
+        if capture is not None and 0 <= dev < self.c.n_reserved and self.c.dev[dev] == NULL:
+            self.c.uncaptured[dev] = not capture  # which is no reason to make it
+            if up is mtu is mac is master is hairpin is learning is filters_too_big is unfinished_checksums is wire is None:
+                return
         self.c.generation += 1
-        cdef Dev *d = self.dev_at(dev)
-        cdef Ns *ns = self.c.ns[d.ns]
+        d = self.dev_at(dev)
+        ns = self.c.ns[d.ns]
         if up is not None:
             d.up = bool(up)
             fib_device_state(&ns.fib4, d.id, d.up)
@@ -587,6 +656,7 @@ cdef class Engine:
                 taken = batch_carry(&self.c, &b)
         finally:
             batch_close(&b)
+        self.check_supply()
         self.check_memory()
         return taken
 
@@ -620,7 +690,8 @@ cdef class Engine:
 
     def open_socket(self, int ns, int proto, int port, address=None):
         cdef Socket *s
-        self.ns_at(ns)
+        if not 0 <= ns < self.c.n_ns:
+            raise ValueError(f"no namespace {ns}")
         s = <Socket *>calloc(1, sizeof(Socket))
         if s == NULL:
             raise MemoryError
@@ -650,11 +721,12 @@ cdef class Engine:
         cdef const Due *first
         with nogil:
             first = event_first(&self.c)
-            while first != NULL and self.c.n_deliveries == 0 and first.time <= limit:
+            while first != NULL and self.c.n_deliveries == 0 and first.time <= limit and not self.c.supply_failed:
                 if forever and self.only_housekeeping():
                     break
                 events_until(&self.c, first.time if forever else limit)
                 first = event_first(&self.c)
+        self.check_supply()
         self.check_memory()
         if self.c.n_deliveries:
             return True

@@ -6,11 +6,11 @@ RFC 4291 appendix A (modified EUI-64) and 2.5.6 (link-local addresses). The rout
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING, Any
 
-from dataplane.control.topology import Topology
+from dataplane.control.topology import Machine, Topology
 from dataplane.control.wiring import Wiring
 from dataplane.errors import InputError
 
@@ -28,12 +28,12 @@ def link_local(mac: bytes) -> IPv6Interface:
     return IPv6Interface((IPv6Address(b"\xfe\x80".ljust(8, b"\0") + identifier), 64))
 
 
-def add_own_addresses(wiring: Wiring) -> None:
+def add_own_addresses(wiring: Wiring, machines: Iterable[Machine]) -> None:
     """Once devices and settings are there: every device that carries IPv6 gets its own address.
 
     Ports of a bridge have none, so that nothing but the bridge answers on it.
     """
-    for namespace in wiring.topology.machines:
+    for namespace in (machine.namespace for machine in machines):
         for device in wiring.engine.devices(namespace):
             if device["master"] >= 0:
                 wiring.engine.set_sysctl(namespace, setting(DISABLE, device), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dataplane.control.addrconf import add_own_addresses
@@ -10,8 +11,9 @@ from dataplane.control.firewall import load_node_rules
 from dataplane.control.neighbours import add_underlay_neighbours
 from dataplane.control.pods import add_host_network_pods, networked_pods
 from dataplane.control.silent import silence
+from dataplane.control.sites import Cni, Sites
 from dataplane.control.sysctl import apply_baseline, apply_written
-from dataplane.control.topology import Topology
+from dataplane.control.topology import Machine, Topology
 from dataplane.control.underlay import build_underlay
 from dataplane.control.wiring import Wiring
 from dataplane.errors import InputError
@@ -21,8 +23,13 @@ if TYPE_CHECKING:
     from dataplane._core import Engine
 
 PROXY_MODES = ("iptables",)
-CNIS = {"flannel": flannel.build, "calico": calico.build}
-"""Name in ``cni.name`` to the function that sets up its data path on all nodes and pods."""
+CNIS = {
+    "flannel": Cni(flannel.build, flannel.describe, flannel.can_wait),
+    "calico": Cni(calico.build, calico.describe, calico.can_wait),
+}
+"""Name in ``cni.name`` to what sets up its data path on nodes and pods."""
+MADE_AT_ONCE = 256
+"""Up to so many nodes and pods a cluster is made as a whole: it is soon done, and every mistake in it shows."""
 
 
 def not_carried(manifests: Manifests) -> list[str]:
@@ -34,10 +41,14 @@ def not_carried(manifests: Manifests) -> list[str]:
     return lines
 
 
-def build(manifests: Manifests, engine: Engine) -> Topology:
+def build(manifests: Manifests, engine: Engine, *, at_once: bool | None = None) -> Topology:
     """Put the whole cluster into ``engine``, which must be empty, and return the names of what is in it.
 
-    Raises ``InputError``, naming file and line, for a cluster that could not exist or a part we do not carry.
+    ``at_once``: make every machine now; False: make nodes and pods when something concerns them, with the same result for whoever
+    looks (but for meshes of tunnels, which are made at once always); None: what suits the size of the cluster.
+
+    Raises ``InputError``, naming file and line, for a cluster that could not exist or a part we do not carry. What is made later is
+    looked at later.
     """
     config = manifests.config
     if config.cni.name not in CNIS:
@@ -46,15 +57,25 @@ def build(manifests: Manifests, engine: Engine) -> Topology:
         raise InputError(f"{config.origin}: proxy.mode {config.proxy.mode!r} is not supported: write {' or '.join(PROXY_MODES)}")
     topology = Topology(manifests)
     topology.warnings += not_carried(manifests)
-    wiring = Wiring(engine, topology)
-    build_underlay(wiring)
-    CNIS[config.cni.name](wiring, networked_pods(manifests))
+    wiring, cni, pods = Wiring(engine, topology), CNIS[config.cni.name], networked_pods(manifests)
+    small = len(manifests.nodes) + len(manifests.pods) <= MADE_AT_ONCE
+    if (small if at_once is None else at_once) or not cni.can_wait(config):
+        build_underlay(wiring)
+        cni.build(wiring, pods, manifests.nodes)
+        finish(wiring, list(topology.machines.values()))
+    else:
+        Sites(wiring, cni, pods, finish)  # the engine holds it
     add_host_network_pods(topology)
-    add_underlay_neighbours(wiring)
-    apply_baseline(wiring)
-    apply_written(wiring)
-    add_own_addresses(wiring)
-    load_node_rules(engine, topology)
-    if config.end_systems == "silent":
-        silence(engine, topology)
     return topology
+
+
+def finish(wiring: Wiring, machines: Sequence[Machine]) -> None:
+    """What machines need once their devices and addresses are there: neighbours, settings, addresses of their own, rules."""
+    add_underlay_neighbours(wiring, machines)
+    apply_baseline(wiring, machines)
+    apply_written(wiring, machines)
+    add_own_addresses(wiring, machines)
+    made = {machine.ref for machine in machines}
+    load_node_rules(wiring.engine, wiring.topology, [node for node in wiring.manifests.nodes if f"node/{node.name}" in made])
+    if wiring.manifests.config.end_systems == "silent":
+        silence(wiring.engine, wiring.topology, machines)

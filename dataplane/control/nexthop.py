@@ -18,4 +18,4 @@ def next_hop_mac(engine: Engine, topology: Topology, namespace: int, destination
     route = engine.lookup_route(namespace, destination)
     if route.get("kind") != "unicast":
         return None
-    return topology.macs.get(route.get("via") or destination)
+    return topology.mac_of(route.get("via") or destination)

@@ -39,13 +39,17 @@ def add_pod(wiring: Wiring, pod: Pod, node: int, mtu: int) -> tuple[int, int]:
     Addresses and routes are the CNI's affair.
     """
     assert pod.host_interface  # the loader derives it for every pod with an address
-    short = pod.name if pod.namespace == DEFAULT_NAMESPACE else pod.key
-    namespace = wiring.namespace(free_name(wiring, short, f"pod/{pod.key}"))
+    namespace = wiring.namespace(pod_name(wiring.topology, pod))
     mac = pod_mac(pod)
     host_end = End(node, pod.host_interface, host_mac(pod), mtu)
     eth0, host = wiring.veth_pair(End(namespace, UPLINK, mac, mtu), host_end, pod.origin)
     wiring.machine(f"pod/{pod.key}", eth0, mac, pod.addresses, pod.origin)
     return eth0, host
+
+
+def pod_name(topology: Topology, pod: Pod) -> str:
+    """Of its namespace in the core."""
+    return free_name(topology, pod.name if pod.namespace == DEFAULT_NAMESPACE else pod.key, f"pod/{pod.key}")
 
 
 def pod_mac(pod: Pod) -> bytes:

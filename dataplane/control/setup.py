@@ -124,7 +124,7 @@ def run_cluster(target: Target, words: list[str]) -> None:
     manifests = target.topology.manifests
     proxy = replace(manifests.config.proxy, masquerade_random_fully=choices[words[1]])
     target.topology.manifests = replace(manifests, config=replace(manifests.config, proxy=proxy))
-    load_node_rules(target.engine, target.topology)
+    load_node_rules(target.engine, target.topology, target.topology.manifests.nodes)
 
 
 PROGRAMS: dict[str, Callable[[Target, list[str]], None]] = {

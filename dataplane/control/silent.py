@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dataplane.control.firewall import firewall_of, load
 from dataplane.control.sysctl import uses_ipv6
-from dataplane.control.topology import Topology
+from dataplane.control.topology import Machine, Topology
 
 if TYPE_CHECKING:
     from dataplane._core import Engine
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 NEIGHBOUR_DISCOVERY = (135, 136)  # solicitation and advertisement, RFC 4861 section 4
 
 
-def silence(engine: Engine, topology: Topology) -> None:
+def silence(engine: Engine, topology: Topology, machines: Iterable[Machine]) -> None:
     """Drop everything in the raw table of every pod and host, both ways. ARP does not pass there; ICMPv6 does."""
     origin = topology.origin_id(topology.manifests.config.origin)
     families = (4, 6) if uses_ipv6(topology.manifests) else (4,)  # with IPv6 about, even who has no address of it has a link-local one
-    for machine in topology.machines.values():
+    for machine in machines:
         if machine.kind == "node":
             continue
         firewall = firewall_of(topology, machine.namespace)

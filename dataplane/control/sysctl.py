@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from dataplane.control.topology import Topology
+from dataplane.control.topology import Machine, Topology
 from dataplane.control.wiring import Wiring
 from dataplane.errors import InputError
 from dataplane.k8s.objects import Host, Manifests, Node, Pod
@@ -21,10 +21,10 @@ GENERAL = {"conf": ("all", "default"), "neigh": ("default",)}
 WILDCARDS = frozenset("*?[")
 
 
-def apply_baseline(wiring: Wiring) -> None:
+def apply_baseline(wiring: Wiring, machines: Iterable[Machine]) -> None:
     """What kubelet, the CNI plug-ins and kube-proxy switch on before a node carries its first packet."""
     six = uses_ipv6(wiring.manifests)
-    for machine in wiring.topology.machines.values():
+    for machine in machines:
         settings: dict[str, int] = {}
         if not six:  # else every machine would announce itself with MLD and router solicitations
             settings |= {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
@@ -43,7 +43,7 @@ def uses_ipv6(manifests: Manifests) -> bool:
     return any(address.version == 6 for owner in owners for address in owner.addresses)
 
 
-def apply_written(wiring: Wiring) -> None:
+def apply_written(wiring: Wiring, machines: Iterable[Machine]) -> None:
     """The cluster's ``sysctls``, on every node. A name that the core does not know becomes a warning.
 
     End systems that stay silent take the IPv6 patterns of devices too: how they discover neighbours is all that is heard of them.
@@ -51,14 +51,15 @@ def apply_written(wiring: Wiring) -> None:
     config, unknown = wiring.manifests.config, set()
     discovery = {name: value for name, value in config.sysctls.items() if name.startswith("net.ipv6.") and WILDCARDS & set(name)}
     of_end_systems = discovery if config.end_systems == "silent" else {}
-    for machine in wiring.topology.machines.values():
+    for machine in machines:
         written = config.sysctls if machine.kind == "node" else of_end_systems
         for name, value in resolve(written, device_names(wiring.topology, machine.namespace)).items():
             try:
                 wiring.engine.set_sysctl(machine.namespace, name, value)
             except KeyError:
                 unknown.add(PER_DEVICE.sub(r"\1.*.\4", name))
-    wiring.topology.warnings += [f"{config.origin}: sysctls: {name} is not emulated and has no effect" for name in sorted(unknown)]
+    lines = [f"{config.origin}: sysctls: {name} is not emulated and has no effect" for name in sorted(unknown)]
+    wiring.topology.warnings += [line for line in lines if line not in wiring.topology.warnings]
 
 
 def device_names(topology: Topology, namespace: int) -> list[str]:

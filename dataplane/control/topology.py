@@ -50,6 +50,8 @@ class Topology:
         self._bare: set[int] = set()
         self._device_ids: dict[int, dict[str, int]] = {}
         self._refs: dict[str, Machine] = {}
+        self.is_described = False  # machines are named, and made when something concerns them
+        self._described_macs: dict[bytes, bytes] = {}
 
     # ---- filled while building
     def origin_id(self, origin: Origin) -> int:
@@ -70,6 +72,14 @@ class Topology:
         self._device_ids[namespace][name] = device
         if not ethernet:
             self._bare.add(device)
+
+    def described_device(self, namespace: int, name: str) -> int:
+        """The number of a device that is named already, -1: there is none. Machines may be named long before they are made."""
+        return self._device_ids[namespace].get(name, -1)
+
+    def machine(self, ref: str) -> Machine | None:
+        """As ``endpoint``; None: there is none."""
+        return self._refs.get(ref)
 
     def add_machine(self, machine: Machine) -> None:
         self.machines[machine.namespace] = machine
@@ -110,6 +120,15 @@ class Topology:
     def has_device(self, name: str) -> bool:
         owner, _, device = name.rpartition("/")
         return device in self._device_ids.get(self._namespace_ids.get(owner, -1), {})
+
+    def mac_of(self, address: bytes) -> bytes | None:
+        """The MAC of the device that has this address (packed), or of the machine that will have it once it is made."""
+        found = self.macs.get(address)
+        if found is None and self.is_described:
+            if not self._described_macs:
+                self._described_macs = {each.packed: machine.mac for machine in self.machines.values() for each in machine.addresses}
+            found = self._described_macs.get(address)
+        return found
 
     def device_name(self, device: int) -> str:
         """``node1/eth0``."""

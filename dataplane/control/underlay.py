@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface, ip_network
 
 from dataplane.control.mac import mac_of
+from dataplane.control.topology import Topology
 from dataplane.control.wiring import End, IPInterface, Wiring, refused
 from dataplane.errors import InputError
 from dataplane.k8s.objects import Host, InterfaceHint, IPAddress, IPNetwork, Node, Origin
 
 SWITCH = "underlay"
+BRIDGE = "br0"
 UPLINK = "eth0"
 SWITCH_SYSCTLS = {
     "net.bridge.bridge-nf-call-iptables": 0,
@@ -27,20 +29,30 @@ NO_HINT = InterfaceHint()
 
 def build_underlay(wiring: Wiring) -> None:
     """Make the switch, then every node and host with its ``eth0``, addresses and (nodes) default routes."""
+    bridge = add_switch(wiring)
+    ports = {node.name: attach_node(wiring, bridge, node) for node in wiring.manifests.nodes}
+    attach_hosts(wiring, bridge, ports)
+
+
+def add_switch(wiring: Wiring) -> int:
+    """Returns its bridge."""
     config = wiring.manifests.config
     switch = wiring.namespace(SWITCH)
     wiring.topology.switch = switch
-    bridge = wiring.device(switch, "br0", "bridge", mac=mac_of(None, "", SWITCH, "br0"), mtu=config.underlay.mtu, origin=config.origin)
+    bridge = wiring.device(switch, BRIDGE, "bridge", mac=mac_of(None, "", SWITCH, BRIDGE), mtu=config.underlay.mtu, origin=config.origin)
     wiring.engine.set_device(bridge, capture=False)
     for name, value in SWITCH_SYSCTLS.items():
         wiring.engine.set_sysctl(switch, name, value)
-    ports: dict[str, int] = {}
-    for node in wiring.manifests.nodes:
-        ports[node.name] = attach_node(wiring, bridge, node)
-    for host in config.underlay.hosts:
+    return bridge
+
+
+def attach_hosts(wiring: Wiring, bridge: int, ports: dict[str, int]) -> None:
+    """``ports``: of the nodes, by name; those of hosts are added."""
+    hosts = wiring.manifests.config.underlay.hosts
+    for host in hosts:
         if host.behind is None:
             ports[host.name] = attach_host(wiring, bridge, host)
-    for host in config.underlay.hosts:
+    for host in hosts:
         if host.behind is not None:
             place_behind(wiring, host, host.behind, ports)
 
@@ -48,9 +60,8 @@ def build_underlay(wiring: Wiring) -> None:
 def attach_node(wiring: Wiring, bridge: int, node: Node) -> int:
     """Returns the switch port. The node forwards, as its kubelet and CNI require."""
     config = wiring.manifests.config
-    hint = hint_of(node, UPLINK)
-    mac = mac_of(hint.mac, str(node.origin), UPLINK, node.name)
-    namespace = wiring.namespace(free_name(wiring, node.name, f"node/{node.name}"))
+    hint, mac = hint_of(node, UPLINK), uplink_mac(node)
+    namespace = wiring.namespace(free_name(wiring.topology, node.name, f"node/{node.name}"))
     eth0, port = plug(wiring, bridge, End(namespace, UPLINK, mac, uplink_mtu(wiring, node)), node.origin)
     for interface in hinted_interfaces(hint, node.origin) or on_subnets(node.addresses, config.underlay.cidrs, node.origin):
         wiring.address(eth0, interface, mac, node.origin)
@@ -65,7 +76,7 @@ def attach_node(wiring: Wiring, bridge: int, node: Node) -> int:
 def attach_host(wiring: Wiring, bridge: int, host: Host) -> int:
     """Returns the switch port."""
     mac = host_mac(host)
-    namespace = wiring.namespace(free_name(wiring, host.name, f"host/{host.name}"))
+    namespace = wiring.namespace(free_name(wiring.topology, host.name, f"host/{host.name}"))
     eth0, port = plug(wiring, bridge, End(namespace, UPLINK, mac, wiring.manifests.config.underlay.mtu), host.origin)
     for interface in on_subnets(host.addresses, wiring.manifests.config.underlay.cidrs, host.origin):
         wiring.address(eth0, interface, mac, host.origin)
@@ -84,19 +95,42 @@ def place_behind(wiring: Wiring, host: Host, behind: str, ports: Mapping[str, in
 
 def plug(wiring: Wiring, bridge: int, end: End, origin: Origin) -> tuple[int, int]:
     """A cable from ``end`` to a new port of the switch, which knows the MAC; returns both devices."""
-    underlay = wiring.manifests.config.underlay
-    port_name = f"port{end.namespace}"  # machine names may be longer than an interface name
-    other = End(wiring.topology.switch, port_name, mac_of(None, "", SWITCH, port_name), underlay.mtu)
-    device, port = wiring.veth_pair(end, other, origin, latency_ns=underlay.latency_ns // 2)
+    other = switch_port(wiring, end.namespace)
+    described = wiring.topology.described_device(other.namespace, other.device)
+    if described >= 0:  # the port stands since the machine was described
+        device = wiring.device(end.namespace, end.device, "veth", mac=end.mac, mtu=end.mtu, origin=origin)
+        wiring.engine.connect(device, described, latency=port_latency(wiring))
+        return device, described
+    device, port = wiring.veth_pair(end, other, origin, latency_ns=port_latency(wiring))
+    join_switch(wiring, bridge, port, end.mac, origin)
+    return device, port
+
+
+def switch_port(wiring: Wiring, namespace: int) -> End:
+    """The switch's end of the cable of a machine, whose name may be longer than an interface's."""
+    name = f"port{namespace}"
+    return End(wiring.topology.switch, name, mac_of(None, "", SWITCH, name), wiring.manifests.config.underlay.mtu)
+
+
+def port_latency(wiring: Wiring) -> int:
+    """Nanoseconds that each end of a cable takes."""
+    return wiring.manifests.config.underlay.latency_ns // 2
+
+
+def join_switch(wiring: Wiring, bridge: int, port: int, mac: bytes, origin: Origin) -> None:
+    """``mac``: of the machine at the other end."""
     filters = wiring.manifests.config.faults.too_big_filtered
     wiring.engine.set_device(port, master=bridge, learning=False, capture=False, filters_too_big=filters, wire=True)
-    wiring.fdb(port, end.mac, origin)
-    return device, port
+    wiring.fdb(port, mac, origin)
 
 
 def hint_of(node: Node, device: str) -> InterfaceHint:
     """What the node's annotation says of a device; nothing, if it does not name it."""
     return node.interfaces.get(device, NO_HINT)
+
+
+def uplink_mac(node: Node) -> bytes:
+    return mac_of(hint_of(node, UPLINK).mac, str(node.origin), UPLINK, node.name)
 
 
 def uplink_mtu(wiring: Wiring, node: Node) -> int:
@@ -107,9 +141,12 @@ def host_mac(host: Host) -> bytes:
     return mac_of(host.mac, str(host.origin), "host", host.name)
 
 
-def free_name(wiring: Wiring, name: str, ref: str) -> str:
+def free_name(topology: Topology, name: str, ref: str) -> str:
     """The short name, unless another machine has it already."""
-    return ref if wiring.topology.has_namespace(name) else name
+    described = topology.machine(ref)
+    if described is not None:
+        return described.name
+    return ref if topology.has_namespace(name) else name
 
 
 def hinted_interfaces(hint: InterfaceHint, origin: Origin) -> list[IPInterface]:

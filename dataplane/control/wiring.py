@@ -59,6 +59,9 @@ class Wiring:
         return self.topology.manifests
 
     def namespace(self, name: str) -> int:
+        if self.topology.has_namespace(name):  # described before, and made now
+            number = self.topology.namespace_id(name)
+            return self.engine.add_namespace(name, number=number, lo=self.topology.devices_of(number)["lo"])
         namespace = self.engine.add_namespace(name)
         self.topology.add_namespace(namespace, name)
         self.topology.add_device(namespace, "lo", self.engine.find_device(namespace, "lo"))
@@ -67,15 +70,21 @@ class Wiring:
     def machine(self, ref: str, eth0: int, mac: bytes, addresses: tuple[IPAddress, ...], origin: Origin) -> None:
         """Make the owner of ``eth0`` known as ``ref``."""
         namespace = self.topology.device_namespace(eth0)
+        if namespace in self.topology.machines:  # described before
+            return
         kind = ref.partition("/")[0]
         self.topology.add_machine(Machine(namespace, self.topology.namespace_name(namespace), kind, ref, eth0, mac, addresses, origin))
 
     def device(self, namespace: int, name: str, kind: str, *, mac: bytes, mtu: int, origin: Origin, **params: int | bytes) -> int:
         if kind not in PLAIN_KINDS:
             registry.ensure(kind)
+        described = self.topology.described_device(namespace, name)
+        if described >= 0:
+            params["number"] = described
         with refused(origin, f"interface {name}"):
             device = self.engine.add_device(namespace, name, kind, mac=mac, mtu=mtu, up=True, **params)
-        self.topology.add_device(namespace, name, device, ethernet=kind in PLAIN_KINDS or has_ethernet(self.engine, namespace, device))
+        if described < 0:
+            self.topology.add_device(namespace, name, device, ethernet=kind in PLAIN_KINDS or has_ethernet(self.engine, namespace, device))
         return device
 
     def veth_pair(self, a: End, b: End, origin: Origin, *, latency_ns: int = 0) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -12,6 +13,7 @@ from dataplane.k8s.objects import IPAddress, IPNetwork, Origin
 from dataplane.k8s.positions import line_of
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+_NOTHING: Mapping[str, Any] = {}
 
 
 def place(origin: Origin) -> str:
@@ -30,17 +32,46 @@ class Subject:
 
 
 class Fields:
-    """The fields of one mapping. A field that is absent or null has its default; any other type is an InputError."""
+    """The fields of one mapping. A field that is absent or null has its default; any other type is an InputError.
 
-    __slots__ = ("data", "line", "path", "subject")
+    Path and line are for messages alone and are found when one is written: most objects give no cause for any.
+    """
+
+    __slots__ = ("_key", "_line", "_outer", "_path", "data", "subject")
 
     def __init__(self, data: Mapping[str, Any], subject: Subject, path: str = "", line: int = 1) -> None:
         self.data = data
         self.subject = subject
-        self.path = path
-        self.line = line_of(data, line)
+        self._path = path
+        self._line = line
+        self._outer: Fields | None = None
+        self._key = ""
+
+    def _inner(self, data: Mapping[str, Any], key: str, index: int = -1) -> Fields:
+        """The mapping under ``key``, or that with an index in the list there."""
+        inner = Fields.__new__(Fields)
+        inner.data = data
+        inner.subject = self.subject
+        inner._outer = self
+        inner._key = key
+        inner._line = index
+        return inner
 
     # Messages
+
+    @property
+    def path(self) -> str:
+        if self._outer is None:
+            return self._path
+        name = self._outer.name_of(self._key)
+        return name if self._line < 0 else f"{name}[{self._line}]"
+
+    @property
+    def line(self) -> int:
+        if self._outer is None:
+            return line_of(self.data, self._line)
+        line = self._outer.line_at(self._key)
+        return line_of(self.data, line if self._line < 0 else line_of(self._outer.data[self._key], line, self._line))
 
     def name_of(self, key: str) -> str:
         key = key if key.isprintable() else repr(key)
@@ -59,7 +90,9 @@ class Fields:
     def _place(self, key: str) -> str:
         return f"{self.subject.file}:{self.line_at(key)}: {self.subject.what}"
 
-    def warn_unknown(self, known: Collection[str]) -> None:
+    def warn_unknown(self, known: Set[str]) -> None:
+        if self.data.keys() <= known:
+            return
         for key in self.data:
             if key not in known:
                 self.warn(key, "is no known field and is ignored", "correct its name or remove it")
@@ -112,10 +145,10 @@ class Fields:
         """The mapping under ``key``; an empty one where it is absent."""
         value = self.data.get(key)
         if value is None:
-            return Fields({}, self.subject, self.name_of(key), self.line_at(key))
-        if not isinstance(value, Mapping):
+            value = _NOTHING
+        elif not isinstance(value, dict | Mapping):
             raise self.error(key, f"must be a mapping, not {_kind(value)}", "write NAME: VALUE lines, indented below it")
-        return Fields(value, self.subject, self.name_of(key), self.line_at(key))
+        return self._inner(value, key)
 
     def _list(self, key: str) -> list[Any]:
         value = self.data.get(key)
@@ -129,12 +162,11 @@ class Fields:
         """The mappings of the list under ``key``."""
         values = self._list(key)
         for index, value in enumerate(values):
-            path = f"{self.name_of(key)}[{index}]"
-            line = line_of(values, self.line_at(key), index)
-            if not isinstance(value, Mapping):
-                place = f"{self.subject.file}:{line}: {self.subject.what}"
+            if not isinstance(value, dict | Mapping):
+                place = f"{self.subject.file}:{line_of(values, self.line_at(key), index)}: {self.subject.what}"
+                path = f"{self.name_of(key)}[{index}]"
                 raise InputError(f"{place}: {path} must be a mapping, not {_kind(value)}; write NAME: VALUE lines")
-            yield Fields(value, self.subject, path, line)
+            yield self._inner(value, key, index)
 
     def texts(self, key: str) -> list[tuple[str, Fields]]:
         """The strings of a list, each with a one-field view that gives its own line and index in messages."""
@@ -149,7 +181,7 @@ class Fields:
 
     def string_map(self, key: str) -> dict[str, str]:
         fields = self.child(key)
-        return {name: fields.text(name) for name in fields.data}
+        return {name: value if isinstance(value, str) else fields.text(name) for name, value in fields.data.items()}
 
     def address(self, key: str) -> IPAddress | None:
         text = self.text(key)
@@ -212,6 +244,7 @@ class Fields:
         return ":".join(parts)
 
 
+@lru_cache(maxsize=1 << 18)  # a pod's address stands in the pod, twice, and in every slice that the pod is in
 def plain_address(text: str) -> IPAddress:
     """An address as packets have it. ValueError: it is none, it has a zone (an interface of one machine), or it is IPv4-mapped."""
     address = ip_address(text)

@@ -259,3 +259,4 @@ class Manifests:
     namespaces: tuple[Namespace, ...] = ()
     warnings: tuple[str, ...] = ()
     extra: tuple[tuple[Mapping[str, Any], Origin], ...] = ()  # kind: Traffic, kind: Scenario, as written
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)  # what others have found out from it

@@ -46,14 +46,16 @@ class Document:
 
 def read_sources(sources: Sequence[str]) -> list[Document]:
     """Documents of files, directories (recursively, ``*.yaml *.yml *.json``, sorted by path) and ``-`` (standard input)."""
-    documents: list[Document] = []
+    return [document for text, file in read_texts(sources) for document in parse_text(text, file)]
+
+
+def read_texts(sources: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The texts of the same sources, each with the name of its file."""
     for source in sources:
         if source == "-":
-            documents += parse_text(_decode(sys.stdin.buffer.read(), STDIN_NAME), STDIN_NAME)
-            continue
-        for path in _files_of(source):
-            documents += parse_text(_read(path), path)
-    return documents
+            yield _decode(sys.stdin.buffer.read(), STDIN_NAME), STDIN_NAME
+        else:
+            yield from ((_read(path), path) for path in _files_of(source))
 
 
 def _files_of(source: str) -> list[str]:

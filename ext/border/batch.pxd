@@ -127,7 +127,7 @@ cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Parsed *se
     root = c.root
     events_until(c, time)
     c.root = root
-    if c.n_deliveries:
+    if c.n_deliveries or c.supply_failed:
         return batch_waits(c, b, i, id, time)
     c.now = time
     return batch_frame(c, b, i, id, seen)
@@ -146,7 +146,7 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
             batch_ahead(c, b, i, &seen[i])
     for i in range(b.n):
         events_until(c, c.now)
-        if c.n_deliveries or c.out_of_memory:
+        if c.n_deliveries or c.out_of_memory or c.supply_failed:
             return i
         one = &seen[i % KEYS_AHEAD]
         if fc != NULL and fc.n_shapes != shapes:

@@ -45,7 +45,7 @@ cdef inline list pin_complaints(Core *c):
     cdef Pin *pin
     failures = []
     for i in range(c.n_ns):
-        for k in range(c.ns[i].n_pins):
+        for k in range(c.ns[i].n_pins if c.ns[i] != NULL else 0):
             pin = &c.ns[i].pins[k]
             if not pin.used or not pin.kept:
                 why = "the rules do not allow it" if pin.used else "no connection took it up"

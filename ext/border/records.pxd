@@ -81,12 +81,12 @@ cdef inline uint64_t packets_held(const Core *c) noexcept nogil:
     for k in range(events_waiting(c)):
         held += event_number(c, k).p != NULL
     for i in range(c.n_dev):
-        node = htab_step(&c.dev[i].neigh.tab, NULL)
+        node = htab_step(&c.dev[i].neigh.tab, NULL) if c.dev[i] != NULL else NULL
         while node != NULL:
             held += (<Neigh *>node).queued
             node = htab_step(&c.dev[i].neigh.tab, node)
     for i in range(c.n_ns):
-        q = c.ns[i].frags.first
+        q = c.ns[i].frags.first if c.ns[i] != NULL else NULL
         while q != NULL:
             held += q.n
             q = q.next

@@ -114,6 +114,20 @@ cdef struct IfAddr:
     uint8_t has_brd
     int origin
 
+cdef struct FarAddr:
+    uint8_t addr[16]
+    uint8_t alen
+
+cdef struct Far:
+    # a device at the other end of a cable that is not made yet (stages/far)
+    int dev
+    int ns
+    uint8_t mac[8]
+    uint32_t mtu
+    uint8_t always  # every frame makes it
+    FarAddr *addr
+    int n_addr
+
 cdef struct Dev:
     int id
     int ns
@@ -150,6 +164,7 @@ cdef struct Dev:
     uint8_t tunnel_remote_family  # 0: no fixed remote end
     uint8_t tunnel_remote[16]
     int tunnel_lower
+    Far *far  # what ``peer`` is before it is made
 
 cdef struct Peer:
     # what Linux keeps per remote address to limit ICMP (struct inet_peer), times in ns
@@ -308,6 +323,7 @@ cdef struct StageClock:
 cdef struct Core
 
 ctypedef void (*RunFn)(Core *c, Pkt *p, int stage) noexcept nogil
+ctypedef void (*SupplyFn)(Core *c, int dev) noexcept nogil
 
 cdef struct Core:
     Ns **ns
@@ -347,6 +363,15 @@ cdef struct Core:
     void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
     uint32_t generation  # counts changes that may change any packet's way
     StageClock clock
+    # places of ``ns`` and ``dev`` may be empty: what is described and not made
+    int n_reserved  # devices whose places were there before them
+    Far **far_of  # by device
+    uint8_t *uncaptured  # by device: it is not to be captured once it is made
+    SupplyFn supply  # makes the machine that a device belongs to
+    void *engine  # whose ``supply`` it is
+    uint8_t supply_failed
+    Dev *stand_in  # see stages/far
+    Ns *stand_in_ns
 
 
 # ---- growing stores

@@ -45,6 +45,7 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     fc.learning_hash = a.hash
     fc.learning_length = a.length
     memset(&fc.draft, 0, sizeof(Program))
+    fc.draft.generation = c.generation
     fc.draft.link_len = <uint8_t>(a.l3 if a.l3 <= ETH else 0)
     memcpy(fc.draft.link, p.buf + p.l2, fc.draft.link_len)
     fc.draft.hash_in = p.hash != 0
@@ -272,8 +273,8 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if not whole:
         n = r.last_cross + 1
         r.end = END_CROSS
-    if n == 0:
-        return
+    if n == 0 or fc.draft.generation != c.generation:
+        return  # nothing, or something changed on the way
     memset(&l, 0, sizeof(Lesson))
     for i in range(n):
         if not learn_step(c, g, &l, &r.steps[i], &used):
@@ -285,7 +286,6 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
         return
     g.hash_told = g.hash_in and r.hash_used
     g.longest = fc.learning_length
-    g.generation = c.generation
     if fc.n_programs >= PROGRAMS_MAX:
         cache_flush(fc)
     number = program_number(fc, g)

@@ -13,6 +13,7 @@ from ext.fast.key cimport Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
+from ext.stages.far cimport far_enter, far_leave
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY
 from ext.stages.neighbour cimport neigh_due
 from ext.stages.receive cimport ether_classify, frame_least, ip_classify
@@ -223,7 +224,8 @@ cdef inline void packet_comes(Core *c, Pkt *p, int stage) noexcept nogil:
 cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
     cdef Neigh *n
     cdef Dev *d
-    if e.kind == EV_RECEIVE:
+    cdef int dev = e.dev
+    if e.kind == EV_RECEIVE and c.dev[e.dev] != NULL:
         packet_comes(c, e.p, ST_RECEIVE)
         return
     if e.kind == EV_TRANSMIT:
@@ -231,7 +233,11 @@ cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
         return
     if c.rec.state != REC_OFF:
         learn_finish(c)
-    if e.kind == EV_SEND:
+    if e.kind == EV_RECEIVE:
+        far_enter(c, dev)
+        core_run(c, e.p, ST_RECEIVE)
+        far_leave(c, dev)
+    elif e.kind == EV_SEND:
         core_run(c, e.p, route_sent(c, e.p))
     elif e.kind == EV_STAGE:
         core_run(c, e.p, e.dev)
@@ -289,7 +295,7 @@ cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
     cdef const Due *first = event_first(c)
     cdef Due e
-    while first != NULL and c.n_deliveries == 0 and first.time <= limit:
+    while first != NULL and c.n_deliveries == 0 and first.time <= limit and not c.supply_failed:
         e = event_pop(c)
         c.now = e.time
         c.root = e.root

@@ -3,6 +3,7 @@
 from libc.string cimport memset
 from ext.devices.core cimport Core, Dev, log_frame, event_packet, ct_release, pkt_free, DEV_LO, DEV_BRIDGE, DEV_TUNNEL, EV_RECEIVE
 from ext.devices.record cimport END_OUT, rec_cross, rec_end, rec_refuse
+from ext.stages.far cimport far_peer
 from ext.stages.receive cimport ether_classify
 from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_XMIT, ST_TUNNEL_OUT, DROPS_TRANSMIT
 from ext.wire.ether cimport ETH_HLEN, VLAN_HLEN
@@ -75,7 +76,10 @@ cdef inline int stage_transmit(Core *c, Pkt *p) noexcept nogil:
         pkt_free(c, p)
         return ST_DONE
     peer = c.dev[d.peer]
-    if not peer.up:
+    if peer == NULL:
+        rec_refuse(&c.rec)
+        peer = far_peer(c, d, p)
+    if peer == NULL or not peer.up:
         return -TRANSMIT_PEER_DOWN
     if not frame_fits(peer, p):
         return -TRANSMIT_OVER_MTU

@@ -8,16 +8,17 @@ address borrowed from another node's block is announced on its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from typing import NamedTuple
 
-from dataplane.control.cni.calico_tunnels import add_tunnels, pod_mtu, read_pools, route_to
-from dataplane.control.cni.overlay import Place
+from dataplane.control.cni.calico_tunnels import add_tunnels, pod_mtu, read_pools, route_to, tunnel_names
+from dataplane.control.cni.overlay import Place, carries_frames
+from dataplane.control.places import Places
 from dataplane.control.pods import add_pod, host_mac, pod_mac
 from dataplane.control.underlay import default_route
 from dataplane.control.wiring import SCOPE_LINK, Wiring
-from dataplane.k8s.objects import IPAddress, IPNetwork, Node, Pod
+from dataplane.k8s.objects import ClusterConfig, IPAddress, IPNetwork, Manifests, Node, Pod
 
 GATEWAYS: dict[int, IPAddress] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::ecee:eeff:feee:eeee")}
 HOST_END_SYSCTLS = {
@@ -39,14 +40,13 @@ class Announcement(NamedTuple):
     is_block: bool
 
 
-def build(wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
-    """Set up every node's ``pods`` and the routes between nodes."""
+def build(wiring: Wiring, pods: dict[str, list[Pod]], nodes: Sequence[Node]) -> None:
+    """Set up these nodes' ``pods`` (by node) and their routes to all other nodes."""
     pools = read_pools(wiring.manifests.config)
-    nodes = wiring.manifests.nodes
     for node in nodes:
         for pod in pods[node.name]:
             attach_pod(wiring, node, pod, pod_mtu(wiring, pools, node))
-    announcements = [announcement for node in nodes for announcement in announce(node, pods[node.name])]
+    announcements = all_announcements(wiring.manifests, pods)
     for node in nodes:
         machine = wiring.topology.endpoint(f"node/{node.name}")
         place = Place(node, machine.namespace, machine.eth0)
@@ -56,6 +56,30 @@ def build(wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
                 route_to(wiring, pools, place, tunnels, other, network)
             elif is_block:
                 wiring.route(machine.namespace, network, other.origin, kind="blackhole")
+
+
+def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
+    """Name what ``build`` would make of all nodes, in its order."""
+    pools = read_pools(wiring.manifests.config)
+    for node in wiring.manifests.nodes:
+        for pod in pods[node.name]:
+            places.pod(pod)
+    for node in wiring.manifests.nodes:
+        for name, overlay in tunnel_names(pools).items():
+            places.device(places.node(node), name, ethernet=carries_frames(overlay))
+
+
+def can_wait(config: ClusterConfig) -> bool:
+    """Does a node do nothing until it sees a frame?"""
+    return True
+
+
+def all_announcements(manifests: Manifests, pods: dict[str, list[Pod]]) -> list[Announcement]:
+    """Of all nodes, found once."""
+    if "announcements" not in manifests.memo:
+        manifests.memo["announcements"] = [each for node in manifests.nodes for each in announce(node, pods[node.name])]
+    found: list[Announcement] = manifests.memo["announcements"]
+    return found
 
 
 def attach_pod(wiring: Wiring, node: Node, pod: Pod, mtu: int) -> None:

@@ -67,11 +67,15 @@ def pod_mtu(wiring: Wiring, pools: Iterable[Pool], node: Node) -> int:
 def add_tunnels(wiring: Wiring, pools: Iterable[Pool], place: Place) -> dict[str, int]:
     """The node's tunnel devices by name."""
     devices: dict[str, int] = {}
-    for pool in pools:
-        if pool.overlay is not None and pool.overlay.names[pool.cidr.version] not in devices:
-            name, version = pool.overlay.names[pool.cidr.version], pool.cidr.version
-            devices[name] = add_device(wiring, pool.overlay, place, version, [tunnel_address(place.node, name, version)])
+    for name, overlay in tunnel_names(pools).items():
+        version = next(version for version, own in overlay.names.items() if own == name)
+        devices[name] = add_device(wiring, overlay, place, version, [tunnel_address(place.node, name, version)])
     return devices
+
+
+def tunnel_names(pools: Iterable[Pool]) -> dict[str, Overlay]:
+    """The names of a node's tunnel devices, in the order they are made."""
+    return {pool.overlay.names[pool.cidr.version]: pool.overlay for pool in pools if pool.overlay is not None}
 
 
 def tunnel_address(node: Node, device: str, version: int) -> IPInterface:

@@ -8,14 +8,15 @@ CNI plugin ``bridge`` (gateway = second address of the podCIDR, hairpin per port
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
 
 from dataplane.control.cni import sleeve_mesh, wireguard_mesh
-from dataplane.control.cni.overlay import Overlay, Place, add_device, checked, cidrs, first_address, node_address, reach
+from dataplane.control.cni.overlay import Overlay, Place, add_device, carries_frames, checked, cidrs, first_address, node_address, reach
 from dataplane.control.mac import mac_of
+from dataplane.control.places import Places
 from dataplane.control.pods import add_pod, pod_mac
 from dataplane.control.underlay import default_route, hint_of, hinted_interfaces, uplink_mtu
 from dataplane.control.wiring import IPInterface, Wiring
@@ -55,15 +56,39 @@ class Placed:
     bridge_mac: bytes
 
 
-def build(wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
-    """Set up every node, its ``pods`` (by node) and the way to the other nodes' pods."""
+def build(wiring: Wiring, pods: dict[str, list[Pod]], nodes: Sequence[Node]) -> None:
+    """Set up these nodes, their ``pods`` (by node) and the way to all other nodes' pods."""
     settings = read_settings(wiring.manifests.config)
-    placed = [add_bridge(wiring, settings, node) for node in wiring.manifests.nodes]
+    placed = [add_bridge(wiring, settings, node) for node in nodes]
     for place in placed:
         for pod in pods[place.node.name]:
             attach_pod(wiring, settings, place, pod)
-        for version in sorted({cidr.version for cidr in place.node.pod_cidrs}):
-            connect(wiring, settings, place, placed, version)
+        for version in versions(place.node):
+            connect(wiring, settings, place, version)
+
+
+def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
+    """Name what ``build`` would make of all nodes, in its order."""
+    settings = read_settings(wiring.manifests.config)
+    assert settings.mesh is None and settings.sleeve is None  # whose devices have work to do from the start
+    for node in wiring.manifests.nodes:
+        places.device(places.node(node), BRIDGE)
+    for node in wiring.manifests.nodes:
+        for pod in pods[node.name]:
+            places.pod(pod)
+        for version in versions(node) if settings.overlay is not None else ():
+            places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
+
+
+def can_wait(config: ClusterConfig) -> bool:
+    """Does a node do nothing until it sees a frame? The devices of meshes have timers, and messages of their own."""
+    settings = read_settings(config)
+    return settings.mesh is None and settings.sleeve is None
+
+
+def versions(node: Node) -> list[int]:
+    """The IP versions of a node's pods."""
+    return sorted({cidr.version for cidr in node.pod_cidrs})
 
 
 def read_settings(config: ClusterConfig) -> Settings:
@@ -188,9 +213,9 @@ def cidr_of(node: Node, pod: Pod, address: IPAddress) -> IPNetwork:
     raise InputError(f"{pod.origin}: address {address} is not in the podCIDR of node {node.name} ({cidrs}): correct podIP or nodeName")
 
 
-def connect(wiring: Wiring, settings: Settings, place: Placed, placed: list[Placed], version: int) -> None:
+def connect(wiring: Wiring, settings: Settings, place: Placed, version: int) -> None:
     """The way to all other nodes' pods of one IP version."""
-    others = [other for other in placed if other is not place]
+    others = [other for other in wiring.manifests.nodes if other is not place.node]
     if settings.mesh is not None:
         wireguard_mesh.connect(wiring, settings.mesh, Place(place.node, place.namespace, place.uplink), wiring.manifests.nodes, version)
         return
@@ -202,7 +227,7 @@ def connect(wiring: Wiring, settings: Settings, place: Placed, placed: list[Plac
             route_directly(wiring, place, other, version)
 
 
-def connect_overlay(wiring: Wiring, settings: Settings, overlay: Overlay, place: Placed, others: list[Placed], version: int) -> None:
+def connect_overlay(wiring: Wiring, settings: Settings, overlay: Overlay, place: Placed, others: list[Node], version: int) -> None:
     """The tunnel device, and a way through it per subnet of other nodes."""
     end = Place(place.node, place.namespace, place.uplink)
     tunnel = add_device(wiring, overlay, end, version, [first_address(cidr) for cidr in cidrs(place.node, version)])
@@ -210,11 +235,11 @@ def connect_overlay(wiring: Wiring, settings: Settings, overlay: Overlay, place:
         if settings.direct_routing:
             route_directly(wiring, place, other, version)
             continue
-        for cidr in cidrs(other.node, version):
-            reach(wiring, overlay, end, tunnel, other.node, first_address(cidr).ip, [cidr])
+        for cidr in cidrs(other, version):
+            reach(wiring, overlay, end, tunnel, other, first_address(cidr).ip, [cidr])
 
 
-def route_directly(wiring: Wiring, place: Placed, other: Placed, version: int) -> None:
+def route_directly(wiring: Wiring, place: Placed, other: Node, version: int) -> None:
     """Routes to the other node's pods through its own address."""
-    for cidr in cidrs(other.node, version):
-        wiring.route(place.namespace, cidr, other.node.origin, via=node_address(other.node, version), device=place.uplink)
+    for cidr in cidrs(other, version):
+        wiring.route(place.namespace, cidr, other.origin, via=node_address(other, version), device=place.uplink)
