@@ -309,7 +309,8 @@ class Engine:
         ``lengths[i]`` bytes of ``data`` from ``starts[i]`` on, for device ``devs[i]`` at virtual nanosecond ``times[i]``, or now if
         that has passed. Buffers of native int32 (``devs``), uint64 (``starts``), uint32 (``lengths``) and int64 (``times``, whose
         length says how many frames there are). ``refused[i]`` (bytes, writable) becomes 1 where a packet socket would refuse the frame.
-        Returns how many frames were taken: all, unless an application has something to receive before. ValueError: a frame lies
+        Returns how many frames were taken: all, unless an application has something to receive before; the last one taken may then
+        still have to be carried (``run(until=its time)``). ValueError: a frame lies
         outside of the data, a device does not exist, a buffer is too short."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""

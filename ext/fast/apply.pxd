@@ -7,7 +7,7 @@ from ext.devices.record cimport (END_CROSS, END_DROP, STEP_BARE, STEP_ETHER, STE
                                  STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, TRACKS_MAX, Track, flow_track
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
-from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_pseudo
+from ext.fast.sum cimport copy_short, net16, put_raw16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_pseudo
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTV_ACCEPT
 from ext.tables.ct_tcp cimport CtTcp, ct_tcp_packet
@@ -176,7 +176,7 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     cdef uint32_t start = p.l2 if op.x else p.l3
     cdef uint32_t total = p.end - start + op.n, id
     cdef uint8_t *ip = p.buf + start - op.n
-    memcpy(ip, g.bytes + op.at, op.n)
+    copy_short(ip, g.bytes + op.at, op.n)
     id = <uint16_t>chance_draw(<Ns *>g.push_ns, g.push_hash)
     st16(ip + 2, total)
     st16(ip + 4, id)

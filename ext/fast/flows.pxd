@@ -9,7 +9,10 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.tables.conntrack cimport Ct
 from ext.tables.memory cimport memory_give, memory_take
-from ext.wire.hash cimport mix64
+from ext.wire.hash cimport hash_bytes, mix64
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size) noexcept nogil
 
 cdef enum:
     OPS_MAX = 40
@@ -26,7 +29,8 @@ cdef enum:
     PROBES_MAX = 16
     SCRATCH = 4096
     AHEAD = 8  # packets whose memory is asked for, a power of two
-    AHEAD_FROM = 1 << 12  # slots of flows
+    AHEAD_FROM = 1 << 10  # slots of flows: fewer are near anyway
+    LINE = 64  # bytes of a cache line
     HASH_NONE = 0
     HASH_KEPT = 1  # the one it came with
     HASH_OF_FLOW = 2
@@ -77,17 +81,12 @@ cdef struct Track:
 
 cdef struct Program:
     # what two flows on the same way have in common, and so is compared
-    Op ops[OPS_MAX]
-    Check checks[CHECKS_MAX]
-    Track tracks[TRACKS_MAX]
-    uint8_t bytes[PROGRAM_BYTES]
     uint8_t link[14]  # Ethernet header at the beginning
     uint8_t link_len
     uint8_t n_ops
     uint8_t n_checks
     uint8_t n_tracks
     uint8_t n_nats
-    uint8_t end  # END_*
     uint8_t pop  # index + 1 of the op that takes off the tunnel that the packet comes in, 0: it comes in none
     uint8_t hash_in  # the packet has a hash (Pkt.hash) from the start
     uint8_t hash_told  # and it must be the flow's, for a tunnel asks for it
@@ -99,20 +98,36 @@ cdef struct Program:
     uint8_t cables  # crossed in all
     uint8_t crossings  # of them since the last router
     uint8_t routed
+    uint8_t inner  # it goes through receive paths of its own instant
+    uint8_t end  # END_*
     uint8_t push_udp  # the tunnel's UDP header has a checksum
+    uint16_t n_bytes
     int dev  # of the end
-    int reason
-    int origin
     int64_t delay
     uint64_t walked
     void *push_ns
     uint64_t push_hash
-    uint32_t push_sum  # of the outer IP header without length and identification, not folded
+    uint32_t push_sum  # of the outer IP header without length and identification
     uint32_t push_udp_sum  # of the outer pseudo header, and of everything from the UDP header on, without lengths and source port
+    int reason
+    int origin
     # what is true of it now
     uint32_t longest  # bytes of a frame that the way has been seen to take
     uint32_t generation
-    uint64_t content  # hash of the above
+    uint64_t content  # hash of all that is compared
+    # all in one piece of memory, behind each other
+    Op *ops
+    Check *checks
+    Track *tracks
+    uint8_t *bytes
+
+cdef struct Draft:
+    # a program that is being learnt
+    Program program
+    Op ops[OPS_MAX]
+    Check checks[CHECKS_MAX]
+    Track tracks[TRACKS_MAX]
+    uint8_t bytes[PROGRAM_BYTES]
 
 cdef struct Shape:
     # tunnels that end in a namespace: where the inner packet begins
@@ -132,6 +147,7 @@ cdef struct FlowCache:
     Program **program
     uint32_t n_programs
     uint32_t cap_programs
+    uint64_t program_bytes
     uint32_t *by_content  # program number + 1
     uint32_t content_mask
     Shape shape[SHAPES_MAX]
@@ -141,7 +157,7 @@ cdef struct FlowCache:
     uint64_t learning_hash
     uint32_t learning_length
     uint32_t learning_packet_hash
-    Program draft
+    Draft draft
     uint64_t ahead_hash[AHEAD]
     uint64_t ahead_place[AHEAD]
     uint32_t n_ahead
@@ -193,6 +209,7 @@ cdef inline void programs_forget(FlowCache *fc) noexcept nogil:
     for i in range(fc.n_programs):
         free(fc.program[i])
     fc.n_programs = 0
+    fc.program_bytes = 0
     if fc.by_content != NULL:
         memset(fc.by_content, 0, (<size_t>fc.content_mask + 1) * sizeof(uint32_t))
 
@@ -210,7 +227,7 @@ cdef inline void cache_free(FlowCache *fc) noexcept nogil:
 
 cdef inline uint64_t cache_bytes(const FlowCache *fc) noexcept nogil:
     """Memory that it holds."""
-    return (sizeof(FlowCache) + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.n_programs * sizeof(Program)
+    return (sizeof(FlowCache) + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
             + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)))
 
 
@@ -320,18 +337,56 @@ cdef inline uint32_t more_new(FlowCache *fc) noexcept nogil:
 
 # ---- programs
 
+cdef inline void draft_begin(Draft *d) noexcept nogil:
+    memset(d, 0, sizeof(Draft))
+    d.program.ops = d.ops
+    d.program.checks = d.checks
+    d.program.tracks = d.tracks
+    d.program.bytes = d.bytes
+
+
 cdef inline size_t program_compared() noexcept nogil:
     return <size_t>&(<Program *>NULL).longest
 
 
+cdef inline uint64_t content_of(uint64_t h, const void *what, size_t n) noexcept nogil:
+    return hash_bytes(h, <const uint8_t *>what, <int>n)
+
+
 cdef inline uint64_t program_content(const Program *g) noexcept nogil:
-    cdef const uint64_t *w = <const uint64_t *>g
-    cdef uint64_t h = 0
-    cdef size_t i
-    for i in range(program_compared() // 8):
-        h = (h ^ w[i]) * <uint64_t>0x9e3779b97f4a7c15
-        h ^= h >> 29
-    return h
+    cdef uint64_t h = content_of(0, g, program_compared())
+    h = content_of(h, g.ops, g.n_ops * sizeof(Op))
+    h = content_of(h, g.checks, g.n_checks * sizeof(Check))
+    h = content_of(h, g.tracks, g.n_tracks * sizeof(Track))
+    return content_of(h, g.bytes, g.n_bytes)
+
+
+cdef inline bint programs_equal(const Program *a, const Program *b) noexcept nogil:
+    return (a.content == b.content and memcmp(a, b, program_compared()) == 0 and memcmp(a.ops, b.ops, a.n_ops * sizeof(Op)) == 0
+            and memcmp(a.checks, b.checks, a.n_checks * sizeof(Check)) == 0
+            and memcmp(a.tracks, b.tracks, a.n_tracks * sizeof(Track)) == 0 and memcmp(a.bytes, b.bytes, a.n_bytes) == 0)
+
+
+cdef inline size_t program_size(const Program *g) noexcept nogil:
+    cdef size_t n = sizeof(Program) + g.n_checks * sizeof(Check) + g.n_tracks * sizeof(Track) + g.n_ops * sizeof(Op) + g.n_bytes
+    return (n + LINE - 1) & ~<size_t>(LINE - 1)
+
+
+cdef inline Program *program_copy(const Program *from_draft) noexcept nogil:
+    """In one piece of memory that begins a cache line; NULL when memory is out."""
+    cdef Program *g = <Program *>aligned_alloc(LINE, program_size(from_draft))
+    if g == NULL:
+        return NULL
+    g[0] = from_draft[0]
+    g.checks = <Check *>(g + 1)
+    g.tracks = <Track *>(g.checks + g.n_checks)
+    g.ops = <Op *>(g.tracks + g.n_tracks)
+    g.bytes = <uint8_t *>(g.ops + g.n_ops)
+    memcpy(g.checks, from_draft.checks, g.n_checks * sizeof(Check))
+    memcpy(g.tracks, from_draft.tracks, g.n_tracks * sizeof(Track))
+    memcpy(g.ops, from_draft.ops, g.n_ops * sizeof(Op))
+    memcpy(g.bytes, from_draft.bytes, g.n_bytes)
+    return g
 
 
 cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
@@ -371,16 +426,16 @@ cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
     at = <uint32_t>draft.content & fc.content_mask
     while fc.by_content[at]:
         g = fc.program[fc.by_content[at] - 1]
-        if g.content == draft.content and memcmp(g, draft, program_compared()) == 0:
+        if programs_equal(g, draft):
             if g.generation != draft.generation or g.longest < draft.longest:
                 g.longest = draft.longest
             g.generation = draft.generation
             return <int>fc.by_content[at] - 1
         at = (at + 1) & fc.content_mask
-    g = <Program *>calloc(1, sizeof(Program))
+    g = program_copy(draft)
     if g == NULL:
         return -1
-    memcpy(g, draft, sizeof(Program))
+    fc.program_bytes += program_size(g)
     fc.program[fc.n_programs] = g
     fc.n_programs += 1
     fc.by_content[at] = fc.n_programs

@@ -7,7 +7,7 @@ from ext.devices.record cimport (END_CROSS, REC_CUT, REC_OFF, REC_ON, REC_WHOLE,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
                                  STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED, NAT_BYTES, NATS_MAX, OPS_MAX, Op,
-                             PROGRAM_BYTES, PROGRAMS_MAX, Program, SHAPES_MAX, Shape, TRACKS_MAX, Track, cache_flush, flow_slot, flows_grow,
+                             PROGRAM_BYTES, PROGRAMS_MAX, Program, SHAPES_MAX, Shape, TRACKS_MAX, Track, cache_flush, draft_begin, flow_slot, flows_grow,
                              more_new, program_number)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
@@ -44,13 +44,13 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     fc.learning = a.key
     fc.learning_hash = a.hash
     fc.learning_length = a.length
-    memset(&fc.draft, 0, sizeof(Program))
-    fc.draft.generation = c.generation
-    fc.draft.link_len = <uint8_t>(a.l3 if a.l3 <= ETH else 0)
-    memcpy(fc.draft.link, p.buf + p.l2, fc.draft.link_len)
-    fc.draft.hash_in = p.hash != 0
-    fc.draft.hash_l4_in = p.hash_l4
-    fc.draft.unfinished_in = p.unfinished
+    draft_begin(&fc.draft)
+    fc.draft.program.generation = c.generation
+    fc.draft.program.link_len = <uint8_t>(a.l3 if a.l3 <= ETH else 0)
+    memcpy(fc.draft.program.link, p.buf + p.l2, fc.draft.program.link_len)
+    fc.draft.program.hash_in = p.hash != 0
+    fc.draft.program.hash_l4_in = p.hash_l4
+    fc.draft.program.unfinished_in = p.unfinished
     fc.learning_packet_hash = p.hash
 
 
@@ -263,28 +263,31 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     """The packet has come to its end, waits, or did what cannot be repeated: make a flow of what can."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Recorder *r = &c.rec
-    cdef Program *g = &fc.draft
+    cdef Program *g = &fc.draft.program
     cdef Lesson l
     cdef uint32_t used = 0
-    cdef int i, n = r.n_steps, number
+    cdef int i, n = r.n_steps, number, crosses = 0
     cdef bint whole = r.state == REC_WHOLE
     r.state = REC_OFF
     r.p = NULL
     if not whole:
         n = r.last_cross + 1
         r.end = END_CROSS
-    if n == 0 or fc.draft.generation != c.generation:
+    if n == 0 or fc.draft.program.generation != c.generation:
         return  # nothing, or something changed on the way
     memset(&l, 0, sizeof(Lesson))
     for i in range(n):
         if not learn_step(c, g, &l, &r.steps[i], &used):
             return
+        crosses += r.steps[i].kind == STEP_CROSS
     learn_end(c, g)
     if (fc.learning.place & HOW_TUNNELLED) != 0 and not g.pop:
         return
     if g.hash_out == HASH_KEPT and r.hash_at_cross != fc.learning_packet_hash:
         return
     g.hash_told = g.hash_in and r.hash_used
+    g.inner = crosses > (1 if g.end == END_CROSS else 0)
+    g.n_bytes = <uint16_t>used
     g.longest = fc.learning_length
     if fc.n_programs >= PROGRAMS_MAX:
         cache_flush(fc)

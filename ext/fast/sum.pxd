@@ -54,6 +54,20 @@ cdef extern from *:
         return a;
     }
 
+    /* 16 bytes or more that do not overlap; short ones without a call. */
+    static inline void copy_short(uint8_t *to, const uint8_t *from, uint32_t n)
+    {
+        uint8_t *end = to + n - 16;
+        const uint8_t *last = from + n - 16;
+        if (n > 128) {
+            memcpy(to, from, n);
+            return;
+        }
+        for (; to < end; to += 16, from += 16)
+            memcpy(to, from, 16);
+        memcpy(end, last, 16);
+    }
+
     /* A small integer as the 16 bits that stand for it in network byte order. */
     static inline uint16_t net16(uint32_t v)
     {
@@ -72,6 +86,7 @@ cdef extern from *:
     uint32_t sum_word(uint64_t w) noexcept nogil
     uint64_t sum_bytes(const uint8_t *p, uint32_t n) noexcept nogil
     uint16_t net16(uint32_t v) noexcept nogil
+    void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
 
 
 cdef inline uint64_t sum_pseudo(const uint8_t *ip, uint32_t n) noexcept nogil:

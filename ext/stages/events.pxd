@@ -11,6 +11,7 @@ from ext.fast.apply cimport Frame, flow_apply
 from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.key cimport Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
+from ext.fast.sum cimport copy_short
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.far cimport far_enter, far_leave
@@ -128,6 +129,12 @@ cdef inline void packet_ahead(Core *c, const Pkt *p) noexcept nogil:
         ahead_of(fc, &a.key, a.hash)
 
 
+cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
+    """Is there more to happen at this instant that goes back to the same frame from outside?"""
+    cdef const Due *first = event_first(c)
+    return first != NULL and first.time == c.now and first.root == c.root
+
+
 cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     """Does the packet go the way of its flow? If not, it is followed through the stages, where that may be of use."""
     cdef FlowCache *fc = <FlowCache *>c.fast
@@ -142,6 +149,8 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
         fc.others += 1
         return False
     f = flow_find(fc, &a.key, a.hash)
+    if f != NULL and fc.program[f.program].inner and instant_goes_on(c):
+        return False  # packets that the same frame caused take turns
     if f != NULL:
         w.buf = p.buf
         w.l2 = p.l2
@@ -178,7 +187,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
     f = flow_find(fc, &a.key, a.hash)
     if f == NULL:
         return False
-    memcpy(fc.scratch + PKT_HEADROOM, frame, n)
+    copy_short(fc.scratch + PKT_HEADROOM, frame, n)
     w.buf = fc.scratch
     w.l2 = PKT_HEADROOM
     w.end = PKT_HEADROOM + n

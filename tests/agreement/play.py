@@ -125,7 +125,6 @@ class Player:
     def _one_by_one(self, burst: Burst) -> None:
         for given in burst.frames:
             time = max(given.time, self.engine.now)
-            self._settle(time)  # what is due before gets its packet ids before
             self._results.append(self._give(burst.how, given, time))
             self._settle(time)
 
@@ -155,6 +154,8 @@ class Player:
             waiting = self.engine.deliveries()
             self._deliveries += waiting
             assert taken == len(rest) or waiting, f"{taken} of {len(rest)} frames were taken, and no delivery waits"
+            if waiting and taken:
+                self._settle(max(self.engine.now, rest[taken - 1].time))  # the last one may still be on its way
             done += taken
         self._settle(self.engine.now)
 
