@@ -17,6 +17,8 @@ from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.far cimport far_enter, far_leave
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY
 from ext.stages.neighbour cimport neigh_due
+from ext.stages.netfilter cimport RULES_DENIED
+from ext.stages.parse cimport PARSE_OTHERHOST
 from ext.stages.receive cimport ether_classify, frame_least, ip_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, ROUTE_OUTPUT_FAILED
 from ext.stages.route_ipv6 cimport route_output6, trace_route_out6
@@ -33,6 +35,11 @@ from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ether
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
+
+
+cdef inline bint drop_repeats(int reason) noexcept nogil:
+    """Is it one that all packets of a flow meet, short or long, and that leaves the flow's connection as it was?"""
+    return reason == RULES_DENIED or reason == PARSE_OTHERHOST
 
 
 cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
@@ -53,7 +60,8 @@ cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
         if ev != NULL:
             ev.detail[0] = 0
             memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
-        rec_end(&c.rec, p, END_DROP, -stage, c.drop_origin)
+        if drop_repeats(-stage):
+            rec_end(&c.rec, p, END_DROP, -stage, c.drop_origin)
         log_drop(c, p, -stage)
         pkt_free(c, p)
     if c.clock.on:

@@ -2,7 +2,7 @@
 #
 # A connection's first packet decides by the nat rules; every packet is then rewritten by its entry's tuples.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
@@ -344,12 +344,16 @@ cdef inline bint source_in_range(const Tuple *t, const NatRange *r) noexcept nog
     return not r.has_ports or port_in_range(t, MANIP_SRC, r)
 
 
-cdef inline bint reuse_source_mapping(Ns *ns, const Tuple *orig, Tuple *out, const NatRange *r) noexcept nogil:
-    """find_appropriate_src(): the mapping that another connection from the same source has, newest first."""
+cdef inline bint reuse_source_mapping(Ns *ns, const Tuple *orig, Tuple *out, const NatRange *r, int64_t now) noexcept nogil:
+    """find_appropriate_src(): the mapping that another connection from the same source has, newest first. One that has expired is gone,
+    whether or not anybody has looked at the table since."""
     cdef Ct *other = sources_first(&ns.ct, orig)
     cdef Tuple t
     while other != NULL:
         t = ct_tuple(other, 0)
+        if other.status & CTS_CONFIRMED and other.expires <= now:
+            other = sources_at(&ns.ct, other.source)
+            continue
         if t.family == orig.family and t.proto == orig.proto and t.sport == orig.sport and memcmp(t.src, orig.src, 16) == 0:
             t = ct_tuple(other, 1)
             tuple_invert(out, &t)
@@ -451,7 +455,7 @@ cdef inline void unique_tuple(Core *c, Ns *ns, Ct *ct, const Tuple *orig, Tuple 
             if not ct_tuple_taken(&ns.ct, orig, ct, c.now):
                 t[0] = orig[0]
                 return
-        elif reuse_source_mapping(ns, orig, t, r) and not ct_tuple_taken(&ns.ct, t, ct, c.now):
+        elif reuse_source_mapping(ns, orig, t, r, c.now) and not ct_tuple_taken(&ns.ct, t, ct, c.now):
             return
     t[0] = orig[0]
     choose_address(t, r, manip)

@@ -16,15 +16,16 @@ SECONDS = 120.0
 
 
 def minimised(found: Disagreement, seconds: float = SECONDS) -> Disagreement:
-    """The same two modes disagreeing on a script as small as can be found in this time."""
+    """The same two modes disagreeing in the same field on a script as small as can be found in this time."""
     smallest, deadline = found, time.monotonic() + seconds
 
     def fails(steps: Sequence[Step]) -> bool:
         nonlocal smallest
         again = disagreement(replace(found.script, steps=tuple(steps)), found.modes)
-        if again is not None:
-            smallest = again
-        return again is not None
+        if again is None or again.difference.field != found.difference.field:
+            return False
+        smallest = again
+        return True
 
     steps = list(found.script.steps[: found.difference.step + 1])
     if not fails(steps):

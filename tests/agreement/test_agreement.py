@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from random import Random
 
 import pytest
@@ -9,21 +10,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .clusters import PATHS, Path, random_cluster
-from .compare import SLOW, Disagreement
+from .compare import SLOW, Disagreement, race
 from .handmade import bridge, router
 from .minimise import minimised, report
 from .play import Mode
 from .runs import run_seed, run_steps, share_of
 from .scenario import KINDS
-from .script import World
+from .script import World, from_text
 from .terrain import Terrain
 
+FOUND = sorted(pathlib.Path(__file__).with_name("found").glob("*.json"))
 SECONDS_TO_MINIMISE = 60.0
 LEAST_SHARE = 0.5
 
 
 def fail(found: Disagreement) -> None:
     pytest.fail(report(minimised(found, SECONDS_TO_MINIMISE)), pytrace=False)
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
+def test_what_once_differed_does_so_no_more(path: pathlib.Path) -> None:
+    """Scripts as they were found and cut down."""
+    race(from_text(path.read_text(encoding="utf-8")))
 
 
 def test_a_random_world_is_the_same_in_every_way_of_carrying_frames(agreement_seed: int) -> None:
