@@ -38,6 +38,7 @@ cdef struct Undo:
     CtTcp tcp
     uint32_t status
     int64_t expires
+    uint8_t is_tcp  # of a UDP connection that stands the tracker changes nothing else
 
 
 # ---- checks
@@ -95,8 +96,9 @@ cdef inline bint track_one(Core *c, const Track *t, Ct *ct, const uint8_t *ip, U
     undo.ct = ct
     undo.status = ct.status
     undo.expires = ct.expires
-    undo.tcp = ct.proto.tcp
-    if t.proto == 6:
+    undo.is_tcp = t.proto == 6
+    if undo.is_tcp:
+        undo.tcp = ct.proto.tcp
         verdict = ct_tcp_packet(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &ns.ct.set, ct.expires - c.now, &ct.status, &timeout)
     else:
         verdict = ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, &timeout)
@@ -111,7 +113,8 @@ cdef inline bint track_one(Core *c, const Track *t, Ct *ct, const uint8_t *ip, U
 cdef inline void track_undo(const Undo *undo) noexcept nogil:
     undo.ct.status = undo.status
     undo.ct.expires = undo.expires
-    undo.ct.proto.tcp = undo.tcp
+    if undo.is_tcp:
+        undo.ct.proto.tcp = undo.tcp
 
 
 cdef inline bint track_all(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:

@@ -8,7 +8,7 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport Frame, flow_apply
-from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
+from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, cache_learns, flow_find
 from ext.fast.key cimport Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.sum cimport copy_short
@@ -178,7 +178,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
                 pkt_free(c, p)
             return True
     fc.misses += 1
-    if packet_sound(p.buf + p.l2, &a):
+    if cache_learns(fc) and packet_sound(p.buf + p.l2, &a):
         learn_begin(c, p, &a)
     return False
 
@@ -310,8 +310,11 @@ cdef inline bint frame_refused(const Dev *d, const uint8_t *frame, uint64_t n) n
 
 cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
-    cdef const Due *first = event_first(c)
+    cdef const Due *first
     cdef Due e
+    if c.n_packet_events == 0 and (c.n_heap == 0 or c.heap[0].time > limit):
+        return
+    first = event_first(c)
     while first != NULL and c.n_deliveries == 0 and first.time <= limit and not c.supply_failed:
         e = event_pop(c)
         c.now = e.time

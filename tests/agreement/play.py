@@ -182,7 +182,7 @@ def play(script: Script, mode: Mode) -> Player:
 
 def hit_share(engine: Engine) -> float | None:
     """Which part of the packets went through the flow cache; None: this core has none, or none came by."""
-    statistics = getattr(engine, "fast_path", None)
+    statistics = getattr(engine, "flow_cache", None)
     if statistics is None:
         return None
     counts = statistics()

@@ -21,7 +21,7 @@ from .terrain import Terrain
 
 FOUND = sorted(pathlib.Path(__file__).with_name("found").glob("*.json"))
 SECONDS_TO_MINIMISE = 60.0
-LEAST_SHARE = 0.5
+LEAST_SHARE = 0.3
 
 
 def fail(found: Disagreement) -> None:
