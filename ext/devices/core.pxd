@@ -14,7 +14,7 @@ from ext.tables.fib cimport Fib
 from ext.tables.fragments cimport FragTable
 from ext.tables.htab cimport HTab, HNode
 from ext.tables.neighbour cimport NeighTable
-from ext.tables.rules cimport RuleTable, TABLES
+from ext.tables.rules cimport RuleTable, HOOKS, TABLES
 from ext.wire.packet cimport Pkt, PktPool, pkt_release_memory, pkt_copy
 from ext.wire.hash cimport mix64, hash_bytes
 
@@ -205,6 +205,8 @@ cdef struct Ns:
     uint8_t rules_on
     CtTable ct
     RuleTable rules[2][TABLES]  # [0] IPv4, [1] IPv6
+    uint8_t tables_at[2][HOOKS]  # bits by table: those that have something to say at a hook
+    HTab own  # IPv4 addresses of its devices, see tables/own.pxd
     HTab recent
     FragTable frags
     HTab peers
