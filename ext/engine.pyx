@@ -183,7 +183,7 @@ cdef class Engine:
         cdef int i
         cdef Due waiting
         while events_waiting(&self.c):
-            waiting = event_pop(&self.c)
+            event_pop(&self.c, &waiting)
             if waiting.p != NULL:
                 pkt_free(&self.c, waiting.p)
         for i in range(self.c.n_ns):

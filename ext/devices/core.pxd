@@ -596,9 +596,10 @@ cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) 
     return True
 
 
-cdef inline Due heap_pop(Core *c) noexcept nogil:
-    cdef Due top = c.heap[0], last
+cdef inline void heap_pop(Core *c, Due *top) noexcept nogil:
+    cdef Due last
     cdef int i = 0, child
+    top[0] = c.heap[0]
     c.n_heap -= 1
     last = c.heap[c.n_heap]
     while True:
@@ -613,20 +614,28 @@ cdef inline Due heap_pop(Core *c) noexcept nogil:
         i = child
     if c.n_heap > 0:
         c.heap[i] = last
-    return top
 
 
-cdef inline Due event_pop(Core *c) noexcept nogil:
-    """The earliest event; there must be one."""
-    cdef Due top
+cdef inline void lane_pop(Core *c, Due *first) noexcept nogil:
+    cdef const Due *e = &c.lane[c.lane_at]
+    first.time = e.time
+    first.root = e.root
+    first.kind = e.kind
+    first.dev = e.dev
+    first.p = e.p
+    if not event_has_packet(e.kind):
+        first[0] = e[0]
+    c.lane_at = (c.lane_at + 1) & (c.lane_cap - 1)
+    c.n_lane -= 1
+
+
+cdef inline void event_pop(Core *c, Due *first) noexcept nogil:
+    """The earliest event; there must be one. Of an event about a packet nothing else is filled in."""
     if lane_is_first(c):
-        top = c.lane[c.lane_at]
-        c.lane_at = (c.lane_at + 1) & (c.lane_cap - 1)
-        c.n_lane -= 1
+        lane_pop(c, first)
     else:
-        top = heap_pop(c)
-    c.n_packet_events -= event_has_packet(top.kind)
-    return top
+        heap_pop(c, first)
+    c.n_packet_events -= event_has_packet(first.kind)
 
 
 # ---- configuration

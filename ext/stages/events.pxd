@@ -141,7 +141,7 @@ cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     cdef const Due *first = event_first(c)
     cdef Due e
     while first != NULL and c.n_deliveries == 0 and first.time <= limit:
-        e = event_pop(c)
+        event_pop(c, &e)
         c.now = e.time
         c.root = e.root
         event_happens(c, &e)

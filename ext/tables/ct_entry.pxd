@@ -33,6 +33,10 @@ cdef enum:
     CTS_BY_SOURCE = 1 << 11  # it is in the table of sources
     CTS_IPV6 = 1 << 12
     CT_TUPLE_BYTES = 38  # of Tuple that count as key
+    # of a CtRef
+    CT_REF_REPLY = 1 << 0  # it is meant in the direction of replies
+    CT_REF_SIX = 1 << 1  # it is an IPv6 connection
+    CT_REF_BITS = 2  # the place stands behind them
     CT_REFS_STUCK = 0xffff  # more holders than can be counted: the entry's memory is not used again
 
 cdef struct Tuple:
@@ -49,7 +53,7 @@ cdef union CtProto:
     CtSctp sctp
     CtGre gre
 
-ctypedef uint32_t CtRef  # place + 1, family and direction: see ct_ref(); 0: none
+ctypedef uint32_t CtRef  # place in its slabs, family and direction; 0: none
 
 cdef packed struct Ct:
     int64_t expires  # virtual ns; before confirmation: the time to live

@@ -1,7 +1,7 @@
 # Seeded 64-bit mixing: every random choice of the emulated kernel is a hash of the seed and its subject.
 
 from libc.stdint cimport uint8_t, uint64_t
-from ext.wire.bytes cimport ld64, raw32, raw64
+from ext.wire.bytes cimport ld32, ld64, raw32, raw64
 
 
 cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
@@ -21,6 +21,10 @@ cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept
         n -= 8
     if n:
         w = 0
+        if n >= 4:
+            w = ld32(p)
+            p += 4
+            n -= 4
         while n:
             w = (w << 8) | p[0]
             p += 1
