@@ -41,7 +41,7 @@ from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, fib_stored, FibResult, RT_LOCAL
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
-from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
+from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, HOOKS, RuleTable, M_CTSTATE, TABLE_NAT, rules_free, rules_have_a_say
 from ext.wire.hash cimport hash_bytes
 from ext.wire.ipv4 cimport IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN
@@ -222,7 +222,7 @@ cdef class Engine:
         cdef int i
         cdef Due waiting
         while events_waiting(&self.c):
-            waiting = event_pop(&self.c)
+            event_pop(&self.c, &waiting)
             if waiting.p != NULL:
                 pkt_free(&self.c, waiting.p)
         for i in range(self.c.n_ns):
@@ -536,6 +536,9 @@ cdef class Engine:
             raise
         rules_free(&n.rules[family == 6][k])
         n.rules[family == 6][k] = fresh
+        for i in range(HOOKS):
+            n.tables_at[family == 6][i] &= ~(1 << k)
+            n.tables_at[family == 6][i] |= rules_have_a_say(&fresh, i) << k
         n.rules_on = True
         if k == TABLE_NAT:
             n.conntrack = True

@@ -9,6 +9,7 @@ from ext.tables.fdb cimport fdb_clear
 from ext.tables.fib cimport *
 from ext.tables.fragments cimport FragQueue
 from ext.tables.htab cimport HNode, htab_free_all, htab_remove, htab_step
+from ext.tables.own cimport own_add, own_remove
 from ext.tables.neighbour cimport Neigh, neigh_find, neigh_get
 from ext.tables.rules cimport rules_free, TABLES
 from ext.wire.ipv6 cimport solicited_node
@@ -185,6 +186,8 @@ cdef inline int address_add(Core *c, Dev *d, bytes address, int prefix_len, obje
     if grown == NULL:
         raise MemoryError
     d.addr = grown
+    if len(address) == 4 and not own_add(&c.ns[d.ns].own, address):
+        raise MemoryError
     a = &d.addr[d.n_addr]
     memset(a, 0, sizeof(IfAddr))
     a.family = 4 if len(address) == 4 else 6
@@ -208,6 +211,8 @@ cdef inline int address_remove(Core *c, Dev *d, bytes address, int prefix_len) e
     if i < 0:
         raise ValueError(f"{d.name.decode()} does not have this address")
     gone = d.addr[i]
+    if alen == 4:
+        own_remove(&c.ns[d.ns].own, gone.addr)
     for k in range(f.n if alen == 4 else 0):
         r = &f.route[k]
         if r.type and r.dev == d.id and not r.has_gw and r.has_src and memcmp(r.src, d.addr[i].addr, alen) == 0:
@@ -392,6 +397,7 @@ cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
     for i in range(2):
         for k in range(TABLES):
             rules_free(&ns.rules[i][k])
+    htab_free_all(&ns.own)
     htab_free_all(&ns.recent)
     htab_free_all(&ns.peers)
     htab_free_all(&ns.pmtu)

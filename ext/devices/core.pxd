@@ -14,7 +14,7 @@ from ext.tables.fib cimport Fib
 from ext.tables.fragments cimport FragTable
 from ext.tables.htab cimport HTab, HNode
 from ext.tables.neighbour cimport NeighTable
-from ext.tables.rules cimport RuleTable, TABLES
+from ext.tables.rules cimport RuleTable, HOOKS, TABLES
 from ext.wire.packet cimport Pkt, PktPool, pkt_release_memory, pkt_copy
 from ext.wire.hash cimport mix64, hash_bytes
 
@@ -222,6 +222,8 @@ cdef struct Ns:
     uint8_t rules_on
     CtTable ct
     RuleTable rules[2][TABLES]  # [0] IPv4, [1] IPv6
+    uint8_t tables_at[2][HOOKS]  # bits by table: those that have something to say at a hook
+    HTab own  # IPv4 addresses of its devices, see tables/own.pxd
     HTab recent
     FragTable frags
     HTab peers
@@ -681,9 +683,10 @@ cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) 
     return True
 
 
-cdef inline Due heap_pop(Core *c) noexcept nogil:
-    cdef Due top = c.heap[0], last
+cdef inline void heap_pop(Core *c, Due *top) noexcept nogil:
+    cdef Due last
     cdef int i = 0, child
+    top[0] = c.heap[0]
     c.n_heap -= 1
     last = c.heap[c.n_heap]
     while True:
@@ -698,23 +701,27 @@ cdef inline Due heap_pop(Core *c) noexcept nogil:
         i = child
     if c.n_heap > 0:
         c.heap[i] = last
-    return top
 
 
-cdef inline Due event_pop(Core *c) noexcept nogil:
-    """The earliest event; there must be one."""
-    cdef Due top
+cdef inline void lane_pop(Lane *lane, Due *first) noexcept nogil:
+    cdef const Due *e = &lane.ring[lane.at]
+    first.time = e.time
+    first.root = e.root
+    first.kind = e.kind
+    first.dev = e.dev
+    first.p = e.p
+    lane.at = (lane.at + 1) & (lane.cap - 1)
+    lane.n -= 1
+
+
+cdef inline void event_pop(Core *c, Due *first) noexcept nogil:
+    """The earliest event; there must be one. Of an event about a packet nothing else is filled in."""
     cdef int k = first_lane(c)
-    cdef Lane *lane
     if k >= 0:
-        lane = &c.lane[k]
-        top = lane.ring[lane.at]
-        lane.at = (lane.at + 1) & (lane.cap - 1)
-        lane.n -= 1
+        lane_pop(&c.lane[k], first)
     else:
-        top = heap_pop(c)
-    c.n_packet_events -= event_has_packet(top.kind)
-    return top
+        heap_pop(c, first)
+    c.n_packet_events -= event_has_packet(first.kind)
 
 
 # ---- configuration

@@ -316,7 +316,7 @@ cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
         return
     first = event_first(c)
     while first != NULL and c.n_deliveries == 0 and first.time <= limit and not c.supply_failed:
-        e = event_pop(c)
+        event_pop(c, &e)
         c.now = e.time
         c.root = e.root
         event_happens(c, &e)

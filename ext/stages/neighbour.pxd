@@ -157,7 +157,7 @@ cdef inline void neigh_probe(Core *c, Dev *d, Neigh *n) noexcept nogil:
 cdef inline bint may_announce(Core *c, Ns *ns, const Dev *d, const Neigh *n, const uint8_t *src) noexcept nogil:
     """May the question name the waiting packet's source as asker? arp_announce 1: only within the target's subnet, 2: never."""
     cdef int level = conf_max(c, d, CONF_ARP_ANNOUNCE), i
-    if level >= 2 or not is_own_address(c, ns, src):
+    if level >= 2 or not is_own_address(ns, src):
         return False
     if level == 0:
         return True

@@ -46,10 +46,9 @@ cdef inline RuleTable *pkt_rules(Ns *ns, const Pkt *p, int table) noexcept nogil
 
 cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table, int hook, int in_dev, int out_dev) noexcept nogil:
     """One table at one hook: 0 or a drop."""
-    cdef RuleTable *t = pkt_rules(ns, p, table)
-    if t.n_chains == 0 or t.builtin[hook] < 0:
+    if not ns.tables_at[p.protocol == ETHERTYPE_IPV6][hook] >> table & 1:
         return 0
-    return rules_at(c, ns, p, name, t, hook, in_dev, out_dev)
+    return rules_at(c, ns, p, name, pkt_rules(ns, p, table), hook, in_dev, out_dev)
 
 
 cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t, int hook, int in_dev, int out_dev) noexcept nogil:

@@ -11,6 +11,7 @@ from ext.devices.record cimport rec_refuse
 from ext.stages.verdict cimport DROPS_ROUTE
 from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_stored, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
                              SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
+from ext.tables.own cimport own_find
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
 from ext.wire.ether cimport ETHERTYPE_IPV4
@@ -61,16 +62,9 @@ cdef inline const char *route_reason(int r) noexcept nogil:
 
 # ---- addresses
 
-cdef inline bint is_own_address(Core *c, Ns *ns, const uint8_t *addr) noexcept nogil:
+cdef inline bint is_own_address(Ns *ns, const uint8_t *addr) noexcept nogil:
     """inet_lookup_ifaddr_rcu(): does some device here have it?"""
-    cdef int i, k
-    cdef Dev *d
-    for i in range(ns.n_devs):
-        d = c.dev[ns.devs[i]]
-        for k in range(d.n_addr):
-            if d.addr[k].family == 4 and memcmp(d.addr[k].addr, addr, 4) == 0:
-                return True
-    return False
+    return own_find(&ns.own, addr) != NULL
 
 
 cdef inline bint in_subnet(const IfAddr *a, const uint8_t *addr) noexcept nogil:
@@ -237,7 +231,7 @@ cdef inline int route_output(Core *c, Ns *ns, const uint8_t *daddr, uint8_t *sad
     if ld32(saddr) != 0:
         if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
             return ERR_EINVAL
-        if not any_source and not is_own_address(c, ns, saddr):
+        if not any_source and not is_own_address(ns, saddr):
             return ERR_EINVAL
     res = fib_lookup(&ns.fib4, daddr, -1)
     if res.error:
@@ -289,7 +283,7 @@ cdef inline int validate_source(Core *c, Ns *ns, Dev *d, const uint8_t *src, int
     """fib_validate_source(): 1 if the source is a direct neighbour, 0, or a drop."""
     cdef int rpf = conf_max(c, d, CONF_RP_FILTER)
     if rpf == 0 and (d.id != oif or not conf_or(c, d, CONF_SEND_REDIRECTS)):
-        if not conf_or(c, d, CONF_ACCEPT_LOCAL) and is_own_address(c, ns, src):
+        if not conf_or(c, d, CONF_ACCEPT_LOCAL) and is_own_address(ns, src):
             return -ROUTE_LOCAL_SOURCE
         return 0
     return validate_source_fully(c, ns, d, src, rpf)

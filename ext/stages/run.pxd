@@ -31,6 +31,11 @@ from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.packet cimport Pkt
 
 
+cdef enum:
+    LOWER_STAGES = (1 << ST_RECEIVE | 1 << ST_BRIDGE_IN | 1 << ST_BRIDGE_FORWARD | 1 << ST_BRIDGE_UP | 1 << ST_BRIDGE_PORT
+                    | 1 << ST_BRIDGE_XMIT | 1 << ST_ARP | 1 << ST_TRANSMIT | 1 << ST_TUNNEL_OUT | 1 << ST_BRIDGE_PUSH)  # bits by stage
+
+
 cdef inline int run_lower(Core *c, Pkt *p, int stage) noexcept nogil:
     """Stages of frames."""
     if stage == ST_RECEIVE:
@@ -101,7 +106,7 @@ cdef inline int run_upper(Core *c, Pkt *p, int stage) noexcept nogil:
 
 
 cdef inline bint is_lower(int stage) noexcept nogil:
-    return stage <= ST_ARP or stage == ST_TRANSMIT or stage == ST_TUNNEL_OUT or stage == ST_BRIDGE_PUSH
+    return LOWER_STAGES >> stage & 1
 
 
 cdef inline const char *reason_text(int r) noexcept nogil:

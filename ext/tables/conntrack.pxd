@@ -10,7 +10,7 @@ from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
 from ext.tables.memory cimport memory_give, memory_take
-from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_number, slabs_free
+from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
 
 cdef enum:
     CT_BUCKETS_FIRST = 16
@@ -51,13 +51,16 @@ cdef struct CtTable:
 # ---- memory and references
 
 cdef inline Ct *ct_of(const CtTable *t, CtRef ref) noexcept nogil:
-    return <Ct *>slab_at(&t.memory[ref >> 1 & 1], (ref >> 2) - 1)
+    if ref & CT_REF_SIX:
+        return <Ct *>slab_at(&t.memory[1], ref >> CT_REF_BITS, sizeof(Ct6))
+    return <Ct *>slab_at(&t.memory[0], ref >> CT_REF_BITS, sizeof(Ct))
 
 
 cdef inline CtRef ct_ref(const CtTable *t, const Ct *ct) noexcept nogil:
     """Without a direction, which is added."""
-    cdef int six = (ct.status & CTS_IPV6) != 0
-    return (slab_number(&t.memory[six], ct) + 1) << 2 | six << 1
+    if ct.status & CTS_IPV6:
+        return slab_place(&t.memory[1], ct, sizeof(Ct6)) << CT_REF_BITS | CT_REF_SIX
+    return slab_place(&t.memory[0], ct, sizeof(Ct)) << CT_REF_BITS
 
 
 cdef inline Ct *ct_first(const CtTable *t) noexcept nogil:
@@ -72,23 +75,22 @@ cdef inline Ct *ct_next(const CtTable *t, const Ct *ct) noexcept nogil:
 cdef inline void ct_table_init(CtTable *t) noexcept nogil:
     memset(t, 0, sizeof(CtTable))
     t.max = 262144  # nf_conntrack_max of a machine with 8 GiB or more
-    t.memory[0].size = sizeof(Ct)
-    t.memory[1].size = sizeof(Ct6)
     ct_settings_init(&t.set)
     t.least_timeout = ct_settings_least(&t.set)
 
 
 cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
     """A free entry, all zeros but for its serial; NULL when memory is out."""
-    cdef Slabs *memory = &t.memory[six]
+    cdef size_t size = sizeof(Ct6) if six else sizeof(Ct)
     cdef Ct *ct
-    cdef uint32_t serial
+    cdef uint32_t serial, place
     if t.free[six] == 0:
-        return <Ct *>slab_at(memory, memory.used - 1) if slab_more(memory) else NULL
+        place = slab_more(&t.memory[six], size)
+        return <Ct *>slab_at(&t.memory[six], place, size) if place else NULL
     ct = ct_of(t, t.free[six])
     t.free[six] = ct.next
     serial = ct.serial
-    memset(ct, 0, memory.size)
+    memset(ct, 0, size)
     ct.serial = serial
     return ct
 
@@ -134,7 +136,7 @@ cdef inline void tuples_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t 
     last_dir[0] = last_dir[1] = 0
     while ref:
         ct = ct_of(t, ref)
-        dir = ref & 1
+        dir = ref & CT_REF_REPLY
         next = ct.chain[dir]
         half = (ct_hash(ct, dir) & old) != 0
         tuples_link(to[half], last[half], last_dir[half], ref)
@@ -209,7 +211,7 @@ cdef inline void tuples_remove(CtTable *t, Ct *ct, CtRef ref, int dir) noexcept 
     cdef int before_dir = 0
     while at != ref + dir:
         before = ct_of(t, at)
-        before_dir = at & 1
+        before_dir = at & CT_REF_REPLY
         at = before.chain[before_dir]
     tuples_link(bucket, before, before_dir, ct.chain[dir])
     t.tuples.count -= 1
@@ -322,8 +324,8 @@ cdef inline Ct *ct_find_hashed(CtTable *t, const Tuple *key, uint64_t hash, int6
     ref = hash_place(&t.tuples, hash)[0]
     while ref:
         ct = ct_of(t, ref)
-        dir[0] = ref & 1
-        ref = ct.chain[ref & 1]
+        dir[0] = ref & CT_REF_REPLY
+        ref = ct.chain[ref & CT_REF_REPLY]
         if not ct_has_tuple(ct, dir[0], key):
             continue
         if ct.expires <= now:
@@ -476,8 +478,8 @@ cdef inline void ct_table_free(CtTable *t) noexcept nogil:
     ct_flush(t)
     hash_free(&t.tuples)
     hash_free(&t.sources)
-    slabs_free(&t.memory[0])
-    slabs_free(&t.memory[1])
+    slabs_free(&t.memory[0], sizeof(Ct))
+    slabs_free(&t.memory[1], sizeof(Ct6))
     t.free[0] = t.free[1] = 0
     free(t.ends)
     t.ends = NULL

@@ -11,7 +11,7 @@ from ext.tables.ct_settings cimport CtStatus
 from ext.tables.ct_tcp cimport CtTcp
 from ext.tables.ct_tuple cimport ct_invert_tuple
 from ext.tables.ct_udp cimport CtUdp
-from ext.wire.bytes cimport ld32, ld64
+from ext.wire.bytes cimport raw32, raw64
 from ext.wire.hash cimport word_hash
 
 cdef enum:
@@ -33,6 +33,10 @@ cdef enum:
     CTS_BY_SOURCE = 1 << 11  # it is in the table of sources
     CTS_IPV6 = 1 << 12
     CT_TUPLE_BYTES = 38  # of Tuple that count as key
+    # of a CtRef
+    CT_REF_REPLY = 1 << 0  # it is meant in the direction of replies
+    CT_REF_SIX = 1 << 1  # it is an IPv6 connection
+    CT_REF_BITS = 2  # the place stands behind them
     CT_REFS_STUCK = 0xffff  # more holders than can be counted: the entry's memory is not used again
 
 cdef struct Tuple:
@@ -49,7 +53,7 @@ cdef union CtProto:
     CtSctp sctp
     CtGre gre
 
-ctypedef uint32_t CtRef  # place + 1, family and direction: see ct_ref(); 0: none
+ctypedef uint32_t CtRef  # place in its slabs, family and direction; 0: none
 
 cdef packed struct Ct:
     int64_t expires  # virtual ns; before confirmation: the time to live
@@ -80,18 +84,18 @@ cdef inline void ct_hold(Ct *ct) noexcept nogil:
 
 # ---- tuples
 
-cdef inline uint64_t layer4_word(int family, int proto, uint32_t sport, uint32_t dport) noexcept nogil:
-    """All of a tuple but its addresses."""
-    return <uint64_t>family << 40 | <uint64_t>proto << 32 | <uint64_t>sport << 16 | dport
+cdef inline uint64_t layer4_word(int family, int proto, const uint16_t *ports) noexcept nogil:
+    """All of a tuple but its addresses; ``ports``: both, which stand side by side."""
+    return <uint64_t>(family << 8 | proto) << 32 | raw32(<const uint8_t *>ports)
 
 
 cdef inline uint64_t raw_pair(const uint8_t *src, const uint8_t *dst) noexcept nogil:
     """Two IPv4 addresses as one word."""
-    return <uint64_t>ld32(src) << 32 | ld32(dst)
+    return <uint64_t>raw32(src) << 32 | raw32(dst)
 
 
 cdef inline bint tuple_equal(const Tuple *a, const Tuple *b) noexcept nogil:
-    if layer4_word(a.family, a.proto, a.sport, a.dport) != layer4_word(b.family, b.proto, b.sport, b.dport):
+    if layer4_word(a.family, a.proto, &a.sport) != layer4_word(b.family, b.proto, &b.sport):
         return False
     if a.family == 4:
         return raw_pair(a.src, a.dst) == raw_pair(b.src, b.dst)
@@ -102,20 +106,20 @@ cdef inline uint64_t addresses_hash(uint64_t layer4, int family, const uint8_t *
     cdef uint64_t h
     if family == 4:
         return word_hash(layer4, raw_pair(src, dst))
-    h = word_hash(word_hash(layer4, ld64(src)), ld64(src + 8))
-    return word_hash(word_hash(h, ld64(dst)), ld64(dst + 8))
+    h = word_hash(word_hash(layer4, raw64(src)), raw64(src + 8))
+    return word_hash(word_hash(h, raw64(dst)), raw64(dst + 8))
 
 
 cdef inline uint64_t tuple_hash(const Tuple *t) noexcept nogil:
-    return addresses_hash(layer4_word(t.family, t.proto, t.sport, t.dport), t.family, t.src, t.dst)
+    return addresses_hash(layer4_word(t.family, t.proto, &t.sport), t.family, t.src, t.dst)
 
 
 cdef inline uint64_t source_hash(int family, int proto, uint32_t sport, const uint8_t *src) noexcept nogil:
     """Of what makes a source: address, protocol, port (hash_by_src())."""
     cdef uint64_t h = <uint64_t>proto << 16 | sport
     if family == 4:
-        return word_hash(h, ld32(src))
-    return word_hash(word_hash(h, ld64(src)), ld64(src + 8))
+        return word_hash(h, raw32(src))
+    return word_hash(word_hash(h, raw64(src)), raw64(src + 8))
 
 
 cdef inline bint tuple_invert(Tuple *out, const Tuple *t) noexcept nogil:
@@ -147,10 +151,13 @@ cdef inline uint8_t *ct_address(const Ct *ct, int dir, int side) noexcept nogil:
 
 cdef inline Tuple ct_tuple(const Ct *ct, int dir) noexcept nogil:
     cdef Tuple t
-    cdef int alen = 16 if ct.status & CTS_IPV6 else 4
-    memset(&t, 0, sizeof(Tuple))
-    memcpy(t.src, ct_address(ct, dir, 0), alen)
-    memcpy(t.dst, ct_address(ct, dir, 1), alen)
+    if ct.status & CTS_IPV6:
+        memcpy(t.src, ct_address(ct, dir, 0), 16)
+        memcpy(t.dst, ct_address(ct, dir, 1), 16)
+    else:
+        memset(&t, 0, sizeof(Tuple))
+        memcpy(t.src, ct.address4[dir][0], 4)
+        memcpy(t.dst, ct.address4[dir][1], 4)
     t.sport = ct.port[dir][0]
     t.dport = ct.port[dir][1]
     t.family = <uint8_t>ct_family(ct)
@@ -160,26 +167,28 @@ cdef inline Tuple ct_tuple(const Ct *ct, int dir) noexcept nogil:
 
 cdef inline void ct_set_tuple(Ct *ct, int dir, const Tuple *t) noexcept nogil:
     """``t`` has the entry's family and protocol."""
-    cdef int alen = 16 if ct.status & CTS_IPV6 else 4
-    memcpy(ct_address(ct, dir, 0), t.src, alen)
-    memcpy(ct_address(ct, dir, 1), t.dst, alen)
+    if ct.status & CTS_IPV6:
+        memcpy(ct_address(ct, dir, 0), t.src, 16)
+        memcpy(ct_address(ct, dir, 1), t.dst, 16)
+    else:
+        memcpy(ct.address4[dir][0], t.src, 4)
+        memcpy(ct.address4[dir][1], t.dst, 4)
     ct.port[dir][0] = t.sport
     ct.port[dir][1] = t.dport
 
 
 cdef inline bint ct_has_tuple(const Ct *ct, int dir, const Tuple *t) noexcept nogil:
-    if (layer4_word(ct_family(ct), ct.number, ct.port[dir][0], ct.port[dir][1])
-            != layer4_word(t.family, t.proto, t.sport, t.dport)):
+    if raw32(<const uint8_t *>ct.port[dir]) != raw32(<const uint8_t *>&t.sport) or ct.number != t.proto or ct_family(ct) != t.family:
         return False
     if t.family == 4:
-        return raw_pair(ct_address(ct, dir, 0), ct_address(ct, dir, 1)) == raw_pair(t.src, t.dst)
+        return raw_pair(ct.address4[dir][0], ct.address4[dir][1]) == raw_pair(t.src, t.dst)
     return memcmp(ct_address(ct, dir, 0), t.src, 16) == 0 and memcmp(ct_address(ct, dir, 1), t.dst, 16) == 0
 
 
 cdef inline uint64_t ct_hash(const Ct *ct, int dir) noexcept nogil:
     """tuple_hash() of one of its tuples."""
     cdef int family = ct_family(ct)
-    cdef uint64_t layer4 = layer4_word(family, ct.number, ct.port[dir][0], ct.port[dir][1])
+    cdef uint64_t layer4 = layer4_word(family, ct.number, ct.port[dir])
     return addresses_hash(layer4, family, ct_address(ct, dir, 0), ct_address(ct, dir, 1))
 
 

@@ -452,6 +452,15 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             return
 
 
+cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:
+    """Can a walk from this hook do anything at all? An empty chain that accepts cannot, unless chance is drawn for it all the same."""
+    cdef const RuleChain *chain
+    if t.n_chains == 0 or t.builtin[hook] < 0:
+        return False
+    chain = &t.chain[t.builtin[hook]]
+    return chain.count > 0 or chain.policy != T_ACCEPT or t.random or t.unsteady
+
+
 cdef inline void rules_free(RuleTable *t) noexcept nogil:
     index_free(&t.index)
     free(t.rule)

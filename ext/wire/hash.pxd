@@ -1,7 +1,7 @@
 # Seeded 64-bit mixing: every random choice of the emulated kernel is a hash of the seed and its subject.
 
 from libc.stdint cimport uint8_t, uint64_t
-from ext.wire.bytes cimport ld16, ld32, ld64
+from ext.wire.bytes cimport ld32, ld64, raw32, raw64
 
 
 cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
@@ -21,6 +21,10 @@ cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept
         n -= 8
     if n:
         w = 0
+        if n >= 4:
+            w = ld32(p)
+            p += 4
+            n -= 4
         while n:
             w = (w << 8) | p[0]
             p += 1
@@ -37,7 +41,7 @@ cdef inline uint64_t word_hash(uint64_t seed, uint64_t word) noexcept nogil:
 cdef inline uint64_t address_hash(const uint8_t *address, int n) noexcept nogil:
     """The same of a MAC or IP address: 6, 4 or 16 bytes."""
     if n == 4:
-        return word_hash(4, ld32(address))
+        return word_hash(4, raw32(address))
     if n == 6:
-        return word_hash(6, <uint64_t>ld32(address) << 16 | ld16(address + 4))
-    return word_hash(word_hash(16, ld64(address)), ld64(address + 8))
+        return word_hash(6, <uint64_t>raw32(address) << 32 | raw32(address + 2))
+    return word_hash(word_hash(16, raw64(address)), raw64(address + 8))
