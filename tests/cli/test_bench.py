@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,18 @@ def test_a_mismatch_in_a_rows_process_reaches_the_document(monkeypatch: pytest.M
     document = run.measure([ROWS["forward/1-route"]], Settings(quick=True))
     assert (document["rows"][0]["wrong"], document["rows"][0]["points"]) == ("a byte differs", [])
     assert run.wrong_rows(document) == ["forward/1-route"]
+
+
+def test_a_row_whose_process_dies_does_not_take_the_others_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataplane.bench import one, run
+    from dataplane.bench.work import Settings
+
+    def dying(*arguments: Any) -> list[str]:
+        return [sys.executable, "-c", "import os, sys; print('so far', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"]
+
+    monkeypatch.setattr(one, "arguments_of", dying)
+    document = run.measure([ROWS["forward/1-route"], ROWS["memory/v4"]], Settings(quick=True))
+    assert [row["wrong"] for row in document["rows"]] == ["its process ended with -9: so far"] * 2
 
 
 def test_peers_that_are_here_are_compared_and_those_that_are_not_are_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.worlds import CLIENT_MAC, MILLISECOND, Router, arp, ether, ping, udp_packet
+from core.worlds import CLIENT_MAC, MILLISECOND, ROUTER1_MAC, SERVER_MAC, Router, arp, ether, ping, udp_packet
 
 FRAMES = [ether(udp_packet()), ether(ping()), ether(arp(1, CLIENT_MAC, "10.0.0.2", "10.0.0.1")), ether(udp_packet(dport=53))]
 TIMES = [0, 2 * MILLISECOND, 2 * MILLISECOND, MILLISECOND]  # the last one is late: it goes at once
@@ -48,6 +48,18 @@ def test_a_batch_stops_where_an_application_has_something_to_receive() -> None:
     to_router = ether(udp_packet(dst="10.0.0.1", dport=9))
     assert carried(router, [to_router, FRAMES[0]], [0, MILLISECOND])[0] == 1
     assert [delivery.time for delivery in router.engine.deliveries()] == [0]
+
+
+def test_what_a_disconnected_device_sends_goes_nowhere_and_it_still_receives() -> None:
+    router = Router()
+    router.engine.disconnect(router.eth1)
+    assert carried(router, FRAMES[:1], [0]) == (1, b"\0")
+    assert len(router.seen(router.eth1, outgoing=True)) == 1
+    assert router.engine.counters()["out"] == 1
+    back = ether(udp_packet(src="10.0.1.2", dst="10.0.0.2"), dst=ROUTER1_MAC, src=SERVER_MAC)
+    router.engine.inject(router.server_eth, back)
+    router.engine.run()
+    assert len(router.seen(router.eth0, outgoing=True)) == 1
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def source(name: str) -> Path:
     """A peer's program in ``bench/peers`` of a checkout. Raises Absent in an installed package."""
     path = Path(dataplane.__file__).parents[1] / "bench" / "peers" / name
     if not path.exists():
-        raise Absent(f"bench/peers/{name} is only in a checkout of the repository, run it there")
+        raise Absent(f"bench/peers/{name} is not here: run it in a checkout of the repository")
     return path
 
 
