@@ -3,11 +3,12 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, strerror
+from libc.string cimport memcpy, memset, strerror
 
 cimport cython
 
-from ext.capture.block cimport PacketBlock, block_size, block_write
+from ext.capture.block cimport (EPB_HEAD, EPB_OPTIONS, EPB_TAIL, PacketBlock, block_head, block_options, block_size, block_write,
+                                copy_over)
 from ext.capture.drops cimport DropKind, KindTable, Marks, kind_of, kinds_free, marks_find, marks_room
 from ext.capture.outfile cimport OUT_OF_MEMORY, OutFile, out_flush, out_room
 from ext.capture.seen cimport LINK_HEADER, Seen, seen_on
@@ -75,6 +76,14 @@ cdef bint count_drops(Output *o, const Stretch *s) noexcept nogil:
     return True
 
 
+cdef inline void note_seen(Statistics *seen, int64_t time) noexcept nogil:
+    """Records come in order of time."""
+    if seen.frames == 0:
+        seen.first = time
+    seen.last = time
+    seen.frames += 1
+
+
 cdef void put(Output *o, int interface, PacketBlock *b, int32_t drop) noexcept nogil:
     """Append a record, with the comments of ``drop`` and those behind it (-1: none)."""
     cdef Statistics *seen = &o.seen[interface]
@@ -98,17 +107,35 @@ cdef void put(Output *o, int interface, PacketBlock *b, int32_t drop) noexcept n
         memcpy(p, kind.comment, kind.comment_size)
         p += kind.comment_size
         i = o.marks.drop[i].next
-    if seen.frames == 0 or b.time < seen.first:
-        seen.first = b.time
-    if seen.frames == 0 or b.time > seen.last:
-        seen.last = b.time
-    seen.frames += 1
+    note_seen(seen, b.time)
     seen.dropped += b.dropped
+
+
+cdef inline void put_plain(Output *o, const Stretch *s, const FrameRecord *r) noexcept nogil:
+    """Append a frame that was not dropped where it was seen: what most records are."""
+    cdef int interface = o.interface[r.dev]
+    cdef OutFile *f = &o.file[interface if o.apart else 0]
+    cdef uint32_t padded = (r.len + 3) & ~<uint32_t>3, total = EPB_HEAD + padded + EPB_OPTIONS + EPB_TAIL
+    cdef uint8_t *p = out_room(f, total)
+    if p == NULL:
+        return
+    if s.size - r.at >= r.len + 15:
+        copy_over(p + EPB_HEAD, s.data + r.at, r.len)
+    else:
+        memcpy(p + EPB_HEAD, s.data + r.at, r.len)
+    if r.len != padded:
+        memset(p + EPB_HEAD + r.len, 0, padded - r.len)
+    block_head(p, total, 0 if o.apart else interface, r.time, r.len)
+    block_options(p + EPB_HEAD + padded, r.outgoing, r.packet)
+    note_seen(&o.seen[interface], r.time)
 
 
 cdef inline void put_frame(Output *o, const Stretch *s, uint64_t i, int32_t drop) noexcept nogil:
     cdef const FrameRecord *r = &s.frames[i]
     cdef PacketBlock b
+    if drop < 0:
+        put_plain(o, s, r)
+        return
     b.time = r.time
     b.outgoing = r.outgoing
     b.packet = r.packet

@@ -154,7 +154,7 @@ class FrameFitter:
         if route["dev"] not in (-1, self._machine.eth0):
             device = self._topology.device_name(route["dev"])
             return f"{self._machine.ref} reaches {ip_address(destination)} by {device}, not by its eth0 (replay it at a pod)"
-        found = next_hop_mac(self._engine, self._topology, self._machine.namespace, destination)
+        found = next_hop_mac(self._topology, route, destination)
         if found is None:
             why = f"{self._machine.ref} has no route to {ip_address(destination)}, or nobody answers for its next hop"
             return f"{why} (--map gives it another address)"

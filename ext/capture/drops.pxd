@@ -42,6 +42,7 @@ cdef struct Marks:
     int32_t *place  # by hash: the first drop of a packet, device and time, or -1
     uint64_t place_cap
     uint64_t mask
+    int shift  # of a hash, so that it is a place
 
 
 cdef inline uint64_t kind_hash(int reason, int ns, int dev, int origin) noexcept nogil:
@@ -113,8 +114,9 @@ cdef inline void kinds_free(KindTable *t) noexcept nogil:
     free(t.place)
 
 
-cdef inline uint64_t mark_hash(uint32_t packet, int dev, int64_t time) noexcept nogil:
-    return mix64((<uint64_t>packet << 32 | <uint32_t>dev) ^ mix64(<uint64_t>time))
+cdef inline uint64_t mark_hash(const Marks *m, uint32_t packet, int dev) noexcept nogil:
+    """Every frame is looked up, so one multiplication has to do; ids and devices are ours, nobody chooses them to collide."""
+    return (<uint64_t>packet << 32 | <uint32_t>dev) * <uint64_t>0x9e3779b97f4a7c15 >> m.shift
 
 
 cdef inline void *grown(void *mem, uint64_t *cap, uint64_t n, uint64_t size) noexcept nogil:
@@ -135,8 +137,10 @@ cdef inline bint marks_room(Marks *m, uint64_t n_frames, uint64_t n_drops) noexc
     """Arrays for that many, with nothing marked; False when memory is out."""
     cdef uint64_t places = 2
     cdef void *mem
+    m.shift = 63
     while places < 2 * n_drops:
         places *= 2
+        m.shift -= 1
     mem = grown(m.drop, &m.drop_cap, n_drops, sizeof(DropMark))
     if mem == NULL:
         return False
@@ -157,7 +161,7 @@ cdef inline bint marks_room(Marks *m, uint64_t n_frames, uint64_t n_drops) noexc
 
 cdef inline int32_t *mark_place(Marks *m, const DropRecord *drops, uint32_t packet, int dev, int64_t time) noexcept nogil:
     """Where the first drop of this packet, device and time stands or would stand."""
-    cdef uint64_t at = mark_hash(packet, dev, time) & m.mask
+    cdef uint64_t at = mark_hash(m, packet, dev)
     cdef const DropRecord *r
     while m.place[at] >= 0:
         r = &drops[m.place[at]]

@@ -7,6 +7,7 @@ from posix.unistd cimport write
 
 cdef enum:
     OUT_OF_MEMORY = -1  # in OutFile.error, which else holds errno
+    OUT_SLACK = 16  # bytes behind the buffer that may be written and are not kept
 
 cdef struct OutFile:
     int fd  # -1: none yet
@@ -40,7 +41,7 @@ cdef inline uint8_t *out_room(OutFile *f, uint64_t size) noexcept nogil:
         return NULL
     if f.n + size > f.cap:
         cap = f.flush_at if size <= f.flush_at else size
-        mem = <uint8_t *>realloc(f.mem, cap)
+        mem = <uint8_t *>realloc(f.mem, cap + OUT_SLACK)
         if mem == NULL:
             f.error = OUT_OF_MEMORY
             return NULL

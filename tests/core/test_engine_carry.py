@@ -36,6 +36,27 @@ def test_a_batch_comes_to_what_its_frames_come_to_one_by_one() -> None:
     assert batch.engine.now == 2 * MILLISECOND
 
 
+def test_ids_are_given_in_the_same_order_with_what_is_still_under_way() -> None:
+    """Errors that the router sends are made while later frames wait to be injected, and on a wire with a latency."""
+    single, batch = Router(silent=False), Router(silent=False)
+    frames = [ether(udp_packet(ttl=1, dport=port)) for port in range(6)]
+    times = [0, 2 * MILLISECOND, 3 * MILLISECOND, 3 * MILLISECOND, 5 * MILLISECOND, 4 * MILLISECOND]
+    for router in (single, batch):
+        router.engine.connect(router.eth0, router.client_eth, latency=2 * MILLISECOND)
+    for frame, time in zip(frames, times, strict=True):
+        at = max(time, single.engine.now)
+        single.engine.inject(single.client_eth, frame, at=at)
+        single.engine.run(at)
+    assert carried(batch, frames, times) == (len(frames), bytes(len(frames)))
+    single.engine.run()
+    batch.engine.run()
+    recorded = single.engine.frames()
+    ids = [frame.packet for frame in recorded if frame.device == single.client_eth and frame.outgoing]
+    assert len(ids) == len(frames)
+    assert ids != list(range(1, len(frames) + 1)), "some packet was made in between"
+    assert batch.engine.frames() == recorded
+
+
 def test_what_a_packet_socket_refuses_is_marked_and_left_out() -> None:
     router = Router()
     assert carried(router, [b"short", FRAMES[0], FRAMES[0] + bytes(1500)], [0, 0, 0]) == (3, b"\1\0\1")
