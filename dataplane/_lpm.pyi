@@ -11,10 +11,10 @@ class Lpm:
     a prefix's address are ignored. ValueError: wrong address length, prefix length or value out of range.
     """
 
-    def __new__(cls, family: int, *, fast_from: int = 16) -> Self:
+    def __new__(cls, family: int, *, fast_from: int = 4) -> Self:
         """``family``: 4 or 6, else ValueError.
 
-        Prefixes are kept in a binary trie. From ``fast_from`` (1 or more) of them on, as in the packet path from 16 on, ``lookup`` and
+        Prefixes are kept in a binary trie. From ``fast_from`` (1 or more) of them on, in a namespace's FIB from 16 on, ``lookup`` and
         ``lookup_many`` read a multibit trie kept beside it. A value above 0x7ffffffd ends that until ``clear``.
         """
     def insert(self, address: bytes, prefix_len: int, value: int) -> bool:

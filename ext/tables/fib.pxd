@@ -36,6 +36,7 @@ cdef enum:
     ERR_ENETUNREACH = 101
     ERR_EHOSTUNREACH = 113
     ERR_EAGAIN = 11
+    FIB_FAST_FROM = 16  # prefixes of both tables: more than a pod has
     # numbers of hops
     HOP_NONE = -1
     HOP_ASK = 0  # the tries have to be asked
@@ -97,7 +98,7 @@ cdef inline bint fib_init(Fib *f, int bits) noexcept nogil:
     f.n_hops = 1
     f.local = lpm_new(bits)
     f.main = lpm_new(bits)
-    lpm_fast_init(&f.fast, f.main, f.local, fib_fast_value, f)
+    lpm_fast_init(&f.fast, f.main, f.local, FIB_FAST_FROM, fib_fast_value, f)
     return f.local != NULL and f.main != NULL
 
 

@@ -1,5 +1,5 @@
-# The fast picture of one or two longest-prefix-match tries, for lookups: none while there are few prefixes (the trie is as fast then,
-# and there are thousands of namespaces), from LPM_FAST_FROM on a multibit trie, rebuilt with a wider root as they become more.
+# The fast picture of one or two longest-prefix-match tries, for lookups: none while there are few prefixes (a trie takes less memory,
+# and there are thousands of namespaces), from then on a multibit trie, rebuilt with a wider root as they become more.
 #
 # The tries stay the truth. Whoever changes one of them says afterwards which prefix, and only what that prefix covers is
 # written again. Where two tries are pictured, any prefix of the ``over`` one goes before all of the ``main`` one, as Linux' table "local"
@@ -12,7 +12,6 @@ from ext.tables.lpm cimport (
 from ext.tables.lpm_multibit cimport MB_NO_LEAF, Multibit, mb_compact, mb_fill, mb_free, mb_key, mb_leaf, mb_new
 
 cdef enum:
-    LPM_FAST_FROM = 16
     # A root of 12 and of 18 bits saves one and two steps, and takes 16 KB and 1 MB.
     LPM_FAST_ROOT_12_FROM = 512
     LPM_FAST_ROOT_18_FROM = 16384
@@ -33,9 +32,9 @@ cdef struct LpmFast:
     void *context
 
 
-cdef inline void lpm_fast_init(LpmFast *f, const Lpm *main, const Lpm *over, LpmFastValue value, void *context) noexcept nogil:
+cdef inline void lpm_fast_init(LpmFast *f, const Lpm *main, const Lpm *over, int from_count, LpmFastValue value, void *context) noexcept nogil:
     f.table = NULL
-    f.from_count = LPM_FAST_FROM
+    f.from_count = from_count
     f.changes = 0
     f.given_up = False
     f.main = main
@@ -157,7 +156,7 @@ cdef inline void lpm_fast_rebuild(LpmFast *f, int root_bits) noexcept nogil:
     lpm_fast_drop(f)
     if root_bits == 0:
         return
-    f.table = mb_new(root_bits)
+    f.table = mb_new(root_bits, f.main.bits > 32)
     lpm_copy_prefix(everything, everything, 0)
     if f.table == NULL or not lpm_fast_write_all(f, everything, 0):
         lpm_fast_give_up(f)

@@ -5,7 +5,8 @@
 # written over the slots they cover, so that a lookup never has to go back up; who calls mb_fill() knows what a deleted prefix uncovers.
 #
 #   node:  bitmap (8 bytes: bit s, slot s starts another run; bit 0, which slot 0 does not need: the entries are wide)
-#          an entry for each run: 2 bytes in a narrow node, where all are leaves of small values, else 4
+#          an entry for each run: 2 bytes in a narrow node, where all are leaves of small values, else 4. IPv6 tables have wide nodes
+#          only: theirs have few entries, and a step that need not look which it is is quicker.
 #   entry: >= 0: the node below, in units of 8 bytes from the base; < 0: a leaf, ~entry is 0 for no prefix or the value + 1
 #
 # A million BGP-like IPv4 routes take 6.5 MB (a table indexed by 24 bits: 32 MB), which is what makes random lookups fast: a line out
@@ -33,8 +34,6 @@ cdef enum:
     MB_UNIT = 8  # bytes
     MB_LEVELS = 22  # the root, and 126 bits at most below one of 6
     MB_NODE_UNITS = 33  # of the largest node: the bitmap and 64 wide entries
-    # What one mb_fill() may take: a largest node on each level. Freed ones count only for the next.
-    MB_RESERVE = MB_LEVELS * MB_NODE_UNITS
     MB_HUGE = 1 << 21  # tables from here on lie on huge pages
     MB_BLOCK = 32  # lookups of a batch that go down the trie together
     MB_WIDEST_ROOT = 18
@@ -46,6 +45,7 @@ cdef struct Multibit:
     uint32_t used  # units handed out, free ones included
     uint32_t capacity
     int root_bits  # a multiple of the stride, at most MB_WIDEST_ROOT
+    bint wide  # all nodes are
     uint32_t free_node[MB_NODE_UNITS + 1]  # by size: the first free node, 0: none; its first bytes name the next
 
 # The bits of an address that are still to be looked at, from the top of ``hi`` on.
@@ -121,6 +121,15 @@ cdef inline int32_t mb_step(const uint8_t *node, uint32_t slot) noexcept nogil:
     return entry if wide else <int32_t><int16_t>entry
 
 
+cdef inline int32_t mb_step_wide(const uint8_t *node, uint32_t slot) noexcept nogil:
+    """mb_step() for a wide node."""
+    cdef uint64_t starts
+    cdef int32_t entry
+    memcpy(&starts, node, 8)
+    memcpy(&entry, node + 4 + 4 * <size_t><unsigned int>__builtin_popcountll(starts << (~slot & (MB_SLOTS - 1))), 4)
+    return entry
+
+
 # ---- memory
 
 cdef inline uint8_t *mb_memory(size_t bytes) noexcept nogil:
@@ -133,13 +142,18 @@ cdef inline uint8_t *mb_memory(size_t bytes) noexcept nogil:
     return <uint8_t *>memory
 
 
-cdef inline bint mb_reserve(Multibit *t) noexcept nogil:
-    """Room for one mb_fill(), so that it cannot fail halfway, and for reading past the last node."""
+cdef inline uint32_t mb_fill_units(int root_bits, int plen) noexcept nogil:
+    """What one mb_fill() may take: a largest node on each level below the root. Nodes it frees count only for the next."""
+    return MB_NODE_UNITS * ((plen - root_bits + MB_STRIDE - 1) // MB_STRIDE) if plen > root_bits else 0
+
+
+cdef inline bint mb_reserve(Multibit *t, uint32_t units) noexcept nogil:
+    """Room for them and for reading past the last node, so that nothing fails halfway."""
     cdef uint64_t capacity = t.capacity
     cdef uint8_t *grown
-    if t.used + MB_RESERVE < t.capacity:
+    if t.used + units < t.capacity:
         return True
-    while capacity <= t.used + MB_RESERVE:
+    while capacity <= t.used + units:
         capacity *= 2
     if capacity > 0x7fffffff:  # entries name nodes by 31 bits
         return False
@@ -157,14 +171,15 @@ cdef inline uint32_t mb_root_units(int root_bits) noexcept nogil:
     return <uint32_t>((<size_t>4 << root_bits) // MB_UNIT)
 
 
-cdef inline Multibit *mb_new(int root_bits) noexcept nogil:
+cdef inline Multibit *mb_new(int root_bits, bint wide) noexcept nogil:
     """Without any prefix; NULL: out of memory."""
     cdef Multibit *t = <Multibit *>calloc(1, sizeof(Multibit))
     if t == NULL:
         return NULL
     t.root_bits = root_bits
+    t.wide = wide
     t.used = mb_root_units(root_bits)
-    t.capacity = t.used + MB_RESERVE + 1
+    t.capacity = t.used + 1
     t.base = mb_memory(t.capacity * <size_t>MB_UNIT)
     if t.base == NULL:
         free(t)
@@ -235,7 +250,7 @@ cdef inline int32_t mb_pack(Multibit *t, int32_t old, const int32_t *slots) noex
     cdef int32_t runs[MB_SLOTS]
     cdef uint64_t starts = 0
     cdef int count = 0, s, units
-    cdef bint wide = False
+    cdef bint wide = t.wide
     cdef uint8_t *node
     cdef int16_t narrow
     for s in range(MB_SLOTS):
@@ -292,7 +307,7 @@ cdef inline bint mb_fill(Multibit *t, MbKey key, int plen, int32_t leaf) noexcep
     cdef int depth = t.root_bits, n = 0
     cdef int32_t *root
     cdef int32_t entry
-    if not mb_reserve(t):
+    if not mb_reserve(t, mb_fill_units(t.root_bits, plen)):
         return False
     root = mb_root(t, key.hi)
     if plen <= t.root_bits:
@@ -349,8 +364,9 @@ cdef inline bint mb_compact(Multibit *t) noexcept nogil:
     cdef size_t i
     memset(&to, 0, sizeof(Multibit))
     to.root_bits = t.root_bits
+    to.wide = t.wide
     to.used = mb_root_units(t.root_bits)
-    to.capacity = t.used + t.used // 4 + MB_RESERVE + 1
+    to.capacity = t.used + t.used // 4 + 1
     to.base = mb_memory(to.capacity * <size_t>MB_UNIT)
     if to.base == NULL:
         return False
@@ -436,9 +452,13 @@ cdef inline void mb_find_wide(const Multibit *t, const uint8_t *addresses, size_
 cdef inline int mb_find_level(const Multibit *t, uint64_t *hi, int32_t *entry, uint8_t *alive, int live, int shift, uint32_t *values) noexcept nogil:
     """One step down for the lookups that are not at a leaf; returns how many are left. ``shift`` brings their six bits to the bottom."""
     cdef int left = 0, j
+    cdef const uint8_t *node
+    cdef uint32_t slot
     cdef int32_t found
     for j in range(live):
-        found = mb_step(mb_node(t, entry[j]), <uint32_t>(hi[j] >> shift))
+        node = mb_node(t, entry[j])
+        slot = <uint32_t>(hi[j] >> shift)
+        found = mb_step_wide(node, slot) if t.wide else mb_step(node, slot)
         __builtin_prefetch(mb_node(t, mb_node_or_root(found)))
         values[alive[j]] = mb_value(found)
         hi[left] = hi[j]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.worlds import OUTSIDE, SERVER, Router, ether, ip, udp_packet
+from core.worlds import OUTSIDE, SERVER, SERVER_MAC, Router, ether, ip, udp_packet
+from core.worlds6 import Router6, ip6, ipv6, udp6
 from dataplane._core import Engine
 
 REFUSING = {"blackhole", "unreachable", "prohibit"}
@@ -129,3 +130,17 @@ def test_a_walk_names_the_prefix_among_many_routes() -> None:
     router.take(ether(udp_packet(dst=OUTSIDE)))
     details = [event.detail for event in router.engine.events() if event.what == "route" and event.namespace == router.ns]
     assert f"{OUTSIDE} matches 198.51.100.0/24 unicast via {SERVER} dev eth1" in details
+
+
+@pytest.mark.parametrize("others", [0, 200])
+def test_of_two_routes_for_an_ipv6_prefix_the_one_out_of_the_incoming_device_is_taken(others: int) -> None:
+    """rt6_score_route(); eth1's is the older one."""
+    router = Router6()
+    for device, address in ((router.eth1, "2001:db8:9::1"), (router.eth0, "2001:db8:9::2")):
+        router.engine.add_address(device, ip6(address), 64)
+        router.engine.add_neighbour(device, ip6("2001:db8:9::77"), SERVER_MAC)
+    for i in range(others):
+        router.engine.add_route(router.ns, ip6(f"2001:db8:a:{i:x}::"), 64, dev=router.eth1)
+    router.take(ipv6(udp6(dst="2001:db8:9::77"), dst="2001:db8:9::77"))
+    sent = [frame.device for frame in router.engine.frames() if frame.outgoing and frame.data[:6] == SERVER_MAC]
+    assert sent == [router.eth0]
