@@ -113,7 +113,8 @@ class World:
             self.engine.set_device(device, capture=False)
         self.node = self.topology.endpoint("node/node1").namespace
         self.client = self.topology.endpoint("pod/default/client")
-        mac = next_hop_mac(self.engine, self.topology, self.client.namespace, socket.inet_aton(service_address(0)))
+        first = socket.inet_aton(service_address(0))
+        mac = next_hop_mac(self.topology, self.engine.lookup_route(self.client.namespace, first), first)
         assert mac is not None and self.client.mac is not None
         self.out = mac + self.client.mac  # destination and source of what the client sends
         self.now = 0

@@ -7,7 +7,7 @@ and namespaces as the small integers that ``add_device`` and ``add_namespace`` r
 a decision can name the manifest line it comes from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypedDict, type_check_only
 
 from typing_extensions import Buffer, disjoint_base
@@ -230,13 +230,28 @@ class Engine:
     @property
     def now(self) -> int: ...
     # ---- namespaces and devices
-    def add_namespace(self, name: str) -> int:
-        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
-    def add_device(self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True,
+    def reserve(self, namespaces: int, devices: int) -> None:
+        """Make places for so many namespaces and devices that are described and not made. ValueError: there are some already."""
+    def supply_with(self, supplier: Callable[[int, int], None]) -> None:
+        """Called with the number of a namespace or of a device (the other one is -1) that is not there and is needed: it makes it, with
+        ``number``. Its exception leaves the call that needed it."""
+    def describe_far(self, dev: int, peer: int, ns: int, *, mac: bytes, mtu: int, addresses: list[bytes], always: bool = False,
+                     latency: int = 0) -> None:
+        """Device ``peer`` of namespace ``ns``, which is not made, hangs on ``dev``: it is made once a frame concerns it, by its ``mac`` or
+        one of its ``addresses`` (4 or 16 bytes), or by anything if ``always``. ``latency`` in ns."""
+    def stand_in(self, dev: int) -> None:
+        """The device that receives, in place of those that are not made, what does not concern them."""
+    def is_made(self, ns: int) -> bool:
+        """Is a namespace there, and not only described?"""
+    def add_namespace(self, name: str, *, number: int = -1, lo: int = -1) -> int:
+        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up). ``number`` and ``lo``: reserved places for it and
+        its ``lo``."""
+    def add_device(self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True, number: Any = -1,
                    **params: int | bytes) -> int:
         """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
         remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
-        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an
+        its own options, see ``encap_options``; ``number``: a reserved place (an int); one called ``mtu`` is given the device's.
+        ValueError: a name in use, an
         unknown kind, or a parameter that the kind does not take."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
@@ -341,5 +356,9 @@ class Engine:
         Stages of packets made on the side (copies, fragments, ICMP messages) count for themselves. What lies between stages (the queue
         of events, calls from Python) is not in it."""
     def events(self) -> list[Event]: ...
+    def flow_cache(self) -> dict[str, int]:
+        """What the flow cache has done: ``hits``, ``misses`` (packets of a kind that it keeps), ``others``, ``learnt``, ``full`` (flows
+        that found no room), ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``bytes``.
+        All 0 with ``slow_path_only``."""
     def counters(self) -> dict[str, int]:
         """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

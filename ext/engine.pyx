@@ -190,9 +190,8 @@ cdef extern from *:
     bint interpreter_ends()
 
 
-cdef void supply_place(Core *c, int dev) noexcept nogil:
-    with gil:
-        (<Engine>c.engine).supply_now(-1, dev)
+cdef void supply_place(Core *c, int dev) noexcept with gil:
+    (<Engine>c.engine).supply_now(-1, dev)
 
 
 cdef class Engine:

@@ -107,7 +107,8 @@ class Sites:
 
     def _is_peculiar(self, node: Node) -> bool:
         """Would the stand-in not receive as this node does, or might it answer for more than its own addresses?"""
-        answers = any("proxy" in name or "arp_accept" in name or "drop_gratuitous" in name for name in self._wiring.manifests.config.sysctls)
+        words = ("proxy", "arp_accept", "drop_gratuitous")
+        answers = any(word in name for name in self._wiring.manifests.config.sysctls for word in words)
         return answers or uplink_mtu(self._wiring, node) < MIN_MTU
 
     def _add_stand_in(self) -> None:

@@ -88,7 +88,7 @@ def of_cluster(engine: Engine, topology: Topology) -> Terrain:
     doors += [Door(packed(text), 80, "", "outside") for family in families for text in OUTSIDE[family]]
 
     def next_hop(station: Station, address: bytes) -> bytes:
-        known = multicast_mac(address) or next_hop_mac(engine, topology, station.namespace, address)
+        known = multicast_mac(address) or next_hop_mac(topology, engine.lookup_route(station.namespace, address), address)
         others = [other.mac for other in nodes if other is not station]
         return known or (others[0] if others else b"\xff" * 6)
 

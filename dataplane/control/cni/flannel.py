@@ -76,8 +76,9 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
     for node in wiring.manifests.nodes:
         for pod in pods[node.name]:
             places.pod(pod)
-        for version in versions(node) if settings.overlay is not None else ():
-            places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
+        if settings.overlay is not None:
+            for version in versions(node):
+                places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
 
 
 def can_wait(config: ClusterConfig) -> bool:
