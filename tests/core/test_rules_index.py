@@ -46,7 +46,7 @@ class Digits:
         return choices[self.below(len(choices))]
 
 
-def rule_of(number: int, family: int, style: str, chains: Sequence[str]) -> dict[str, Any]:
+def rule_of(number: int, family: int, style: str, chains: list[str]) -> Any:
     """A rule of a stretch: of style ``address`` or ``port`` one that the index is about, else mostly one it keeps its hands off."""
     digits = Digits(number)
     whole = 32 if family == 4 else 128
@@ -82,7 +82,7 @@ def tables(draw: st.DrawFn, family: int) -> list[Chain]:
     chains = []
     for place, name in enumerate(names):
         stretches = draw(st.lists(st.tuples(st.sampled_from(["address", "port", ""]), numbers), max_size=3))
-        rules = [rule_of(number, family, style, names[place + 1 :]) for style, stretch in stretches for number in stretch]
+        rules: list[Any] = [rule_of(number, family, style, names[place + 1 :]) for style, stretch in stretches for number in stretch]
         chains.append(Chain(name, "ACCEPT" if place == 0 else "", rules))
     return chains
 
@@ -108,7 +108,7 @@ def test_the_index_changes_nothing_that_a_walk_comes_to(rules: ModuleType, famil
 def services(n: int) -> list[Chain]:
     """A chain as a proxy writes it: one rule for each of ``n`` addresses, and one chain behind each."""
     addresses = [bytes([10, 96, k >> 8, k & 255]) for k in range(n)]
-    first = [{"dst": (address, 32), "proto": 6, "dport": (80, 80), "target": f"SVC-{k}"} for k, address in enumerate(addresses)]
+    first: list[Any] = [{"dst": (address, 32), "proto": 6, "dport": (80, 80), "target": f"SVC-{k}"} for k, address in enumerate(addresses)]
     behind = [Chain(f"SVC-{k}", "", [{"target": "DNAT", "to": (bytes([10, 0, 0, 1]), b"", 0, 0)}]) for k in range(n)]
     return [Chain("PREROUTING", "ACCEPT", [*first, {"target": "MARK", "set_mark": (1, 1)}]), *behind]
 
