@@ -40,7 +40,7 @@ DEBUG = SANITIZE or enabled("DATAPLANE_DEBUG")
 
 
 def compile_flags() -> list[str]:
-    flags = ["-O1" if DEBUG else "-O2"]
+    flags = ["-O1" if DEBUG else "-O3"]
     if DEBUG:
         flags.append("-g")
     if SANITIZE:

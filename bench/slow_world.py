@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dataplane._core import Engine
 from dataplane.control.build import build
-from dataplane.control.nexthop import next_hop_mac
 from dataplane.k8s import load
 
 CLIENT = "10.244.1.5"
+GATEWAY = "10.244.1.1"  # the client's
 SERVER_MACS = {"10.244.2.10": "02:00:0a:f4:02:0a", "10.244.2.11": "02:00:0a:f4:02:0b"}
 FIRST_SERVICE = ipaddress.IPv4Address("10.96.0.10")
 PORT, TARGET_PORT = 80, 8080
@@ -113,10 +113,8 @@ class World:
             self.engine.set_device(device, capture=False)
         self.node = self.topology.endpoint("node/node1").namespace
         self.client = self.topology.endpoint("pod/default/client")
-        first = socket.inet_aton(service_address(0))
-        mac = next_hop_mac(self.topology, self.engine.lookup_route(self.client.namespace, first), first)
-        assert mac is not None and self.client.mac is not None
-        self.out = mac + self.client.mac  # destination and source of what the client sends
+        gateway = self.topology.macs[socket.inet_aton(GATEWAY)]
+        self.out = gateway + self.client.mac  # destination and source of what the client sends
         self.now = 0
 
     def carry(self, device: int, frames: Iterable[bytes], *, every: int = MICROSECOND) -> float:

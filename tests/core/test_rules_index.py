@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane._core import Chain
-
-if TYPE_CHECKING:
-    from dataplane._core import Match
 
 ADDRESSES = {4: [bytes([10, 96, 0, n]) for n in range(6)], 6: [bytes([0xFD, *[0] * 14, n]) for n in range(6)]}
 PORTS = [0, 53, 80, 443, 8080]
@@ -49,11 +46,11 @@ class Digits:
         return choices[self.below(len(choices))]
 
 
-def rule_of(number: int, family: int, style: str, chains: Sequence[str]) -> dict[str, Any]:
+def rule_of(number: int, family: int, style: str, chains: list[str]) -> Any:
     """A rule of a stretch: of style ``address`` or ``port`` one that the index is about, else mostly one it keeps its hands off."""
     digits = Digits(number)
     whole = 32 if family == 4 else 128
-    rule: dict[str, Any] = {"target": digits.of(["", "MARK", *(list(chains) * 3), *ENDS]), "goto": digits.below(4) == 0}
+    rule: dict[str, Any] = {"target": digits.of(["", "MARK", *chains * 3, *ENDS]), "goto": digits.below(4) == 0}
     if style == "address" or (style == "" and digits.below(2)):
         rule["dst"] = (digits.of(ADDRESSES[family]), whole if style else digits.of([whole, whole - 1, 0]))
     if style == "port" or (style != "port" and digits.below(3) == 0):
@@ -85,8 +82,8 @@ def tables(draw: st.DrawFn, family: int) -> list[Chain]:
     chains = []
     for place, name in enumerate(names):
         stretches = draw(st.lists(st.tuples(st.sampled_from(["address", "port", ""]), numbers), max_size=3))
-        rules = [rule_of(number, family, style, names[place + 1 :]) for style, stretch in stretches for number in stretch]
-        chains.append(Chain(name, "ACCEPT" if place == 0 else "", cast("list[Match]", rules)))
+        rules: list[Any] = [rule_of(number, family, style, names[place + 1 :]) for style, stretch in stretches for number in stretch]
+        chains.append(Chain(name, "ACCEPT" if place == 0 else "", rules))
     return chains
 
 
@@ -111,9 +108,7 @@ def test_the_index_changes_nothing_that_a_walk_comes_to(rules: ModuleType, famil
 def services(n: int) -> list[Chain]:
     """A chain as a proxy writes it: one rule for each of ``n`` addresses, and one chain behind each."""
     addresses = [bytes([10, 96, k >> 8, k & 255]) for k in range(n)]
-    first: list[Match] = [
-        {"dst": (address, 32), "proto": 6, "dport": (80, 80), "target": f"SVC-{k}"} for k, address in enumerate(addresses)
-    ]
+    first: list[Any] = [{"dst": (address, 32), "proto": 6, "dport": (80, 80), "target": f"SVC-{k}"} for k, address in enumerate(addresses)]
     behind = [Chain(f"SVC-{k}", "", [{"target": "DNAT", "to": (bytes([10, 0, 0, 1]), b"", 0, 0)}]) for k in range(n)]
     return [Chain("PREROUTING", "ACCEPT", [*first, {"target": "MARK", "set_mark": (1, 1)}]), *behind]
 
