@@ -63,7 +63,7 @@ def _bars(document: Document) -> list[tuple[str, float, str, str]]:
         goal = f"   goal {row['goal']}" if row["goal"] else ""
         bars.append((row["name"], least, f"{value(least)}{goal}", _OURS))
         bars += [
-            (f"{peer['name']}: {peer['what']}", peer["least"], f"{value(peer['least'])}   {peer['least'] / least:.1f} times ours", _PEER)
+            (f"{peer['name']}: {peer['what']}", peer["least"], f"{value(peer['least'])}   {value(peer['least'] / least)} times ours", _PEER)
             for peer in document["peers"]
             if peer["row"] == row["name"] and least
         ]
