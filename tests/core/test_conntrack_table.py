@@ -135,4 +135,4 @@ def test_memory_that_is_used_again_has_another_serial(table: ModuleType) -> None
 
 def test_an_entry_is_small(table: ModuleType) -> None:
     assert table.ENTRY_BYTES <= 118  # 128 with the buckets of both tables, which take at most 8 and 2 bytes
-    assert table.ENTRY6_BYTES <= 246
+    assert table.ENTRY6_BYTES <= 182
