@@ -89,9 +89,9 @@ def _service_rows() -> list[Row]:
 def _all_rows() -> list[Row]:
     first = "SYN of a new connection to one of {} services: choice, draw, conntrack, DNAT, VXLAN out"
     return [
-        Row("lpm/v4-1m", "IPv4 longest-prefix match, a call for each, 1,000,000 BGP-like routes, random destinations", LOOKUP,
+        Row("lpm/v4-1m", "IPv4 longest-prefix match, batched, 1,000,000 BGP-like routes, random destinations", LOOKUP,
             partial(lookup, family=4), (MILLION,), 1000, "<= 10, ahead of rte_fib", "routes"),
-        Row("lpm/v6-200k", "IPv6 longest-prefix match, a call for each, 200,000 BGP-like routes, random destinations", LOOKUP,
+        Row("lpm/v6-200k", "IPv6 longest-prefix match, batched, 200,000 BGP-like routes, random destinations", LOOKUP,
             partial(lookup, family=6), (200_000,), 1000, "ahead of rte_fib6", "routes"),
         Row("forward/1-route", "route and forward: parse, verify the checksum, look up, TTL, rewrite; the default route", PACKET,
             ForwardWork, (1,), 1, "<= 10", "routes"),
@@ -117,7 +117,7 @@ def _all_rows() -> list[Row]:
             (10, 100, 1000, 10_000), 20, "at most 1.3 times", "services", 1.3),
         Row("growth/routes", "route and forward by the number of routes, random destinations", PACKET, ForwardWork,
             (1, 10, 100, 1000, 10_000, 100_000, MILLION), 100, "at most 3 times", "routes", 3),
-        Row("growth/lpm", "IPv4 longest-prefix match, a call for each, by the number of routes", LOOKUP, partial(lookup, family=4),
+        Row("growth/lpm", "IPv4 longest-prefix match, batched, by the number of routes", LOOKUP, partial(lookup, family=4),
             (1, 100, 10_000, MILLION), 1000, "at most 3 times", "routes", 3),
     ]  # fmt: skip
 
