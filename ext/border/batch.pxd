@@ -1,7 +1,7 @@
 # Many frames at once, in memory of the caller's that is only read: no Python object for each.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_packet
+from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_due, event_packet
 from ext.fast.ahead cimport ahead_of, prefetch
 from ext.fast.flows cimport FlowCache
 from ext.fast.key cimport Parsed, key_parse
@@ -55,9 +55,19 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
     return 0
 
 
+cdef inline bint batch_is_sound(const Batch *b, int n_dev) noexcept nogil:
+    """Without a branch for each frame."""
+    cdef uint64_t i, wrong = 0
+    for i in range(b.n):
+        wrong |= (b.starts[i] > b.size) | (b.starts[i] + b.lengths[i] > b.size) | (<uint32_t>b.devs[i] >= <uint32_t>n_dev)
+    return wrong == 0
+
+
 cdef inline int batch_check(const Batch *b, int n_dev) except -1:
     """ValueError: a frame lies outside of the data, or is for a device that does not exist."""
     cdef uint64_t i
+    if batch_is_sound(b, n_dev):
+        return 0
     for i in range(b.n):
         if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
             raise ValueError(f"frame {i} lies outside of the data")
@@ -89,13 +99,10 @@ cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) 
         seen.length = 0
 
 
-cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id, const Parsed *seen) noexcept nogil:
+cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id) noexcept nogil:
     """Its time has come. False: memory is out."""
     cdef const Dev *d = c.dev[b.devs[i]]
-    cdef Pkt *p
-    if seen.length and frame_flows(c, seen, b.data + b.starts[i], b.lengths[i], id):
-        return True
-    p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
+    cdef Pkt *p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
     if p == NULL:
         return False
     packet_comes(c, p, ST_TRANSMIT)
@@ -109,7 +116,7 @@ cdef inline bint batch_waits(Core *c, const Batch *b, uint64_t i, uint32_t id, i
     return p != NULL and event_packet(c, time, EV_TRANSMIT, d.id, p)
 
 
-cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
+cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i) noexcept nogil:
     """Inject one frame, and carry what is due before it. False: it was not taken.
 
     It gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
@@ -130,7 +137,17 @@ cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Parsed *se
     if c.n_deliveries or c.supply_failed:
         return batch_waits(c, b, i, id, time)
     c.now = time
-    return batch_frame(c, b, i, id, seen)
+    return batch_frame(c, b, i, id)
+
+
+cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
+    """Does the frame go its flow's way, with nothing due before it? What goes that way no packet socket refuses: a frame as long went
+    there before."""
+    cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
+    if seen.length == 0 or event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
+        return False
+    c.now = time
+    return frame_flows(c, seen, b.data + b.starts[i], b.lengths[i])
 
 
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
@@ -145,14 +162,13 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
         if fc != NULL:
             batch_ahead(c, b, i, &seen[i])
     for i in range(b.n):
-        events_until(c, c.now)
-        if c.n_deliveries or c.out_of_memory or c.supply_failed:
-            return i
         one = &seen[i % KEYS_AHEAD]
         if fc != NULL and fc.n_shapes != shapes:
             one.length = 0  # what was read as a tunnel then may be none now
-        if not batch_one(c, b, i, one):
-            return i
+        if not batch_flows(c, b, i, one):
+            events_until(c, c.now)
+            if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i):
+                return i
         if fc != NULL:
             batch_ahead(c, b, i + KEYS_AHEAD, one)
     events_until(c, c.now)

@@ -364,6 +364,7 @@ cdef struct Core:
     Recorder rec  # what the flow cache is told of the packet in hand
     void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
     uint32_t generation  # counts changes that may change any packet's way
+    uint64_t moves  # counts neighbours and bridge addresses that have become others
     StageClock clock
     # places of ``ns`` and ``dev`` may be empty: what is described and not made
     int n_reserved  # devices whose places were there before them
@@ -582,6 +583,20 @@ cdef inline const Due *event_first(const Core *c) noexcept nogil:
     if k >= 0:
         return &c.lane[k].ring[c.lane[k].at]
     return &c.heap[0] if c.n_heap else NULL
+
+
+cdef inline bint event_due(const Core *c, int64_t time) noexcept nogil:
+    """Does anything happen up to ``time``?"""
+    cdef const Lane *lane
+    cdef int k
+    if c.n_heap and c.heap[0].time <= time:
+        return True
+    if c.n_packet_events:
+        for k in range(c.n_lanes):
+            lane = &c.lane[k]
+            if lane.n and lane.ring[lane.at].time <= time:
+                return True
+    return False
 
 
 cdef inline bint lane_grow(Core *c, Lane *lane) noexcept nogil:

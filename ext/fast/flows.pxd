@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.tables.conntrack cimport Ct
+from ext.tables.fdb cimport FdbEntry
 from ext.tables.memory cimport memory_give, memory_take
 from ext.wire.hash cimport hash_bytes, mix64
 
@@ -17,6 +18,7 @@ cdef extern from "<stdlib.h>" nogil:
 cdef enum:
     OPS_MAX = 40
     CHECKS_MAX = 16
+    REFRESH_MAX = 4
     TRACKS_MAX = 4
     FLOW_TRACKS = 2  # of them in the flow itself
     NATS_MAX = 4
@@ -28,6 +30,8 @@ cdef enum:
     FLOWS_MAX = 1 << 25  # slots: 2 GiB
     PROBES_MAX = 16
     SCRATCH = 4096
+    SHORT_HEAD = 128  # bytes of headers before the inner IP header that a shortcut can have
+    SHORT_TAPS = 4
     LEARN_ALL = 1 << 12  # flows; where there are more, most packets that no connection is tracked for may be of flows that never come again
     LEARN_ONE_OF = 4  # packets then, a power of two: a flow that goes on is learnt soon
     AHEAD = 8  # packets whose memory is asked for, a power of two
@@ -36,11 +40,20 @@ cdef enum:
     HASH_NONE = 0
     HASH_KEPT = 1  # the one it came with
     HASH_OF_FLOW = 2
-    HOW_TRANSMIT = 1 << 20  # handed to a device's transmit queue, not received
-    HOW_TUNNELLED = 1 << 21  # addresses and ports are those inside of a tunnel
+    PLACE_DEVICE = 42  # bits of a key's place before the device
+    PLACE_TOS = 32
+    DEVICES_MAX = (1 << 22) - 1  # that have room in it
+
+cdef extern from *:
+    """
+    #define HOW_TRANSMIT ((uint64_t)1 << 40)
+    #define HOW_TUNNELLED ((uint64_t)1 << 41)
+    """
+    const uint64_t HOW_TRANSMIT  # handed to a device's transmit queue, not received
+    const uint64_t HOW_TUNNELLED  # addresses and ports are those inside of a tunnel
 
 cdef struct Key:
-    uint64_t place  # device + 1, TOS, TTL, DF, HOW_*, protocol; never 0
+    uint64_t place  # device + 1, HOW_*, TOS, and from DF to the protocol as the IP header has it; never 0
     uint64_t addresses
     uint32_t ports
 
@@ -81,6 +94,26 @@ cdef struct Track:
     uint8_t dir
     uint8_t proto
 
+cdef struct Tap:
+    int dev
+    uint8_t outgoing
+    uint8_t late  # it sees the frame as it is in the end, else as it came
+
+cdef struct Shortcut:
+    # what a program's ops come to in the end, where no interface in the middle is captured; see shortcut.pxd
+    uint8_t there
+    uint8_t trims
+    uint8_t hops  # that the inner packet's TTL loses
+    uint8_t n_nats
+    uint8_t manip[NATS_MAX]  # MANIP_* of each translation
+    uint8_t n_taps
+    uint8_t head_len
+    uint8_t pushes  # the head ends in a tunnel's headers
+    uint8_t outer  # where in the head the tunnel's IP header begins
+    uint8_t ethernet  # bytes of Ethernet header between tunnel and inner IP header
+    Tap tap[SHORT_TAPS]
+    uint8_t head[SHORT_HEAD]  # its last bytes
+
 cdef struct Program:
     # what two flows on the same way have in common, and so is compared
     uint8_t link[14]  # Ethernet header at the beginning
@@ -104,6 +137,7 @@ cdef struct Program:
     uint8_t end  # END_*
     uint8_t push_udp  # the tunnel's UDP header has a checksum
     uint16_t n_bytes
+    uint16_t room  # bytes that have to be free before the frame
     int dev  # of the end
     int64_t delay
     uint64_t walked
@@ -116,7 +150,13 @@ cdef struct Program:
     # what is true of it now
     uint32_t longest  # bytes of a frame that the way has been seen to take
     uint32_t generation
+    uint64_t moves  # what Core.moves was when all checks held
+    int64_t checked_until  # and the virtual time from which on one of them has to be made again
+    FdbEntry *refreshed[REFRESH_MAX]  # addresses that bridges see as the source of the packet
+    uint8_t n_refreshed
+    uint8_t plain  # at the beginning there is neither hash nor unfinished checksum
     uint64_t content  # hash of all that is compared
+    Shortcut short
     # all in one piece of memory, behind each other
     Op *ops
     Check *checks

@@ -1,8 +1,8 @@
 # What tells a flow's packets from others: read from a frame, without changing anything.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from ext.fast.flows cimport FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, Key, Shape, key_hash
-from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_pseudo
+from ext.fast.flows cimport FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, DEVICES_MAX, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
+from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_header, sum_pseudo
 from ext.wire.bytes cimport ld16
 
 cdef enum:
@@ -22,8 +22,8 @@ cdef struct Parsed:
 
 cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
     """An IPv4 header without options and with a right checksum, of a packet that is all there and no fragment."""
-    return (n >= IP + UDP and ip[0] == 0x45 and (ip[6] & 0x3f) == 0 and ip[7] == 0 and IP + UDP <= ld16(ip + 2) <= n
-            and sum_fold(sum_bytes(ip, IP)) == 0xffff)
+    return (n >= IP + UDP and ip[0] == 0x45 and raw16(ip + 6) & net16(0x3fff) == 0 and IP + UDP <= ld16(ip + 2) <= n
+            and sum_header(ip) == 0xffff)
 
 
 cdef inline bint plain_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
@@ -53,8 +53,10 @@ cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, 
     cdef const Shape *s
     cdef uint32_t at = 0, total
     cdef uint64_t how = HOW_TRANSMIT if transmit else 0
+    if dev >= DEVICES_MAX:
+        return False
     if ethernet:
-        if n < ETH + IP or frame[12] != 8 or frame[13] != 0:
+        if n < ETH + IP or raw16(frame + 12) != net16(0x0800):
             return False
         at = ETH
     ip = frame + at
@@ -83,8 +85,7 @@ cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, 
             how |= HOW_TUNNELLED
     if not plain_transport(ip, total):
         return False
-    a.key.place = (<uint64_t>(dev + 1) << 40 | <uint64_t>ip[1] << 32 | <uint64_t>ip[8] << 24 | <uint64_t>(ip[6] >> 6) << 22 | how
-                   | ip[9])
+    a.key.place = <uint64_t>(dev + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)
     a.hash = key_hash(fc.seed, &a.key)

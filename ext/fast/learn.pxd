@@ -7,17 +7,20 @@ from ext.devices.record cimport (END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
                                  STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
-                             NAT_BYTES, NATS_MAX, OPS_MAX, Op, PROGRAM_BYTES, PROGRAMS_MAX, Program, SHAPES_MAX, Shape, TRACKS_MAX,
+                             NAT_BYTES, NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_slot, flows_grow, more_new, program_number)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
+from ext.fast.shortcut cimport shortcut_make
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
 from ext.tables.conntrack cimport Ct
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.neighbour cimport Neigh
-from ext.wire.packet cimport Pkt
+from ext.wire.packet cimport PKT_HEADROOM, Pkt
 
 cdef enum:
     GRE = 47
+    ROOM_BESIDE = 64  # bytes before the packet that are used beside those of a tunnel: two Ethernet headers, and what a copy rounds up
+    ROOM_MAX = PKT_HEADROOM - ROOM_BESIDE
     GRE_UNSTEADY = 0x90  # of its first byte: checksum, sequence number
 
 cdef struct Lesson:
@@ -89,9 +92,10 @@ cdef inline bint lesson_sport(Lesson *l, const uint8_t *outer) noexcept nogil:
 
 cdef inline bint learn_push(Program *g, Lesson *l, const Step *s, uint8_t *outer) noexcept nogil:
     """Fields that differ from packet to packet become zero; the sums of the others are made once."""
-    if l.pushed or not outer_is_plain(outer, s.n) or not lesson_sport(l, outer):
+    if l.pushed or s.n > ROOM_MAX or not outer_is_plain(outer, s.n) or not lesson_sport(l, outer):
         return False
     l.pushed = True
+    g.room = s.n + ROOM_BESIDE
     g.push_ns = s.p
     g.push_hash = s.h
     memset(outer + 2, 0, 4)
@@ -112,7 +116,7 @@ cdef inline bint learn_pop(Core *c, Program *g, Lesson *l, const Step *s, uint8_
     if l.pushed:
         return True  # a tunnel that this very walk entered
     if not fc.learning.place & HOW_TUNNELLED:
-        shape_add(fc, c.dev[(fc.learning.place >> 40) - 1].ns, outer, s)
+        shape_add(fc, c.dev[(fc.learning.place >> PLACE_DEVICE) - 1].ns, outer, s)
         return False
     g.pop = g.n_ops + 1
     memset(outer + 2, 0, 4)
@@ -136,8 +140,13 @@ cdef inline bint learn_check(Program *g, const Step *s) noexcept nogil:
     check.x = s.x
     if s.kind == STEP_NEIGH:
         memcpy(check.mac, (<const Neigh *>s.p).mac, 6)
-    else:
-        check.port = (<const FdbEntry *>s.p).port
+        return True
+    check.port = (<const FdbEntry *>s.p).port
+    if s.kind == STEP_LEARN:
+        if g.n_refreshed == REFRESH_MAX:
+            return False
+        g.refreshed[g.n_refreshed] = <FdbEntry *>s.p
+        g.n_refreshed += 1
     return True
 
 
@@ -290,9 +299,13 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     g.hash_told = g.hash_in and r.hash_used
     g.inner = crosses > (1 if g.end == END_CROSS else 0)
     g.n_bytes = <uint16_t>used
+    if g.room == 0:
+        g.room = ROOM_BESIDE
     g.longest = fc.learning_length
     if fc.n_programs >= PROGRAMS_MAX:
         cache_flush(fc)
+    shortcut_make(g)
+    g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
     number = program_number(fc, g)
     if number >= 0:
         learn_store(c, number, &l)

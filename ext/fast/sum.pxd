@@ -10,48 +10,70 @@ cdef extern from *:
     /* 16 bits; never 0 unless every bit that went in was 0. */
     static inline uint32_t sum_fold(uint64_t sum)
     {
-        sum = (sum & 0xffffffff) + (sum >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        return (uint32_t)((sum & 0xffff) + (sum >> 16));
+        uint32_t half;
+        sum += sum << 32 | sum >> 32;  /* the carry of the lower half goes into the upper one, which gets its own back */
+        half = (uint32_t)(sum >> 32);
+        half += half << 16 | half >> 16;
+        return half >> 16;
     }
 
     static inline uint16_t raw16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
     static inline uint32_t raw32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
     static inline uint64_t raw64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
     static inline void put_raw16(uint8_t *p, uint32_t v) { uint16_t w = (uint16_t)v; memcpy(p, &w, 2); }
-    static inline uint32_t sum_word(uint64_t w) { w = (w & 0xffffffff) + (w >> 32); return (uint32_t)((w & 0xffff) + (w >> 16)); }
+    /* The two halves of a word; not folded. */
+    static inline uint32_t sum_words(uint32_t v) { return (v & 0xffff) + (v >> 16); }
+
+    /* Both halves of a wide sum, not folded to 16 bits yet. */
+    static inline uint64_t sum_narrow(unsigned __int128 sum)
+    {
+        uint64_t low = (uint64_t)sum, high = (uint64_t)(sum >> 64);
+        return (low & 0xffffffff) + (low >> 32) + high;
+    }
 
     /* Not folded; an odd last byte counts as if a zero followed. */
-    static inline uint64_t sum_bytes(const uint8_t *p, uint32_t n)
+    static inline __attribute__((always_inline)) uint64_t sum_bytes(const uint8_t *p, uint32_t n)
     {
-        uint64_t a = 0, b = 0, w;
+        unsigned __int128 a = 0;
+        uint64_t b = 0;
         uint16_t last = 0;
-        for (; n >= 16; p += 16, n -= 16) {
-            w = raw64(p);
-            a += (w & 0xffffffff) + (w >> 32);
-            w = raw64(p + 8);
-            b += (w & 0xffffffff) + (w >> 32);
+        for (; n >= 32; p += 32, n -= 32) {
+            a += raw64(p);
+            a += raw64(p + 8);
+            a += raw64(p + 16);
+            a += raw64(p + 24);
         }
-        a += b;
-        if (n >= 8) {
-            w = raw64(p);
-            a += (w & 0xffffffff) + (w >> 32);
-            p += 8, n -= 8;
+        if (n & 16) {
+            a += raw64(p);
+            a += raw64(p + 8);
+            p += 16;
         }
-        if (n >= 4) {
-            a += raw32(p);
-            p += 4, n -= 4;
+        if (n & 8) {
+            a += raw64(p);
+            p += 8;
         }
-        if (n >= 2) {
-            a += raw16(p);
-            p += 2, n -= 2;
+        if (n & 4) {
+            b += raw32(p);
+            p += 4;
         }
-        if (n) {
+        if (n & 2) {
+            b += raw16(p);
+            p += 2;
+        }
+        if (n & 1) {
             memcpy(&last, p, 1);
-            a += last;
+            b += last;
         }
-        return a;
+        return sum_narrow(a) + b;
+    }
+
+    /* The same of an IPv4 header without options, folded. */
+    static inline uint32_t sum_header(const uint8_t *ip)
+    {
+        unsigned __int128 a = raw64(ip);
+        a += raw64(ip + 8);
+        a += raw32(ip + 16);
+        return sum_fold(sum_narrow(a));
     }
 
     /* 16 bytes or more that do not overlap; short ones without a call. */
@@ -83,7 +105,8 @@ cdef extern from *:
     uint32_t raw32(const uint8_t *p) noexcept nogil
     uint64_t raw64(const uint8_t *p) noexcept nogil
     void put_raw16(uint8_t *p, uint32_t v) noexcept nogil
-    uint32_t sum_word(uint64_t w) noexcept nogil
+    uint32_t sum_words(uint32_t v) noexcept nogil
+    uint32_t sum_header(const uint8_t *ip) noexcept nogil
     uint64_t sum_bytes(const uint8_t *p, uint32_t n) noexcept nogil
     uint16_t net16(uint32_t v) noexcept nogil
     void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
@@ -91,4 +114,4 @@ cdef extern from *:
 
 cdef inline uint64_t sum_pseudo(const uint8_t *ip, uint32_t n) noexcept nogil:
     """Of the pseudo header of RFC 768 and 793 for ``n`` bytes behind an IPv4 header; not folded."""
-    return <uint64_t>raw32(ip + 12) + raw32(ip + 16) + net16(ip[9]) + net16(n)
+    return <uint64_t>raw32(ip + 12) + raw32(ip + 16) + (<uint32_t>net16(ip[9]) + net16(n))

@@ -45,7 +45,7 @@ cdef inline int stage_bridge_in(Core *c, Pkt *p) noexcept nogil:
             return -BRIDGE_PAUSE_FRAME
         # the other groups of IEEE 802.1D are for this station alone
         if port.learning:
-            fdb_learn(&c.dev[port.master].fdb, eth + ETH_SRC, port.id, c.now)
+            c.moves += fdb_learn(&c.dev[port.master].fdb, eth + ETH_SRC, port.id, c.now)
         rec_refuse(&c.rec)
         return receive_protocol(c, p)
     if mac_equal(eth + ETH_DST, c.dev[port.master].mac):
@@ -61,7 +61,7 @@ cdef inline int stage_bridge_forward(Core *c, Pkt *p) noexcept nogil:
     cdef FdbEntry *e
     cdef Pkt *q
     if port.learning:
-        fdb_learn(&br.fdb, eth + ETH_SRC, port.id, c.now)
+        c.moves += fdb_learn(&br.fdb, eth + ETH_SRC, port.id, c.now)
         note_learned(c, br, p)
     p.from_bridge = False
     if mac_is_multicast(eth + ETH_DST):

@@ -248,6 +248,11 @@ cdef inline int track_l4(Core *c, Ns *ns, Ct *ct, int dir, const L4 *l4, uint32_
     return ct_generic_packet(&ns.ct.set, timeout)
 
 
+cdef inline bint track_repeats(int proto) noexcept nogil:
+    """Are packets of a connection that stands tracked by what they are alone, so that the flow cache can follow (ext/fast/track.pxd)?"""
+    return proto != IPPROTO_SCTP and proto != IPPROTO_UDPLITE and proto != IPPROTO_ICMP and proto != IPPROTO_ICMPV6
+
+
 cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t, uint32_t chunks, bint *full) noexcept nogil:
     cdef Ct *ct = lookup_or_new(c, ns, p, t, full)
     cdef int64_t timeout
@@ -276,7 +281,7 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
         return NOT_TRACKED
     if p.ctinfo == CTI_ESTABLISHED + CTI_REPLY:
         ct.status |= CTS_SEEN_REPLY
-    if verdict == CTV_ACCEPT and was == ct.status and was & CTS_CONFIRMED and (l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP):
+    if verdict == CTV_ACCEPT and was == ct.status and was & CTS_CONFIRMED and track_repeats(l4.proto):
         rec_track(&c.rec, p, ct, ns, p.ctinfo >= CTI_REPLY, l4.proto)
     else:
         rec_refuse(&c.rec)

@@ -2,16 +2,16 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_pop, log_drop, log_event,
+from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_due, event_first, event_packet, event_pop, log_drop, log_event,
                                pkt_free, pkt_ns, root_begin, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
-from ext.fast.apply cimport Frame, flow_apply
+from ext.fast.apply cimport flow_agrees, flow_goes, flow_goes_copied
 from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
+from ext.fast.frame cimport Frame
 from ext.fast.key cimport Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
-from ext.fast.sum cimport copy_short
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.far cimport far_enter, far_leave
@@ -147,7 +147,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     """Does the packet go the way of its flow? If not, it is followed through the stages, where that may be of use."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Dev *d = c.dev[p.dev]
-    cdef const Program *g
+    cdef Program *g
     cdef const Flow *f
     cdef Parsed a
     cdef Frame w
@@ -157,9 +157,10 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
         fc.others += 1
         return False
     f = flow_find(fc, &a.key, a.hash)
-    if f != NULL and fc.program[f.program].inner and instant_goes_on(c):
-        return False  # packets that the same frame caused take turns
     if f != NULL:
+        g = fc.program[f.program]
+        if g.inner and instant_goes_on(c):
+            return False  # packets that the same frame caused take turns
         w.buf = p.buf
         w.l2 = p.l2
         w.end = p.end
@@ -169,9 +170,9 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
         w.crossings = p.crossings
         w.sound = p.sound
         w.unfinished = p.unfinished
-        g = flow_apply(c, f, &w, &a)
-        if g != NULL:
+        if p.l2 >= g.room and flow_agrees(c, f, g, &w, &a):
             fc.hits += 1
+            flow_goes(c, f, g, &w, &a)
             if g.end == END_CROSS:
                 frame_to_packet(c, &w, g, p)
             else:
@@ -183,40 +184,36 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     return False
 
 
-cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
-    """The same for a frame that a packet socket hands to a device; it becomes a packet only if it has to wait for something."""
+cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """The same for a frame that a packet socket hands to a device now; it becomes a packet only if it has to wait for something."""
     cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef const Program *g
+    cdef Program *g
     cdef const Flow *f
-    cdef Pkt *p
+    cdef Pkt *p = NULL
     cdef Frame w
     if c.tracing or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
         return False
     f = flow_find(fc, &a.key, a.hash)
     if f == NULL:
         return False
-    copy_short(fc.scratch + PKT_HEADROOM, frame, n)
-    w.buf = fc.scratch
-    w.l2 = PKT_HEADROOM
-    w.end = PKT_HEADROOM + n
-    w.id = id
-    w.hash = 0
+    g = fc.program[f.program]
+    w.buf = <uint8_t *>frame
+    w.l2 = w.hash = 0
+    w.end = n
     w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
-    g = flow_apply(c, f, &w, a)
-    if g == NULL:
+    if not flow_agrees(c, f, g, &w, a):
         return False
     fc.hits += 1
-    if g.end != END_CROSS:
-        return True
-    p = pkt_new(&c.pool, w.end - w.l2)
-    if p == NULL:
-        c.out_of_memory = True
-        return True
-    p.id = w.id
-    memcpy(p.buf + PKT_HEADROOM, w.buf + w.l2, w.end - w.l2)
-    w.end = PKT_HEADROOM + w.end - w.l2
-    w.l2 = PKT_HEADROOM
-    frame_to_packet(c, &w, g, p)
+    w.id = frame_begins(c)
+    if g.end == END_CROSS:
+        p = pkt_new(&c.pool, n + g.room)
+        if p == NULL:
+            c.out_of_memory = True
+            return True
+        p.id = w.id
+    flow_goes_copied(c, f, g, &w, a, p.buf if p != NULL else fc.scratch, PKT_HEADROOM)
+    if p != NULL:
+        frame_to_packet(c, &w, g, p)
     return True
 
 
@@ -312,7 +309,7 @@ cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
     cdef const Due *first
     cdef Due e
-    if c.n_packet_events == 0 and (c.n_heap == 0 or c.heap[0].time > limit):
+    if not event_due(c, limit):
         return
     first = event_first(c)
     while first != NULL and c.n_deliveries == 0 and first.time <= limit and not c.supply_failed:

@@ -55,6 +55,12 @@ cdef inline int write_ether(Core *c, Pkt *p, const uint8_t *dst) noexcept nogil:
     return ST_TRANSMIT
 
 
+cdef inline void neigh_becomes(Core *c, Neigh *n, int state) noexcept nogil:
+    """It enters a state, or gets another MAC: who relied on it has to look again."""
+    n.state = <uint8_t>state
+    c.moves += 1
+
+
 cdef inline int stage_neighbour(Core *c, Pkt *p) noexcept nogil:
     """ip_finish_output2(). ``p.dev``: the outgoing device, ``p.dst``: the route."""
     cdef Dev *d = c.dev[p.dev]
@@ -93,7 +99,7 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
     cdef int v
     if n.state & NUD_STALE:
         rec_refuse(&c.rec)
-        n.state = NUD_DELAY
+        neigh_becomes(c, n, NUD_DELAY)
         neigh_timer(c, d, n, <int64_t>neigh_conf(d, n.alen, CONF_DELAY_FIRST_PROBE_TIME) * 1000 * MS)
     if n.state & NUD_VALID:
         trace_neighbour(c, p, n)
@@ -113,7 +119,7 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
     n.queue_tail = p
     n.queued += 1
     if n.state != NUD_INCOMPLETE:
-        n.state = NUD_INCOMPLETE
+        neigh_becomes(c, n, NUD_INCOMPLETE)
         n.probes = 0
         neigh_probe(c, d, n)
     return ST_DONE
@@ -233,7 +239,7 @@ cdef inline void neigh_fail(Core *c, Dev *d, Neigh *n) noexcept nogil:
     A message to a sender at this very address asks for it anew: then the rest, the message too, is dropped without a word.
     """
     cdef Pkt *p
-    n.state = NUD_FAILED
+    neigh_becomes(c, n, NUD_FAILED)
     n.updated = c.now
     n.timer = 0
     while n.state == NUD_FAILED and n.queue != NULL:
@@ -251,11 +257,11 @@ cdef inline void neigh_due(Core *c, Dev *d, Neigh *n) noexcept nogil:
     n.timer = 0
     if n.state == NUD_REACHABLE:
         if c.now - n.confirmed >= <int64_t>neigh_conf(d, n.alen, CONF_BASE_REACHABLE_TIME_MS) * MS:
-            n.state = NUD_STALE
+            neigh_becomes(c, n, NUD_STALE)
         else:
             neigh_timer(c, d, n, n.confirmed + <int64_t>neigh_conf(d, n.alen, CONF_BASE_REACHABLE_TIME_MS) * MS - c.now)
     elif n.state == NUD_DELAY:
-        n.state = NUD_PROBE
+        neigh_becomes(c, n, NUD_PROBE)
         n.probes = 0
         neigh_probe(c, d, n)
     elif n.state == NUD_PROBE or n.state == NUD_INCOMPLETE:
@@ -281,7 +287,7 @@ cdef inline void neigh_update(Core *c, Dev *d, Neigh *n, const uint8_t *mac, int
     elif mac != NULL:
         memcpy(n.mac, mac, 6)
     n.updated = c.now
-    n.state = <uint8_t>state
+    neigh_becomes(c, n, state)
     n.timer = 0
     if state == NUD_REACHABLE:
         n.confirmed = c.now

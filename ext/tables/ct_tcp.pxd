@@ -255,6 +255,11 @@ cdef inline uint32_t tcp_highest_sack(const TcpSegment *g) noexcept nogil:
     return highest
 
 
+cdef inline void tcp_sack_for(const CtTcpSide *receiver, TcpSegment *g) noexcept nogil:
+    """What the segment acknowledges, to one who has said that it understands SACK."""
+    g.sack = tcp_highest_sack(g) if receiver.flags & CTF_SACK_PERMITTED and g.options_len else g.ack
+
+
 # ---- windows: tcp_in_window()
 
 cdef inline uint32_t tcp_at_least_one(uint32_t win) noexcept nogil:
@@ -321,6 +326,18 @@ cdef inline int tcp_unless_liberal(const CtTcpSide *sender, const CtSettings *s,
     return CTV_ACCEPT if sender.flags & CTF_LIBERAL or s.tcp_be_liberal else verdict
 
 
+cdef inline uint32_t tcp_lowest_ack(const CtTcpSide *sender, const CtTcpSide *receiver) noexcept nogil:
+    """An ACK of this or less is overly delayed."""
+    return receiver.end - 1 - (sender.max_win if sender.max_win > TCP_MIN_ACK_WINDOW else <uint32_t>TCP_MIN_ACK_WINDOW)
+
+
+cdef inline bint tcp_fits(const CtTcpSide *sender, const CtTcpSide *receiver, const TcpSegment *g) noexcept nogil:
+    """Is the segment in window?"""
+    return (tcp_before(g.seq, sender.max_end + 1) and tcp_before(g.sack, receiver.end + 1)
+            and (receiver.max_win == 0 or tcp_after(g.end, sender.end - receiver.max_win - 1))
+            and tcp_after(g.sack, tcp_lowest_ack(sender, receiver)))
+
+
 cdef inline int tcp_beyond_window(CtTcp *t, int dir, const TcpSegment *g, uint32_t lowest_ack, const CtSettings *s) noexcept nogil:
     """The segment starts behind what the receiver allows: some stacks overshoot by less than a window."""
     cdef CtTcpSide *sender = &t.side[dir]
@@ -334,6 +351,17 @@ cdef inline int tcp_beyond_window(CtTcp *t, int dir, const TcpSegment *g, uint32
         sender.flags |= CTF_UNACKED
         return tcp_unless_liberal(sender, s, CTV_IGNORE)
     return tcp_unless_liberal(sender, s, CTV_INVALID)
+
+
+cdef inline int tcp_misfit(CtTcp *t, int dir, const TcpSegment *g, const CtSettings *s) noexcept nogil:
+    """What becomes of a segment that tcp_fits() does not let through."""
+    cdef const CtTcpSide *sender = &t.side[dir]
+    cdef const CtTcpSide *receiver = &t.side[1 - dir]
+    if not tcp_before(g.seq, sender.max_end + 1):
+        return tcp_beyond_window(t, dir, g, tcp_lowest_ack(sender, receiver), s)
+    if not tcp_before(g.sack, receiver.end + 1):
+        return tcp_unless_liberal(sender, s, CTV_INVALID)  # acknowledges what was never sent
+    return tcp_unless_liberal(sender, s, CTV_IGNORE)  # acknowledged long ago, or an overly delayed ACK
 
 
 cdef inline void tcp_advance(CtTcp *t, int dir, const TcpSegment *g, uint32_t win) noexcept nogil:
@@ -371,24 +399,15 @@ cdef inline void tcp_count_retransmission(CtTcp *t, int dir, const TcpSegment *g
 
 cdef inline int tcp_in_window(CtTcp *t, int dir, TcpSegment *g, const CtSettings *s) noexcept nogil:
     """CTV_ACCEPT, CTV_IGNORE or CTV_INVALID; moves the windows on if the segment is in them."""
-    cdef CtTcpSide *sender = &t.side[dir]
-    cdef CtTcpSide *receiver = &t.side[1 - dir]
+    cdef const CtTcpSide *sender = &t.side[dir]
+    cdef const CtTcpSide *receiver = &t.side[1 - dir]
     cdef uint32_t win = g.win
-    cdef uint32_t lowest_ack
-    if receiver.flags & CTF_SACK_PERMITTED:
-        g.sack = tcp_highest_sack(g)
+    tcp_sack_for(receiver, g)
     if tcp_learn_side(t, dir, g):
         return CTV_ACCEPT
     tcp_complete(t, dir, g)
-    lowest_ack = receiver.end - 1 - (sender.max_win if sender.max_win > TCP_MIN_ACK_WINDOW else <uint32_t>TCP_MIN_ACK_WINDOW)
-    if not tcp_before(g.seq, sender.max_end + 1):
-        return tcp_beyond_window(t, dir, g, lowest_ack, s)
-    if not tcp_before(g.sack, receiver.end + 1):
-        return tcp_unless_liberal(sender, s, CTV_INVALID)  # acknowledges what was never sent
-    if receiver.max_win != 0 and not tcp_after(g.end, sender.end - receiver.max_win - 1):
-        return tcp_unless_liberal(sender, s, CTV_IGNORE)   # acknowledged long ago
-    if not tcp_after(g.sack, lowest_ack):
-        return tcp_unless_liberal(sender, s, CTV_IGNORE)   # an overly delayed ACK
+    if not tcp_fits(sender, receiver, g):
+        return tcp_misfit(t, dir, g, s)
     if not g.flags & TCP_FLAG_SYN:  # the window of a SYN is never scaled (RFC 7323, section 2.2)
         win <<= sender.scale
     tcp_advance(t, dir, g, win)
@@ -552,7 +571,7 @@ cdef inline int64_t tcp_refused_close(CtTcp *t, int dir, const TcpSegment *g, co
     return s.tcp_timeout_unacknowledged
 
 
-# ---- the tracker's three doors
+# ---- the tracker's doors
 
 cdef inline bint ct_tcp_new(CtTcp *t, const uint8_t *seg, int seglen, const CtSettings *s) noexcept nogil:
     """tcp_new(): begin an entry with this segment of the original direction; ct_tcp_packet() follows with the same segment.
@@ -602,6 +621,27 @@ cdef inline int ct_tcp_packet(CtTcp *t, int dir, const uint8_t *seg, int seglen,
     if step != TCP_STEP_COMMIT:
         return step
     return tcp_commit(t, dir, &g, old, state, s, status, timeout)
+
+
+cdef inline bint ct_tcp_stands(const CtTcp *t, int dir, TcpSegment *g) noexcept nogil:
+    """Would ct_tcp_packet() accept this valid segment, of whose flags none but ACK and PSH is set, and leave the connection's state as
+    it is? Nothing changes. False also where that takes a closer look."""
+    cdef const CtTcpSide *sender = &t.side[dir]
+    cdef const CtTcpSide *receiver = &t.side[1 - dir]
+    if (t.state != CT_TCP_ESTABLISHED and t.state != CT_TCP_CLOSE_WAIT) or sender.max_win == 0:
+        return False
+    tcp_sack_for(receiver, g)
+    return tcp_fits(sender, receiver, g)
+
+
+cdef inline int64_t ct_tcp_goes_on(CtTcp *t, int dir, TcpSegment *g, const CtSettings *s, CtStatus *status) noexcept nogil:
+    """The rest of ct_tcp_packet() for a segment of which ct_tcp_stands() is true: the timeout."""
+    cdef int64_t timeout
+    tcp_sack_for(&t.side[1 - dir], g)
+    tcp_advance(t, dir, g, <uint32_t>g.win << t.side[dir].scale)
+    tcp_count_retransmission(t, dir, g)
+    tcp_commit(t, dir, g, t.state, t.state, s, status, &timeout)
+    return timeout
 
 
 cdef inline int64_t ct_tcp_set_closing(CtTcp *t, uint32_t status, const CtSettings *s) noexcept nogil:

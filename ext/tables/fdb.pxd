@@ -66,14 +66,18 @@ cdef inline FdbEntry *fdb_set(Fdb *t, const uint8_t *mac, int port, int flags, i
 
 
 cdef inline bint fdb_learn(Fdb *t, const uint8_t *mac, int port, int64_t now) noexcept nogil:
-    """Source address seen on a port (br_fdb_update()). False: the table is full."""
+    """Source address seen on a port (br_fdb_update()), which a full table does not take in. True: it has moved there from another."""
     cdef FdbEntry *e = fdb_find(t, mac)
+    cdef bint moved
     if e == NULL:
-        return fdb_set(t, mac, port, 0, now) != NULL
-    if not (e.flags & FDB_LOCAL):
-        e.port = port
-        e.updated = now
-    return True
+        fdb_set(t, mac, port, 0, now)
+        return False
+    if e.flags & FDB_LOCAL:
+        return False
+    moved = e.port != port
+    e.port = port
+    e.updated = now
+    return moved
 
 
 cdef inline bint fdb_delete(Fdb *t, const uint8_t *mac) noexcept nogil:

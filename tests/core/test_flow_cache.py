@@ -12,6 +12,7 @@ from core.worlds import (
     MILLISECOND,
     OUTSIDE,
     ROUTER0_MAC,
+    ROUTER1,
     ROUTER1_MAC,
     SERVER,
     SERVER_MAC,
@@ -23,6 +24,7 @@ from core.worlds import (
     tcp_packet,
     udp_packet,
 )  # fmt: skip
+from dataplane.encap import registry
 from dataplane._core import Engine
 
 ACK, FIN_ACK = 0x10, 0x11
@@ -157,3 +159,30 @@ def test_tracing_leaves_the_cache_alone() -> None:
 
 def test_the_client_is_known_by_its_own_mac() -> None:
     assert PACKET[:12] == ROUTER0_MAC + CLIENT_MAC
+
+
+def tunnelled(engine: Engine, options: int, captured: str) -> tuple[Router, list[tuple[int, bool, int, bytes]]]:
+    """What interfaces see of a flow into a Geneve tunnel with so many bytes of options: device, direction, time and bytes."""
+    router = Router(engine=engine)
+    registry.ensure("geneve")
+    area = bytes.fromhex(f"010200{options // 4 - 1:02x}") + bytes(options - 4)
+    tunnel = engine.add_device(
+        router.ns, "geneve1", "geneve", mac=mac(0x61), mtu=1200, id=7, local=ip(ROUTER1), remote=ip(SERVER), options=area
+    )
+    engine.add_address(tunnel, ip("10.1.0.1"), 16)
+    engine.add_neighbour(tunnel, ip("10.1.0.9"), mac(0x62))
+    for device in (router.eth0, router.eth1, router.client_eth, router.server_eth, tunnel):
+        engine.set_device(device, capture=captured == "all" or (captured == "last" and device == router.server_eth))
+    Watched(router).hits(*(ether(udp_packet(bytes([count]) * 24, dst="10.1.0.9")) for count in range(6)))
+    return router, [(frame.device, frame.outgoing, frame.time, frame.data) for frame in engine.frames()]
+
+
+@pytest.mark.parametrize("options", [4, 8, 60, 64, 100, 124, 128])
+@pytest.mark.parametrize("captured", ["all", "last", "none"])
+def test_long_tunnel_headers_are_as_the_stages_write_them(options: int, captured: str) -> None:
+    fast, frames = tunnelled(Engine(), options, captured)
+    slow, wanted = tunnelled(Engine(slow_path_only=True), options, captured)
+    assert frames == wanted
+    assert len(frames) == {"all": 6 * 5, "last": 6, "none": 0}[captured]
+    assert fast.engine.counters() == slow.engine.counters()
+    assert fast.engine.flow_cache()["hits"] >= 4

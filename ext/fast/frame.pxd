@@ -1,0 +1,89 @@
+# A packet that goes its flow's way, and the changes that are made to it there.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from ext.devices.core cimport Ns, chance_draw
+from ext.fast.flows cimport Flow, Program
+from ext.fast.key cimport ETH, IP
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo, sum_words
+from ext.wire.bytes cimport ld16
+
+cdef struct Frame:
+    # it is at no stage
+    uint8_t *buf
+    uint32_t l2
+    uint32_t l3
+    uint32_t end
+    uint32_t id
+    uint32_t hash
+    uint8_t hash_l4
+    uint8_t crossings
+    uint8_t sound  # its checksums are known to be right
+    uint8_t unfinished
+
+
+cdef inline uint32_t csum_patched(uint32_t check, uint64_t changed) noexcept nogil:
+    """RFC 1624, with 0xffff added first as csum_replace() does: never 0xffff. ``changed``: the sum of what is new, and of the
+    complements of what was there before."""
+    return ~sum_fold(0xffff + (~check & 0xffff) + changed) & 0xffff
+
+
+cdef inline uint64_t nat_put(uint8_t *ip, int manip, const uint8_t *now, uint64_t *ports) noexcept nogil:
+    """Address and port of one side: what changes in the sum of addresses; what changes in that of ports is added to ``ports``."""
+    cdef uint8_t *addr = ip + 12 + 4 * manip
+    cdef uint8_t *port = ip + IP + 2 * manip
+    cdef uint32_t address = raw32(now), was = raw32(addr)
+    ports[0] += <uint64_t>(~raw16(port) & 0xffff) + raw16(now + 4)
+    put_raw16(port, raw16(now + 4))
+    memcpy(addr, now, 4)
+    return <uint64_t>sum_words(~was) + sum_words(address)
+
+
+cdef inline void nat_sum(uint8_t *ip, uint64_t changed) noexcept nogil:
+    """The TCP or UDP checksum follows."""
+    cdef bint tcp = ip[9] == 6
+    cdef uint8_t *check = ip + IP + (16 if tcp else 6)
+    cdef uint32_t sum
+    if tcp or raw16(check) != 0:
+        sum = csum_patched(raw16(check), changed)
+        put_raw16(check, sum if sum or tcp else 0xffff)
+
+
+cdef inline void nat_apply(uint8_t *ip, int manip, const uint8_t *now) noexcept nogil:
+    """Address and port of one side, and the checksums over them."""
+    cdef uint64_t ports = 0
+    cdef uint64_t addresses = nat_put(ip, manip, now, &ports)
+    nat_sum(ip, addresses + ports)
+    put_raw16(ip + 10, csum_patched(raw16(ip + 10), addresses))
+
+
+cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const uint8_t *inner, uint32_t before) noexcept nogil:
+    """The checksum of the tunnel's UDP header. Of what is inside only the headers are read: a right checksum says what the rest
+    sums up to. ``inner``: the inner IP header; ``before``: bytes of Ethernet header before it."""
+    cdef uint32_t l4 = ld16(inner + 2) - IP
+    cdef bint padded = inner + IP + l4 != udp + n
+    cdef uint64_t sum = <uint64_t>g.push_udp_sum + raw16(udp) + 2 * <uint64_t>net16(n)
+    if before:
+        sum += sum_bytes(inner - ETH, ETH)
+    if padded or (inner[9] == 17 and raw16(inner + IP + 6) == 0):
+        sum += sum_bytes(inner + IP, <uint32_t>(udp + n - inner) - IP)
+    else:
+        sum += ~sum_fold(sum_pseudo(inner, l4)) & 0xffff
+    n = ~sum_fold(sum) & 0xffff
+    put_raw16(udp + 6, n if n else 0xffff)
+
+
+cdef inline void tunnel_finish(const Flow *f, const Program *g, uint8_t *ip, uint32_t total, const uint8_t *inner,
+                               uint32_t before) noexcept nogil:
+    """What differs from packet to packet in a tunnel's headers, which are the template's still: the IP packet is ``total`` bytes long.
+    The rest as in push_udp_sum()."""
+    cdef uint32_t id = <uint16_t>chance_draw(<Ns *>g.push_ns, g.push_hash)
+    cdef uint32_t sum = ~sum_fold(<uint64_t>g.push_sum + net16(total) + net16(id))
+    put_raw16(ip + 2, net16(total))
+    put_raw16(ip + 4, net16(id))
+    put_raw16(ip + 10, sum)
+    if ip[9] == 17:
+        put_raw16(ip + IP, f.sport)
+        put_raw16(ip + IP + 4, net16(total - IP))
+        if g.push_udp:
+            push_udp_sum(g, ip + IP, total - IP, inner, before)

@@ -1,0 +1,52 @@
+# The connections on a flow's way see its packet, as conntrack's stage would show it to them.
+#
+# First each is asked whether it accepts the packet and stays what it is; only if all do, they are told. Nothing has to be undone then.
+
+from libc.stdint cimport uint8_t, uint32_t, int64_t
+from ext.devices.core cimport Core, Ns
+from ext.fast.flows cimport Flow, FlowCache, Program, TRACKS_MAX, Track, flow_track
+from ext.fast.key cimport IP
+from ext.tables.conntrack cimport Ct
+from ext.tables.ct_generic cimport ct_generic_packet
+from ext.tables.ct_gre cimport ct_gre_packet
+from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT
+from ext.tables.ct_tcp cimport TcpSegment, ct_tcp_goes_on, ct_tcp_stands, tcp_segment
+from ext.tables.ct_udp cimport ct_udp_packet
+from ext.wire.bytes cimport ld16
+
+
+cdef inline void track_told(Core *c, const Track *t, Ct *ct, TcpSegment *segment) noexcept nogil:
+    cdef Ns *ns = <Ns *>t.ns
+    cdef int64_t timeout
+    if t.proto == 6:
+        timeout = ct_tcp_goes_on(&ct.proto.tcp, t.dir, segment, &ns.ct.set, &ct.status)
+    elif t.proto == 17:
+        ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, &timeout)
+    elif t.proto == 47:
+        ct_gre_packet(&ct.proto.gre, &ns.ct.set, &ct.status, &timeout)
+    else:
+        ct_generic_packet(&ns.ct.set, &timeout)
+    if timeout != CT_KEEP_TIMEOUT:
+        ct.expires = timeout + c.now
+
+
+cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
+    """All connections on the way see the packet, whose inner IP header this is, or none does."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef TcpSegment segment
+    cdef Ct *ct[TRACKS_MAX]
+    cdef const Track *t
+    cdef uint32_t serial
+    cdef int i
+    if ip[9] == 6:
+        tcp_segment(&segment, ip + IP, ld16(ip + 2) - IP)
+    for i in range(g.n_tracks):
+        t = &g.tracks[i]
+        ct[i] = flow_track(fc, f, i, &serial)
+        if ct[i].serial != serial or ct[i].status != t.status or ct[i].expires <= c.now:
+            return False
+        if t.proto == 6 and not ct_tcp_stands(&ct[i].proto.tcp, t.dir, &segment):
+            return False
+    for i in range(g.n_tracks):
+        track_told(c, &g.tracks[i], ct[i], &segment)
+    return True
