@@ -3,7 +3,7 @@
 # Nothing here is remembered but places to look at: what becomes of a packet does not depend on it.
 
 from libc.stdint cimport uint32_t, uint64_t
-from ext.fast.flows cimport AHEAD, AHEAD_FROM, FLOW_TRACKS, Flow, FlowCache, Key
+from ext.fast.flows cimport AHEAD, AHEAD_FROM, FLOW_TRACKS, Flow, FlowCache, Key, LINE
 from ext.tables.conntrack cimport Ct
 
 cdef enum:
@@ -26,9 +26,8 @@ cdef inline void ahead_tracks(const FlowCache *fc, uint64_t hash, uint64_t place
             return
     for i in range(FLOW_TRACKS):
         if f.ct[i] != NULL:
-            prefetch(&f.ct[i].status)
-            prefetch(&f.ct[i].proto)
-            prefetch(<const char *>&f.ct[i].proto + 56)
+            prefetch(&f.ct[i].serial)
+            prefetch(<const char *>&f.ct[i].serial + LINE)
 
 
 cdef inline void ahead_of(FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:

@@ -56,10 +56,6 @@ cdef union CtProto:
 ctypedef uint32_t CtRef  # place in its slabs, family and direction; 0: none
 
 cdef packed struct Ct:
-    int64_t expires  # virtual ns; before confirmation: the time to live
-    uint32_t serial  # another one for each connection that this memory holds: what was noted of an earlier one is seen to be stale
-    CtStatus status
-    uint16_t refs  # packets that hold it, plus one while it is in the table; 0: free
     CtRef chain[2]  # by direction: the next entry of the same bucket
     uint8_t address4[2][2][4]  # by direction: source, destination
     uint16_t port[2][2]
@@ -69,7 +65,13 @@ cdef packed struct Ct:
     uint16_t masq_dev  # place in its namespace of the device that MASQUERADE took the address of, plus 1; 0: none
     uint8_t number  # IP protocol
     uint8_t unused
+    uint16_t refs  # packets that hold it, plus one while it is in the table; 0: free
+    # from here on what each packet asks for or changes, side by side
+    uint32_t serial  # another one for each connection that this memory holds: what was noted of an earlier one is seen to be stale
+    CtStatus status
+    int64_t expires  # virtual ns; before confirmation: the time to live
     CtProto proto
+
 
 cdef packed struct Ct6:
     Ct ct

@@ -24,8 +24,8 @@ from core.worlds import (
     tcp_packet,
     udp_packet,
 )  # fmt: skip
-from dataplane.encap import registry
 from dataplane._core import Engine
+from dataplane.encap import registry
 
 ACK, FIN_ACK = 0x10, 0x11
 
