@@ -45,7 +45,7 @@ cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const ui
         ct[i] = flow_track(fc, f, i, &serial)
         if ct[i].serial != serial or ct[i].status != t.status or ct[i].expires <= c.now:
             return False
-        if t.proto == 6 and not ct_tcp_stands(&ct[i].proto.tcp, t.dir, &segment):
+        if t.proto == 6 and not ct_tcp_stands(&ct[i].proto.tcp, t.dir, &segment, &(<Ns *>t.ns).ct.set):
             return False
     for i in range(g.n_tracks):
         track_told(c, &g.tracks[i], ct[i], &segment)

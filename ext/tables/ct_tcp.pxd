@@ -623,7 +623,7 @@ cdef inline int ct_tcp_packet(CtTcp *t, int dir, const uint8_t *seg, int seglen,
     return tcp_commit(t, dir, &g, old, state, s, status, timeout)
 
 
-cdef inline bint ct_tcp_stands(const CtTcp *t, int dir, TcpSegment *g) noexcept nogil:
+cdef inline bint ct_tcp_stands(const CtTcp *t, int dir, TcpSegment *g, const CtSettings *s) noexcept nogil:
     """Would ct_tcp_packet() accept this valid segment, of whose flags none but ACK and PSH is set, and leave the connection's state as
     it is? Nothing changes. False also where that takes a closer look."""
     cdef const CtTcpSide *sender = &t.side[dir]
@@ -631,15 +631,18 @@ cdef inline bint ct_tcp_stands(const CtTcp *t, int dir, TcpSegment *g) noexcept 
     if (t.state != CT_TCP_ESTABLISHED and t.state != CT_TCP_CLOSE_WAIT) or sender.max_win == 0:
         return False
     tcp_sack_for(receiver, g)
-    return tcp_fits(sender, receiver, g)
+    return tcp_fits(sender, receiver, g) or tcp_unless_liberal(sender, s, CTV_INVALID) == CTV_ACCEPT
 
 
 cdef inline int64_t ct_tcp_goes_on(CtTcp *t, int dir, TcpSegment *g, const CtSettings *s, CtStatus *status) noexcept nogil:
     """The rest of ct_tcp_packet() for a segment of which ct_tcp_stands() is true: the timeout."""
     cdef int64_t timeout
     tcp_sack_for(&t.side[1 - dir], g)
-    tcp_advance(t, dir, g, <uint32_t>g.win << t.side[dir].scale)
-    tcp_count_retransmission(t, dir, g)
+    if tcp_unless_liberal(&t.side[dir], s, CTV_INVALID) == CTV_ACCEPT and not tcp_fits(&t.side[dir], &t.side[1 - dir], g):
+        tcp_misfit(t, dir, g, s)
+    else:
+        tcp_advance(t, dir, g, <uint32_t>g.win << t.side[dir].scale)
+        tcp_count_retransmission(t, dir, g)
     tcp_commit(t, dir, g, t.state, t.state, s, status, &timeout)
     return timeout
 
