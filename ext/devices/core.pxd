@@ -96,6 +96,9 @@ cdef enum:
     SYS6_MTU_EXPIRES = 23
     SYS6_AUTO_FLOWLABELS = 24
     SYS_COUNT = 25
+    # what is told of walks
+    TRACE_STEPS = 1  # each step
+    TRACE_CHANGES = 2  # changes.pxd
     # events of the queue
     EV_RECEIVE = 1  # a frame reaches a device
     EV_TRANSMIT = 2  # a frame is handed to a device's transmit queue
@@ -339,7 +342,7 @@ cdef struct Core:
     uint64_t seq
     uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
-    uint8_t tracing
+    uint8_t tracing  # TRACE_*, 0: nothing
     int drop_origin  # rule or route behind the drop that is being returned
     int depth  # stages nested in each other by side packets
     Due *heap
@@ -352,6 +355,7 @@ cdef struct Core:
     Store frames
     Store drops
     Store events
+    Store changes  # of ChangeRecord
     Store deliveries
     uint64_t n_deliveries
     HTab sockets  # open ones, by namespace, protocol and port
@@ -453,7 +457,7 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
 
 cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
-    return new_event(c, p, stage, what, origin) if c.tracing else NULL
+    return new_event(c, p, stage, what, origin) if c.tracing == TRACE_STEPS else NULL
 
 
 cdef inline EventRecord *new_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:

@@ -28,6 +28,7 @@ cdef enum:
     STEP_PUSH = 10  # bytes: outer IP header and encapsulation; p: namespace, h: hash behind its IP ids, x: inner packets are frames
     STEP_POP = 11  # bytes: outer IP header and encapsulation, of frames with the inner Ethernet header; x as above
     STEP_BARE = 13  # no link header
+    STEP_CHANGE = 14  # x: device, y: CHANGE_*, h: origin; bytes: what is told of it (devices/changes.pxd)
     STEP_CROSS = 12  # p: nothing; x: device whose receive path is next, h: ns until then
     # ends
     END_CROSS = 1

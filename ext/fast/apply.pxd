@@ -2,8 +2,9 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcmp, memcpy
+from ext.devices.changes cimport CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
-from ext.devices.record cimport (END_CROSS, END_DROP, STEP_BARE, STEP_ETHER, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH,
+from ext.devices.record cimport (END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH,
                                  STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, TRACKS_MAX, Track, flow_track
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
@@ -192,6 +193,15 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     p.l2 = p.l3 = start - op.n
 
 
+cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const Op *op) noexcept nogil:
+    """What has just been done is told."""
+    cdef const uint8_t *fact = g.bytes + op.at
+    cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
+    if op.n == 0:
+        fact = p.buf + p.l3 + (12 if op.y == CHANGE_SNAT else 16)
+    store_change(c, op.x, op.y, fact, op.n if op.n else 4, op.origin, p.id, p.buf + start, p.end - start)
+
+
 cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Op *op
@@ -217,6 +227,8 @@ cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) n
             p.l3 += op.n
         elif op.kind == STEP_BARE:
             p.l2 = p.l3
+        elif op.kind == STEP_CHANGE:
+            apply_change(c, p, g, op)
 
 
 cdef inline void apply_checks(Core *c, const Program *g) noexcept nogil:

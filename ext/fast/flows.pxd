@@ -67,6 +67,7 @@ cdef struct Op:
     uint16_t n
     int x
     uint32_t at
+    int origin  # of a change that is told
 
 cdef struct Check:
     void *p  # neighbour or FDB entry

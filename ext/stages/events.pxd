@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_pop, log_drop, log_event,
                                pkt_free, pkt_ns, root_begin, EV_FRAG,
-                               EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
+                               EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport Frame, flow_apply
@@ -151,7 +151,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef const Flow *f
     cdef Parsed a
     cdef Frame w
-    if c.tracing or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
+    if c.tracing == TRACE_STEPS or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
         return False
     if not key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, &a):
         fc.others += 1
@@ -190,7 +190,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
     cdef const Flow *f
     cdef Pkt *p
     cdef Frame w
-    if c.tracing or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+    if c.tracing == TRACE_STEPS or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
         return False
     f = flow_find(fc, &a.key, a.hash)
     if f == NULL:

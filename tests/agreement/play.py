@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dataplane._core import Delivery, Drop, Engine, Event, Frame
+from dataplane._core import Delivery, Drop, Engine, Event, Frame, Records
 
 from .script import Burst, Call, Given, Script, Step, World
 
@@ -34,6 +34,7 @@ class Seen(NamedTuple):
     frames: list[Frame]
     drops: list[Drop]
     events: list[Event]
+    changes: bytes  # ChangeRecord of ext/devices/changes.pxd, one behind the other
     deliveries: list[Delivery]
     counters: dict[str, int]
     conntrack: list[list[dict[str, Any]]]
@@ -55,6 +56,7 @@ class Player:
     def __post_init__(self) -> None:
         self.engine = Engine(self.seed, slow_path_only=self.mode.slow)
         self.topology = self.world.put_into(self.engine)
+        self.engine.trace(self.seed % 2 == 1, changes=True)
         self.namespaces = _namespaces(self.engine)
         self._results: list[Any] = []
         self._deliveries: list[Delivery] = []
@@ -87,6 +89,7 @@ class Player:
             frames=engine.frames(),
             drops=engine.drops(),
             events=engine.events(),
+            changes=self._changes(),
             deliveries=deliveries,
             counters=engine.counters(),
             conntrack=[engine.conntrack(ns) for ns in all_ns],
@@ -95,6 +98,12 @@ class Player:
             routes=[engine.routes(ns) for ns in all_ns if everything],
             devices=[engine.devices(ns) for ns in all_ns if everything],
         )
+
+    def _changes(self) -> bytes:
+        """Frames, drops and steps must have been taken out before."""
+        changes = Records()
+        self.engine.exchange(Records(), Records(), Records(), changes)
+        return bytes(changes)
 
     # ---- how frames are given
     def _call(self, call: Call) -> Any:
