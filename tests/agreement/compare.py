@@ -81,7 +81,7 @@ def shown(value: Any) -> str:
 def together(seen: Sequence[Seen]) -> Seen:
     """What one look in the end would have shown of all that was seen step by step."""
     happened: dict[str, Any] = {field: [row for one in seen for row in getattr(one, field)] for field in HAPPENED}
-    return seen[-1]._replace(**happened | {"changes": bytes(happened["changes"])})
+    return seen[-1]._replace(**happened)
 
 
 def first_difference(expected: Sequence[Seen], found: Sequence[Seen]) -> Difference | None:

@@ -11,6 +11,7 @@ from dataplane._core import Delivery, Drop, Engine, Event, Frame, Records
 
 from .script import Burst, Call, Given, Script, Step, World
 
+CHANGE_BYTES = 88
 ALL_AT_ONCE = 1 << 30  # frames of a batch: those of any burst
 
 
@@ -34,7 +35,7 @@ class Seen(NamedTuple):
     frames: list[Frame]
     drops: list[Drop]
     events: list[Event]
-    changes: bytes  # ChangeRecord of ext/devices/changes.pxd, one behind the other
+    changes: list[bytes]  # each a ChangeRecord of ext/devices/changes.pxd
     deliveries: list[Delivery]
     counters: dict[str, int]
     conntrack: list[list[dict[str, Any]]]
@@ -99,11 +100,12 @@ class Player:
             devices=[engine.devices(ns) for ns in all_ns if everything],
         )
 
-    def _changes(self) -> bytes:
+    def _changes(self) -> list[bytes]:
         """Frames, drops and steps must have been taken out before."""
-        changes = Records()
-        self.engine.exchange(Records(), Records(), Records(), changes)
-        return bytes(changes)
+        records = Records()
+        self.engine.exchange(Records(), Records(), Records(), records)
+        data = bytes(records)
+        return [data[at : at + CHANGE_BYTES] for at in range(0, len(data), CHANGE_BYTES)]
 
     # ---- how frames are given
     def _call(self, call: Call) -> Any:
