@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
-from ext.devices.record cimport (END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH,
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH,
                                  STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, TRACKS_MAX, Track, flow_track
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
@@ -90,7 +90,7 @@ cdef inline bint frame_as_known(const Core *c, const Flow *f, const Program *g, 
 
 
 cdef inline bint track_one(Core *c, const Track *t, Ct *ct, const uint8_t *ip, Undo *undo) noexcept nogil:
-    """The connection sees the packet. False: it does not simply accept it; then nothing has changed."""
+    """The connection sees the packet. False: it does not simply accept it and stay in its state; then nothing has changed."""
     cdef Ns *ns = <Ns *>t.ns
     cdef int64_t timeout
     cdef int verdict
@@ -103,7 +103,7 @@ cdef inline bint track_one(Core *c, const Track *t, Ct *ct, const uint8_t *ip, U
         verdict = ct_tcp_packet(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &ns.ct.set, ct.expires - c.now, &ct.status, &timeout)
     else:
         verdict = ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, &timeout)
-    if verdict != CTV_ACCEPT:
+    if verdict != CTV_ACCEPT or (undo.is_tcp and ct.proto.tcp.state != undo.tcp.state):
         track_undo(undo)
         return False
     if timeout != CT_KEEP_TIMEOUT:
@@ -249,7 +249,7 @@ cdef inline const Program *flow_apply(Core *c, const Flow *f, Frame *p, const Pa
     apply_checks(c, g)
     apply_ops(c, p, f, g)
     c.count.rules_walked += g.walked
-    if g.end == END_CROSS:
+    if g.end == END_CROSS or g.end == END_ARRIVE:
         if g.hash_out != HASH_KEPT:
             p.hash = f.hash if g.hash_out else 0
         p.hash_l4 = g.hash_l4_out

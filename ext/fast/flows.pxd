@@ -36,6 +36,7 @@ cdef enum:
     HASH_NONE = 0
     HASH_KEPT = 1  # the one it came with
     HASH_OF_FLOW = 2
+    HOW_RESET = 1 << 19  # TCP segments that reset their connection
     HOW_TRANSMIT = 1 << 20  # handed to a device's transmit queue, not received
     HOW_TUNNELLED = 1 << 21  # addresses and ports are those inside of a tunnel
 

@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_pop, log_drop, log_event,
                                pkt_free, pkt_ns, root_begin, EV_FRAG,
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
-from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
+from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport Frame, flow_apply
 from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
@@ -26,7 +26,7 @@ from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.stage_clock cimport clock_enters, clock_goes_to
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
 from ext.stages.tunnel_host cimport tunnel_due
-from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
+from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT, ST_TRANSPORT
 from ext.tables.fib cimport RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.neighbour cimport Neigh, neigh_find
@@ -34,7 +34,7 @@ from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_renew, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
 
 
 cdef inline bint drop_repeats(int reason) noexcept nogil:
@@ -128,6 +128,25 @@ cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt 
     event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
 
 
+cdef inline void packet_arrives(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """The program leaves a fresh packet at the transport protocols of a namespace, which do with it as they will."""
+    cdef Arrival a
+    memcpy(&a, g.bytes + g.ops[g.n_ops - 1].at, sizeof(Arrival))
+    p.l2 = w.l2
+    p.end = w.end
+    p.id = w.id
+    p.hash = w.hash
+    p.hash_l4 = w.hash_l4
+    p.crossings = w.crossings
+    p.unfinished = w.unfinished
+    p.dev = g.dev
+    packet_classify(c, p)
+    p.dst = a.dst
+    p.iif = a.iif
+    p.flags = a.flags
+    core_run(c, p, ST_TRANSPORT)
+
+
 cdef inline void packet_ahead(Core *c, const Pkt *p) noexcept nogil:
     """It will be received: what its flow needs then is asked for now."""
     cdef FlowCache *fc = <FlowCache *>c.fast
@@ -174,6 +193,9 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
             fc.hits += 1
             if g.end == END_CROSS:
                 frame_to_packet(c, &w, g, p)
+            elif g.end == END_ARRIVE:
+                pkt_renew(p)
+                packet_arrives(c, &w, g, p)
             else:
                 pkt_free(c, p)
             return True
@@ -206,7 +228,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
     if g == NULL:
         return False
     fc.hits += 1
-    if g.end != END_CROSS:
+    if g.end != END_CROSS and g.end != END_ARRIVE:
         return True
     p = pkt_new(&c.pool, w.end - w.l2)
     if p == NULL:
@@ -216,7 +238,10 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
     memcpy(p.buf + PKT_HEADROOM, w.buf + w.l2, w.end - w.l2)
     w.end = PKT_HEADROOM + w.end - w.l2
     w.l2 = PKT_HEADROOM
-    frame_to_packet(c, &w, g, p)
+    if g.end == END_CROSS:
+        frame_to_packet(c, &w, g, p)
+    else:
+        packet_arrives(c, &w, g, p)
     return True
 
 

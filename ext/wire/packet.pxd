@@ -155,19 +155,23 @@ cdef inline Pkt *pkt_memory(PktPool *pool, uint32_t size) noexcept nogil:
 cdef inline Pkt *pkt_new(PktPool *pool, uint32_t room) noexcept nogil:
     """A packet with room for ``room`` bytes behind the headroom; NULL when memory is out."""
     cdef Pkt *p = pkt_memory(pool, PKT_HEADROOM + room + PKT_TAILROOM)
-    cdef uint8_t *buf
-    cdef uint32_t size
     if p == NULL:
         return NULL
-    buf = p.buf
-    size = p.size
+    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
+    pkt_renew(p)
+    return p
+
+
+cdef inline void pkt_renew(Pkt *p) noexcept nogil:
+    """Forget all about it but its memory; there must be nothing that it holds."""
+    cdef uint8_t *buf = p.buf
+    cdef uint32_t size = p.size, cap = p.cap
     memset(p, 0, sizeof(Pkt))
     p.buf = buf
     p.size = size
-    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
+    p.cap = cap
     p.l2 = p.l3 = p.end = PKT_HEADROOM
     p.dev = p.iif = p.to_port = p.phys_in = p.phys_out = -1
-    return p
 
 
 cdef inline void pkt_release_memory(PktPool *pool, Pkt *p) noexcept nogil:
