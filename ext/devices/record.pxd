@@ -56,6 +56,7 @@ cdef struct Arrival:
 
 cdef struct Recorder:
     uint8_t state
+    uint8_t once  # see rec_refuse_once()
     uint8_t crossing  # the packet waits in the event queue for this instant's next device
     uint8_t end
     Pkt *p
@@ -84,6 +85,13 @@ cdef inline void rec_refuse(Recorder *r) noexcept nogil:
     """From here on the next packet may fare otherwise."""
     if r.state == REC_ON:
         r.state = REC_CUT
+
+
+cdef inline void rec_refuse_once(Recorder *r) noexcept nogil:
+    """The next packet will fare otherwise, and then the whole walk may repeat: nothing is to be learnt from this one."""
+    if r.state == REC_ON:
+        r.state = REC_CUT
+        r.once = True
 
 
 cdef inline Step *rec_step(Recorder *r, int kind, uint32_t n) noexcept nogil:

@@ -38,7 +38,7 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     r.n_steps = 0
     r.n_bytes = 0
     r.last_cross = -1
-    r.crossing = r.end = r.hash_used = r.tracked = 0
+    r.once = r.crossing = r.end = r.hash_used = r.tracked = 0
     r.walked = c.count.rules_walked
     r.hash_at_cross = 0
     fc.learning = a.key
@@ -276,7 +276,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if not whole:
         n = r.last_cross + 1
         r.end = END_ARRIVE if n and r.steps[r.last_cross].kind == STEP_ARRIVE else END_CROSS
-    if n == 0 or fc.draft.program.generation != c.generation:
+    if n == 0 or r.once or fc.draft.program.generation != c.generation:
         return  # nothing, or something changed on the way
     if not r.tracked and not cache_learns(fc):
         return

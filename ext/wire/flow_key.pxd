@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, ld32
 from ext.wire.ether cimport ethertype_is_vlan
 from ext.wire.ipv4 cimport IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 
@@ -100,9 +100,13 @@ cdef inline void frame_key(FlowKey *k, const uint8_t *p, uint32_t n, bint ethern
         packet_key(k, p + at, n - at)
 
 
+cdef inline bint same_address(const uint8_t *a, const uint8_t *b, int alen) noexcept nogil:
+    return ld32(a) == ld32(b) and (alen == 4 or memcmp(a, b, alen) == 0)
+
+
 cdef inline bint same_source(const FlowKey *a, const FlowKey *b) noexcept nogil:
-    return a.alen == b.alen and memcmp(a.source, b.source, a.alen) == 0
+    return a.alen == b.alen and same_address(a.source, b.source, a.alen)
 
 
 cdef inline bint same_destination(const FlowKey *a, const FlowKey *b) noexcept nogil:
-    return a.alen == b.alen and memcmp(a.destination, b.destination, a.alen) == 0
+    return a.alen == b.alen and same_address(a.destination, b.destination, a.alen)
