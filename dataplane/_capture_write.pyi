@@ -11,22 +11,27 @@ class RecordWriter:
 
     A record is written as ``CaptureWriter.write`` of ``dataplane/capture/pcapng_write.py`` writes it. Frames and drops are in order of
     time; of one instant frames come first. A drop is told on the last frame of the same ``write`` with its packet, device and
-    time, else it is a record of its own.
+    time, else it is a record of its own. A change is told where ``WalkComments`` of ``dataplane/report/walk_comments.py`` tells it: on
+    the first frame of its packet and namespace, not before it, that shows it, in the same ``write`` or the next one.
     """
 
-    def __new__(cls, interfaces: Iterable[int], ethernet: Iterable[int], apart: bool = False, flush_at: int = 262144) -> RecordWriter:
+    def __new__(
+        cls, interfaces: Iterable[int], ethernet: Iterable[int], namespaces: Iterable[int], apart: bool = False, flush_at: int = 262144
+    ) -> RecordWriter:
         """``interfaces``: by device the number of its interface, -1: not recorded; ``ethernet``: by device, do its frames begin with an
-        Ethernet header? ``apart``: each interface has a file of its own. ``flush_at``: bytes gathered before they are written."""
+        Ethernet header? ``namespaces``: by device its namespace. ``apart``: each interface has a file of its own. ``flush_at``: bytes gathered before they are written."""
     failed: int
     """The file whose writing raised OSError."""
     def open(self, file: int, fd: int) -> None:
         """Write to this descriptor from now on: file 0, or with ``apart`` that of an interface. ValueError: no such file."""
     def append(self, file: int, block: bytes) -> None:
         """A block of another kind, behind what was written so far. OSError: it cannot be written."""
-    def write(self, frames: Buffer, drops: Buffer, data: Buffer, opened: Callable[[int], int],
-              described: Callable[[int, int, int, int], bytes]) -> None:
+    def write(self, frames: Buffer, drops: Buffer, data: Buffer, changes: Buffer, opened: Callable[[int], int],
+              described: Callable[[int, int, int, int], bytes], told: Callable[[str, int, int, str], bytes]) -> None:
         """Everything of a stretch of time. ``opened(interface)`` is asked once for the descriptor of an interface's own file;
-        ``described(reason, namespace, device, origin)`` once for the comments (pcapng options) that drops of such a kind get.
+        ``described(reason, namespace, device, origin)`` once for the comments (pcapng options) that drops of such a kind get;
+        ``told(word, device, origin, detail)`` at least once for that of changes of such a kind: ``device`` is a tunnel's, whose short
+        name belongs before the detail, or -1.
         OSError: a file cannot be written. ValueError: a record lies outside of ``data``, or a frame's device is not recorded."""
     def flush(self) -> None:
         """Write what is still gathered. OSError."""

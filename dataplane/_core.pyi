@@ -345,10 +345,13 @@ class Engine:
         """Frames captured since the last call, in order."""
     def drops(self) -> list[Drop]:
         """Drops since the last call, in order."""
-    def exchange(self, frames: Records, drops: Records, data: Records) -> None:
+    def exchange(self, frames: Records, drops: Records, data: Records, changes: Records | None = None) -> None:
         """As ``frames()`` and ``drops()`` without an object for each: what was recorded since the last call is in these afterwards, and
-        what they held before is forgotten. BufferError: one of them is being read. ValueError: they are not three, or events wait."""
-    def trace(self, on: bool) -> None: ...
+        what they held before is forgotten. ``changes``: those told since the last call that asked for them. BufferError: one of them is
+        being read. ValueError: two are the same, or events wait."""
+    def trace(self, on: bool, *, changes: bool = False) -> None:
+        """Tell every step of walks as ``events()``; with ``changes`` those alone that change more than a TTL, for ``exchange``, which the
+        flow cache can do too."""
     def profile(self, on: bool) -> None:
         """Measure how long packets spend in each stage from now on, by the machine's clock, all times beginning at zero; or stop."""
     def stage_times(self) -> dict[str, tuple[int, float]]:

@@ -7,12 +7,14 @@ from libc.string cimport memcpy, memset, strerror
 
 cimport cython
 
-from ext.capture.block cimport (EPB_HEAD, EPB_OPTIONS, EPB_TAIL, PacketBlock, block_head, block_options, block_size, block_write,
+from ext.capture.block cimport (EPB_HEAD, EPB_OPTIONS, EPB_TAIL, NO_VERDICT, TC_ACT_OK, TC_ACT_SHOT, PacketBlock, block_head, block_options, block_size, block_write,
                                 copy_over)
+from ext.capture.changes cimport ChangeMarks, Line, changes_find, changes_free, changes_gather, told_bytes, told_write
 from ext.capture.drops cimport DropKind, KindTable, Marks, kind_of, kinds_free, marks_find, marks_room
 from ext.capture.outfile cimport OUT_OF_MEMORY, OutFile, out_flush, out_room
 from ext.capture.seen cimport LINK_HEADER, Seen, seen_on
-from ext.devices.core cimport DropRecord, FrameRecord
+from ext.devices.changes cimport ChangeRecord, change_text, change_word
+from ext.devices.core cimport DETAIL_LEN, DropRecord, FrameRecord
 
 
 cdef struct Statistics:
@@ -28,6 +30,8 @@ cdef struct Stretch:
     uint64_t n_frames
     const DropRecord *drops
     uint64_t n_drops
+    const ChangeRecord *changes
+    uint64_t n_changes
     const uint8_t *data
     uint64_t size
 
@@ -40,8 +44,10 @@ cdef struct Output:
     OutFile *file  # one, or one for each interface
     int n_interfaces
     bint apart  # each interface has a file of its own
+    int32_t *namespace  # by device
     KindTable kinds
     Marks marks
+    ChangeMarks changes
     uint64_t frames
 
 
@@ -84,23 +90,23 @@ cdef inline void note_seen(Statistics *seen, int64_t time) noexcept nogil:
     seen.frames += 1
 
 
-cdef void put(Output *o, int interface, PacketBlock *b, int32_t drop) noexcept nogil:
-    """Append a record, with the comments of ``drop`` and those behind it (-1: none)."""
+cdef void put(Output *o, int interface, PacketBlock *b, int32_t told, int32_t drop) noexcept nogil:
+    """Append a record, with the comments of the change ``told`` and of ``drop``, and those behind each (-1: none)."""
     cdef Statistics *seen = &o.seen[interface]
     cdef OutFile *f = &o.file[interface if o.apart else 0]
     cdef const DropKind *kind
     cdef uint8_t *p
     cdef int32_t i = drop
     b.interface = 0 if o.apart else interface
-    b.dropped = drop >= 0
-    b.comments = 0
+    b.verdict = TC_ACT_SHOT if drop >= 0 else (TC_ACT_OK if told >= 0 else NO_VERDICT)
+    b.comments = told_bytes(&o.changes, told)
     while i >= 0:
         b.comments += o.kinds.kind[o.marks.drop[i].kind].comment_size
         i = o.marks.drop[i].next
     p = out_room(f, block_size(b))
     if p == NULL:
         return
-    p = block_write(b, p)
+    p = told_write(&o.changes, told, block_write(b, p))
     i = drop
     while i >= 0:
         kind = &o.kinds.kind[o.marks.drop[i].kind]
@@ -108,11 +114,11 @@ cdef void put(Output *o, int interface, PacketBlock *b, int32_t drop) noexcept n
         p += kind.comment_size
         i = o.marks.drop[i].next
     note_seen(seen, b.time)
-    seen.dropped += b.dropped
+    seen.dropped += drop >= 0
 
 
 cdef inline void put_plain(Output *o, const Stretch *s, const FrameRecord *r) noexcept nogil:
-    """Append a frame that was not dropped where it was seen: what most records are."""
+    """Append a frame without comments: what most records are."""
     cdef int interface = o.interface[r.dev]
     cdef OutFile *f = &o.file[interface if o.apart else 0]
     cdef uint32_t padded = (r.len + 3) & ~<uint32_t>3, total = EPB_HEAD + padded + EPB_OPTIONS + EPB_TAIL
@@ -130,10 +136,10 @@ cdef inline void put_plain(Output *o, const Stretch *s, const FrameRecord *r) no
     note_seen(&o.seen[interface], r.time)
 
 
-cdef inline void put_frame(Output *o, const Stretch *s, uint64_t i, int32_t drop) noexcept nogil:
+cdef inline void put_frame(Output *o, const Stretch *s, uint64_t i, int32_t told, int32_t drop) noexcept nogil:
     cdef const FrameRecord *r = &s.frames[i]
     cdef PacketBlock b
-    if drop < 0:
+    if told < 0 and drop < 0:
         put_plain(o, s, r)
         return
     b.time = r.time
@@ -143,7 +149,7 @@ cdef inline void put_frame(Output *o, const Stretch *s, uint64_t i, int32_t drop
     b.n_link = 0
     b.data = s.data + r.at
     b.n = r.len
-    put(o, o.interface[r.dev], &b, drop)
+    put(o, o.interface[r.dev], &b, told, drop)
 
 
 cdef inline void put_drop(Output *o, const Stretch *s, uint64_t i) noexcept nogil:
@@ -159,19 +165,22 @@ cdef inline void put_drop(Output *o, const Stretch *s, uint64_t i) noexcept nogi
     b.data = s.data + r.at + seen.skipped
     b.n = r.len - seen.skipped
     o.marks.drop[i].next = -1
-    put(o, interface_of(o, r.dev), &b, <int32_t>i)
+    put(o, interface_of(o, r.dev), &b, -1, <int32_t>i)
 
 
 cdef void put_all(Output *o, const Stretch *s) noexcept nogil:
     """By time; of one instant frames first, then drops that no frame shows."""
     cdef uint64_t f = 0, d = 0
+    cdef bint changed = o.changes.n > 0
+    if changed:
+        changes_find(&o.changes, s.frames, s.n_frames, s.data, o.namespace, o.ethernet)
     if s.n_drops:
         marks_find(&o.marks, s.frames, s.n_frames, s.drops, s.n_drops)
     while True:
         while d < s.n_drops and (o.marks.drop[o.marks.drop[d].first].frame >= 0 or interface_of(o, s.drops[d].dev) < 0):
             d += 1
         if f < s.n_frames and (d == s.n_drops or s.frames[f].time <= s.drops[d].time):
-            put_frame(o, s, f, o.marks.frame[f] if s.n_drops else -1)
+            put_frame(o, s, f, o.changes.first[f] if changed else -1, o.marks.frame[f] if s.n_drops else -1)
             f += 1
         elif d < s.n_drops:
             put_drop(o, s, d)
@@ -184,27 +193,30 @@ cdef void put_all(Output *o, const Stretch *s) noexcept nogil:
 @cython.final
 cdef class RecordWriter:
     cdef Output o
-    cdef Py_buffer view[3]
+    cdef Py_buffer view[4]
     cdef int n_views
     cdef readonly int failed
 
-    def __cinit__(self, interfaces, ethernet, bint apart=False, uint64_t flush_at=1 << 18):
+    def __cinit__(self, interfaces, ethernet, namespaces, bint apart=False, uint64_t flush_at=1 << 18):
         cdef int i
-        numbers, bare = list(interfaces), list(ethernet)
-        if len(numbers) != len(bare):
-            raise ValueError("interfaces and ethernet must have one entry for each device")
+        numbers, bare, places = list(interfaces), list(ethernet), list(namespaces)
+        if not len(numbers) == len(bare) == len(places):
+            raise ValueError("interfaces, ethernet and namespaces must have one entry for each device")
         self.o.apart = apart
         self.o.n_dev = <int>len(numbers)
         self.o.n_interfaces = max(numbers, default=-1) + 1
         self.o.interface = <int32_t *>malloc((self.o.n_dev + 1) * sizeof(int32_t))
         self.o.ethernet = <uint8_t *>malloc(self.o.n_dev + 1)
+        self.o.namespace = <int32_t *>malloc((self.o.n_dev + 1) * sizeof(int32_t))
         self.o.seen = <Statistics *>calloc(self.o.n_interfaces + 1, sizeof(Statistics))
         self.o.file = <OutFile *>calloc(self.o.n_interfaces + 1, sizeof(OutFile))
-        if self.o.interface == NULL or self.o.ethernet == NULL or self.o.seen == NULL or self.o.file == NULL:
+        if (self.o.interface == NULL or self.o.ethernet == NULL or self.o.namespace == NULL or self.o.seen == NULL
+                or self.o.file == NULL):
             raise MemoryError
         for i in range(self.o.n_dev):
             self.o.interface[i] = numbers[i]
             self.o.ethernet[i] = bool(bare[i])
+            self.o.namespace[i] = places[i]
         for i in range(self.o.n_interfaces + 1):
             self.o.file[i].fd = -1
             self.o.file[i].flush_at = flush_at
@@ -217,15 +229,17 @@ cdef class RecordWriter:
                 free(self.o.file[i].mem)
         free(self.o.interface)
         free(self.o.ethernet)
+        free(self.o.namespace)
         free(self.o.seen)
         free(self.o.file)
         free(self.o.marks.drop)
         free(self.o.marks.frame)
         free(self.o.marks.place)
         kinds_free(&self.o.kinds)
+        changes_free(&self.o.changes)
 
-    cdef int open_views(self, Stretch *s, frames, drops, data) except -1:
-        for source in (frames, drops, data):
+    cdef int open_views(self, Stretch *s, frames, drops, data, changes) except -1:
+        for source in (frames, drops, data, changes):
             PyObject_GetBuffer(source, &self.view[self.n_views], PyBUF_SIMPLE)
             self.n_views += 1
         s.frames = <const FrameRecord *>self.view[0].buf
@@ -234,6 +248,8 @@ cdef class RecordWriter:
         s.n_drops = self.view[1].len // sizeof(DropRecord)
         s.data = <const uint8_t *>self.view[2].buf
         s.size = self.view[2].len
+        s.changes = <const ChangeRecord *>self.view[3].buf
+        s.n_changes = self.view[3].len // sizeof(ChangeRecord)
         return 0
 
     cdef int close_views(self) except -1:
@@ -257,11 +273,11 @@ cdef class RecordWriter:
             memcpy(p, <const char *>block, len(block))
         self.check(file)
 
-    def write(self, frames, drops, data, opened, described):
+    def write(self, frames, drops, data, changes, opened, described, told):
         cdef Stretch s
         cdef bint counted = True
         try:
-            self.open_views(&s, frames, drops, data)
+            self.open_views(&s, frames, drops, data, changes)
             if not holds(&self.o, &s):
                 raise ValueError("a record lies outside of the data, or a frame's device is not recorded")
             if s.n_drops:
@@ -269,6 +285,12 @@ cdef class RecordWriter:
                     counted = count_drops(&self.o, &s)
                 if not counted:
                     raise MemoryError
+            if s.n_changes or self.o.changes.n:
+                with nogil:
+                    counted = changes_gather(&self.o.changes, s.changes, s.n_changes, s.n_frames)
+                if not counted:
+                    raise MemoryError
+                self.tell(told)
             self.prepare(&s, opened, described)
             if self.o.n_interfaces:
                 with nogil:
@@ -292,6 +314,19 @@ cdef class RecordWriter:
                 self.describe(kind, described)
         return 0
 
+    cdef int tell(self, told) except -1:
+        """Ask for the comments of new lines."""
+        cdef uint32_t i
+        cdef Line *line
+        cdef char text[DETAIL_LEN]
+        for i in range(self.o.changes.lines.n):
+            line = &self.o.changes.lines.line[i]
+            if line.comment == NULL:
+                change_text(text, DETAIL_LEN, line.kind, b"", line.fact, line.n)
+                line.comment = self.option(told((<bytes>change_word(line.kind)).decode(), line.dev, line.origin, (<bytes>text).decode()),
+                                           &line.comment_size)
+        return 0
+
     cdef int need_file(self, int interface, opened) except -1:
         if interface >= 0 and self.o.file[interface].fd < 0:
             self.o.file[interface].fd = opened(interface)
@@ -299,13 +334,17 @@ cdef class RecordWriter:
 
     cdef int describe(self, uint32_t number, described) except -1:
         cdef DropKind *k = &self.o.kinds.kind[number]
-        cdef bytes option = described(k.reason, k.ns, k.dev, k.origin)
-        k.comment = <uint8_t *>malloc(len(option) + 1)
-        if k.comment == NULL:
-            raise MemoryError
-        memcpy(k.comment, <const char *>option, len(option))
-        k.comment_size = <uint32_t>len(option)
+        k.comment = self.option(described(k.reason, k.ns, k.dev, k.origin), &k.comment_size)
         return 0
+
+    cdef uint8_t *option(self, bytes option, uint32_t *size) except NULL:
+        """A copy that stays."""
+        cdef uint8_t *copy = <uint8_t *>malloc(len(option) + 1)
+        if copy == NULL:
+            raise MemoryError
+        memcpy(copy, <const char *>option, len(option))
+        size[0] = <uint32_t>len(option)
+        return copy
 
     def flush(self):
         cdef int i

@@ -6,7 +6,7 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 from collections import namedtuple
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport INT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -219,8 +219,7 @@ cdef class Engine:
     def __dealloc__(self):
         cdef int i
         cdef Due waiting
-        while events_waiting(&self.c):
-            event_pop(&self.c, &waiting)
+        while event_take(&self.c, INT64_MAX, &waiting):
             if waiting.p != NULL:
                 pkt_free(&self.c, waiting.p)
         for i in range(self.c.n_ns):
@@ -246,6 +245,7 @@ cdef class Engine:
         htab_free_all(&self.c.sockets)
         free(self.c.drop_count)
         free(self.c.bytes.mem)
+        free(self.c.changes.mem)
         free(self.c.frames.mem)
         free(self.c.drops.mem)
         free(self.c.events.mem)
@@ -750,19 +750,20 @@ cdef class Engine:
     def drops(self):
         return take_drops(&self.c, Drop, reason_places())
 
-    def exchange(self, Records frames not None, Records drops not None, Records data not None):
-        if frames is drops or drops is data or data is frames:
-            raise ValueError("frames, drops and data must be three")
-        if frames.readers or drops.readers or data.readers:
+    def exchange(self, Records frames not None, Records drops not None, Records data not None, Records changes=None):
+        given = [frames, drops, data] + ([] if changes is None else [changes])
+        if len(set(given)) < len(given):
+            raise ValueError("frames, drops, data and changes must not be the same")
+        if any([(<Records>each).readers for each in given]):
             raise BufferError("records that are being read cannot be exchanged")
         if self.c.events.n:
             raise ValueError("steps of walks refer to the bytes: take events() before")
-        records_exchange(&self.c, &frames.store, &drops.store, &data.store)
+        records_exchange(&self.c, &frames.store, &drops.store, &data.store, NULL if changes is None else &changes.store)
         self.check_memory()
 
-    def trace(self, bint on):
+    def trace(self, bint on, *, bint changes=False):
         self.c.generation += 1
-        self.c.tracing = on
+        self.c.tracing = (TRACE_CHANGES if changes else TRACE_STEPS) if on else 0
 
     def profile(self, bint on):
         if on:

@@ -1,4 +1,4 @@
-"""Recorded frames that are written as they are, drops alone commented: from the core to the file without an object for each."""
+"""Recorded frames, with comments on drops and changes: from the core to the file without an object for each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataplane.capture.pcapng_write import CaptureWriter, comment_option
 from dataplane.control.topology import Topology
 from dataplane.encap.secrets import take_secrets
 from dataplane.report.drop_kinds import DropKind, DropKinds
+from dataplane.report.walk_comments import step_line
 
 if TYPE_CHECKING:
     from dataplane._core import Engine
@@ -31,16 +32,26 @@ class _Stretch(NamedTuple):
     frames: Records
     drops: Records
     data: Records
+    changes: Records
     secrets: list[tuple[int, bytes]]
 
 
 class PlainRecords:
-    """Takes frames and drops out of the core and has them written; with ``threads`` of 2 or more by a thread of its own."""
+    """Takes frames, drops and with ``changes`` those out of the core and has them written; with ``threads`` of 2 or more by a thread of
+    its own."""
 
     def __init__(
-        self, engine: Engine, topology: Topology, output: CaptureWriter | FolderWriter | None, devices: Sequence[int], threads: int
+        self,
+        engine: Engine,
+        topology: Topology,
+        output: CaptureWriter | FolderWriter | None,
+        devices: Sequence[int],
+        threads: int,
+        *,
+        changes: bool = False,
     ) -> None:
         self._engine = engine
+        self._topology = topology
         self._output = output
         self._kinds = DropKinds(topology)
         positions = {device: position for position, device in enumerate(devices)}
@@ -49,14 +60,15 @@ class PlainRecords:
         buffer = max(_LEAST_BUFFER, min(_BUFFER, _BUFFERS // max(len(devices), 1))) if apart else _BUFFER
         interfaces = [positions.get(device, -1) for device in every] if output is not None else []
         ethernet = [topology.has_ethernet(device) for device in every] if output is not None else []
-        self._writer = RecordWriter(interfaces, ethernet, apart=apart, flush_at=buffer)
+        namespaces = [topology.device_namespace(device) for device in every] if output is not None else []
+        self._writer = RecordWriter(interfaces, ethernet, namespaces, apart=apart, flush_at=buffer)
         if isinstance(output, CaptureWriter) and devices:
             self._writer.open(0, output.descriptor(0))
         self._devices = len(devices)
         self._free: SimpleQueue[_Stretch] = SimpleQueue()
         for _ in range(_STRETCHES if threads > 1 else 1):
-            self._free.put(_Stretch(Records(), Records(), Records(), []))
-        engine.trace(False)
+            self._free.put(_Stretch(Records(), Records(), Records(), Records(), []))
+        engine.trace(changes and output is not None, changes=True)
         self._worker = Worker(self._write, self._free.put) if threads > 1 else None
 
     @property
@@ -76,7 +88,7 @@ class PlainRecords:
         """Everything since the last call goes out."""
         stretch = self._free.get()
         stretch.secrets[:] = take_secrets(self._engine)
-        self._engine.exchange(stretch.frames, stretch.drops, stretch.data)
+        self._engine.exchange(stretch.frames, stretch.drops, stretch.data, stretch.changes)
         if self._worker is None:
             self._write(stretch)
         else:
@@ -105,7 +117,8 @@ class PlainRecords:
             for secret in stretch.secrets:
                 self._output.add_secrets(*secret)
             self._output.flush()
-        self._guarded(lambda: self._writer.write(stretch.frames, stretch.drops, stretch.data, self._opened, self._comment))
+        recorded = stretch.frames, stretch.drops, stretch.data, stretch.changes
+        self._guarded(lambda: self._writer.write(*recorded, self._opened, self._dropped, self._changed))
         self._free.put(stretch)
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -120,5 +133,9 @@ class PlainRecords:
         assert self._output is not None
         return self._output.descriptor(interface)
 
-    def _comment(self, reason: int, namespace: int, device: int, origin: int) -> bytes:
+    def _dropped(self, reason: int, namespace: int, device: int, origin: int) -> bytes:
         return comment_option(self._kinds.by_number(reason, namespace, device, origin).line)
+
+    def _changed(self, word: str, device: int, origin: int, detail: str) -> bytes:
+        name = self._topology.short_device_name(device) if device >= 0 else ""
+        return comment_option(step_line(word, f"{name}{detail}", self._topology.origin(origin)))

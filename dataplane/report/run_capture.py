@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dataplane._core import Engine
 
 COMMENTS = ("changes", "all", "none")
-"""What frames are commented with: drops and changes, every step, or drops alone (the fastest)."""
+"""What frames are commented with: drops and changes, every step (for which each frame becomes a Python object), or drops alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class CaptureOptions:
     folder: str | None = None
     patterns: tuple[str, ...] = ("*",)  # shell patterns on names such as node1/eth0
     comments: str = COMMENTS[0]
-    threads: int = 1  # 2 or more: records without comments on changes are written by a thread of their own
+    threads: int = 1  # 2 or more: records are written by a thread of their own, but for those with comments on every step
 
 
 def select_devices(engine: Engine, topology: Topology, patterns: Sequence[str]) -> list[int]:
@@ -106,10 +106,11 @@ class RunCapture:
         self.paths: tuple[Path, ...] = ()  # of what was written, once the run is over
         joins_segments = topology.manifests.config.faults.captured_before_segmentation
         self._records: PlainRecords | CommentedRecords
-        if output is not None and (options.comments != "none" or joins_segments):
+        if output is not None and (options.comments == "all" or joins_segments):
             self._records = CommentedRecords(engine, topology, output, devices, options.comments)
         else:
-            self._records = PlainRecords(engine, topology, output, devices, options.threads)
+            changes = options.comments == "changes"
+            self._records = PlainRecords(engine, topology, output, devices, options.threads, changes=changes)
 
     @property
     def frames(self) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.capture.headers import FlowKey, bare_ip_version, flow_key, network_offset
 from dataplane.control.topology import Topology
+from dataplane.k8s.objects import Origin
 
 if TYPE_CHECKING:
     from dataplane._core import Event, Frame
@@ -61,9 +62,12 @@ class WalkComments:
         return told
 
     def _line(self, event: Event, number: int) -> str:
-        origin = self._topology.origin(number)
-        word = event.what if _is_change(event) else event.stage
-        return f"{word}: {event.detail}{f' [{origin}]' if origin else ''}"
+        return step_line(event.what if _is_change(event) else event.stage, event.detail, self._topology.origin(number))
+
+
+def step_line(word: str, detail: str, origin: Origin | None) -> str:
+    """The comment on a step; ``origin``: the manifest line that decided."""
+    return f"{word}: {detail}{f' [{origin}]' if origin else ''}"
 
 
 def _is_change(event: Event) -> bool:

@@ -18,10 +18,14 @@ cdef inline void keep_deliveries(Core *c, const Store *before) noexcept nogil:
         r[i].at = store_bytes(c, before.mem + r[i].at, r[i].len)
 
 
-cdef inline void records_exchange(Core *c, Store *frames, Store *drops, Store *data) noexcept nogil:
-    """The core's frames, drops and their bytes go out, and the memory given, whatever it held, begins anew in their place."""
+cdef inline void records_exchange(Core *c, Store *frames, Store *drops, Store *data, Store *changes) noexcept nogil:
+    """The core's frames, drops and their bytes, and if ``changes`` is not NULL changes, go out, and the memory given, whatever it held,
+    begins anew in their place."""
     frames.n = drops.n = data.n = 0
     store_swap(&c.frames, frames)
     store_swap(&c.drops, drops)
     store_swap(&c.bytes, data)
+    if changes != NULL:
+        changes.n = 0
+        store_swap(&c.changes, changes)
     keep_deliveries(c, data)

@@ -11,7 +11,9 @@ cdef enum:
     INBOUND = 1
     OUTBOUND = 2
     VERDICT_TC = 1
-    TC_ACT_SHOT = 2  # Linux include/uapi/linux/pkt_cls.h
+    TC_ACT_OK = 0  # Linux include/uapi/linux/pkt_cls.h
+    TC_ACT_SHOT = 2
+    NO_VERDICT = -1
     EPB_HEAD = 28  # type, length, interface, time, captured and original length
     EPB_OPTIONS = 20  # epb_flags and epb_packetid
     EPB_VERDICT = 16
@@ -26,7 +28,7 @@ cdef struct PacketBlock:
     uint32_t n_link
     const uint8_t *data
     uint32_t n
-    bint dropped
+    int verdict  # TC_ACT_*, -1: none
     uint64_t comments  # bytes of options that the caller writes behind the others
 
 
@@ -61,7 +63,7 @@ cdef inline void copy_over(uint8_t *to, const uint8_t *p, uint32_t n) noexcept n
 cdef inline uint64_t block_size(const PacketBlock *b) noexcept nogil:
     """Bytes of the whole block."""
     cdef uint64_t size = <uint64_t>b.n_link + b.n
-    return EPB_HEAD + ((size + 3) & ~<uint64_t>3) + EPB_OPTIONS + (EPB_VERDICT if b.dropped else 0) + b.comments + EPB_TAIL
+    return EPB_HEAD + ((size + 3) & ~<uint64_t>3) + EPB_OPTIONS + (EPB_VERDICT if b.verdict >= 0 else 0) + b.comments + EPB_TAIL
 
 
 cdef inline uint8_t *block_head(uint8_t *p, uint32_t total, uint32_t interface, int64_t time, uint32_t size) noexcept nogil:
@@ -104,11 +106,11 @@ cdef inline uint8_t *block_write(const PacketBlock *b, uint8_t *p) noexcept nogi
         p += 1
         size += 1
     p = block_options(p, b.outgoing, b.packet)
-    if b.dropped:
+    if b.verdict >= 0:
         memset(p, 0, EPB_VERDICT)
         st16le(p, OPT_EPB_VERDICT)
         st16le(p + 2, 9)
         p[4] = VERDICT_TC
-        p[5] = TC_ACT_SHOT
+        p[5] = <uint8_t>b.verdict
         p += EPB_VERDICT
     return p

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.capture.address_map cimport AddressRules, map_ipv4, map_ipv6
 from ext.capture.index cimport Index
 from ext.capture.link cimport LINKTYPE_ETHERNET, Link, link_bare
-from ext.capture.seen cimport network_offset
+from ext.wire.flow_key cimport network_offset
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ether cimport (ETH_ALEN, ETH_HLEN, ETH_TYPE, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, VLAN_HLEN,
                              ethertype_is_vlan)

@@ -96,6 +96,9 @@ cdef enum:
     SYS6_MTU_EXPIRES = 23
     SYS6_AUTO_FLOWLABELS = 24
     SYS_COUNT = 25
+    # what is told of walks
+    TRACE_STEPS = 1  # each step
+    TRACE_CHANGES = 2  # changes.pxd
     # events of the queue
     EV_RECEIVE = 1  # a frame reaches a device
     EV_TRANSMIT = 2  # a frame is handed to a device's transmit queue
@@ -339,7 +342,7 @@ cdef struct Core:
     uint64_t seq
     uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
-    uint8_t tracing
+    uint8_t tracing  # TRACE_*, 0: nothing
     int drop_origin  # rule or route behind the drop that is being returned
     int depth  # stages nested in each other by side packets
     Due *heap
@@ -352,6 +355,7 @@ cdef struct Core:
     Store frames
     Store drops
     Store events
+    Store changes  # of ChangeRecord
     Store deliveries
     uint64_t n_deliveries
     HTab sockets  # open ones, by namespace, protocol and port
@@ -454,7 +458,7 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
 
 cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
-    return new_event(c, p, stage, what, origin) if c.tracing else NULL
+    return new_event(c, p, stage, what, origin) if c.tracing == TRACE_STEPS else NULL
 
 
 cdef inline EventRecord *new_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
@@ -729,14 +733,20 @@ cdef inline void lane_pop(Lane *lane, Due *first) noexcept nogil:
     lane.n -= 1
 
 
-cdef inline void event_pop(Core *c, Due *first) noexcept nogil:
-    """The earliest event; there must be one. Of an event about a packet nothing else is filled in."""
+cdef inline bint event_take(Core *c, int64_t limit, Due *first) noexcept nogil:
+    """The earliest event leaves the queue, unless nothing is due up to ``limit``. Of one about a packet only what all have is filled in,
+    and the packet."""
     cdef int k = first_lane(c)
     if k >= 0:
+        if c.lane[k].ring[c.lane[k].at].time > limit:
+            return False
         lane_pop(&c.lane[k], first)
-    else:
+    elif c.n_heap and c.heap[0].time <= limit:
         heap_pop(c, first)
+    else:
+        return False
     c.n_packet_events -= event_has_packet(first.kind)
+    return True
 
 
 # ---- configuration

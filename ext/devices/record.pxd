@@ -2,16 +2,17 @@
 #
 # A call that finds the recorder off, or at another packet, costs a comparison. What is noted here is made into a program by
 # ext/fast/learn.pxd. A stage that does something which the next packet of the flow would not meet in the same way says so with
-# rec_refuse(): the walk up to the last crossing into another device's receive path may still repeat.
+# rec_refuse(): the walk up to the last crossing into another device's receive path, or the last arrival at transport protocols, may still
+# repeat.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
-from ext.wire.packet cimport Pkt
+from libc.string cimport memcpy, memset
+from ext.wire.packet cimport Dst, Pkt
 
 cdef enum:
     REC_OFF = 0
     REC_ON = 1
-    REC_CUT = 2  # only what came before the last crossing repeats
+    REC_CUT = 2  # only what came before the last crossing or arrival repeats
     REC_WHOLE = 3  # the end of the walk has been seen
     REC_STEPS = 64
     REC_BYTES = 512
@@ -28,11 +29,14 @@ cdef enum:
     STEP_PUSH = 10  # bytes: outer IP header and encapsulation; p: namespace, h: hash behind its IP ids, x: inner packets are frames
     STEP_POP = 11  # bytes: outer IP header and encapsulation, of frames with the inner Ethernet header; x as above
     STEP_BARE = 13  # no link header
+    STEP_ARRIVE = 15  # bytes: Arrival
+    STEP_CHANGE = 14  # x: device, y: CHANGE_*, h: origin; bytes: what is told of it (devices/changes.pxd)
     STEP_CROSS = 12  # p: nothing; x: device whose receive path is next, h: ns until then
     # ends
     END_CROSS = 1
     END_OUT = 2  # out of a device that leads nowhere
     END_DROP = 3
+    END_ARRIVE = 4  # at the transport protocols of a namespace
 
 cdef struct Step:
     uint8_t kind
@@ -44,14 +48,21 @@ cdef struct Step:
     void *q
     uint64_t h
 
+cdef struct Arrival:
+    # what the stages have found out about a packet that is delivered to this namespace; all else is as in a new packet
+    Dst dst
+    int iif
+    uint8_t flags
+
 cdef struct Recorder:
     uint8_t state
+    uint8_t once  # see rec_refuse_once()
     uint8_t crossing  # the packet waits in the event queue for this instant's next device
     uint8_t end
     Pkt *p
     int n_steps
     uint32_t n_bytes
-    int last_cross  # index of the last STEP_CROSS behind which nothing else belongs to the same device, -1: none
+    int last_cross  # index of the last STEP_CROSS or STEP_ARRIVE, -1: none
     uint64_t walked  # counter of walked rules when it began
     uint64_t walked_at_cross
     uint32_t hash_at_cross
@@ -74,6 +85,13 @@ cdef inline void rec_refuse(Recorder *r) noexcept nogil:
     """From here on the next packet may fare otherwise."""
     if r.state == REC_ON:
         r.state = REC_CUT
+
+
+cdef inline void rec_refuse_once(Recorder *r) noexcept nogil:
+    """The next packet will fare otherwise, and then the whole walk may repeat: nothing is to be learnt from this one."""
+    if r.state == REC_ON:
+        r.state = REC_CUT
+        r.once = True
 
 
 cdef inline Step *rec_step(Recorder *r, int kind, uint32_t n) noexcept nogil:
@@ -152,14 +170,37 @@ cdef inline void rec_cross(Recorder *r, const Pkt *p, int dev, int64_t delay, ui
     s.x = dev
     s.h = <uint64_t>delay
     r.end = END_CROSS
+    rec_passed(r, p, walked)
+    r.crossing = delay == 0
+    if delay:
+        r.state = REC_WHOLE
+
+
+cdef inline void rec_passed(Recorder *r, const Pkt *p, uint64_t walked) noexcept nogil:
+    """The walk repeats up to the step that was noted last."""
     r.last_cross = r.n_steps - 1
     r.walked_at_cross = walked
     r.hash_at_cross = p.hash
     r.hash_l4_at_cross = p.hash_l4
     r.unfinished_at_cross = p.unfinished
-    r.crossing = delay == 0
-    if delay:
-        r.state = REC_WHOLE
+
+
+cdef inline void rec_arrive(Recorder *r, const Pkt *p, uint64_t walked) noexcept nogil:
+    """A packet without connection is handed to a transport protocol."""
+    cdef Arrival a
+    cdef Step *s
+    if not rec_is_on(r, p) or p.ct != NULL or p.mark or p.vlan or p.brnf or p.n_frags or p.frag_max_size or p.frags != NULL:
+        return
+    s = rec_step(r, STEP_ARRIVE, sizeof(Arrival))
+    if s == NULL:
+        return
+    memset(&a, 0, sizeof(Arrival))
+    a.dst = p.dst
+    a.iif = p.iif
+    a.flags = p.flags
+    memcpy(r.bytes + s.at, &a, sizeof(Arrival))
+    s.x = p.dev
+    rec_passed(r, p, walked)
 
 
 cdef inline void rec_end(Recorder *r, const Pkt *p, int end, int reason, int origin) noexcept nogil:

@@ -2,8 +2,10 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
+from ext.devices.changes cimport CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, store_drop, store_frame
-from ext.devices.record cimport (END_CROSS, END_DROP, STEP_BARE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH,
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT,
+                                 STEP_NEIGH, STEP_POP, STEP_PUSH,
                                  STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
@@ -99,6 +101,15 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, p.buf + start + before, before)
 
 
+cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const Op *op) noexcept nogil:
+    """What has just been done is told."""
+    cdef const uint8_t *fact = g.bytes + op.at
+    cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
+    if op.n == 0:
+        fact = p.buf + p.l3 + (12 if op.y == CHANGE_SNAT else 16)
+    store_change(c, op.x, op.y, fact, op.n if op.n else 4, op.origin, p.id, p.buf + start, p.end - start)
+
+
 cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Op *op
@@ -124,6 +135,8 @@ cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) n
             p.l3 += op.n
         elif op.kind == STEP_BARE:
             p.l2 = p.l3
+        elif op.kind == STEP_CHANGE:
+            apply_change(c, p, g, op)
 
 
 cdef inline void apply_refresh(Core *c, const Program *g) noexcept nogil:
@@ -176,7 +189,7 @@ cdef inline void flow_goes_copied(Core *c, const Flow *f, const Program *g, Fram
 cdef inline void flow_ends(Core *c, const Flow *f, const Program *g, Frame *p) noexcept nogil:
     apply_refresh(c, g)
     c.count.rules_walked += g.walked
-    if g.end == END_CROSS:
+    if g.end == END_CROSS or g.end == END_ARRIVE:
         if g.hash_out != HASH_KEPT:
             p.hash = f.hash if g.hash_out else 0
         p.hash_l4 = g.hash_l4_out

@@ -40,15 +40,17 @@ cdef enum:
     HASH_NONE = 0
     HASH_KEPT = 1  # the one it came with
     HASH_OF_FLOW = 2
-    PLACE_DEVICE = 42  # bits of a key's place before the device
+    PLACE_DEVICE = 43  # bits of a key's place before the device
     PLACE_TOS = 32
-    DEVICES_MAX = (1 << 22) - 1  # that have room in it
+    DEVICES_MAX = (1 << 21) - 1  # that have room in it
 
 cdef extern from *:
     """
     #define HOW_TRANSMIT ((uint64_t)1 << 40)
     #define HOW_TUNNELLED ((uint64_t)1 << 41)
+    #define HOW_RESET ((uint64_t)1 << 42)
     """
+    const uint64_t HOW_RESET  # TCP segments that reset their connection
     const uint64_t HOW_TRANSMIT  # handed to a device's transmit queue, not received
     const uint64_t HOW_TUNNELLED  # addresses and ports are those inside of a tunnel
 
@@ -80,6 +82,7 @@ cdef struct Op:
     uint16_t n
     int x
     uint32_t at
+    int origin  # of a change that is told
 
 cdef struct Check:
     void *p  # neighbour or FDB entry

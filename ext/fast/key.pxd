@@ -1,7 +1,7 @@
 # What tells a flow's packets from others: read from a frame, without changing anything.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from ext.fast.flows cimport FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, DEVICES_MAX, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
+from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
 from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_header, sum_pseudo
 from ext.wire.bytes cimport ld16
 
@@ -11,6 +11,7 @@ cdef enum:
     UDP = 8
     TCP_PLAIN = 0x10  # ACK is there, and of SYN, FIN, RST and URG none
     TCP_TELLING = 0x37
+    TCP_RESET = 0x04  # RST alone
 
 cdef struct Parsed:
     Key key
@@ -27,12 +28,14 @@ cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
 
 
 cdef inline bint plain_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
-    """``n`` bytes of IP packet: a TCP segment whose flags change no connection, or a UDP datagram as long as its packet."""
+    """``n`` bytes of IP packet: a TCP segment whose flags change no open connection, one that resets it, or a UDP datagram as long as its
+    packet."""
     cdef const uint8_t *l4 = ip + IP
     n -= IP
     if ip[9] == 17:
         return ld16(l4 + 4) == n
-    return ip[9] == 6 and n >= 20 and 20 <= (l4[12] >> 4) * 4 <= n and (l4[13] & TCP_TELLING) == TCP_PLAIN
+    return (ip[9] == 6 and n >= 20 and 20 <= (l4[12] >> 4) * 4 <= n
+            and ((l4[13] & TCP_TELLING) == TCP_PLAIN or (l4[13] & TCP_TELLING) == TCP_RESET))
 
 
 cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t *ip) noexcept nogil:
@@ -85,6 +88,8 @@ cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, 
             how |= HOW_TUNNELLED
     if not plain_transport(ip, total):
         return False
+    if ip[9] == 6 and ip[IP + 13] & TCP_RESET:
+        how |= HOW_RESET
     a.key.place = <uint64_t>(dev + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)

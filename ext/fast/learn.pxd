@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
-from ext.devices.record cimport (END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_BARE, STEP_CROSS, STEP_ETHER,
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
                                  STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
@@ -41,7 +41,7 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     r.n_steps = 0
     r.n_bytes = 0
     r.last_cross = -1
-    r.crossing = r.end = r.hash_used = r.tracked = 0
+    r.once = r.crossing = r.end = r.hash_used = r.tracked = 0
     r.walked = c.count.rules_walked
     r.hash_at_cross = 0
     fc.learning = a.key
@@ -176,6 +176,7 @@ cdef inline bint learn_op(Program *g, const Step *s, const uint8_t *bytes, uint3
     op.n = s.n
     op.x = s.x
     op.at = used[0]
+    op.origin = <int>s.h if s.kind == STEP_CHANGE else 0
     memcpy(g.bytes + used[0], bytes, n)
     used[0] += n
     return True
@@ -188,6 +189,8 @@ cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint3
         return learn_check(g, s)
     if s.kind == STEP_TRACK:
         return learn_track(g, l, s)
+    if s.kind == STEP_ARRIVE and s != &c.rec.steps[c.rec.last_cross]:
+        return True  # at a tunnel, through which it went on
     if s.kind == STEP_NAT:
         if g.n_nats == NATS_MAX:
             return False
@@ -212,7 +215,7 @@ cdef inline void learn_end(Core *c, Program *g) noexcept nogil:
     cdef Recorder *r = &c.rec
     cdef const Step *s
     g.end = r.end
-    if r.end == END_CROSS:
+    if r.end == END_CROSS or r.end == END_ARRIVE:
         s = &r.steps[r.last_cross]
         g.dev = s.x
         g.delay = <int64_t>s.h
@@ -281,8 +284,8 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     r.p = NULL
     if not whole:
         n = r.last_cross + 1
-        r.end = END_CROSS
-    if n == 0 or fc.draft.program.generation != c.generation:
+        r.end = END_ARRIVE if n and r.steps[r.last_cross].kind == STEP_ARRIVE else END_CROSS
+    if n == 0 or r.once or fc.draft.program.generation != c.generation:
         return  # nothing, or something changed on the way
     if not r.tracked and not cache_learns(fc):
         return

@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, store_frame
-from ext.devices.record cimport (STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
+from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
 from ext.fast.key cimport ETH
@@ -66,15 +66,15 @@ cdef inline bint outline_pop(Outline *o, const Program *g, int i) noexcept nogil
 
 cdef inline bint outline_op(Outline *o, const Program *g, int i) noexcept nogil:
     cdef const Op *op = &g.ops[i]
-    if op.kind == STEP_CROSS:
-        return True
+    if op.kind == STEP_CROSS or op.kind == STEP_ARRIVE or (op.kind == STEP_TRIM and (o.s.trims or o.s.pushes)):
+        return True  # there is nothing behind a tunnel's packet, or one that has been trimmed
     if op.kind == STEP_TAP:
         return outline_tap(o, op)
     if o.s.n_taps and o.s.tap[o.s.n_taps - 1].late:
         return False
     o.changed = True
     if op.kind == STEP_TRIM:
-        o.s.trims |= not o.s.pushes  # a tunnel's packet is as long as its header says
+        o.s.trims = True
         return True
     if op.kind == STEP_TTL:
         o.s.hops += 1

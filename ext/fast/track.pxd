@@ -2,15 +2,15 @@
 #
 # First each is asked whether it accepts the packet and stays what it is; only if all do, they are told. Nothing has to be undone then.
 
-from libc.stdint cimport uint8_t, uint32_t, int64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from ext.devices.core cimport Core, Ns
 from ext.fast.flows cimport Flow, FlowCache, Program, TRACKS_MAX, Track, flow_track
-from ext.fast.key cimport IP
+from ext.fast.key cimport IP, TCP_RESET
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
-from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT
-from ext.tables.ct_tcp cimport TcpSegment, ct_tcp_goes_on, ct_tcp_stands, tcp_segment
+from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTV_ACCEPT, CtStatus
+from ext.tables.ct_tcp cimport CtTcp, TcpSegment, ct_tcp_goes_on, ct_tcp_packet, ct_tcp_stands, tcp_segment
 from ext.tables.ct_udp cimport ct_udp_packet
 from ext.wire.bytes cimport ld16
 
@@ -30,6 +30,62 @@ cdef inline void track_told(Core *c, const Track *t, Ct *ct, TcpSegment *segment
         ct.expires = timeout + c.now
 
 
+cdef struct Told:
+    # a connection that has been told
+    Ct *ct
+    CtTcp tcp
+    CtStatus status
+    int64_t expires
+
+
+cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, Told *was) noexcept nogil:
+    """A segment that resets a connection which is closed already: does that accept it, and stay closed?"""
+    cdef Ns *ns = <Ns *>t.ns
+    cdef int64_t timeout
+    was.ct = ct
+    was.tcp = ct.proto.tcp
+    was.status = ct.status
+    was.expires = ct.expires
+    if (ct_tcp_packet(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &ns.ct.set, ct.expires - c.now, &ct.status, &timeout) != CTV_ACCEPT
+            or ct.proto.tcp.state != was.tcp.state):
+        told_undone(was)
+        return False
+    if timeout != CT_KEEP_TIMEOUT:
+        ct.expires = timeout + c.now
+    return True
+
+
+cdef inline void told_undone(const Told *was) noexcept nogil:
+    was.ct.proto.tcp = was.tcp
+    was.ct.status = was.status
+    was.ct.expires = was.expires
+
+
+cdef inline bint resets_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
+    """As tracks_agree() for a segment that resets a connection: there is no asking, only telling and undoing."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef Told was[TRACKS_MAX]
+    cdef uint32_t serial
+    cdef Ct *ct
+    cdef int i, told = 0
+    for i in range(g.n_tracks):
+        ct = flow_track(fc, f, i, &serial)
+        if ct.serial != serial or ct.status != g.tracks[i].status or ct.expires <= c.now:
+            break
+        if g.tracks[i].proto == 6:
+            if not reset_told(c, &g.tracks[i], ct, ip, &was[told]):
+                break
+            told += 1
+    else:
+        for i in range(g.n_tracks):
+            if g.tracks[i].proto != 6:
+                track_told(c, &g.tracks[i], flow_track(fc, f, i, &serial), NULL)
+        return True
+    for i in range(told - 1, -1, -1):
+        told_undone(&was[i])
+    return False
+
+
 cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
     """All connections on the way see the packet, whose inner IP header this is, or none does."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
@@ -39,6 +95,8 @@ cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const ui
     cdef uint32_t serial
     cdef int i
     if ip[9] == 6:
+        if ip[IP + 13] & TCP_RESET:
+            return resets_agree(c, f, g, ip)
         tcp_segment(&segment, ip + IP, ld16(ip + 2) - IP)
     for i in range(g.n_tracks):
         t = &g.tracks[i]

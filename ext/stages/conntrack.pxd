@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
-from ext.devices.record cimport rec_refuse, rec_track
+from ext.devices.record cimport rec_refuse, rec_refuse_once, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
 from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new
 from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
@@ -283,6 +283,8 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
         ct.status |= CTS_SEEN_REPLY
     if verdict == CTV_ACCEPT and was == ct.status and was & CTS_CONFIRMED and track_repeats(l4.proto):
         rec_track(&c.rec, p, ct, ns, p.ctinfo >= CTI_REPLY, l4.proto)
+    elif verdict == CTV_ACCEPT:
+        rec_refuse_once(&c.rec)
     else:
         rec_refuse(&c.rec)
     return TRACKED

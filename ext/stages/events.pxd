@@ -2,15 +2,15 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_due, event_first, event_packet, event_pop, log_drop, log_event,
+from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_take, log_drop, log_event,
                                pkt_free, pkt_ns, root_begin, EV_FRAG,
-                               EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
-from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
+                               EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
+from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport flow_agrees, flow_goes, flow_goes_copied
-from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
+from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.frame cimport Frame
-from ext.fast.key cimport Parsed, key_parse, packet_sound
+from ext.fast.key cimport ETH, Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
@@ -26,7 +26,7 @@ from ext.stages.run cimport is_lower, run_lower, run_upper
 from ext.stages.stage_clock cimport clock_enters, clock_goes_to
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
 from ext.stages.tunnel_host cimport tunnel_due
-from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
+from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT, ST_TRANSPORT
 from ext.tables.fib cimport RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.neighbour cimport Neigh, neigh_find
@@ -34,7 +34,7 @@ from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_renew, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
 
 
 cdef inline bint drop_repeats(int reason) noexcept nogil:
@@ -128,13 +128,55 @@ cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt 
     event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
 
 
-cdef inline void packet_ahead(Core *c, const Pkt *p) noexcept nogil:
-    """It will be received: what its flow needs then is asked for now."""
+cdef inline void packet_arrives(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """The program leaves a fresh packet at the transport protocols of a namespace, which do with it as they will."""
+    cdef Arrival a
+    memcpy(&a, g.bytes + g.ops[g.n_ops - 1].at, sizeof(Arrival))
+    p.l2 = w.l2
+    p.end = w.end
+    p.id = w.id
+    p.hash = w.hash
+    p.hash_l4 = w.hash_l4
+    p.crossings = w.crossings
+    p.unfinished = w.unfinished
+    p.dev = g.dev
+    packet_classify(c, p)
+    p.dst = a.dst
+    p.iif = a.iif
+    p.flags = a.flags
+    core_run(c, p, ST_TRANSPORT)
+
+
+cdef inline void packet_ahead(Core *c, Pkt *p) noexcept nogil:
+    """It will be received: its key is read now, and what its flow needs then is asked for."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Dev *d = c.dev[p.dev]
     cdef Parsed a
-    if fc.mask >= AHEAD_FROM and key_parse(fc, d.id, d.ns, carries_frames(d), False, p.buf + p.l2, p.end - p.l2, &a):
-        ahead_of(fc, &a.key, a.hash)
+    if not key_parse(fc, d.id, d.ns, carries_frames(d), False, p.buf + p.l2, p.end - p.l2, &a):
+        return
+    p.foreseen.place = a.key.place
+    p.foreseen.addresses = a.key.addresses
+    p.foreseen.ports = a.key.ports
+    p.foreseen.hash = a.hash
+    p.foreseen.inner = a.inner
+    p.foreseen.shapes = fc.n_shapes + 1
+    ahead_of(fc, &a.key, a.hash)
+
+
+cdef inline bint packet_key(const FlowCache *fc, const Dev *d, Pkt *p, bint transmit, Parsed *a) noexcept nogil:
+    """key_parse(), or what packet_ahead() has kept of it."""
+    cdef uint32_t shapes = p.foreseen.shapes
+    p.foreseen.shapes = 0
+    if transmit or shapes != <uint32_t>fc.n_shapes + 1:
+        return key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, a)
+    a.key.place = p.foreseen.place
+    a.key.addresses = p.foreseen.addresses
+    a.key.ports = p.foreseen.ports
+    a.hash = p.foreseen.hash
+    a.l3 = ETH if carries_frames(d) else 0
+    a.inner = p.foreseen.inner
+    a.length = p.end - p.l2
+    return True
 
 
 cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
@@ -151,9 +193,9 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef const Flow *f
     cdef Parsed a
     cdef Frame w
-    if c.tracing or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
+    if c.tracing == TRACE_STEPS or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
         return False
-    if not key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, &a):
+    if not packet_key(fc, d, p, transmit, &a):
         fc.others += 1
         return False
     f = flow_find(fc, &a.key, a.hash)
@@ -175,6 +217,9 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
             flow_goes(c, f, g, &w, &a)
             if g.end == END_CROSS:
                 frame_to_packet(c, &w, g, p)
+            elif g.end == END_ARRIVE:
+                pkt_renew(p)
+                packet_arrives(c, &w, g, p)
             else:
                 pkt_free(c, p)
             return True
@@ -191,7 +236,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
     cdef const Flow *f
     cdef Pkt *p = NULL
     cdef Frame w
-    if c.tracing or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+    if c.tracing == TRACE_STEPS or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
         return False
     f = flow_find(fc, &a.key, a.hash)
     if f == NULL:
@@ -205,15 +250,17 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
         return False
     fc.hits += 1
     w.id = frame_begins(c)
-    if g.end == END_CROSS:
+    if g.end == END_CROSS or g.end == END_ARRIVE:
         p = pkt_new(&c.pool, n + g.room)
         if p == NULL:
             c.out_of_memory = True
             return True
         p.id = w.id
     flow_goes_copied(c, f, g, &w, a, p.buf if p != NULL else fc.scratch, PKT_HEADROOM)
-    if p != NULL:
+    if g.end == END_CROSS:
         frame_to_packet(c, &w, g, p)
+    elif g.end == END_ARRIVE:
+        packet_arrives(c, &w, g, p)
     return True
 
 
@@ -307,14 +354,8 @@ cdef inline bint frame_refused(const Dev *d, const uint8_t *frame, uint64_t n) n
 
 cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
-    cdef const Due *first
     cdef Due e
-    if not event_due(c, limit):
-        return
-    first = event_first(c)
-    while first != NULL and c.n_deliveries == 0 and first.time <= limit and not c.supply_failed:
-        event_pop(c, &e)
+    while c.n_deliveries == 0 and not c.supply_failed and event_take(c, limit, &e):
         c.now = e.time
         c.root = e.root
         event_happens(c, &e)
-        first = event_first(c)

@@ -5,13 +5,13 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, log_event, EventRecord, DETAIL_LEN, DEV_TUNNEL, pkt_consume
+from ext.devices.changes cimport CHANGE_FRAGMENT, log_change
+from ext.devices.core cimport Core, DEV_TUNNEL, pkt_consume
 from ext.stages.verdict cimport ST_DONE
 from ext.tables.ct_entry cimport Ct, ct_hold
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_FRAG, IPV4_DF, IPV4_MF, IPV4_OFFSET, ipv4_hlen, ipv4_set_csum, ipv4_options_to_noop
 from ext.wire.packet cimport Pkt, pkt_new, pkt_l3, pkt_l3_len, PF_REASM_DF
-from libc.stdio cimport snprintf
 
 
 cdef inline bint old_cuts_fit(Core *c, const Pkt *p, uint32_t mtu) noexcept nogil:
@@ -82,9 +82,10 @@ cdef inline Pkt *piece_of(Core *c, Pkt *p, uint32_t l2len, uint32_t offset, uint
 
 
 cdef inline void trace_fragment(Core *c, Pkt *p, uint32_t mtu) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"fragment", b"fragment", 0)
-    if ev != NULL:
-        snprintf(ev.detail, DETAIL_LEN, b"%u bytes cut for an MTU of %u", p.end - p.l3, mtu)
+    cdef uint32_t fact[2]
+    fact[0] = p.end - p.l3
+    fact[1] = mtu
+    log_change(c, p, CHANGE_FRAGMENT, <const uint8_t *>fact, sizeof(fact), 0)
 
 
 cdef inline int fragment_packet(Core *c, Pkt *p, uint32_t mtu, uint32_t l2len, int next) noexcept nogil:

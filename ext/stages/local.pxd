@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Socket, socket_hash, DeliveryRecord, EventRecord, log_event, store_add, store_bytes, pkt_ns,
                                pkt_consume, SYS_ICMP_ECHO_IGNORE_ALL, SYS_ICMP_ECHO_IGNORE_BROADCASTS, DETAIL_LEN)
+from ext.devices.record cimport rec_arrive
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.defragment cimport defragment
 from ext.stages.icmp cimport (icmp_send, icmp_reply, icmp_is_error, ICMP_DEST_UNREACH, ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_TIMESTAMP,
@@ -88,7 +89,10 @@ cdef inline int stage_local(Core *c, Pkt *p) noexcept nogil:
         if v:
             return ST_DONE if v > 0 else v
     v = hook_input(c, p, p.dev)
-    return v if v else ST_TRANSPORT
+    if v:
+        return v
+    rec_arrive(&c.rec, p, c.count.rules_walked)
+    return ST_TRANSPORT
 
 
 # ---- sockets of applications outside the core

@@ -5,7 +5,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
-from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
+from ext.devices.changes cimport CHANGE_DNAT, CHANGE_SNAT, log_change, log_nat_rule
+from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN, TRACE_STEPS
 from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.flow cimport flow_of
@@ -32,7 +33,6 @@ from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN
                             IPPROTO_UDPLITE, IPPROTO_SCTP, ipv4_hlen)
 from ext.wire.ipv6 cimport Ipv6Chain, FRAGMENT_OFFSET, IPV6_DST, IPV6_HLEN, IPV6_SRC, skip_extensions
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_pull_head
-from ext.wire.text cimport put_address
 
 cdef enum:
     NAT_QUOTE_NOT_TRANSLATED = DROPS_NAT
@@ -209,11 +209,8 @@ cdef inline uint32_t nat_status_bit(int manip, int dir) noexcept nogil:
 
 
 cdef inline void trace_nat(Core *c, Pkt *p, int manip) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"nat", b"snat" if manip == MANIP_SRC else b"dnat", 0)
-    cdef int family = pkt_family(p), n
-    if ev != NULL:
-        n = snprintf(ev.detail, DETAIL_LEN, b"%s is now ", b"source" if manip == MANIP_SRC else b"destination")
-        put_address(ev.detail + n, DETAIL_LEN - n, pkt_l3(p) + address_at(family, manip), family)
+    cdef int family = pkt_family(p)
+    log_change(c, p, CHANGE_SNAT if manip == MANIP_SRC else CHANGE_DNAT, pkt_l3(p) + address_at(family, manip), 4 if family == 4 else 16, 0)
 
 
 cdef inline uint32_t manip_reach(int proto, uint32_t n) noexcept nogil:
@@ -597,7 +594,7 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     """``detail``: the table, and the rule's number in it, from 0, in the order that ``set_rules`` was given the chains."""
     cdef int i
     cdef EventRecord *ev
-    if not c.tracing:
+    if c.tracing != TRACE_STEPS:
         return
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
@@ -615,6 +612,8 @@ cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int ou
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     trace_rule(c, p, b"nat", pkt_rule_table(ns, p), &v)
+    if v.n_matched:
+        log_nat_rule(c, p, v.matched[v.n_matched - 1].origin)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 
 

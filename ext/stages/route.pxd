@@ -6,7 +6,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, pkt_ns, conf_or, conf_and, conf_max,
                                CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
-                               CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
+                               CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN, TRACE_STEPS)
 from ext.devices.record cimport rec_refuse
 from ext.stages.verdict cimport DROPS_ROUTE
 from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_stored, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
@@ -426,7 +426,7 @@ cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibRes
 cdef inline void trace_route_out(Core *c, Pkt *p) noexcept nogil:
     """The route of a packet of this namespace's own."""
     cdef FibResult res
-    if c.tracing:
+    if c.tracing == TRACE_STEPS:
         res = fib_lookup(&pkt_ns(c, p).fib4, pkt_l3(p) + IPV4_DST, -1)
         trace_route(c, p, pkt_l3(p) + IPV4_DST, &res)
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, PmtuEntry, EventRecord, log_event, pkt_ns, CONF6_FORWARDING, DETAIL_LEN,
-                               SYS6_MTU_EXPIRES)
+                               SYS6_MTU_EXPIRES, TRACE_STEPS)
 from ext.stages.route cimport dst_from_route, pmtu_find, pmtu_get, route_type_name
 from ext.tables.fib cimport (Fib, FibResult, Route, fib_error, fib_lookup, fib_lookup_table, fib_stored, RT_LOCAL, RT_ANYCAST, RT_MULTICAST,
                              RT_UNREACHABLE, ERR_ENETUNREACH)
@@ -281,6 +281,6 @@ cdef inline void trace_route_out6(Core *c, Pkt *p) noexcept nogil:
     """The route of a packet of this namespace's own."""
     cdef FibResult res
     cdef const uint8_t *daddr = pkt_l3(p) + IPV6_DST
-    if c.tracing:
+    if c.tracing == TRACE_STEPS:
         res = fib_lookup(&pkt_ns(c, p).fib6, daddr, p.dst.oif if ipv6_needs_interface(daddr) and not p.dst.flags & DST_LOCAL else -1)
         trace_route6(c, p, daddr, &res)

@@ -4,9 +4,9 @@
 # net/ipv4/ip_tunnel_core.c (iptunnel_xmit()).
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t, uint64_t
-from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_clone, pkt_consume, CONF6_HOP_LIMIT, DETAIL_LEN,
+from ext.devices.changes cimport CHANGE_ENCAP, log_change
+from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, pkt_clone, pkt_consume, CONF6_HOP_LIMIT,
                                SYS_IP_DEFAULT_TTL, SYS_MIN_PMTU, SYS_MTU_EXPIRES)
 from ext.devices.record cimport rec_is_on, rec_push, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK
@@ -25,7 +25,6 @@ from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
 from ext.wire.ipv4 cimport IPV4_DF, IPV4_DST, IPV4_FRAG, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_MIN_MTU
-from ext.wire.text cimport put_address
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, pkt_tail_room, PF_GENERATED, TO_HOST
 
 cdef enum:
@@ -252,14 +251,6 @@ cdef inline int tunnel_push(Dev *d, Pkt *p, dataplane_encap_push *info) noexcept
     return 0
 
 
-cdef inline void trace_tunnel(Core *c, Pkt *p, const char *what, int family, const uint8_t *addr, int origin) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"tunnel", what, origin)
-    cdef int n
-    if ev != NULL:
-        n = snprintf(ev.detail, DETAIL_LEN, b"%s, remote ", c.dev[p.dev].name)
-        put_address(ev.detail + n, DETAIL_LEN - n, addr, family)
-
-
 cdef inline int stage_tunnel_out(Core *c, Pkt *p) noexcept nogil:
     """``p.dev``: the tunnel device; the frame begins at ``l2``, or the packet at ``l3`` where the device carries none."""
     cdef Dev *d = c.dev[p.dev]
@@ -311,8 +302,9 @@ cdef inline int tunnel_carry(Core *c, Ns *ns, Dev *d, Pkt *p, dataplane_encap_pu
         return ST_DONE
     if v:
         return v
-    v = tunnel_send(c, ns, p, info, dst, origin)
+    v = tunnel_send(c, ns, p, info, dst)
     note_push(c, ns, d, p, carried)
+    log_change(c, p, CHANGE_ENCAP, info.remote, address_len(info.family), origin)
     return v
 
 
@@ -326,7 +318,7 @@ cdef inline void note_push(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t carri
     rec_push(&c.rec, p, pkt_l3(p), p.end - p.l3 - carried, d.encap.ethernet, ns, h)
 
 
-cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push *info, const Dst *dst, int origin) noexcept nogil:
+cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push *info, const Dst *dst) noexcept nogil:
     """The outer IP header, and out like any packet of this namespace (iptunnel_xmit())."""
     cdef uint32_t mark = p.mark
     cdef uint8_t addrs[8]
@@ -344,6 +336,5 @@ cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push 
         outer_write(pkt_l3(p), info, pkt_l3_len(p), new_ip_id(c, ns, addrs), ns.sys[SYS_IP_DEFAULT_TTL])
     else:
         outer_write(pkt_l3(p), info, pkt_l3_len(p), 0, c.dev[dst.oif].conf[CONF6_HOP_LIMIT])
-    trace_tunnel(c, p, b"encap", info.family, info.remote, origin)
     p.dst = dst[0]
     return ST_LOCAL_OUT

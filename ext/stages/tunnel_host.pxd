@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
+from ext.devices.changes cimport CHANGE_ENCAP, log_change
 from ext.devices.core cimport Core, Dev, Due, event_add, EV_TUNNEL
 from ext.encap.abi cimport dataplane_encap_host, dataplane_encap_pop, dataplane_encap_push
 from ext.encap.ip cimport address_len, outer_hlen
@@ -66,7 +67,9 @@ cdef inline void host_send(void *core, int32_t device, const dataplane_encap_pus
         v = tunnel_route(c, c.ns[d.ns], d, &info, &dst)
     if v == 0:
         complete_checksum(p, outer, &info)
-    c.run(c, p, v if v else tunnel_send(c, c.ns[d.ns], p, &info, &dst, 0))
+        v = tunnel_send(c, c.ns[d.ns], p, &info, &dst)
+        log_change(c, p, CHANGE_ENCAP, info.remote, address_len(info.family), 0)
+    c.run(c, p, v)
 
 
 cdef inline void host_receive(void *core, int32_t device, const dataplane_encap_pop *info, const uint8_t *inner, size_t size) noexcept nogil:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
+from ext.devices.changes cimport CHANGE_DECAP, log_change
 from ext.devices.core cimport Core, Ns, Dev, event_packet, pkt_consume, EV_RECEIVE
 from ext.devices.record cimport STEP_POP, rec_bytes, rec_cross, rec_refuse
 from ext.encap.abi cimport (dataplane_encap_bytes, dataplane_encap_pop, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_NOT_MINE,
@@ -12,7 +13,7 @@ from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, UNREACH_PORT
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, PORT_UNREACHABLE
 from ext.stages.receive cimport ether_classify
 from ext.stages.transmit cimport packet_scrub
-from ext.stages.tunnel cimport encap_drop, trace_tunnel, TUNNEL_ECN_NOT_CAPABLE, TUNNEL_INNER_TRUNCATED, TUNNEL_UNKNOWN_ID
+from ext.stages.tunnel cimport encap_drop, TUNNEL_ECN_NOT_CAPABLE, TUNNEL_INNER_TRUNCATED, TUNNEL_UNKNOWN_ID
 from ext.stages.verdict cimport ST_DONE
 from ext.wire.checksum cimport csum_replace
 from ext.wire.ether cimport ETH_HLEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
@@ -132,7 +133,7 @@ cdef inline int tunnel_deliver(Core *c, Dev *d, Pkt *p, const dataplane_encap_po
         return v
     if need == 0 or tos != pkt_l3(p)[1] or mark:
         rec_refuse(&c.rec)
-    trace_tunnel(c, p, b"decap", info.family, info.remote, 0)
+    log_change(c, p, CHANGE_DECAP, info.remote, address_len(info.family), 0)
     packet_scrub(c, p)
     p.mark = mark
     if not p.hash_l4:

@@ -3,7 +3,7 @@
 # Offsets into ``buf``: ``l2`` the Ethernet header, ``l3`` the network header, ``end`` one past the last
 # byte. Encapsulation moves ``l2`` and ``l3`` down into the headroom, decapsulation up.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -67,6 +67,15 @@ cdef struct Dst:
     uint8_t has_prefsrc  # the route names a source address
     int origin
 
+cdef struct Foreseen:
+    # what the flow cache has read of a packet that waits to be received (Parsed of ext/fast/key.pxd)
+    uint64_t place
+    uint64_t addresses
+    uint64_t hash
+    uint32_t ports
+    uint32_t inner
+    uint32_t shapes  # of tunnels that were known then, plus 1; 0: nothing has been read
+
 cdef struct Pkt:
     uint8_t *buf
     uint32_t cap  # bytes of ``buf`` that this packet may use
@@ -111,6 +120,7 @@ cdef struct Pkt:
     uint16_t n_frags
     uint16_t repeated  # IPv6: bytes that each of those fragments began with
     Pkt *next
+    Foreseen foreseen
 
 
 cdef struct PktPool:
@@ -155,19 +165,23 @@ cdef inline Pkt *pkt_memory(PktPool *pool, uint32_t size) noexcept nogil:
 cdef inline Pkt *pkt_new(PktPool *pool, uint32_t room) noexcept nogil:
     """A packet with room for ``room`` bytes behind the headroom; NULL when memory is out."""
     cdef Pkt *p = pkt_memory(pool, PKT_HEADROOM + room + PKT_TAILROOM)
-    cdef uint8_t *buf
-    cdef uint32_t size
     if p == NULL:
         return NULL
-    buf = p.buf
-    size = p.size
+    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
+    pkt_renew(p)
+    return p
+
+
+cdef inline void pkt_renew(Pkt *p) noexcept nogil:
+    """Forget all about it but its memory; there must be nothing that it holds."""
+    cdef uint8_t *buf = p.buf
+    cdef uint32_t size = p.size, cap = p.cap
     memset(p, 0, sizeof(Pkt))
     p.buf = buf
     p.size = size
-    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
+    p.cap = cap
     p.l2 = p.l3 = p.end = PKT_HEADROOM
     p.dev = p.iif = p.to_port = p.phys_in = p.phys_out = -1
-    return p
 
 
 cdef inline void pkt_release_memory(PktPool *pool, Pkt *p) noexcept nogil:

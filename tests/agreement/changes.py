@@ -201,7 +201,7 @@ def _capture(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
 
 
 def _trace(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
-    return [Call("trace", (rng.random() < 0.3,))]
+    return [Call("trace", (rng.random() < 0.6,), {"changes": rng.random() < 0.7})]
 
 
 def _address(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:

@@ -26,7 +26,7 @@ PAIRS: tuple[tuple[Mode, Mode], ...] = (
 )
 
 
-HAPPENED = ("results", "frames", "drops", "events", "deliveries")  # since the last look
+HAPPENED = ("results", "frames", "drops", "events", "changes", "deliveries")  # since the last look
 
 
 class Difference(NamedTuple):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dataplane._core import Delivery, Drop, Engine, Event, Frame
+from dataplane._core import Delivery, Drop, Engine, Event, Frame, Records
 
 from .script import Burst, Call, Given, Script, Step, World
 
+CHANGE_BYTES = 88
 ALL_AT_ONCE = 1 << 30  # frames of a batch: those of any burst
 
 
@@ -34,6 +35,7 @@ class Seen(NamedTuple):
     frames: list[Frame]
     drops: list[Drop]
     events: list[Event]
+    changes: list[bytes]  # each a ChangeRecord of ext/devices/changes.pxd
     deliveries: list[Delivery]
     counters: dict[str, int]
     conntrack: list[list[dict[str, Any]]]
@@ -55,6 +57,7 @@ class Player:
     def __post_init__(self) -> None:
         self.engine = Engine(self.seed, slow_path_only=self.mode.slow)
         self.topology = self.world.put_into(self.engine)
+        self.engine.trace(self.seed % 2 == 1, changes=True)
         self.namespaces = _namespaces(self.engine)
         self._results: list[Any] = []
         self._deliveries: list[Delivery] = []
@@ -87,6 +90,7 @@ class Player:
             frames=engine.frames(),
             drops=engine.drops(),
             events=engine.events(),
+            changes=self._changes(),
             deliveries=deliveries,
             counters=engine.counters(),
             conntrack=[engine.conntrack(ns) for ns in all_ns],
@@ -95,6 +99,13 @@ class Player:
             routes=[engine.routes(ns) for ns in all_ns if everything],
             devices=[engine.devices(ns) for ns in all_ns if everything],
         )
+
+    def _changes(self) -> list[bytes]:
+        """Frames, drops and steps must have been taken out before."""
+        records = Records()
+        self.engine.exchange(Records(), Records(), Records(), records)
+        data = bytes(records)
+        return [data[at : at + CHANGE_BYTES] for at in range(0, len(data), CHANGE_BYTES)]
 
     # ---- how frames are given
     def _call(self, call: Call) -> Any:

@@ -22,11 +22,13 @@ TALK = [(kind, seed) for seed, kind in enumerate(KINDS)]
 
 
 def eventful() -> Iterator[Script]:
-    """Scripts on small clusters, traced."""
+    """Scripts on small clusters, traced: every step at first, then changes alone."""
     for seed in range(100):
         world = random_cluster(Random(seed), [PATHS[0]._replace(families=((4,),))])
         script = run_steps(world, None, seed, TALK, [(SLOW, SLOW)]).script
-        yield replace(script, steps=(Call("trace", (True,)), *script.steps))
+        half = len(script.steps) // 2
+        changes = Call("trace", (True,), {"changes": True})
+        yield replace(script, steps=(Call("trace", (True,)), *script.steps[:half], changes, *script.steps[half:]))
 
 
 # ---- whatever an engine shows

@@ -102,7 +102,7 @@ def test_an_exception_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def _peak(count: int, out: Path) -> int:
-    """Most memory of a run of ``count`` requests, bytes of Python objects."""
+    """Most memory of a run of ``count`` requests, bytes of Python objects: which frames and steps become with comments on every step."""
     flow = f"{{from: pod/default/shell, to: service/monitoring/metrics, kind: udp, count: {count}, rate: 10000, sourcePort: 4000}}"
     traffic = f"---\napiVersion: dataplane/v1alpha1\nkind: Traffic\nspec:\n  flows:\n  - {flow}\n"
     manifests = load_text(Path(CLUSTER).read_text() + traffic, "big.yaml")
@@ -111,7 +111,7 @@ def _peak(count: int, out: Path) -> int:
     flows = resolve(traffic_of(manifests, []), topology)
     tracemalloc.start()
     try:
-        with recording(engine, topology, CaptureOptions(str(out))) as capture:
+        with recording(engine, topology, CaptureOptions(str(out), comments="all")) as capture:
             run_flows(engine, flows, 0, drain=capture.drain)
         return tracemalloc.get_traced_memory()[1]
     finally:
