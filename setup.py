@@ -18,6 +18,7 @@ ENCAPSULATIONS = {f"dataplane._encap_{path.stem}": str(path.relative_to(ROOT)) f
 MODULES = {
     "dataplane._core": "ext/engine.pyx",
     "dataplane._lpm": "ext/lpm.pyx",
+    "dataplane._rulebook": "ext/rulebook.pyx",
     "dataplane._declarative_encap": "ext/declarative_encap.pyx",
     "dataplane._python_encap": "ext/python_encap.pyx",
     **ENCAPSULATIONS,

@@ -17,7 +17,7 @@ from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
 from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
-from ext.border.rules cimport table_build
+from ext.border.rules cimport table_build, use_book
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
@@ -267,6 +267,8 @@ cdef class Engine:
     cdef Core c
     cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
     cdef dict open_sockets  # id -> address of its struct
+    cdef object book_failure  # what the source of a book raised
+    cdef dict books  # (namespace, family, table) -> its RuleBook
     cdef object supplier
     cdef object supply_error
 
@@ -278,6 +280,7 @@ cdef class Engine:
         self.c.engine = <void *>self
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
         self.recent_lists = {}
+        self.books = {}
         self.open_sockets = {}
         if self.c.drop_count == NULL:
             raise MemoryError
@@ -367,6 +370,8 @@ cdef class Engine:
 
     cdef int check_supply(self) except -1:
         error = self.supply_error
+        if error is None and self.book_failure is not None:
+            error = self.book_failure()
         if error is not None:
             self.supply_error = None
             self.c.supply_failed = False
@@ -572,12 +577,18 @@ cdef class Engine:
             raise
         rules_free(&n.rules[family == 6][k])
         n.rules[family == 6][k] = fresh
+        self.books.pop((ns, family, table), None)
         n.rules_on = True
         if k == TABLE_NAT:
             n.conntrack = True
         for i in range(fresh.n_rules):
             if fresh.rule[i].match & M_CTSTATE:
                 n.conntrack = True
+
+    def use_book(self, int ns, int family, str table, book, bytes local=b""):
+        use_book(self.ns_at(ns), family, table, book.table(), local)
+        self.books[ns, family, table] = book
+        self.book_failure = book.take_failure
 
     def add_pin(self, int ns, int proto, tuple orig, tuple reply):
         pin_add(self.ns_at(ns), proto, orig, reply)

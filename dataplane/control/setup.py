@@ -113,7 +113,7 @@ def set_sysctl(target: Target, name: str, value: int) -> None:
 def run_iptables(target: Target, words: list[str]) -> None:
     tables = firewall_of(target.topology, target.namespace)[6 if words[0] == "ip6tables" else 4]
     tables.command(shlex.join(words))
-    load(target.engine, target.namespace, tables)
+    load(target.engine, target.topology, target.namespace, tables)
 
 
 def run_cluster(target: Target, words: list[str]) -> None:

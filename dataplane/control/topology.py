@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dataplane.control.iptables import IptablesTables
 from dataplane.errors import InputError
 from dataplane.k8s.objects import IPAddress, Manifests, Origin
+
+if TYPE_CHECKING:
+    from dataplane.control.rule_books import Local
 
 Firewall = dict[int, IptablesTables]
 """The iptables of one namespace by family, 4 or 6."""
@@ -37,13 +41,14 @@ class Topology:
 
     def __init__(self, manifests: Manifests) -> None:
         self.manifests = manifests
-        self.origins: list[Origin] = [NO_ORIGIN]
+        numbers: tuple[list[Origin], dict[Origin, int]] = manifests.memo.setdefault("origins", ([NO_ORIGIN], {NO_ORIGIN: 0}))
+        self.origins, self._origin_ids = numbers  # of all worlds of the same manifests, which may have rules in common
         self.machines: dict[int, Machine] = {}
         self.switch = -1
-        self.firewalls: dict[int, Firewall] = {}
+        self.firewalls: dict[int, Firewall] = {}  # of those whose rules are not in ``books``, see ``firewall.firewall_of``
+        self.books: dict[tuple[int, int], dict[str, Local]] = {}  # by namespace and family: tables that nodes have in common
         self.macs: dict[bytes, bytes] = {}
         self.warnings: list[str] = []
-        self._origin_ids: dict[Origin, int] = {NO_ORIGIN: 0}
         self._namespaces: dict[int, str] = {}
         self._namespace_ids: dict[str, int] = {}
         self._devices: dict[int, tuple[int, str]] = {}

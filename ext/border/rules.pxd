@@ -1,8 +1,10 @@
 # From the rule dictionaries of Python (``Match`` in _core.pyi) to the structs of tables/rules.pxd.
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
+from ext.devices.core cimport Ns
 from ext.tables.rules cimport *
 
 cdef enum:
@@ -76,7 +78,7 @@ cdef inline int rule_transport(Rule *r, dict m) except -1:
     return 0
 
 
-cdef inline int rule_state(Rule *r, dict m, dict lists) except -1:
+cdef inline int rule_state(Rule *r, dict m, object lists) except -1:
     if match_bit(r, m, "ctstate", M_CTSTATE):
         r.ctstate = m["ctstate"]
     if match_bit(r, m, "mark", M_MARK):
@@ -122,7 +124,7 @@ cdef inline int rule_target(Rule *r, dict m, dict chains) except -1:
     return 0
 
 
-cdef inline int rule_from_dict(Rule *r, dict m, dict chains, dict lists) except -1:
+cdef inline int rule_from_dict(Rule *r, dict m, dict chains, object lists) except -1:
     rule_addresses(r, m)
     rule_transport(r, m)
     rule_state(r, m, lists)
@@ -172,5 +174,26 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists) except -1:
             rule_from_dict(&t.rule[at], m, index, lists)
             t.random = t.random or (t.rule[at].match & M_STATISTIC) != 0
             at += 1
-            t.n_rules = at
+            t.n_rules = t.local_from = at
     return check_loops(t, [chain.name for chain in chains])
+
+
+cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes local) except -1:
+    """Let the namespace see a book (``ext/rulebook.pyx``) as its table, with ``local`` as the rules of the last chains."""
+    cdef RuleTable fresh = (<RuleTable *>PyCapsule_GetPointer(capsule, b"dataplane.rule_book"))[0]
+    cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = <int>(len(local) // sizeof(Rule)), i
+    if n > fresh.n_rules or len(local) % sizeof(Rule):
+        raise ValueError("a namespace cannot have more rules than its book")
+    fresh.local = <Rule *>calloc(max(n, 1), sizeof(Rule))
+    if fresh.local == NULL:
+        raise MemoryError
+    memcpy(fresh.local, <const char *>local, len(local))
+    fresh.local_from = fresh.n_rules - n
+    for i in range(fresh.n_chains):
+        if fresh.chain[i].first >= fresh.local_from:
+            fresh.chain[i].absent = False
+    rules_free(&ns.rules[family == 6][k])
+    ns.rules[family == 6][k] = fresh
+    ns.rules_on = True
+    ns.conntrack = True
+    return 0

@@ -20,7 +20,7 @@ from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.htab cimport htab_first, htab_next, htab_insert
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
+from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, rule_number, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
@@ -580,7 +580,7 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
         if ev != NULL:
-            snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, <int>(v.matched[i] - t.rule))
+            snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, rule_number(t, v.matched[i]))
 
 
 cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:

@@ -118,6 +118,9 @@ cdef struct RuleChain:
     int first
     int count
     uint8_t policy  # T_ACCEPT, T_DROP; T_NONE: a user chain
+    uint8_t absent  # its rules are written when a walk first comes by
+
+ctypedef void (*RuleFillFn)(void *book, int chain) noexcept nogil
 
 cdef struct RuleTable:
     Rule *rule
@@ -126,6 +129,11 @@ cdef struct RuleTable:
     int n_chains
     int builtin[HOOKS]  # chain of a hook, -1: none
     uint8_t random  # some rule asks chance
+    # of a table that several namespaces have in common, but for its last chains:
+    void *book  # whose ``rule`` and ``chain`` are, NULL: the table's own
+    RuleFillFn fill  # writes the rules of an absent chain
+    Rule *local  # the rules from number ``local_from`` on
+    int local_from  # n_rules: there are none
 
 cdef struct RecentEntry:
     HNode node
@@ -331,6 +339,24 @@ cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices
     return not (r.match & M_RECENT and match_recent(r, f, v) == ((r.invert & M_RECENT) != 0))
 
 
+cdef inline const Rule *rule_at(const RuleTable *t, int at) noexcept nogil:
+    return &t.rule[at] if at < t.local_from else &t.local[at - t.local_from]
+
+
+cdef inline int rule_number(const RuleTable *t, const Rule *r) noexcept nogil:
+    """Its place in the table, from 0."""
+    if t.local != NULL and t.local <= r < t.local + (t.n_rules - t.local_from):
+        return t.local_from + <int>(r - t.local)
+    return <int>(r - t.rule)
+
+
+cdef inline const RuleChain *chain_of(const RuleTable *t, int chain) noexcept nogil:
+    """A chain with its rules in it."""
+    if t.chain[chain].absent:
+        t.fill(t.book, chain)
+    return &t.chain[chain]
+
+
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
     """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way."""
     cdef int back[JUMPS_MAX]
@@ -352,7 +378,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             i = back[depth]
             chain = back_chain[depth]
             continue
-        r = &t.rule[t.chain[chain].first + i]
+        r = rule_at(t, t.chain[chain].first + i)
         v.walked += 1
         i += 1
         if not match_rule(r, f, mark[0], c, v, t.chain[chain].first + i):
@@ -372,6 +398,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
                 back_chain[depth] = chain
                 depth += 1
             chain = r.chain
+            chain_of(t, chain)
             i = 0
         else:
             v.target = r.target
@@ -380,6 +407,8 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
 
 
 cdef inline void rules_free(RuleTable *t) noexcept nogil:
-    free(t.rule)
-    free(t.chain)
+    if t.book == NULL:
+        free(t.rule)
+        free(t.chain)
+    free(t.local)
     memset(t, 0, sizeof(RuleTable))

@@ -19,7 +19,7 @@ from dataplane.traffic.segment import SYN, Segment, build_segment
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted([*(ROOT / "pcaps").glob("**/cluster*.yaml"), *(ROOT / "pcaps" / "clusters").glob("*.yaml")])
-LATER = [ROOT / "docs" / "samples"]
+
 PACKETS = 120
 
 
