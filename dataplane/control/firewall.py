@@ -83,11 +83,7 @@ def use_books(engine: Engine, topology: Topology, namespace: int, node: Node) ->
 
 def books_of(topology: Topology) -> Books:
     """Of all clusters that are built of the same manifests."""
-    memo = topology.manifests.memo
-    if "rule books" not in memo:
-        memo["rule books"] = Books(topology.manifests, topology.origin_id)
-    found: Books = memo["rule books"]
-    return found
+    return topology.manifests.remembered("rule books", lambda: Books(topology.manifests, topology.origin_id))
 
 
 def numbered_rules(topology: Topology, namespace: int, family: int, table: str) -> Callable[[int], NumberedRule]:

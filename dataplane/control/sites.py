@@ -55,8 +55,7 @@ class Sites:
         self._nodes = {node.name: node for node in wiring.manifests.nodes}
         self._bridge = add_switch(wiring)
         wiring.topology.is_described = True
-        self._places = Places(wiring.topology, wiring.topology.switch + 1, self._bridge + 1)
-        self._describe()
+        self._places = self._described()
         wiring.engine.reserve(self._places.namespaces, self._places.devices)
         ports = {machine.ref: self._add_port(machine) for machine in wiring.topology.machines.values() if machine.kind != "pod"}
         attach_hosts(wiring, self._bridge, {name: ports[f"node/{name}"] for name in self._nodes})
@@ -70,9 +69,19 @@ class Sites:
             self._make(node)
 
     # ---- described
-    def _describe(self) -> None:
+    def _described(self) -> Places:
+        """Names and numbers of all machines, found once for all worlds of the same manifests."""
+        topology = self._wiring.topology
+        places = self._wiring.manifests.remembered("places", self._describe)
+        topology.adopt(places.topology)
+        return places
+
+    def _describe(self) -> Places:
         """The machines in the order in which ``build_underlay`` and the CNI would make them."""
-        places, topology = self._places, self._wiring.topology
+        topology = Topology(self._wiring.manifests)
+        topology.adopt(self._wiring.topology)
+        topology.switch = self._wiring.topology.switch
+        places = Places(topology, topology.switch + 1, self._bridge + 1)
         for node in self._wiring.manifests.nodes:
             name = free_name(topology, node.name, f"node/{node.name}")
             machine = places.machine(name, f"node/{node.name}", uplink_mac(node), node.addresses, node.origin)
@@ -84,6 +93,7 @@ class Sites:
                 machine = places.machine(name, f"host/{host.name}", host_mac(host), host.addresses, host.origin)
                 places.device(topology.switch, switch_port(self._wiring, machine.namespace).device)
         self._cni.describe(places, self._wiring, self._pods)
+        return places
 
     def _add_port(self, machine: Machine) -> int:
         """The switch's port of a node or host, and what the core has to know of a node that is not there."""

@@ -39,8 +39,11 @@ def apply_baseline(wiring: Wiring, machines: Iterable[Machine]) -> None:
 
 
 def uses_ipv6(manifests: Manifests) -> bool:
-    owners: tuple[Node | Pod | Host, ...] = (*manifests.nodes, *manifests.pods, *manifests.config.underlay.hosts)
-    return any(address.version == 6 for owner in owners for address in owner.addresses)
+    def find() -> bool:
+        owners: tuple[Node | Pod | Host, ...] = (*manifests.nodes, *manifests.pods, *manifests.config.underlay.hosts)
+        return any(address.version == 6 for owner in owners for address in owner.addresses)
+
+    return manifests.remembered("uses IPv6", find)
 
 
 def apply_written(wiring: Wiring, machines: Iterable[Machine]) -> None:

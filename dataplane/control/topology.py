@@ -32,6 +32,10 @@ class Machine:
     origin: Origin
 
 
+def first_origins() -> tuple[list[Origin], dict[Origin, int]]:
+    return [NO_ORIGIN], {NO_ORIGIN: 0}
+
+
 class Topology:
     """Names of everything in the core. Filled by ``build``; everybody else only reads.
 
@@ -41,8 +45,8 @@ class Topology:
 
     def __init__(self, manifests: Manifests) -> None:
         self.manifests = manifests
-        numbers: tuple[list[Origin], dict[Origin, int]] = manifests.memo.setdefault("origins", ([NO_ORIGIN], {NO_ORIGIN: 0}))
-        self.origins, self._origin_ids = numbers  # of all worlds of the same manifests, which may have rules in common
+        # Of all worlds of the same manifests, which may have rules in common.
+        self.origins, self._origin_ids = manifests.remembered("origins", first_origins)
         self.machines: dict[int, Machine] = {}
         self.switch = -1
         self.firewalls: dict[int, Firewall] = {}  # of those whose rules are not in ``books``, see ``firewall.firewall_of``
@@ -53,6 +57,7 @@ class Topology:
         self._namespace_ids: dict[str, int] = {}
         self._devices: dict[int, tuple[int, str]] = {}
         self._bare: set[int] = set()
+        self._adopted: set[int] = set()  # namespaces whose devices another world names too, in the same dictionary
         self._device_ids: dict[int, dict[str, int]] = {}
         self._refs: dict[str, Machine] = {}
         self.is_described = False  # machines are named, and made when something concerns them
@@ -74,6 +79,9 @@ class Topology:
     def add_device(self, namespace: int, name: str, device: int, *, ethernet: bool = True) -> None:
         """``ethernet``: its frames begin with an Ethernet header, not with an IP header."""
         self._devices[device] = (namespace, name)
+        if namespace in self._adopted:
+            self._adopted.remove(namespace)
+            self._device_ids[namespace] = dict(self._device_ids[namespace])
         self._device_ids[namespace][name] = device
         if not ethernet:
             self._bare.add(device)
@@ -85,6 +93,13 @@ class Topology:
     def machine(self, ref: str) -> Machine | None:
         """As ``endpoint``; None: there is none."""
         return self._refs.get(ref)
+
+    def adopt(self, other: Topology) -> None:
+        """Take all names of another world of the same manifests, in which nothing has been made by hand so far."""
+        self.machines, self._refs = dict(other.machines), dict(other._refs)
+        self._namespaces, self._namespace_ids = dict(other._namespaces), dict(other._namespace_ids)
+        self._devices, self._device_ids, self._bare = dict(other._devices), dict(other._device_ids), set(other._bare)
+        self._adopted = set(self._device_ids)
 
     def add_machine(self, machine: Machine) -> None:
         self.machines[machine.namespace] = machine

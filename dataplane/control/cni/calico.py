@@ -63,7 +63,7 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
     pools = read_pools(wiring.manifests.config)
     for node in wiring.manifests.nodes:
         for pod in pods[node.name]:
-            places.pod(pod)
+            places.pod(pod, node)
     for node in wiring.manifests.nodes:
         for name, overlay in tunnel_names(pools).items():
             places.device(places.node(node), name, ethernet=carries_frames(overlay))
@@ -76,10 +76,7 @@ def can_wait(config: ClusterConfig) -> bool:
 
 def all_announcements(manifests: Manifests, pods: dict[str, list[Pod]]) -> list[Announcement]:
     """Of all nodes, found once."""
-    if "announcements" not in manifests.memo:
-        manifests.memo["announcements"] = [each for node in manifests.nodes for each in announce(node, pods[node.name])]
-    found: list[Announcement] = manifests.memo["announcements"]
-    return found
+    return manifests.remembered("announcements", lambda: [each for node in manifests.nodes for each in announce(node, pods[node.name])])
 
 
 def attach_pod(wiring: Wiring, node: Node, pod: Pod, mtu: int) -> None:

@@ -75,7 +75,7 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
         places.device(places.node(node), BRIDGE)
     for node in wiring.manifests.nodes:
         for pod in pods[node.name]:
-            places.pod(pod)
+            places.pod(pod, node)
         for version in versions(node) if settings.overlay is not None else ():
             places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
 
@@ -169,7 +169,7 @@ def add_bridge(wiring: Wiring, settings: Settings, node: Node) -> Placed:
         raise InputError(f"{node.origin}: spec.podCIDR is missing, Flannel takes no node without one: add it")
     machine = wiring.topology.endpoint(f"node/{node.name}")
     hint = hint_of(node, BRIDGE)
-    mac = mac_of(hint.mac, str(node.origin), BRIDGE, node.name)
+    mac = mac_of(hint.mac, node.origin, BRIDGE, node.name)
     mtu = hint.mtu or pod_mtu(wiring, settings, node)
     bridge = wiring.device(machine.namespace, BRIDGE, "bridge", mac=mac, mtu=mtu, origin=node.origin)
     for interface in hinted_interfaces(hint, node.origin) or [gateway_of(cidr) for cidr in node.pod_cidrs]:
