@@ -158,6 +158,10 @@ class Fields:
             raise self.error(key, f"must be a list, not {_kind(value)}", 'write lines that begin with "- " below it')
         return value
 
+    def count(self, key: str) -> int:
+        """How many items the list under ``key`` has."""
+        return len(self._list(key))
+
     def children(self, key: str) -> Iterator[Fields]:
         """The mappings of the list under ``key``."""
         values = self._list(key)
