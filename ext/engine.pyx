@@ -19,7 +19,7 @@ from ext.border.reasons cimport reason_list, reason_places, registry_add, regist
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
 from ext.border.rules cimport table_build, use_book
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
-from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
+from ext.border.tables cimport address_add, address_remove, conntrack_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
@@ -344,6 +344,9 @@ cdef class Engine:
     def reserve(self, int namespaces, int devices):
         places_reserve(&self.c, namespaces, devices)
 
+    def places(self):
+        return self.c.n_ns, self.c.n_dev
+
     def supply_with(self, supplier):
         self.supplier = supplier
 
@@ -667,6 +670,9 @@ cdef class Engine:
             rows.append(ct_dict(ct, self.c.now))
             ct = ct.next
         return rows
+
+    def del_conntrack(self, int ns, int proto, dict orig):
+        return conntrack_remove(self.ns_at(ns), proto, orig)
 
     # ---- traffic
 

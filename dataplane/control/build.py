@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 PROXY_MODES = ("iptables",)
 CNIS = {
-    "flannel": Cni(flannel.build, flannel.describe, flannel.can_wait),
-    "calico": Cni(calico.build, calico.describe, calico.can_wait),
+    "flannel": Cni(flannel.build, flannel.describe, flannel.can_wait, flannel.attach, flannel.detach),
+    "calico": Cni(calico.build, calico.describe, calico.can_wait, calico.attach, calico.detach),
 }
 """Name in ``cni.name`` to what sets up its data path on nodes and pods."""
 MADE_AT_ONCE = 256
@@ -64,7 +64,7 @@ def build(manifests: Manifests, engine: Engine, *, at_once: bool | None = None) 
         cni.build(wiring, pods, manifests.nodes)
         finish(wiring, list(topology.machines.values()))
     else:
-        Sites(wiring, cni, pods, finish)  # the engine holds it
+        Sites(wiring, cni, pods, finish)  # ``topology.sites`` from now on
     add_host_network_pods(topology)
     return topology
 
@@ -75,7 +75,7 @@ def finish(wiring: Wiring, machines: Sequence[Machine]) -> None:
     apply_baseline(wiring, machines)
     apply_written(wiring, machines)
     add_own_addresses(wiring, machines)
-    made = {machine.ref for machine in machines}
-    load_node_rules(wiring.engine, wiring.topology, [node for node in wiring.manifests.nodes if f"node/{node.name}" in made])
+    names = {machine.ref.removeprefix("node/") for machine in machines if machine.kind == "node"}
+    load_node_rules(wiring.engine, wiring.topology, [node for node in wiring.manifests.nodes if node.name in names] if names else [])
     if wiring.manifests.config.end_systems == "silent":
         silence(wiring.engine, wiring.topology, machines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ from dataplane.control.iptables_compile import compile_rule
 from dataplane.control.iptables_parse import Rule, parse_rule
 from dataplane.control.proxy.iptables import NodeRules
 from dataplane.control.proxy.parts import Part, Parts, Text, pack
-from dataplane.k8s.objects import Manifests, Node, Origin
+from dataplane.k8s.objects import EndpointSlice, Manifests, Node, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,26 +80,33 @@ class Local(NamedTuple):
 class Books:
     """The tables of all nodes of a cluster."""
 
-    def __init__(self, manifests: Manifests, origins: Callable[[Origin], int], known: Books | None = None) -> None:
-        """``known``: the books before a change, from which is taken what still holds."""
+    def __init__(self, manifests: Manifests, origins: Callable[[Origin], int]) -> None:
         self.manifests = manifests
         self._origins = origins
-        self._known = known
         self._parts: dict[int, Parts] = {}
+        self._frames: dict[tuple[str, int], dict[str, Frame]] = {}
         self._shared: dict[object, Shared] = {}
+
+    def after(self, manifests: Manifests, changed: Mapping[str, Sequence[EndpointSlice]]) -> Books:
+        """The books when the services in ``changed`` (with their slices) have changed; all else is the same."""
+        books = Books(manifests, self._origins)
+        books._frames = dict(self._frames)
+        books._parts = {family: Parts(manifests, family, self._origins, parts, changed) for family, parts in self._parts.items()}
+        return books
 
     def parts(self, family: int) -> Parts:
         if family not in self._parts:
-            known = self._known._parts.get(family) if self._known is not None else None
-            self._parts[family] = Parts(self.manifests, family, self._origins, known)
+            self._parts[family] = Parts(self.manifests, family, self._origins)
         return self._parts[family]
 
     def use(self, engine: Engine, namespace: int, node: Node, family: int) -> dict[str, Local]:
         """Let a namespace have the rules of ``node``; returns its tables."""
         parts, views = self.parts(family), {}
-        for table, frame in frames(self.manifests, node, family, self._origins).items():
+        if (node.name, family) not in self._frames:
+            self._frames[node.name, family] = frames(self.manifests, node, family, self._origins)
+        for table, frame in self._frames[node.name, family].items():
             view = Local(self._table(table, frame, parts, node), frame, parts, node)
-            engine.use_book(namespace, family, table, view.shared.book, self._local(view, table, family))
+            engine.use_book(namespace, family, table, view.shared.book, self._local(view, family))
             views[table] = view
         return views
 
@@ -111,7 +118,7 @@ class Books:
             self._shared[key] = _build(table, frame, parts, node)
         return self._shared[key]
 
-    def _local(self, view: Local, table: str, family: int) -> bytes:
+    def _local(self, view: Local, family: int) -> bytes:
         from dataplane._rulebook import local_rules
 
         rules = [entry for name in view.frame.last for entry in view.frame.rules[name]]
@@ -125,13 +132,13 @@ def _build(table: str, frame: Frame, parts: Parts, node: Node) -> Shared:
     own, static = parts.of(node), list(frame.policies)
     chained = own if table == OWNER_OF_CHAINS else []
     targets = _targets(frame)
-    bases = [len(static) + before for before in accumulate((part.chains for part in chained), initial=0)]
+    bases = list(accumulate([part.chains for part in chained], initial=len(static)))
     last_base = bases.pop()
-    pieces = {name: _pieces(table, name, frame, parts, own, bases or [0] * len(own), targets, last_base) for name in static}
+    pieces = _pieces(table, frame, parts, own, bases or [0] * len(own), targets, last_base)
     counts = b"".join(
         [
-            array("i", [sum(len(packed) for packed, _ in pieces[name]) // _rule_size() for name in static]).tobytes(),
-            *(part.counts for part in chained),
+            array("i", [sum([len(packed) for packed, _ in pieces[name]]) // _rule_size() for name in static]).tobytes(),
+            *[part.counts for part in chained],
             array("i", [len(frame.rules[name]) for name in frame.last]).tobytes(),
         ]
     )
@@ -150,20 +157,28 @@ def _build(table: str, frame: Frame, parts: Parts, node: Node) -> Shared:
 
 
 def _pieces(
-    table: str, name: str, frame: Frame, parts: Parts, own: Sequence[Part], bases: Sequence[int], targets: dict[str, int], last_base: int
-) -> list[tuple[bytes, int]]:
-    """What stands in a chain that all have in common: first the services' rules, then the frame's."""
-    found = []
+    table: str, frame: Frame, parts: Parts, own: Sequence[Part], bases: Sequence[int], targets: dict[str, int], last_base: int
+) -> dict[str, list[tuple[bytes, int]]]:
+    """What stands in the chains that all have in common: first the services' rules, then the frame's."""
+    found: dict[str, list[tuple[bytes, int]]] = {name: [] for name in frame.policies}
     for part, base in zip(own, bases, strict=True):
-        texts = part.entries.get((table, name))
-        if texts:
-            if (table, name) not in part.packed:
-                places = {chain_name: place for place, chain_name in enumerate(part.rules.service_chains())}
-                part.packed[table, name] = pack(texts, parts.family, targets | places)
-            found.append((part.packed[table, name], base))
-    if frame.rules[name]:
-        found.append((_pack_rules(frame.rules[name], parts.family, targets), last_base))
+        packed = part.packed.get(table)
+        if packed is None:
+            packed = part.packed[table] = _packed_entries(table, part, parts.family, targets)
+        for name, rules in packed:
+            found[name].append((rules, base))
+    for name, pieces in found.items():
+        if frame.rules[name]:
+            pieces.append((_pack_rules(frame.rules[name], parts.family, targets), last_base))
     return found
+
+
+def _packed_entries(table: str, part: Part, family: int, targets: dict[str, int]) -> list[tuple[str, bytes]]:
+    texts = {name: texts for (own_table, name), texts in part.entries.items() if own_table == table and texts}
+    if not texts:
+        return []
+    places = targets | {name: place for place, name in enumerate(part.rules.service_chains())}
+    return [(name, pack(each, family, places)) for name, each in texts.items()]
 
 
 def _packed_body(parts: Parts, part: Part, node: Node, targets: dict[str, int]) -> list[bytes]:

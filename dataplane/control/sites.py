@@ -41,6 +41,8 @@ class Cni(NamedTuple):
     build: Callable[[Wiring, PodsByNode, Sequence[Node]], None]
     describe: Callable[[Places, Wiring, PodsByNode], None]
     can_wait: Callable[[ClusterConfig], bool]
+    attach: Callable[[Wiring, Node, Pod, Sequence[Node]], None]  # a pod that comes later; to its node and these others
+    detach: Callable[[Wiring, Node, Pod, Sequence[Node]], None]
 
 
 class Sites:
@@ -54,9 +56,11 @@ class Sites:
         self._finish = finish
         self._nodes = {node.name: node for node in wiring.manifests.nodes}
         self._bridge = add_switch(wiring)
-        wiring.topology.is_described = True
-        self._places = self._described()
-        wiring.engine.reserve(self._places.namespaces, self._places.devices)
+        wiring.topology.sites = self
+        places = self._described()
+        self._site_of = dict(places.site_of)
+        self.made: list[Node] = []
+        wiring.engine.reserve(places.namespaces, places.devices)
         ports = {machine.ref: self._add_port(machine) for machine in wiring.topology.machines.values() if machine.kind != "pod"}
         attach_hosts(wiring, self._bridge, {name: ports[f"node/{name}"] for name in self._nodes})
         finish(wiring, [machine for machine in wiring.topology.machines.values() if machine.kind == "host"])
@@ -135,13 +139,27 @@ class Sites:
     def _supply(self, namespace: int, device: int) -> None:
         """One of the two is -1."""
         at = namespace if namespace >= 0 else self._wiring.topology.device_namespace(device)
-        self._make(self._nodes[self._places.site_of[at]])
+        self._make(self._nodes[self._site_of[at]])
 
     def _make(self, node: Node) -> None:
         wiring, topology = self._wiring, self._wiring.topology
         machine = topology.endpoint(f"node/{node.name}")
         if wiring.engine.is_made(machine.namespace):
             return
+        self.made.append(node)
         attach_node(wiring, self._bridge, node)
         self._cni.build(wiring, self._pods, [node])
         self._finish(wiring, [machine, *(topology.endpoint(f"pod/{pod.key}") for pod in self._pods[node.name])])
+
+    # ---- changed
+    def follow(self, pods: PodsByNode) -> None:
+        """From now on these are the pods."""
+        self._pods = pods
+
+    def describe_pod(self, pod: Pod, node: Node) -> None:
+        """A pod that comes to a node which is not made."""
+        engine = self._wiring.engine
+        places = Places(self._wiring.topology, *engine.places())
+        places.pod(pod, node)
+        engine.reserve(places.namespaces, places.devices)
+        self._site_of |= places.site_of

@@ -65,6 +65,15 @@ def apply_written(wiring: Wiring, machines: Iterable[Machine]) -> None:
     wiring.topology.warnings += [line for line in lines if line not in wiring.topology.warnings]
 
 
+def apply_written_to(wiring: Wiring, namespace: int, device: str) -> None:
+    """Of the cluster's ``sysctls`` those of one device, which has come to a node later."""
+    name = device.replace(".", "/")
+    for key, value in resolve(wiring.manifests.config.sysctls, [name]).items():
+        match = PER_DEVICE.fullmatch(key)
+        if match is not None and match[3] == name:
+            wiring.engine.set_sysctl(namespace, key, value)
+
+
 def device_names(topology: Topology, namespace: int) -> list[str]:
     """As they stand in a sysctl name."""
     return [name.replace(".", "/") for name in topology.devices_of(namespace)]

@@ -11,6 +11,7 @@ from dataplane.k8s.objects import IPAddress, Manifests, Origin
 
 if TYPE_CHECKING:
     from dataplane.control.rule_books import Local
+    from dataplane.control.sites import Sites
 
 Firewall = dict[int, IptablesTables]
 """The iptables of one namespace by family, 4 or 6."""
@@ -57,10 +58,11 @@ class Topology:
         self._namespace_ids: dict[str, int] = {}
         self._devices: dict[int, tuple[int, str]] = {}
         self._bare: set[int] = set()
+        self._gone: set[int] = set()  # devices that were there once
         self._adopted: set[int] = set()  # namespaces whose devices another world names too, in the same dictionary
         self._device_ids: dict[int, dict[str, int]] = {}
         self._refs: dict[str, Machine] = {}
-        self.is_described = False  # machines are named, and made when something concerns them
+        self.sites: Sites | None = None  # who makes nodes and pods when something concerns them; None: they were made at once
         self._described_macs: dict[bytes, bytes] = {}
 
     # ---- filled while building
@@ -105,9 +107,30 @@ class Topology:
         self.machines[machine.namespace] = machine
         self._refs[machine.ref] = machine
 
+    def forget_device(self, namespace: int, name: str) -> None:
+        """It is gone; what the core still says of it keeps its name."""
+        if namespace in self._adopted:
+            self._adopted.remove(namespace)
+            self._device_ids[namespace] = dict(self._device_ids[namespace])
+        self._gone.add(self._device_ids[namespace].pop(name))
+
+    def forget_machine(self, machine: Machine) -> None:
+        """With its namespace and all devices."""
+        for name in list(self._device_ids[machine.namespace]):
+            self.forget_device(machine.namespace, name)
+        del self.machines[machine.namespace], self._refs[machine.ref], self._namespace_ids[machine.name]
+
+    def forget_alias(self, ref: str) -> None:
+        self._refs.pop(ref, None)
+
     def add_alias(self, ref: str, machine: Machine) -> None:
         """A pod on its node's network is reached as that node."""
         self._refs[ref] = machine
+
+    @property
+    def is_described(self) -> bool:
+        """Machines are named, and made when something concerns them."""
+        return self.sites is not None
 
     # ---- looked up
     def origin(self, number: int) -> Origin | None:
@@ -172,7 +195,7 @@ class Topology:
 
     def device_ids(self) -> list[int]:
         """Every device that frames are captured on: all but the underlay's switch."""
-        return [device for device, (namespace, _) in self._devices.items() if namespace != self.switch]
+        return [device for device, (namespace, _) in self._devices.items() if namespace != self.switch and device not in self._gone]
 
     def endpoint(self, ref: str) -> Machine:
         """The machine behind ``pod/NAMESPACE/NAME``, ``node/NAME`` or ``host/NAME``; ``InputError`` if there is none."""

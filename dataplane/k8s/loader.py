@@ -50,8 +50,7 @@ def load_objects(objects: Sequence[Mapping[str, Any]], file: str) -> Manifests:
 
 def _load(objects: Iterator[Found], name: str) -> Manifests:
     with collector_paused():
-        collected = Collected()
-        _read_objects(objects, collected, name)
+        collected = read_objects(objects, name)
         check_written(collected)
         derive(collected)
         check_derived(collected)
@@ -70,7 +69,9 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _read_objects(objects: Iterator[Found], collected: Collected, name: str) -> None:
+def read_objects(objects: Iterator[Found], name: str) -> Collected:
+    """The objects as they were written. Raises InputError where there are none, or what is wrong with one."""
+    collected = Collected()
     ignored: Counter[str] = Counter()
     total = 0
     try:
@@ -86,6 +87,7 @@ def _read_objects(objects: Iterator[Found], collected: Collected, name: str) -> 
     if ignored:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         collected.warnings.append(f"{name}: ignored objects of kinds that are not read: {counts}")
+    return collected
 
 
 def _read_object(found: Found, collected: Collected, ignored: Counter[str]) -> None:

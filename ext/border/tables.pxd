@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport *
-from ext.tables.conntrack cimport ct_table_free
+from ext.tables.conntrack cimport Ct, Tuple, ct_kill, ct_table_free
 from ext.tables.fdb cimport fdb_clear
 from ext.tables.fib cimport *
 from ext.tables.fragments cimport FragQueue
@@ -319,6 +319,24 @@ cdef inline bint route_remove(Ns *ns, bytes prefix, int prefix_len, str kind, ob
             fib_remove(f, i)
             return True
         i = f.route[i].next
+    return False
+
+
+# ---- conntrack
+
+cdef inline bint conntrack_remove(Ns *ns, int proto, dict orig) except -1:
+    """The entry of a protocol with ports whose original tuple this is (``tuple_dict``). False: there is none."""
+    cdef Ct *ct = ns.ct.first
+    cdef Tuple t
+    memset(&t, 0, sizeof(Tuple))
+    memcpy(t.src, <const char *>(<bytes>orig["src"]), len(orig["src"]))
+    memcpy(t.dst, <const char *>(<bytes>orig["dst"]), len(orig["dst"]))
+    while ct != NULL:
+        if (ct.dir[0].t.proto == proto and ct.dir[0].t.sport == orig["sport"] and ct.dir[0].t.dport == orig["dport"]
+                and memcmp(ct.dir[0].t.src, t.src, 16) == 0 and memcmp(ct.dir[0].t.dst, t.dst, 16) == 0):
+            ct_kill(&ns.ct, ct)
+            return True
+        ct = ct.next
     return False
 
 

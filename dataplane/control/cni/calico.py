@@ -69,6 +69,31 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
             places.device(places.node(node), name, ethernet=carries_frames(overlay))
 
 
+def attach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """A pod that comes later. Blocks stay whose they are; an address from outside its node's is announced on its own."""
+    pools = read_pools(wiring.manifests.config)
+    attach_pod(wiring, node, pod, pod_mtu(wiring, pools, node))
+    for announced in announce(node, [pod]):
+        for other in others if not announced.is_block else ():
+            machine = wiring.topology.endpoint(f"node/{other.name}")
+            tunnels = wiring.topology.devices_of(machine.namespace)
+            route_to(wiring, pools, Place(other, machine.namespace, machine.eth0), tunnels, node, announced.network)
+
+
+def detach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """A pod goes, with the routes and the ARP entries to it."""
+    assert pod.host_interface
+    namespace = wiring.topology.endpoint(f"node/{node.name}").namespace
+    host = wiring.topology.described_device(namespace, pod.host_interface)
+    for address in pod.addresses:
+        wiring.engine.del_route(namespace, address.packed, 8 * len(address.packed), dev=host)
+        wiring.engine.del_neighbour(host, address.packed)
+    for announced in announce(node, [pod]):
+        for other in others if not announced.is_block else ():
+            packed = announced.network.network_address.packed
+            wiring.engine.del_route(wiring.topology.endpoint(f"node/{other.name}").namespace, packed, 8 * len(packed))
+
+
 def can_wait(config: ClusterConfig) -> bool:
     """Does a node do nothing until it sees a frame?"""
     return True

@@ -80,6 +80,31 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
             places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
 
 
+def attach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """A pod that comes later; other nodes know the way already."""
+    machine, bridge = wiring.topology.endpoint(f"node/{node.name}"), bridge_of(wiring, node)
+    attach_pod(wiring, read_settings(wiring.manifests.config), Placed(node, machine.namespace, machine.eth0, bridge, bridge_mac(node)), pod)
+
+
+def detach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """A pod goes, with the entries that lead to it."""
+    assert pod.host_interface
+    port = wiring.topology.described_device(wiring.topology.endpoint(f"node/{node.name}").namespace, pod.host_interface)
+    wiring.engine.del_fdb(port, pod_mac(pod))
+    wiring.engine.set_device(port, master=-1)
+    if wiring.manifests.config.neighbours == "static":
+        for address in pod.addresses:
+            wiring.engine.del_neighbour(bridge_of(wiring, node), address.packed)
+
+
+def bridge_of(wiring: Wiring, node: Node) -> int:
+    return wiring.topology.described_device(wiring.topology.endpoint(f"node/{node.name}").namespace, BRIDGE)
+
+
+def bridge_mac(node: Node) -> bytes:
+    return mac_of(hint_of(node, BRIDGE).mac, node.origin, BRIDGE, node.name)
+
+
 def can_wait(config: ClusterConfig) -> bool:
     """Does a node do nothing until it sees a frame? The devices of meshes have timers, and messages of their own."""
     settings = read_settings(config)
@@ -169,7 +194,7 @@ def add_bridge(wiring: Wiring, settings: Settings, node: Node) -> Placed:
         raise InputError(f"{node.origin}: spec.podCIDR is missing, Flannel takes no node without one: add it")
     machine = wiring.topology.endpoint(f"node/{node.name}")
     hint = hint_of(node, BRIDGE)
-    mac = mac_of(hint.mac, node.origin, BRIDGE, node.name)
+    mac = bridge_mac(node)
     mtu = hint.mtu or pod_mtu(wiring, settings, node)
     bridge = wiring.device(machine.namespace, BRIDGE, "bridge", mac=mac, mtu=mtu, origin=node.origin)
     for interface in hinted_interfaces(hint, node.origin) or [gateway_of(cidr) for cidr in node.pod_cidrs]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from dataplane.control.iptables_compile import compile_rule
 from dataplane.control.iptables_parse import parse_rule
-from dataplane.control.proxy.iptables import NodeRules, ServiceRules, comments_endpoints, service_rules
+from dataplane.control.proxy.iptables import LARGE_CLUSTER_ENDPOINTS, NodeRules, ServiceRules, service_rules
 from dataplane.control.proxy.service_ports import ProxyServicePort, ports_of, slices_by_service
 from dataplane.k8s.objects import EndpointSlice, Manifests, Node, Origin, Service
 
 Text = tuple[str, int]
 """A rule's text, and the number of its origin."""
 
+EMPTY: Mapping[str, Sequence[EndpointSlice]] = MappingProxyType({})
 EVERYWHERE = Node("", (), Origin("", 0, "any node"))
 """A node that no port knows, for ports that are the same on all."""
 
@@ -41,43 +44,59 @@ class Part:
     """One service port: its rules in the chains that all have in common, and chains of its own."""
 
     rules: ServiceRules
-    counts: bytes  # rules of each own chain, as an array of C ints
+    chains: int  # how many of its own it has
+    counts: bytes  # rules of each of them, as an array of C ints
     entries: Mapping[tuple[str, str], list[Text]]
-    packed: dict[tuple[str, str], bytes] = field(default_factory=dict)  # the same for the core
+    packed: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)  # the same for the core: by table, for each chain
     bodies: dict[object, list[list[Text]]] = field(default_factory=dict)  # rules of own chains, by what else they depend on
     packed_bodies: dict[object, list[bytes]] = field(default_factory=dict)
-
-    @property
-    def chains(self) -> int:
-        return len(self.counts) // array("i").itemsize
 
     @property
     def asks_chance(self) -> bool:
         return len(self.rules.cluster) > 1 or len(self.rules.local) > 1
 
 
+class Ports(NamedTuple):
+    """The ports of one service."""
+
+    ports: list[ProxyServicePort]  # as a node sees them that no endpoint is on
+    parts: list[Part | None]  # None: a node's own affair
+    endpoints: int
+    differ: bool
+
+
 class Parts:
     """The parts of all ports of one family, in the order of the services."""
 
-    def __init__(self, manifests: Manifests, family: int, origins: Callable[[Origin], int], known: Parts | None = None) -> None:
-        """``known``: parts of the cluster before a change, of which those still hold whose service and slices are the same."""
+    def __init__(self, manifests: Manifests, family: int, origins: Callable[[Origin], int], known: Parts | None = None,
+                 changed: Mapping[str, Sequence[EndpointSlice]] = EMPTY) -> None:  # fmt: skip
+        """``known``: the parts before a change of the services in ``changed``, which maps them to their slices."""
         self.manifests = manifests
         self.family = family
         self.origins = origins
-        self._slices = slices_by_service(manifests)
-        self._common: dict[str, tuple[Service, Sequence[EndpointSlice], list[ProxyServicePort], list[Part | None]]] = {}
         self._own: dict[str, list[Part]] = {}  # by node
-        for service in manifests.services:
-            self._common[service.key] = self._of_service(service, known)
-        ports = [port for _, _, ports, _ in self._common.values() for port in ports]
-        self.comment_endpoints = comments_endpoints(ports)
-        self.differ = any(part is None for _, _, _, parts in self._common.values() for part in parts)
+        if known is None:
+            self._services = {service.key: service for service in manifests.services}
+            self._slices: dict[str, Sequence[EndpointSlice]] = {**slices_by_service(manifests)}
+            self._ports = {key: self._of_service(service) for key, service in self._services.items()}
+            self._endpoints = sum(ports.endpoints for ports in self._ports.values())
+            self._different = sum(ports.differ for ports in self._ports.values())
+        else:
+            self._services, self._slices, self._ports = dict(known._services), dict(known._slices), dict(known._ports)
+            self._endpoints, self._different = known._endpoints, known._different
+            self._follow(changed)
+        self.comment_endpoints = self._endpoints <= LARGE_CLUSTER_ENDPOINTS
+
+    @property
+    def differ(self) -> bool:
+        """Do nodes see some port in different ways?"""
+        return self._different > 0
 
     def of(self, node: Node) -> list[Part]:
         """As ``node`` sees them; the same list for all nodes unless parts ``differ``."""
         key = node.name if self.differ else ""
         if key not in self._own:
-            self._own[key] = [part for service in self.manifests.services for part in self._at(service, node)]
+            self._own[key] = [part for key, ports in self._ports.items() for part in (self._at(key, node) if ports.differ else ports.parts) if part]
         return self._own[key]
 
     def writer(self, node: Node, texts: RuleTexts) -> NodeRules:
@@ -94,37 +113,43 @@ class Parts:
         return part.bodies[key]
 
     # ---- made
-    def _of_service(
-        self, service: Service, known: Parts | None
-    ) -> tuple[Service, Sequence[EndpointSlice], list[ProxyServicePort], list[Part | None]]:
-        slices = self._slices.get(service.key, [])
-        before = known._common.get(service.key) if known is not None else None
-        if before is not None and before[0] is service and _same(before[1], slices):
-            return before
-        ports = ports_of(service, slices, "", self.family)
-        return service, slices, ports, [self._part(service_rules(port, EVERYWHERE), EVERYWHERE) if self._is_common(port) else None for port in ports]
+    def _follow(self, changed: Mapping[str, Sequence[EndpointSlice]]) -> None:
+        now = {service.key: service for service in self.manifests.services if service.key in changed} if changed else {}
+        for key, slices in changed.items():
+            before = self._ports.get(key)
+            if before is not None:
+                self._endpoints -= before.endpoints
+                self._different -= before.differ
+            if key not in now:
+                for known in (self._services, self._slices, self._ports):
+                    known.pop(key, None)
+                continue
+            self._services[key], self._slices[key] = now[key], slices
+            self._ports[key] = self._of_service(now[key])
+            self._endpoints += self._ports[key].endpoints
+            self._different += self._ports[key].differ
+
+    def _of_service(self, service: Service) -> Ports:
+        ports = ports_of(service, self._slices.get(service.key, ()), "", self.family)
+        parts = [self._part(service_rules(port, EVERYWHERE), EVERYWHERE) if self._is_common(port) else None for port in ports]
+        return Ports(ports, parts, sum(len(port.endpoints) for port in ports), None in parts)
 
     def _is_common(self, port: ProxyServicePort) -> bool:
         chosen_by_node = port.policy.uses_local or any(each.zone_hints or each.node_hints for each in port.endpoints)
         limited = bool(port.load_balancer_ips and port.source_ranges)
         return not (chosen_by_node or limited or self.manifests.config.proxy.detect_local_mode == "NodeCIDR")
 
-    def _at(self, service: Service, node: Node) -> Iterable[Part]:
-        _, slices, _, parts = self._common[service.key]
-        if all(part is not None for part in parts):
-            return [part for part in parts if part is not None]
-        ports = ports_of(service, slices, node.name, self.family)
+    def _at(self, key: str, node: Node) -> Iterable[Part]:
+        ports = ports_of(self._services[key], self._slices.get(key, ()), node.name, self.family)
+        parts = self._ports[key].parts
         return [part or self._part(service_rules(port, node), node) for part, port in zip(parts, ports, strict=True)]
 
     def _part(self, rules: ServiceRules, node: Node) -> Part:
         texts = RuleTexts()
         writer = NodeRules(self.manifests, node, self.family, self.origins, texts, comment_endpoints=True)
         writer.entries(rules)
-        return Part(rules, array("i", writer.own_counts(rules)).tobytes(), texts.chains)
-
-
-def _same(before: Sequence[EndpointSlice], now: Sequence[EndpointSlice]) -> bool:
-    return len(before) == len(now) and all(one is other for one, other in zip(before, now, strict=True))
+        counts = writer.own_counts(rules)
+        return Part(rules, len(counts), array("i", counts).tobytes(), texts.chains)
 
 
 def pack(texts: Iterable[Text], family: int, targets: Mapping[str, int]) -> bytes:

@@ -1,0 +1,180 @@
+"""A world after a change is the world of a cluster that was like that from the start."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.test_sites import Traffic
+from dataplane import k8s
+from dataplane._core import Engine
+from dataplane.control.build import build
+from dataplane.control.change import Changes
+from dataplane.control.topology import Topology
+from dataplane.errors import InputError
+from dataplane.k8s.changed import Changeable, read_changeable
+from dataplane.k8s.objects import EndpointSlice, Manifests, Pod, Service
+from dataplane.traffic import packets
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = sorted([*(ROOT / "pcaps").glob("sample*/cluster.yaml"), *(ROOT / "pcaps" / "clusters").glob("*.yaml")])
+
+
+class World:
+    def __init__(self, manifests: Manifests, *, at_once: bool) -> None:
+        self.engine = Engine(3)
+        self.topology: Topology = build(manifests, self.engine, at_once=at_once)
+
+    def tables(self) -> dict[str, Any]:
+        """Routes, neighbours and FDB entries of every machine, in names."""
+        engine, found = self.engine, {}
+        for namespace, machine in self.topology.machines.items():
+            rows = [*engine.routes(namespace), *engine.neighbours(namespace), *engine.fdb(namespace)]
+            found[machine.ref] = sorted(repr(self._named(row)) for row in rows)
+            found[f"settings of {machine.ref}"] = sorted(
+                (device, engine.get_sysctl(namespace, f"net.{family}.conf.{device.replace('.', '/')}.{name}"))
+                for device in self.topology.devices_of(namespace)
+                for family, name in (("ipv4", "rp_filter"), ("ipv4", "proxy_arp"), ("ipv6", "disable_ipv6"))
+            )
+        return found
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        named = {key: self.topology.device_name(value) if key in ("dev", "master") and value >= 0 else value for key, value in row.items()}
+        return named | {"origin": self.topology.origin(row["origin"])}
+
+    def walks(self, seed: int) -> list[Any]:
+        """What packets to services meet: the numbers of rules too, which only a table laid out alike gives them."""
+        self.engine.trace(True)
+        rng, traffic = random.Random(seed), Traffic(self.topology, seed)
+        services = [address for address in traffic.ports if any(address in each.cluster_ips for each in self.topology.manifests.services)]
+        for _ in range(30):
+            to = rng.choice(services)
+            source = rng.choice([machine for machine in traffic.machines if any(a.version == to.version for a in machine.addresses)])
+            own = next(address for address in source.addresses if address.version == to.version)
+            data = packets.udp_datagram(own.packed, to.packed, rng.randrange(1024, 65536), traffic.ports[to], b"x")
+            kind = rng.choice((packets.PROTO_TCP, packets.PROTO_UDP))
+            self.engine.send(source.namespace, packets.ip_packet(own.packed, to.packed, kind, data))
+            while self.engine.run():
+                self.engine.deliveries()
+        place = self.topology.device_name
+        events = [(each.stage, each.what, each.detail, each.device >= 0 and place(each.device)) for each in self.engine.events()]
+        frames = [(each.time, place(each.device), each.outgoing, each.data) for each in self.engine.frames()]
+        return [events, frames, self.engine.counters()]
+
+
+def changes(manifests: Manifests, rng: random.Random) -> Iterator[tuple[list[Changeable], list[Changeable]]]:
+    """What may befall a cluster, one thing after the other: put, delete."""
+    service = rng.choice([each for each in manifests.services if each.cluster_ips])
+    item = rng.choice([each for each in manifests.endpoint_slices if each.endpoints and each.origin.line] or [None])  # type: ignore[list-item]
+    if item is not None:
+        endpoint = item.endpoints[0]
+        unready = replace(endpoint, ready=not endpoint.ready, serving=not endpoint.serving)
+        yield [replace(item, endpoints=(unready, *item.endpoints[1:]))], []
+        yield [replace(item, endpoints=item.endpoints[1:])], []
+        yield [replace(item, endpoints=(*item.endpoints, replace(endpoint, addresses=(other_address(endpoint.addresses[0]),))))], []
+    yield [new_service(service)], []
+    yield [replace(service, affinity_seconds=100 - service.affinity_seconds)], []
+    yield [replace(service, internal_policy="Local" if service.internal_policy == "Cluster" else "Cluster")], []
+    yield [], [service]
+    pod = rng.choice([each for each in manifests.pods if each.addresses and not each.host_network])
+    yield [replace(pod, ready=not pod.ready)], []
+    yield [replace(pod, labels={})], []
+    yield [new_pod(pod)], []
+    yield [replace(pod, phase="Succeeded", addresses=())], []
+    yield [], [pod]
+
+
+def other_address(address: Any) -> Any:
+    return ip_address(int(address) + 100)
+
+
+def new_service(like: Service) -> Service:
+    return replace(like, name=f"{like.name}-new", cluster_ips=tuple(map(other_address, like.cluster_ips)), external_ips=(), load_balancer=(),
+                   ports=tuple(replace(port, node_port=0) for port in like.ports), health_check_node_port=0)  # fmt: skip
+
+
+def new_pod(like: Pod) -> Pod:
+    addresses = tuple(ip_address(int(address) + 5) for address in like.addresses)
+    return replace(like, name=f"{like.name}-new", addresses=addresses, mac="02:aa:aa:aa:aa:01", host_interface="vethnew", host_mac="02:aa:aa:aa:aa:02")
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("at_once", [True, False], ids=["made at once", "made bit by bit"])
+def test_a_changed_world_is_a_fresh_one(path: Path, at_once: bool) -> None:
+    manifests, rng = k8s.load([str(path)]), random.Random(path.name)
+    for number, (put, delete) in enumerate(changes(manifests, rng)):
+        changed = World(manifests, at_once=at_once)
+        if not at_once and number % 2:  # half of the cluster is there when the change comes
+            for machine in list(changed.topology.machines.values())[::2]:
+                changed.engine.devices(machine.namespace)
+        Changes(changed.engine, changed.topology).apply(put, delete)
+        fresh = World(replace(changed.topology.manifests), at_once=True)
+        assert changed.topology.endpoint  # both know the same machines
+        assert {machine.ref for machine in changed.topology.machines.values()} == {each.ref for each in fresh.topology.machines.values()}
+        assert changed.tables() == fresh.tables(), (put, delete)
+        assert changed.walks(number) == fresh.walks(number), (put, delete)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_changes_in_a_row(seed: int) -> None:
+    path = SAMPLES[seed % len(SAMPLES)]
+    rng = random.Random(seed)
+    world = World(k8s.load([str(path)]), at_once=False)
+    changing = Changes(world.engine, world.topology)
+    for _ in range(6):
+        put, delete = rng.choice(list(changes(world.topology.manifests, rng)))
+        known = {each.key for each in world.topology.manifests.pods} | {each.key for each in world.topology.manifests.services}
+        new = [each for each in put if not isinstance(each, EndpointSlice) and each.key.endswith("-new") and each.key in known]
+        if not new:
+            changing.apply(put, delete)
+    fresh = World(replace(world.topology.manifests), at_once=True)
+    assert world.tables() == fresh.tables()
+    assert world.walks(seed) == fresh.walks(seed)
+
+
+def test_connections_of_udp_to_an_endpoint_that_is_gone_are_forgotten() -> None:
+    manifests = k8s.load([str(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")])
+    service = next(each for each in manifests.services if each.cluster_ips and any(port.protocol == "UDP" for port in each.ports))
+    address, port = service.cluster_ips[0].packed, next(port.port for port in service.ports if port.protocol == "UDP")
+    world = World(manifests, at_once=False)
+    pod = next(machine for machine in world.topology.machines.values() if machine.kind == "pod")
+    item = next(each for each in manifests.endpoint_slices if each.service == service.name and each.namespace == service.namespace)
+    for machine in world.topology.machines.values():
+        for target in item.ports:  # everybody takes it, and answers nothing
+            world.engine.open_socket(machine.namespace, packets.PROTO_UDP, target.port)
+    data = packets.udp_datagram(pod.addresses[0].packed, address, 5000, port, b"x")
+    world.engine.send(pod.namespace, packets.ip_packet(pod.addresses[0].packed, address, packets.PROTO_UDP, data))
+    while world.engine.run():
+        world.engine.deliveries()
+    node = world.topology.endpoint("node/" + next(each.node for each in manifests.pods if pod.ref == f"pod/{each.key}")).namespace
+
+    def entries() -> list[dict[str, Any]]:
+        return [each for each in world.engine.conntrack(node) if each["orig"]["dst"] == address]
+
+    (entry,) = entries()
+    changing = Changes(world.engine, world.topology)
+    gone = [each for each in item.endpoints if each.addresses[0].packed == entry["reply"]["src"]]
+    elsewhere = replace(item.endpoints[0], addresses=(other_address(item.endpoints[0].addresses[0]),))
+    changing.apply([replace(item, endpoints=(*gone, elsewhere))])
+    assert entries() == [entry]
+    changing.apply([replace(item, endpoints=(elsewhere,))])
+    assert not entries()
+
+
+def test_what_cannot_change_is_refused() -> None:
+    manifests = k8s.load([str(SAMPLES[0])])
+    changing = Changes(*(lambda world: (world.engine, world.topology))(World(manifests, at_once=False)))
+    with pytest.raises(InputError, match="no such object to delete"):
+        changing.apply(delete=[replace(manifests.services[0], name="nobody")])
+    with pytest.raises(InputError, match="no node 'nowhere'"):
+        changing.apply([replace(manifests.pods[0], node="nowhere")])
+    with pytest.raises(InputError, match="only Service, EndpointSlice and Pod"):
+        read_changeable([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}], manifests, "x.yaml")
+    with pytest.raises(InputError, match=r"status.podIP is missing"):
+        read_changeable([{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": "n1"}}], manifests, "x.yaml")
