@@ -11,7 +11,7 @@ SANITIZED_TESTS := tests/core tests/encap tests/testing tests/traffic tests/expl
 
 SOURCES   := $(shell find ext -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c')
 SANITIZED := build/sanitized
-COMPILED  := dataplane._core dataplane._lpm dataplane._declarative_encap dataplane._python_encap $(patsubst ext/encap/%.pyx,dataplane._encap_%,$(wildcard ext/encap/*.pyx))
+COMPILED  := dataplane._core dataplane._lpm dataplane._declarative_encap dataplane._python_encap dataplane._rulebook $(patsubst ext/encap/%.pyx,dataplane._encap_%,$(wildcard ext/encap/*.pyx))
 
 .PHONY: demo test lint sanitize clean
 .DELETE_ON_ERROR:

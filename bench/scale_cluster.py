@@ -103,7 +103,7 @@ def _node(size: Size, number: int) -> dict[str, Any]:
 def _pod(size: Size, number: int) -> dict[str, Any]:
     service, address, node = service_of(size, number), str(pod_address(size, number)), number % size.nodes
     host = str(UNDERLAY + 256 + node)
-    containers = [
+    containers: list[dict[str, Any]] = [
         {"name": "app", "image": "example/app:1", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]},
         {"name": "sidecar", "image": "example/sidecar:1"},
     ]

@@ -7,10 +7,12 @@ and namespaces as the small integers that ``add_device`` and ``add_namespace`` r
 a decision can name the manifest line it comes from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypedDict, type_check_only
 
 from typing_extensions import disjoint_base
+
+from dataplane._rulebook import RuleBook
 
 class Frame(NamedTuple):
     """One frame as a packet socket on one interface saw it."""
@@ -198,8 +200,21 @@ class Codec:
         """UDP port that is listened on, 0: it is not carried in UDP."""
     def overhead(self, family: int) -> int:
         """Bytes that ``push`` adds over an underlay of family 4 or 6, the outer IP header included."""
-    def push(self, inner: bytes, inner_protocol: int, local: bytes, remote: bytes, *, flow_hash: int = 0, id: int = -1, now: int = 0,
-             ip_id: int = 0, default_ttl: int = 64, headroom: int = 512, tailroom: int = 128) -> bytes:
+    def push(
+        self,
+        inner: bytes,
+        inner_protocol: int,
+        local: bytes,
+        remote: bytes,
+        *,
+        flow_hash: int = 0,
+        id: int = -1,
+        now: int = 0,
+        ip_id: int = 0,
+        default_ttl: int = 64,
+        headroom: int = 512,
+        tailroom: int = 128,
+    ) -> bytes:
         """The outer IP packet from ``local`` to ``remote``, b"": the encapsulation keeps it to send it later. ``inner_protocol``:
         EtherType, 0x6558 for an Ethernet frame. ``id``: identifier instead of the configured one; ``ip_id``: identification of
         an outer IPv4 header; ``default_ttl``: where the options say none; ``headroom``, ``tailroom``: bytes that it may use.
@@ -215,23 +230,54 @@ class Engine:
         """``seed``: its lowest 64 bits decide every choice that Linux would draw at random."""
     @property
     def now(self) -> int: ...
+    # ---- what is described and not made: namespaces and devices with a number of their own that are made when something concerns them
+    def reserve(self, namespaces: int, devices: int) -> None:
+        """Keep places up to these numbers. Whoever asks for one that is empty, frames included, gets it from the supplier."""
+    def places(self) -> tuple[int, int]:
+        """How many namespaces and devices there are, empty places included."""
+    def supply_with(self, supplier: Callable[[int, int], None]) -> None:
+        """Called with a namespace or a device (the other is -1) that is to be made. Its exception goes to whoever asked, or to ``run``."""
+    def describe_far(
+        self, dev: int, peer: int, ns: int, *, mac: bytes, mtu: int, addresses: list[bytes], always: bool = False, latency: int = 0
+    ) -> None:
+        """What lies at the other end of a veth device: the place of its peer, whose frames concern only who has this MAC or one of these
+        addresses; the stand-in receives all others, unless ``always``."""
+    def stand_in(self, dev: int) -> None:
+        """The device that receives for those that are not made what does not concern them."""
+    def is_made(self, ns: int) -> bool: ...
     # ---- namespaces and devices
-    def add_namespace(self, name: str) -> int:
-        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up)."""
-    def add_device(self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True,
-                   **params: int | bytes) -> int:
+    def add_namespace(self, name: str, *, number: int = -1, lo: int = -1) -> int:
+        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up). ``number``, ``lo``: the reserved places
+        that it and its ``lo`` take; -1: behind all others."""
+    def add_device(
+        self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True, number: int = -1, **params: int | bytes
+    ) -> int:
         """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
         remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
         its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an
         unknown kind, or a parameter that the kind does not take."""
+    def del_device(self, dev: int) -> None:
+        """Take a veth device out of its namespace, with its addresses, routes, neighbours and FDB entries. What is on its way to it is
+        dropped. ValueError: another kind."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
         """Make two veth devices each other's peer; ``latency`` in ns."""
-    def set_device(self, dev: int, *, up: bool | None = None, mtu: int | None = None, mac: bytes | None = None,
-                   master: int | None = None, hairpin: bool | None = None, learning: bool | None = None,
-                   capture: bool | None = None, filters_too_big: bool | None = None,
-                   unfinished_checksums: bool | None = None, wire: bool | None = None) -> None:
+    def set_device(
+        self,
+        dev: int,
+        *,
+        up: bool | None = None,
+        mtu: int | None = None,
+        mac: bytes | None = None,
+        master: int | None = None,
+        hairpin: bool | None = None,
+        learning: bool | None = None,
+        capture: bool | None = None,
+        filters_too_big: bool | None = None,
+        unfinished_checksums: bool | None = None,
+        wire: bool | None = None,
+    ) -> None:
         """``master``: the bridge device it becomes a port of, -1: none. ``capture``: frames are recorded (default True).
         ``filters_too_big``: drop ICMP "fragmentation needed" and ICMPv6 "packet too big" that it receives (default False).
         ``unfinished_checksums``: a tunnel device leaves TCP's and UDP's checksum inside as the sum of the pseudo header alone, for
@@ -244,25 +290,43 @@ class Engine:
         """With the local, broadcast and connected routes that Linux adds."""
     def del_address(self, dev: int, address: bytes, prefix_len: int) -> None: ...
     # ---- tables
-    def add_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str = "unicast", via: bytes | None = None, dev: int = -1,
-                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, mtu_lock: bool = False,
-                  scope: int = -1, replace: bool = False, origin: int = 0) -> None:
+    def add_route(
+        self,
+        ns: int,
+        prefix: bytes,
+        prefix_len: int,
+        *,
+        kind: str = "unicast",
+        via: bytes | None = None,
+        dev: int = -1,
+        onlink: bool = False,
+        metric: int = 0,
+        src: bytes | None = None,
+        mtu: int = 0,
+        mtu_lock: bool = False,
+        scope: int = -1,
+        replace: bool = False,
+        origin: int = 0,
+    ) -> None:
         """Main table. kind: unicast blackhole unreachable prohibit throw. ``mtu_lock``: no path MTU below it is learned or told.
         ValueError: exists, or gateway not reachable."""
-    def del_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None,
-                  dev: int = -1, metric: int = -1) -> bool: ...
+    def del_route(
+        self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None, dev: int = -1, metric: int = -1
+    ) -> bool: ...
     def add_neighbour(self, dev: int, address: bytes, mac: bytes, *, permanent: bool = True, origin: int = 0) -> None: ...
     def del_neighbour(self, dev: int, address: bytes) -> bool: ...
     def add_proxy(self, dev: int, address: bytes, *, origin: int = 0) -> None:
         """Answer neighbour solicitations on ``dev`` for this IPv6 address (proxy_ndp on). ValueError: another family, or a full table."""
     def del_proxy(self, dev: int, address: bytes) -> bool: ...
-    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None,
-                origin: int = 0) -> None:
+    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None, origin: int = 0) -> None:
         """``dev`` a bridge port (its bridge's FDB) or a tunnel with ``dst`` (the tunnel's FDB)."""
     def del_fdb(self, dev: int, mac: bytes) -> bool: ...
     def set_rules(self, ns: int, family: int, table: str, chains: Sequence[Chain]) -> None:
         """Replace table ``raw``, ``mangle``, ``nat`` or ``filter`` of family 4 or 6. ValueError: unknown chain, loop, or
         match without sense."""
+    def use_book(self, ns: int, family: int, table: str, book: RuleBook, local: bytes = b"") -> None:
+        """Like ``set_rules``, with rules that other namespaces have too; ``local``: those of the last chains (``local_rules``).
+        ValueError: more than the book holds."""
     def add_pin(self, ns: int, proto: int, orig: tuple[bytes, int, bytes, int], reply: tuple[bytes, int, bytes, int]) -> None:
         """The next connection with this original tuple (src, sport, dst, dport) is translated so that its reply tuple is
         this one, if the rules allow it."""
@@ -283,6 +347,8 @@ class Engine:
         """family, proto, state (None: the protocol has none), assured, seen_reply, timeout (ns left), orig and reply: dicts of
         src, dst (bytes) and sport, dport (TCP, UDP, UDP-Lite, SCTP, DCCP) | type, code, id (ICMP) | srckey, dstkey (GRE);
         zone; mark."""
+    def del_conntrack(self, ns: int, proto: int, orig: dict[str, Any]) -> bool:
+        """Forget the connection with this original tuple, as ``conntrack`` shows it, of a protocol with ports. False: there is none."""
     # ---- traffic
     def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is

@@ -1,16 +1,16 @@
 """Tables of rules that many namespaces have in common, whose chains are written when a packet first meets them.
 
 A book holds the chains of one table in order, as ``Engine.set_rules`` would, but knows of most only how many rules they have. Rules are
-given packed (``pack_rules``), in pieces: where chains come and go, what is packed stays good, because jumps are written relative to the
-part of the table that they stand in.
+given packed (``pack_rules``), in pieces, each with the number of the first chain of its part: jumps are written relative to the part of
+the table that they stand in, so that what is packed stays good where chains before it come and go.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Self
+
+from typing_extensions import disjoint_base
 
 from dataplane._core import Match
-
-Piece = tuple[bytes, int]
-"""Packed rules, and the number of the first chain of their part."""
 
 RULE_SIZE: int
 """Bytes of one packed rule."""
@@ -22,14 +22,15 @@ def pack_rules(matches: Iterable[Match], targets: Mapping[str, int]) -> bytes:
 def local_rules(packed: bytes, base: int, n_chains: int) -> bytes:
     """Rules for ``Engine.use_book``. ValueError: a jump to no chain of the book."""
 
+@disjoint_base
 class RuleBook:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         counts: bytes,
         builtin: Mapping[str, tuple[int, str]],
         random: bool,
-        source: Callable[[int], Iterable[tuple[int, list[Piece]]]],
-    ) -> None:
+        source: Callable[[int], Iterable[tuple[int, list[tuple[bytes, int]]]]],
+    ) -> Self:
         """``counts``: 32-bit numbers of rules of each chain; ``builtin``: by hook its chain and policy; ``random``: whether some rule asks
         chance; ``source``: called with a chain that a packet meets, yields chains (this one among them) and what to write into them."""
     @staticmethod
@@ -37,5 +38,5 @@ class RuleBook:
         """What a source raised while the core walked a chain, once; ``Engine.run`` asks for it."""
     def table(self) -> object:
         """A capsule for ``Engine.use_book``."""
-    def write(self, chain: int, pieces: Iterable[Piece]) -> None:
+    def write(self, chain: int, pieces: Iterable[tuple[bytes, int]]) -> None:
         """Write a chain. ValueError: another number of rules than it has, or a jump to no chain."""

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
-from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
+from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu, device_remove
 from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
 from ext.border.outcomes cimport enumerate_outcomes
@@ -441,6 +441,9 @@ cdef class Engine:
         if d.kind == DEV_BRIDGE:
             fdb_set(&d.fdb, d.mac, -1, FDB_LOCAL | FDB_STATIC, 0)
         return d.id
+
+    def del_device(self, int dev):
+        device_remove(&self.c, self.dev_at(dev))
 
     def find_device(self, int ns, str name):
         return device_find(&self.c, self.ns_at(ns), name)

@@ -11,18 +11,18 @@ from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DRO
 cdef enum:
     FIRST_LIST = 1 << 20  # of ``recent``; below it are those of tables that are a namespace's own
 
-HOOK_NUMBERS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
+_HOOK_NUMBERS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
 _failures = []  # what sources raised, for ``take_failure``
 
 
-class Lists(dict):
+class _Lists(dict):
     """Numbers of ``recent`` lists by name: above those of tables that are a namespace's own."""
 
     def setdefault(self, name, _):
         return super().setdefault(name, FIRST_LIST + len(self))
 
 
-lists = Lists()
+_lists = _Lists()
 RULE_SIZE = sizeof(Rule)
 
 
@@ -32,7 +32,7 @@ def pack_rules(matches, dict targets):
     packed = []
     for match in matches:
         memset(&r, 0, sizeof(Rule))
-        rule_from_dict(&r, match, targets, lists)
+        rule_from_dict(&r, match, targets, _lists)
         one = (<char *>&r)[:sizeof(Rule)]
         packed.append(one)
     return b"".join(packed)
@@ -68,7 +68,7 @@ cdef class RuleBook:
         if self.t.rule == NULL:
             raise MemoryError
         for name, (chain, policy) in builtin.items():
-            self.t.builtin[<int>HOOK_NUMBERS[name]] = chain
+            self.t.builtin[<int>_HOOK_NUMBERS[name]] = chain
             self.t.chain[<int>chain].policy = {"ACCEPT": T_ACCEPT, "DROP": T_DROP}[policy]
         self.t.book = <void *>self
         self.t.fill = fill_chain

@@ -2,7 +2,7 @@
 
 A Service, an EndpointSlice or a Pod comes, goes or changes, and the world's tables become those of a cluster that had been like that
 from the start: rules, routes, neighbours, FDB entries. What traffic has left behind stays, but for the conntrack entries that
-kube-proxy deletes. A pod that goes leaves its devices in the core, down and without a name.
+kube-proxy deletes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dataplane.control.addrconf import add_own_address, stop
+from dataplane.control.addrconf import add_own_address
 from dataplane.control.build import CNIS, finish
 from dataplane.control.firewall import books_of, use_books
 from dataplane.control.proxy.cleanup import stale_entries
@@ -131,11 +131,8 @@ class Changes:
         assert pod.host_interface
         if topology.sites is None or self._engine.is_made(namespace):
             CNIS[topology.manifests.config.cni.name].detach(self._wiring, node, pod, self._others(node))
-            own = next(each for each in self._engine.devices(namespace) if each["name"] == pod.host_interface)
-            if any(len(each["address"]) == 16 for each in own["addresses"]):
-                stop(self._engine, namespace, own)
-            for device in (own["id"], machine.eth0):
-                self._engine.set_device(device, up=False)
+            for device in (topology.described_device(namespace, pod.host_interface), machine.eth0):
+                self._engine.del_device(device)
         topology.forget_device(namespace, pod.host_interface)
         topology.forget_machine(machine)
 

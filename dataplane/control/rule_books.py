@@ -18,7 +18,7 @@ from dataplane.control.iptables import BUILT_IN, IptablesTables
 from dataplane.control.iptables_compile import compile_rule
 from dataplane.control.iptables_parse import Rule, parse_rule
 from dataplane.control.proxy.iptables import NodeRules
-from dataplane.control.proxy.parts import Part, Parts, Text, pack
+from dataplane.control.proxy.parts import Part, Parts, pack
 from dataplane.k8s.objects import EndpointSlice, Manifests, Node, Origin
 
 if TYPE_CHECKING:

@@ -182,9 +182,29 @@ def _expect(there: bool, named: Changeable) -> None:
         raise InputError(f"{place(named.origin)}: there is no such object to delete; correct its name")
 
 
+def read_names(documents: Iterable[Mapping[str, Any]], manifests: Manifests) -> list[Changeable]:
+    """The objects of a cluster that have these kinds and names. Raises InputError where there is none."""
+    return [_named(data, manifests) for data in documents]
+
+
+def _named(data: Mapping[str, Any], manifests: Manifests) -> Changeable:
+    kind, metadata = data.get("kind"), data.get("metadata") or {}
+    namespace, name = metadata.get("namespace") or "default", metadata.get("name")
+    groups: dict[Any, Iterable[Changeable]] = {
+        "Service": manifests.services, "Pod": manifests.pods, "EndpointSlice": manifests.endpoint_slices,
+    }  # fmt: skip
+    for each in groups.get(kind, ()):
+        if (each.namespace, each.name) == (namespace, name):
+            return each
+    raise InputError(f"{kind} {namespace}/{name}: there is no such object to delete; only Service, EndpointSlice and Pod can go")
+
+
 def read_changeable(documents: Iterable[Mapping[str, Any]], manifests: Manifests, file: str) -> list[Changeable]:
     """Objects as manifests have them. Raises InputError for other kinds, and for a service or pod without an address of its own."""
-    collected = read_objects(objects_of(Document(data, file, line_of(data, 1)) for data in documents), file)
+    found = [Document(data, file, line_of(data, 1)) for data in documents]
+    if not found:
+        return []
+    collected = read_objects(objects_of(found), file)
     extra = [*collected.nodes, *collected.endpoints, *collected.policies, *collected.namespaces]
     if extra or collected.extra or collected.config is not None:
         raise InputError(f"{file}: only Service, EndpointSlice and Pod can change in a running cluster; make a new one for other changes")

@@ -75,7 +75,8 @@ def _objects_of_yaml(text: str, file: str) -> Iterator[Found]:
         raise yaml_plain.NotPlain
     reader = yaml_plain.Reader(text, file)
     for stretch in reader.stretches():
-        inherited = _inherited(Found({}, file, 1, stretch.outer.get("apiVersion"), stretch.outer["kind"])) if stretch.outer else (None, None)
+        outer = stretch.outer or {"kind": "List"}
+        inherited = _inherited(Found({}, file, 1, outer.get("apiVersion"), outer["kind"]))
         try:
             data, line = reader.read(stretch)
         except yaml_plain.NotPlain:

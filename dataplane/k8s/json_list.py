@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,7 @@ def _value(text: str, offset: int) -> Any:
 
 def _scan(text: str, offset: int) -> tuple[Any, int]:
     try:
-        found: tuple[Any, int] = _DECODER.scan_once(text, offset)
+        found: tuple[Any, int] = _SCAN(text, offset)
     except (ValueError, StopIteration, RecursionError):
         raise NotPlain from None
     return found
@@ -141,4 +141,5 @@ def _depth(data: Any) -> int:
     return depth
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_number, parse_float=_fraction, parse_constant=_no_constant)
+_DECODER: Any = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_number, parse_float=_fraction, parse_constant=_no_constant)
+_SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once

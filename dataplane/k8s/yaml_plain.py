@@ -93,7 +93,7 @@ class Reader:
         return value, stretch.line + before
 
     def located(self, stretch: Stretch) -> Any:
-        """The same with lines, however it is written. Raises NotPlain where there is an error in it that is better told of the whole text."""
+        """The same with lines, however it is written. NotPlain: there is an error in it, which is better told of the whole text."""
         value = parse_located_yaml(self._text[stretch.start : stretch.end], self._file, stretch.line)
         if value is BROKEN:
             raise NotPlain

@@ -113,10 +113,10 @@ def _one_line(text: str | None) -> str:
 
 
 def parse_located_yaml(text: str, file: str, first_line: int) -> Any:
-    """The value of the one document in ``text``, which starts on a line of its file: None if it is empty, BROKEN if it is not YAML."""
+    """The value of the one document in ``text``, which starts on a line of its file: None if it is empty, BROKEN if it is none."""
     try:
         documents = list(_parse_yaml(text, file, first_line))
-    except (yaml.YAMLError, UnicodeEncodeError):
+    except (yaml.YAMLError, UnicodeEncodeError, InputError):
         return BROKEN
     return BROKEN if len(documents) > 1 else documents[0].data if documents else None
 

@@ -8,6 +8,10 @@ from ext.border.reasons cimport registry_find
 from ext.devices.core cimport *
 from ext.stages.tunnel_host cimport host_init
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
+from ext.tables.fib cimport Fib, fib_remove
+from ext.tables.htab cimport HNode, htab_free_all, htab_step
+from ext.tables.neighbour cimport Neigh
+from ext.wire.packet cimport Pkt
 
 
 cdef enum:
@@ -148,4 +152,49 @@ cdef inline int device_master(Core *c, Dev *d, int master) except -1:
     br.n_ports += 1
     d.master = master
     fdb_set(&br.fdb, d.mac, d.id, FDB_LOCAL | FDB_STATIC, 0)
+    return 0
+
+
+cdef inline void routes_through(Fib *f, int dev) noexcept nogil:
+    """Remove them: their device is gone (fib_sync_down_dev() and what follows)."""
+    cdef int i
+    for i in range(f.n):
+        if f.route[i].type and f.route[i].dev == dev:
+            fib_remove(f, i)
+
+
+cdef inline int device_remove(Core *c, Dev *d) except -1:
+    """Take a veth device out of its namespace, with its routes, neighbours and FDB entries; its peer goes without.
+
+    What is on its way to it still finds it, and finds it down.
+    """
+    cdef Ns *ns = c.ns[d.ns]
+    cdef HNode *node
+    cdef Pkt *p
+    cdef int i, k = 0
+    if d.kind != DEV_VETH:
+        raise ValueError(f"{d.name.decode()} is no veth device: only those can go")
+    device_master(c, d, -1)
+    d.up = False
+    routes_through(&ns.fib4, d.id)
+    routes_through(&ns.fib6, d.id)
+    node = htab_step(&d.neigh.tab, NULL)
+    while node != NULL:
+        while (<Neigh *>node).queue != NULL:
+            p = (<Neigh *>node).queue
+            (<Neigh *>node).queue = p.next
+            pkt_consume(c, p)
+        node = htab_step(&d.neigh.tab, node)
+    htab_free_all(&d.neigh.tab)
+    htab_free_all(&d.proxies.tab)
+    d.n_addr = 0
+    if d.peer >= 0 and c.dev[d.peer] != NULL:
+        c.dev[d.peer].peer = -1
+        c.dev[d.peer].up = False  # veth_close(): no carrier
+    d.peer = -1
+    for i in range(ns.n_devs):
+        if ns.devs[i] != d.id:
+            ns.devs[k] = ns.devs[i]
+            k += 1
+    ns.n_devs = k
     return 0

@@ -13,6 +13,7 @@ from dataplane import k8s
 from dataplane._core import Engine
 from dataplane.control.build import build
 from dataplane.control.topology import Machine, Topology
+from dataplane.explain.walk import answering
 from dataplane.k8s.objects import IPAddress, Manifests
 from dataplane.traffic import packets
 from dataplane.traffic.segment import SYN, Segment, build_segment
@@ -43,8 +44,8 @@ class World:
         origin = self.topology.origin
         return {
             "frames": self.engine.frames(),
-            "drops": [each._replace(origin=origin(each.origin)) for each in self.engine.drops()],
-            "events": [each._replace(origin=origin(each.origin)) for each in self.engine.events()],
+            "drops": [(each._replace(origin=0), origin(each.origin)) for each in self.engine.drops()],
+            "events": [(each._replace(origin=0), origin(each.origin)) for each in self.engine.events()],
             "counters": self.engine.counters(),
         }
 
@@ -94,7 +95,9 @@ class Traffic:
     def _raw(self, engine: Engine, source: Machine, own: IPAddress, to: IPAddress, at: int) -> None:
         """A frame as nobody's stack would send it: to a MAC of somebody else, to nobody's, or to all."""
         somebody = self.rng.choice(self.machines).mac
-        mac = self.rng.choice([b"\xff" * 6, b"\x02\x00\x00\x00\x00\x99", somebody, b"\x33\x33\xff" + to.packed[-3:], b"\x01\x00\x5e\x00\x00\x05"])
+        mac = self.rng.choice(
+            [b"\xff" * 6, b"\x02\x00\x00\x00\x00\x99", somebody, b"\x33\x33\xff" + to.packed[-3:], b"\x01\x00\x5e\x00\x00\x05"]
+        )
         if self.rng.random() < 0.5 and own.version == 4:
             asks = b"\0\1\x08\0\6\4\0\1" + source.mac + own.packed + bytes(6) + to.packed
             engine.inject(source.eth0, mac + source.mac + b"\x08\x06" + asks, at=at)
@@ -103,8 +106,9 @@ class Traffic:
         engine.inject(source.eth0, mac + source.mac + kind + self._packet(own.packed, to.packed, 9, own.version), at=at)
 
 
-def worlds(path: Path) -> Iterator[World]:
+def worlds(path: Path, *, silent: bool) -> Iterator[World]:
     manifests = k8s.load([str(path)])
+    manifests = manifests if silent else answering(manifests)
     for at_once in (True, False):
         yield World(manifests, at_once=at_once)
 
@@ -112,7 +116,7 @@ def worlds(path: Path) -> Iterator[World]:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 @pytest.mark.parametrize("seed", range(3))
 def test_packets_meet_the_same(path: Path, seed: int) -> None:
-    whole, bit_by_bit = worlds(path)
+    whole, bit_by_bit = worlds(path, silent=seed == 0)
     for world in (whole, bit_by_bit):
         world.play(seed)
     happened = whole.happened(), bit_by_bit.happened()
@@ -123,10 +127,12 @@ def test_packets_meet_the_same(path: Path, seed: int) -> None:
 
 
 def test_a_machine_that_nothing_concerns_is_not_made() -> None:
-    _, world = worlds(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")
+    _, world = worlds(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml", silent=False)
     nodes = [machine for machine in world.topology.machines.values() if machine.kind == "node"]
     assert not any(world.engine.is_made(machine.namespace) for machine in world.topology.machines.values() if machine.kind != "host")
-    world.engine.send(nodes[0].namespace, Traffic(world.topology, 1)._packet(nodes[0].addresses[0].packed, nodes[1].addresses[0].packed, 9, 4))
+    world.engine.send(
+        nodes[0].namespace, Traffic(world.topology, 1)._packet(nodes[0].addresses[0].packed, nodes[1].addresses[0].packed, 9, 4)
+    )
     while world.engine.run():
         world.engine.deliveries()
     made = [world.engine.is_made(machine.namespace) for machine in nodes]

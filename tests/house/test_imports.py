@@ -29,7 +29,7 @@ PACKAGE_RANKS = {
 import rank 0; the Python interface (``dataplane/__init__.py`` and what only it uses) ranks with reports."""
 
 INTERFACE_RANK = 4
-BORDER = {"_core", "_lpm", "_declarative_encap", "_python_encap", "errors", "version", "include_path", "scapy_border"}
+BORDER = {"_core", "_lpm", "_declarative_encap", "_python_encap", "_rulebook", "errors", "version", "include_path", "scapy_border"}
 CORE_RANKS = {"stages": 3, "devices": 2, "tables": 2, "encap": 2, "wire": 1}
 ENGINE_RANK = 4
 CIMPORT = re.compile(r"^\s*(?:from\s+(ext[\w.]*)\s+cimport|cimport\s+(ext[\w.]*))", re.MULTILINE)

@@ -13,7 +13,7 @@ from house.sources import ROOT
 pytestmark = [pytest.mark.house, pytest.mark.slow]
 
 
-CORE = ["dataplane._core", "dataplane._lpm", "dataplane._declarative_encap", "dataplane._python_encap"]
+CORE = ["dataplane._core", "dataplane._lpm", "dataplane._declarative_encap", "dataplane._python_encap", "dataplane._rulebook"]
 
 
 @pytest.mark.parametrize("module", [*CORE, *registry.compiled().values()])

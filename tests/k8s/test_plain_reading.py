@@ -22,8 +22,17 @@ WORDS = st.sampled_from(
     """v1 List PodList Pod 80 0x10 010 1e3 -5 - -- ~ null Null yes off true .5 1_0 10.0.0.1 fe80::1 ::1 02:00:00:00:00:01 a:b http://x/y
     2024-01-01 'q' "q" # a#b a|b | > & *x @z `z %z !t ? ?a {} [] {a} [1] , a, <<""".split()
 )
-SCALARS = st.one_of(WORDS, st.text(max_size=6), st.sampled_from(["", " ", "a b", "a: b", "a #b", "a\nb", "ends ", "a:"]), st.integers(), st.none(), st.booleans())
-TREES = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)), max_leaves=12)
+SCALARS = st.one_of(
+    WORDS,
+    st.text(max_size=6),
+    st.sampled_from(["", " ", "a b", "a: b", "a #b", "a\nb", "ends ", "a:"]),
+    st.integers(),
+    st.none(),
+    st.booleans(),
+)
+TREES = st.recursive(
+    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)), max_leaves=12
+)
 OBJECTS = st.dictionaries(NAMES, TREES, max_size=5)
 LISTS = st.builds(
     lambda kind, items, more: {"apiVersion": "v1", **more, "items": items, "kind": kind},
@@ -100,17 +109,23 @@ def test_any_text(text: str) -> None:
 
 
 def test_what_programs_write_is_read_without_lines() -> None:
-    pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p{number}", "labels": {"a/b": "c"}}, "spec": {"x": [1, {"y": "z: 0"[:1]}]}}
-            for number in range(3)]  # fmt: skip
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"x": [1, {"y": "z"}]}}
+    texts = [json.dumps({**pod, "metadata": {"name": f"p{number}", "labels": {"a/b": "c"}}}) for number in range(3)]
+    pods = [json.loads(text) for text in texts]  # nothing in common, or YAML would be written with aliases
     whole = {"apiVersion": "v1", "items": pods, "kind": "List", "metadata": {"resourceVersion": ""}}
     for text, file in (
-        (yaml.safe_dump_all(pods), "x.yaml"), (yaml.safe_dump(whole), "x.yaml"), (json.dumps(whole), "x.json"), (json.dumps(whole, indent=4), "x.json"),
-    ):  # fmt: skip
+        (yaml.safe_dump_all(pods), "x.yaml"),
+        (yaml.safe_dump(whole), "x.yaml"),
+        (json.dumps(whole), "x.json"),
+        (json.dumps(whole, indent=4), "x.json"),
+    ):
         found = check(text, file)
         assert [each.locate is not None for each in found] == [True] * 3
 
 
-@pytest.mark.parametrize("text", ["a: b # c", "a: &x b", "a: [1]", "a: |\n  b", "a: b\n  c", "? a", "a: 'b''c'", "%YAML 1.1\n---\na: b", "a: b\t"])
+@pytest.mark.parametrize(
+    "text", ["a: b # c", "a: &x b", "a: [1]", "a: |\n  b", "a: b\n  c", "? a", "a: 'b''c'", "%YAML 1.1\n---\na: b", "a: b\t"]
+)
 def test_what_is_not_plain_is_left_to_the_other_reader(text: str) -> None:
     with pytest.raises(yaml_plain.NotPlain):
         reader = yaml_plain.Reader(text, "x.yaml")

@@ -81,13 +81,7 @@ def attach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None
 
 
 def detach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
-    """A pod goes, with the routes and the ARP entries to it."""
-    assert pod.host_interface
-    namespace = wiring.topology.endpoint(f"node/{node.name}").namespace
-    host = wiring.topology.described_device(namespace, pod.host_interface)
-    for address in pod.addresses:
-        wiring.engine.del_route(namespace, address.packed, 8 * len(address.packed), dev=host)
-        wiring.engine.del_neighbour(host, address.packed)
+    """A pod goes, and what of it was announced on its own; what led through its device goes with that."""
     for announced in announce(node, [pod]):
         for other in others if not announced.is_block else ():
             packed = announced.network.network_address.packed

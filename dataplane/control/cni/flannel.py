@@ -69,15 +69,15 @@ def build(wiring: Wiring, pods: dict[str, list[Pod]], nodes: Sequence[Node]) -> 
 
 def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
     """Name what ``build`` would make of all nodes, in its order."""
-    settings = read_settings(wiring.manifests.config)
-    assert settings.mesh is None and settings.sleeve is None  # whose devices have work to do from the start
+    overlay = read_settings(wiring.manifests.config).overlay
     for node in wiring.manifests.nodes:
         places.device(places.node(node), BRIDGE)
     for node in wiring.manifests.nodes:
         for pod in pods[node.name]:
             places.pod(pod, node)
-        for version in versions(node) if settings.overlay is not None else ():
-            places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
+        if overlay is not None:
+            for version in versions(node):
+                places.device(places.node(node), overlay.names[version], ethernet=carries_frames(overlay))
 
 
 def attach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
@@ -91,7 +91,6 @@ def detach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None
     assert pod.host_interface
     port = wiring.topology.described_device(wiring.topology.endpoint(f"node/{node.name}").namespace, pod.host_interface)
     wiring.engine.del_fdb(port, pod_mac(pod))
-    wiring.engine.set_device(port, master=-1)
     if wiring.manifests.config.neighbours == "static":
         for address in pod.addresses:
             wiring.engine.del_neighbour(bridge_of(wiring, node), address.packed)

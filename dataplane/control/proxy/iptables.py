@@ -11,8 +11,8 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
 from functools import lru_cache
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Protocol
 
 from dataplane.control.iptables import IptablesTables

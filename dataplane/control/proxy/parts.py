@@ -96,7 +96,8 @@ class Parts:
         """As ``node`` sees them; the same list for all nodes unless parts ``differ``."""
         key = node.name if self.differ else ""
         if key not in self._own:
-            self._own[key] = [part for key, ports in self._ports.items() for part in (self._at(key, node) if ports.differ else ports.parts) if part]
+            seen = ((self._at(name, node) if ports.differ else ports.parts) for name, ports in self._ports.items())
+            self._own[key] = [part for parts in seen for part in parts if part is not None]
         return self._own[key]
 
     def writer(self, node: Node, texts: RuleTexts) -> NodeRules:
