@@ -10,7 +10,7 @@ a decision can name the manifest line it comes from.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypedDict, type_check_only
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from dataplane._rulebook import RuleBook
 
@@ -143,6 +143,19 @@ ADDR_PROHIBIT: int
 def drop_reasons() -> list[DropReason]:
     """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
 
+def drop_reason_numbers() -> list[int]:
+    """The numbers that ``DropRecord`` has for the reasons of ``drop_reasons()``, in its order."""
+
+@disjoint_base
+class Records:
+    """Memory that ``Engine.exchange`` filled: ``FrameRecord`` and ``DropRecord`` of ``ext/devices/core.pxd`` in a row, or the bytes that
+    these refer to. A buffer that is only read."""
+
+    def __init__(self) -> None: ...
+    def __len__(self) -> int:
+        """Bytes."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 def register_encap(capsule: object) -> None:
     """Make an encapsulation known to all engines: a PyCapsule named ``dataplane.encap.abi2`` with the struct of
     ``encap_abi.h``; the same one again changes nothing. ValueError: another ABI, an incomplete struct, a name that is
@@ -226,35 +239,38 @@ class Codec:
 class Engine:
     """All namespaces, the links between them and virtual time. Not thread-safe; independent engines are."""
 
-    def __new__(cls, seed: int = 0) -> Self:
-        """``seed``: its lowest 64 bits decide every choice that Linux would draw at random."""
+    def __new__(cls, seed: int = 0, *, slow_path_only: bool = False) -> Self:
+        """``seed``: its lowest 64 bits decide every choice that Linux would draw at random. ``slow_path_only``: every packet goes
+        from stage to stage, none through the flow cache; what comes out is the same."""
     @property
     def now(self) -> int: ...
     # ---- what is described and not made: namespaces and devices with a number of their own that are made when something concerns them
     def reserve(self, namespaces: int, devices: int) -> None:
-        """Keep places up to these numbers. Whoever asks for one that is empty, frames included, gets it from the supplier."""
+        """Make places for so many namespaces and devices that are described and not made. ValueError: there are more already."""
     def places(self) -> tuple[int, int]:
         """How many namespaces and devices there are, empty places included."""
     def supply_with(self, supplier: Callable[[int, int], None]) -> None:
-        """Called with a namespace or a device (the other is -1) that is to be made. Its exception goes to whoever asked, or to ``run``."""
-    def describe_far(
-        self, dev: int, peer: int, ns: int, *, mac: bytes, mtu: int, addresses: list[bytes], always: bool = False, latency: int = 0
-    ) -> None:
-        """What lies at the other end of a veth device: the place of its peer, whose frames concern only who has this MAC or one of these
-        addresses; the stand-in receives all others, unless ``always``."""
+        """Called with the number of a namespace or of a device (the other one is -1) that is not there and is needed: it makes it, with
+        ``number``. Its exception leaves the call that needed it."""
+    def describe_far(self, dev: int, peer: int, ns: int, *, mac: bytes, mtu: int, addresses: list[bytes], always: bool = False,
+                     latency: int = 0) -> None:
+        """Device ``peer`` of namespace ``ns``, which is not made, hangs on ``dev``: it is made once a frame concerns it, by its ``mac`` or
+        one of its ``addresses`` (4 or 16 bytes), or by anything if ``always``. ``latency`` in ns."""
     def stand_in(self, dev: int) -> None:
-        """The device that receives for those that are not made what does not concern them."""
-    def is_made(self, ns: int) -> bool: ...
+        """The device that receives, in place of those that are not made, what does not concern them."""
+    def is_made(self, ns: int) -> bool:
+        """Is a namespace there, and not only described?"""
     # ---- namespaces and devices
     def add_namespace(self, name: str, *, number: int = -1, lo: int = -1) -> int:
-        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up). ``number``, ``lo``: the reserved places
-        that it and its ``lo`` take; -1: behind all others."""
+        """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up). ``number`` and ``lo``: reserved places for it and
+        its ``lo``."""
     def add_device(
-        self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True, number: int = -1, **params: int | bytes
+        self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True, number: Any = -1, **params: int | bytes
     ) -> int:
         """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
         remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
-        its own options, see ``encap_options``; one called ``mtu`` is given the device's. ValueError: a name in use, an
+        its own options, see ``encap_options``; ``number``: a reserved place (an int); one called ``mtu`` is given the device's.
+        ValueError: a name in use, an
         unknown kind, or a parameter that the kind does not take."""
     def del_device(self, dev: int) -> None:
         """Take a veth device out of its namespace, with its addresses, routes, neighbours and FDB entries. What is on its way to it is
@@ -263,21 +279,12 @@ class Engine:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
         """Make two veth devices each other's peer; ``latency`` in ns."""
-    def set_device(
-        self,
-        dev: int,
-        *,
-        up: bool | None = None,
-        mtu: int | None = None,
-        mac: bytes | None = None,
-        master: int | None = None,
-        hairpin: bool | None = None,
-        learning: bool | None = None,
-        capture: bool | None = None,
-        filters_too_big: bool | None = None,
-        unfinished_checksums: bool | None = None,
-        wire: bool | None = None,
-    ) -> None:
+    def disconnect(self, dev: int) -> None:
+        """What ``dev`` sends goes nowhere from now on (counted ``out``); what its peer sends still reaches it."""
+    def set_device(self, dev: int, *, up: bool | None = None, mtu: int | None = None, mac: bytes | None = None,
+                   master: int | None = None, hairpin: bool | None = None, learning: bool | None = None,
+                   capture: bool | None = None, filters_too_big: bool | None = None,
+                   unfinished_checksums: bool | None = None, wire: bool | None = None) -> None:
         """``master``: the bridge device it becomes a port of, -1: none. ``capture``: frames are recorded (default True).
         ``filters_too_big``: drop ICMP "fragmentation needed" and ICMPv6 "packet too big" that it receives (default False).
         ``unfinished_checksums``: a tunnel device leaves TCP's and UDP's checksum inside as the sum of the pseudo header alone, for
@@ -354,6 +361,14 @@ class Engine:
         """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is
         False. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN
         tag; an IP packet over the MTU). ValueError: ``at`` has passed."""
+    def carry(self, data: Buffer, devs: Buffer, starts: Buffer, lengths: Buffer, times: Buffer, refused: Buffer) -> int:
+        """As ``inject`` and ``run(until=its time)`` for one frame after the other, without Python between them: frame i is the
+        ``lengths[i]`` bytes of ``data`` from ``starts[i]`` on, for device ``devs[i]`` at virtual nanosecond ``times[i]``, or now if
+        that has passed. Buffers of native int32 (``devs``), uint64 (``starts``), uint32 (``lengths``) and int64 (``times``, whose
+        length says how many frames there are). ``refused[i]`` (bytes, writable) becomes 1 where a packet socket would refuse the frame.
+        Returns how many frames were taken: all, unless an application has something to receive before; the last one taken may then
+        still have to be carried (``run(until=its time)``). ValueError: a frame lies
+        outside of the data, a device does not exist, a buffer is too short."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:
@@ -372,7 +387,20 @@ class Engine:
         """Frames captured since the last call, in order."""
     def drops(self) -> list[Drop]:
         """Drops since the last call, in order."""
+    def exchange(self, frames: Records, drops: Records, data: Records) -> None:
+        """As ``frames()`` and ``drops()`` without an object for each: what was recorded since the last call is in these afterwards, and
+        what they held before is forgotten. BufferError: one of them is being read. ValueError: they are not three, or events wait."""
     def trace(self, on: bool) -> None: ...
+    def profile(self, on: bool) -> None:
+        """Measure how long packets spend in each stage from now on, by the machine's clock, all times beginning at zero; or stop."""
+    def stage_times(self) -> dict[str, tuple[int, float]]:
+        """For each stage that was entered while measuring: how often, and the ns spent in it, less what reading the clock took.
+        Stages of packets made on the side (copies, fragments, ICMP messages) count for themselves. What lies between stages (the queue
+        of events, calls from Python) is not in it."""
     def events(self) -> list[Event]: ...
+    def flow_cache(self) -> dict[str, int]:
+        """What the flow cache has done: ``hits``, ``misses`` (packets of a kind that it keeps), ``others``, ``learnt``, ``full`` (flows
+        that found no room), ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``bytes``.
+        All 0 with ``slow_path_only``."""
     def counters(self) -> dict[str, int]:
         """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

@@ -29,10 +29,14 @@ class RuleBook:
         counts: bytes,
         builtin: Mapping[str, tuple[int, str]],
         random: bool,
+        unsteady: bool,
         source: Callable[[int], Iterable[tuple[int, list[tuple[bytes, int]]]]],
     ) -> Self:
         """``counts``: 32-bit numbers of rules of each chain; ``builtin``: by hook its chain and policy; ``random``: whether some rule asks
-        chance; ``source``: called with a chain that a packet meets, yields chains (this one among them) and what to write into them."""
+        chance; ``unsteady``: or may say something else of the next packet of the same connection; ``source``: called with a chain that a
+        packet meets, yields chains (this one among them) and what to write into them."""
+    def index(self, family: int) -> None:
+        """Find the rules of the chains that are written by what they match on; once, before the book is used."""
     @staticmethod
     def take_failure() -> BaseException | None:
         """What a source raised while the core walked a chain, once; ``Engine.run`` asks for it."""

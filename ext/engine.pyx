@@ -5,49 +5,47 @@ Types and sentences of the public names are in ``dataplane/_core.pyi``.
 
 from collections import namedtuple
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
 from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu, device_remove
 from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
+from ext.border.exchange cimport records_exchange
 from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
 from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
-from ext.border.rules cimport table_build, use_book
+from ext.border.rules cimport table_build, table_speaks, use_book
 from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport address_add, address_remove, conntrack_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
-from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
-from ext.stages.defragment_ipv6 cimport expired6
-from ext.stages.far cimport far_enter, far_leave
-from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, local_packet
+from ext.fast.flows cimport FlowCache, cache_bytes, cache_free, cache_new
+from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
+from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
-from ext.stages.neighbour cimport neigh_due, neigh_release_queue
-from ext.stages.receive cimport ether_classify, frame_least, ip_classify
-from ext.stages.route cimport route_input, route_output, trace_route_out, route_source, ROUTE_OUTPUT_FAILED
-from ext.stages.route_ipv6 cimport route_output6, route_source6, trace_route_out6
-from ext.stages.run cimport is_lower, run_lower, run_upper
-from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
-from ext.stages.tunnel_host cimport tunnel_due, TIMER_REST
-from ext.stages.verdict cimport DEPTH_MAX, DROPS_END, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
-from ext.tables.conntrack cimport Ct, ct_expire_all, ct_flush, ct_table_init
+from ext.stages.neighbour cimport neigh_release_queue
+from ext.stages.receive cimport frame_least
+from ext.stages.route cimport route_source
+from ext.stages.route_ipv6 cimport route_source6
+from ext.stages.stage_clock cimport clock_start, stage_name
+from ext.stages.tunnel_host cimport TIMER_REST
+from ext.stages.verdict cimport DROPS_END
+from ext.tables.conntrack cimport Ct, ct_expire_all, ct_first, ct_flush, ct_next, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
-from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, FibResult, RT_LOCAL
-from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
+from ext.tables.fib cimport fib_init, fib_device_state, fib_lookup, fib_stored, FibResult, RT_LOCAL
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, M_CTSTATE, TABLE_NAT, rules_free
-from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
-from ext.wire.bytes cimport ld16
 from ext.wire.hash cimport hash_bytes
-from ext.wire.ipv4 cimport IPV4_DST, IPV4_HLEN, IPV4_SRC
-from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_SRC
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF
+from ext.wire.ipv4 cimport IPV4_HLEN
+from ext.wire.ipv6 cimport IPV6_HLEN
+from ext.wire.packet cimport Pkt, pkt_pool_free
 
 Frame = namedtuple("Frame", "time device outgoing packet data order")
 Drop = namedtuple("Drop", "time namespace device packet reason data origin order")
@@ -106,92 +104,26 @@ def drop_reasons():
     return reason_list(DropReason)
 
 
-cdef void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
-    """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
-    cdef EventRecord *ev
-    c.depth += 1
-    if c.depth > DEPTH_MAX and stage > 0:
-        stage = -TRANSMIT_NESTED_TOO_DEEP
-    while stage > 0:
-        stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
-    if stage < 0:
-        ev = log_event(c, p, b"drop", b"drop", c.drop_origin)
-        if ev != NULL:
-            ev.detail[0] = 0
-            memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
-        log_drop(c, p, -stage)
-        pkt_free(c, p)
-    c.depth -= 1
+def drop_reason_numbers():
+    return reason_places()
 
 
-cdef void fragments_due(Core *c, Due *e) noexcept nogil:
-    """A datagram was not completed in time; of IPv4 only its final destination says so (ip_expire())."""
-    cdef Ns *ns = c.ns[e.dev]
-    cdef FragQueue *q = ns.frags.first
-    cdef Pkt *p
-    while q != NULL and (q != <FragQueue *>e.queue or q.expires != e.time):
-        q = q.next
-    if q == NULL:
-        return
-    if q.flags & FRAG_FIRST_IN and q.key.family == 6:
-        expired6(c, q)
-    elif q.flags & FRAG_FIRST_IN:
-        p = q.frag[0].p
-        p.dst.valid = False
-        if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, p.dev) == 0 and p.dst.error == 0:
-            if q.key.user == FRAG_USER_LOCAL or p.dst.type == RT_LOCAL:
-                icmp_send(c, p, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, 0)
-    queue_drop(c, ns, q, NULL, DEFRAGMENT_TIMEOUT)
+cdef class Records:
+    cdef Store store
+    cdef int readers
 
+    def __dealloc__(self):
+        free(self.store.mem)
 
-cdef int route_sent(Core *c, Pkt *p) noexcept nogil:
-    """Route and source address of an application's packet: the next stage or a drop."""
-    cdef uint8_t saddr[16]
-    cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4, error
-    cdef uint8_t *source = pkt_l3(p) + (IPV6_SRC if alen == 16 else IPV4_SRC)
-    memset(saddr, 0, 16)
-    memcpy(saddr, source, alen)
-    if alen == 16:
-        p.flags |= PF_IGNORE_DF
-        error = route_output6(c, pkt_ns(c, p), pkt_l3(p) + IPV6_DST, saddr, -1, &p.dst)
-    else:
-        error = route_output(c, pkt_ns(c, p), pkt_l3(p) + IPV4_DST, saddr, False, &p.dst)
-    if error:
-        if alen == 4:
-            trace_route_out(c, p)
-        else:
-            trace_route_out6(c, p)
-        return -ROUTE_OUTPUT_FAILED
-    memcpy(source, saddr, alen)
-    return ST_LOCAL_OUT
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.store.mem if self.store.mem != NULL else <void *>self, self.store.n, True, flags)
+        self.readers += 1
 
+    def __releasebuffer__(self, Py_buffer *view):
+        self.readers -= 1
 
-cdef void event_happens(Core *c, Due *e) noexcept nogil:
-    cdef Neigh *n
-    cdef Dev *d
-    cdef int dev = e.dev
-    if e.kind == EV_RECEIVE:
-        if c.dev[dev] == NULL:
-            far_enter(c, dev)
-            core_run(c, e.p, ST_RECEIVE)
-            far_leave(c, dev)
-        else:
-            core_run(c, e.p, ST_RECEIVE)
-    elif e.kind == EV_TRANSMIT:
-        core_run(c, e.p, ST_TRANSMIT)
-    elif e.kind == EV_SEND:
-        core_run(c, e.p, route_sent(c, e.p))
-    elif e.kind == EV_STAGE:
-        core_run(c, e.p, e.dev)
-    elif e.kind == EV_NEIGH:
-        d = c.dev[e.dev]
-        n = neigh_find(&d.neigh, e.addr, e.alen)
-        if n != NULL:
-            neigh_due(c, d, n)
-    elif e.kind == EV_FRAG:
-        fragments_due(c, e)
-    elif e.kind == EV_TUNNEL:
-        tunnel_due(c, e)
+    def __len__(self):
+        return self.store.n
 
 
 class EncapDrop(ValueError):
@@ -258,9 +190,8 @@ cdef extern from *:
     bint interpreter_ends()
 
 
-cdef void supply_place(Core *c, int dev) noexcept nogil:
-    with gil:
-        (<Engine>c.engine).supply_now(-1, dev)
+cdef void supply_place(Core *c, int dev) noexcept with gil:
+    (<Engine>c.engine).supply_now(-1, dev)
 
 
 cdef class Engine:
@@ -272,10 +203,14 @@ cdef class Engine:
     cdef object supplier
     cdef object supply_error
 
-    def __cinit__(self, seed=0):
+    def __cinit__(self, seed=0, *, bint slow_path_only=False):
         memset(&self.c, 0, sizeof(Core))
         self.c.seed = seed & 0xffffffffffffffff
         self.c.run = core_run
+        if not slow_path_only:
+            self.c.fast = cache_new(self.c.seed)
+            if self.c.fast == NULL:
+                raise MemoryError
         self.c.supply = supply_place
         self.c.engine = <void *>self
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
@@ -287,10 +222,11 @@ cdef class Engine:
 
     def __dealloc__(self):
         cdef int i
-        while self.c.n_heap:
-            self.c.n_heap -= 1
-            if self.c.heap[self.c.n_heap].p != NULL:
-                pkt_free(&self.c, self.c.heap[self.c.n_heap].p)
+        cdef Due waiting
+        while events_waiting(&self.c):
+            event_pop(&self.c, &waiting)
+            if waiting.p != NULL:
+                pkt_free(&self.c, waiting.p)
         for i in range(self.c.n_ns):
             if self.c.ns[i] != NULL:
                 namespace_free(&self.c, self.c.ns[i])
@@ -302,9 +238,13 @@ cdef class Engine:
             if interpreter_ends():
                 self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
+        pkt_pool_free(&self.c.pool)
+        cache_free(<FlowCache *>self.c.fast)
         free(self.c.far_of)
         free(self.c.uncaptured)
         free(self.c.heap)
+        for i in range(self.c.n_lanes):
+            free(self.c.lane[i].ring)
         free(self.c.ns)
         free(self.c.dev)
         htab_free_all(&self.c.sockets)
@@ -384,6 +324,7 @@ cdef class Engine:
     # ---- namespaces and devices
 
     def add_namespace(self, str name, *, int number=-1, int lo=-1):
+        self.c.generation += 1
         cdef Ns *ns = <Ns *>calloc(1, sizeof(Ns))
         cdef bytes raw = name.encode()
         if ns == NULL:
@@ -410,6 +351,7 @@ cdef class Engine:
         return ns.id
 
     def add_device(self, int ns, str name, str kind, /, *, bytes mac, int mtu, bint up=True, int number=-1, **params):
+        self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef Dev *d
         cdef int *devs
@@ -420,6 +362,8 @@ cdef class Engine:
             raise ValueError(f"{name}: a MAC has 6 bytes and an MTU is 1 to 65536")
         if self.find_device(ns, name) >= 0:
             raise ValueError(f"{n.name.decode()} has a device {name} already")
+        if n.n_devs >= DEVICES_MAX:
+            raise ValueError(f"{n.name.decode()} takes no more than {DEVICES_MAX} devices")
         d = <Dev *>calloc(1, sizeof(Dev))
         devs = <int *>realloc(n.devs, (n.n_devs + 1) * sizeof(int))
         if d == NULL or devs == NULL:
@@ -434,6 +378,7 @@ cdef class Engine:
             raise
         d.capture = d.id >= self.c.n_reserved or not self.c.uncaptured[d.id]
         self.c.dev[d.id] = d
+        d.place = <uint16_t>n.n_devs
         if d.id == self.c.n_dev:
             self.c.n_dev += 1
         n.devs[n.n_devs] = d.id
@@ -443,17 +388,23 @@ cdef class Engine:
         return d.id
 
     def del_device(self, int dev):
+        self.c.generation += 1
         device_remove(&self.c, self.dev_at(dev))
 
     def find_device(self, int ns, str name):
         return device_find(&self.c, self.ns_at(ns), name)
 
     def connect(self, int a, int b, *, latency=0):
+        self.c.generation += 1
         if self.dev_at(a).kind != DEV_VETH or self.dev_at(b).kind != DEV_VETH:
             raise ValueError("only veth devices have a peer")
         self.c.dev[a].peer = b
         self.c.dev[b].peer = a
         self.c.dev[a].latency = self.c.dev[b].latency = latency
+
+    def disconnect(self, int dev):
+        self.c.generation += 1
+        self.dev_at(dev).peer = -1
 
     def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
                    filters_too_big=None, unfinished_checksums=None, wire=None):
@@ -463,6 +414,7 @@ cdef class Engine:
             self.c.uncaptured[dev] = not capture  # which is no reason to make it
             if up is mtu is mac is master is hairpin is learning is filters_too_big is unfinished_checksums is wire is None:
                 return
+        self.c.generation += 1
         d = self.dev_at(dev)
         ns = self.c.ns[d.ns]
         if up is not None:
@@ -491,6 +443,7 @@ cdef class Engine:
     # ---- sysctls
 
     def set_sysctl(self, int ns, str name, int value):
+        self.c.generation += 1
         sysctl_write(&self.c, self.ns_at(ns), name, value)
 
     def get_sysctl(self, int ns, str name):
@@ -499,19 +452,24 @@ cdef class Engine:
     # ---- addresses and tables
 
     def add_address(self, int dev, bytes address, int prefix_len, *, broadcast=None, int origin=0):
+        self.c.generation += 1
         address_add(&self.c, self.dev_at(dev), address, prefix_len, broadcast, origin)
 
     def del_address(self, int dev, bytes address, int prefix_len):
+        self.c.generation += 1
         address_remove(&self.c, self.dev_at(dev), address, prefix_len)
 
     def add_route(self, int ns, bytes prefix, int prefix_len, *, str kind="unicast", via=None, int dev=-1, bint onlink=False, metric=0,
                   src=None, mtu=0, bint mtu_lock=False, int scope=-1, bint replace=False, int origin=0):
+        self.c.generation += 1
         route_add(&self.c, self.ns_at(ns), prefix, prefix_len, kind, via, dev, onlink, metric, src, mtu, mtu_lock, scope, replace, origin)
 
     def del_route(self, int ns, bytes prefix, int prefix_len, *, kind=None, via=None, int dev=-1, int metric=-1):
+        self.c.generation += 1
         return route_remove(self.ns_at(ns), prefix, prefix_len, kind, via, dev, metric)
 
     def add_neighbour(self, int dev, bytes address, bytes mac, *, bint permanent=True, int origin=0):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef Neigh *n
         if len(address) not in (4, 16) or len(mac) != 6:
@@ -527,6 +485,7 @@ cdef class Engine:
             neigh_release_queue(&self.c, d, n)
 
     def del_neighbour(self, int dev, bytes address):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef Neigh *n = neigh_find(&d.neigh, address, <int>len(address))
         cdef Pkt *p
@@ -541,12 +500,15 @@ cdef class Engine:
         return True
 
     def add_proxy(self, int dev, bytes address, *, int origin=0):
+        self.c.generation += 1
         proxy_add(self.dev_at(dev), address, origin)
 
     def del_proxy(self, int dev, bytes address):
+        self.c.generation += 1
         return proxy_remove(self.dev_at(dev), address)
 
     def add_fdb(self, int dev, bytes mac, *, bint local=False, bint static=True, dst=None, int origin=0):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         cdef FdbEntry *e
         cdef Dev *owner = d
@@ -566,25 +528,27 @@ cdef class Engine:
             memcpy(e.dst, <const char *>(<bytes>dst), len(dst))
 
     def del_fdb(self, int dev, bytes mac):
+        self.c.generation += 1
         cdef Dev *d = self.dev_at(dev)
         if d.kind != DEV_TUNNEL and d.kind != DEV_BRIDGE and d.master >= 0:
             d = self.c.dev[d.master]
         return fdb_delete(&d.fdb, mac)
 
     def set_rules(self, int ns, int family, str table, chains):
+        self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef RuleTable fresh
         cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], i
         memset(&fresh, 0, sizeof(RuleTable))
         try:
-            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}))
+            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}), 16 if family == 6 else 4)
         except BaseException:
             rules_free(&fresh)
             raise
         rules_free(&n.rules[family == 6][k])
         n.rules[family == 6][k] = fresh
+        table_speaks(n, family, k)
         self.books.pop((ns, family, table), None)
-        n.rules_on = True
         if k == TABLE_NAT:
             n.conntrack = True
         for i in range(fresh.n_rules):
@@ -592,6 +556,7 @@ cdef class Engine:
                 n.conntrack = True
 
     def use_book(self, int ns, int family, str table, book, bytes local=b""):
+        self.c.generation += 1
         use_book(self.ns_at(ns), family, table, book.table(), local)
         self.books[ns, family, table] = book
         self.book_failure = book.take_failure
@@ -603,6 +568,7 @@ cdef class Engine:
         return pin_complaints(&self.c)
 
     def flush(self, int ns, str what):
+        self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef int i
         if what == "conntrack":
@@ -628,7 +594,7 @@ cdef class Engine:
         cdef uint8_t addr[16]
         if res.route == NULL:
             return {"kind": "unreachable", "dev": -1, "via": None, "src": None, "mtu": 0, "origin": 0}
-        row = route_dict(res.route, alen)
+        row = route_dict(fib_stored(ns_fib(n, alen), dst, res.route), alen)
         memset(addr, 0, 16)
         if alen == 4 and res.error == 0 and row["src"] is None:
             if res.route.type == RT_LOCAL:
@@ -668,32 +634,17 @@ cdef class Engine:
         cdef Ct *ct
         ct_expire_all(&n.ct, self.c.now)
         rows = []
-        ct = n.ct.first
+        ct = ct_first(&n.ct)
         while ct != NULL:
             rows.append(ct_dict(ct, self.c.now))
-            ct = ct.next
+            ct = ct_next(&n.ct, ct)
         return rows
 
     def del_conntrack(self, int ns, int proto, dict orig):
-        return conntrack_remove(self.ns_at(ns), proto, orig)
+        self.c.generation += 1
+        return conntrack_remove(&self.c, self.ns_at(ns), proto, orig)
 
     # ---- traffic
-
-    cdef Pkt *frame_packet(self, Dev *d, bytes frame) except NULL:
-        cdef Pkt *p = pkt_new(<uint32_t>len(frame))
-        if p == NULL:
-            raise MemoryError
-        memcpy(p.buf + p.l2, <const char *>frame, len(frame))
-        p.end = p.l2 + <uint32_t>len(frame)
-        p.dev = d.id
-        self.c.next_packet += 1
-        p.id = self.c.next_packet
-        self.c.count.received += 1
-        if carries_frames(d):
-            ether_classify(p, d)
-        else:
-            ip_classify(p)
-        return p
 
     cdef int64_t when(self, object at) except -1:
         cdef int64_t time = self.c.now if at is None else at
@@ -703,30 +654,39 @@ cdef class Engine:
 
     def inject(self, int dev, bytes frame, *, at=None):
         cdef Dev *d = self.dev_at(dev)
-        cdef uint32_t least = frame_least(d), most = d.mtu + (ETH_HLEN if carries_frames(d) else 0)
-        cdef Pkt *p
-        cdef uint32_t packet
-        if carries_frames(d) and len(frame) >= ETH_HLEN and ethertype_is_vlan(ld16(<const uint8_t *>(<const char *>frame) + ETH_TYPE)):
-            most += VLAN_HLEN
-        if not least <= len(frame) <= most:
+        if frame_refused(d, <const uint8_t *>(<const char *>frame), len(frame)):
             return -1
+        return self.queue_frame(d, frame, EV_TRANSMIT, at)
+
+    cdef object queue_frame(self, Dev *d, bytes frame, int kind, object at):
         when = self.when(at)
-        p = self.frame_packet(d, frame)
+        cdef Pkt *p = frame_packet(&self.c, d, <const uint8_t *>(<const char *>frame), <uint32_t>len(frame), frame_begins(&self.c))
+        if p == NULL:
+            raise MemoryError
         packet = p.id
-        event_packet(&self.c, when, EV_TRANSMIT, dev, p)
+        event_packet(&self.c, when, kind, d.id, p)
         return packet
+
+    def carry(self, data, devs, starts, lengths, times, refused):
+        cdef Batch b
+        cdef uint64_t taken
+        memset(&b, 0, sizeof(Batch))
+        try:
+            batch_open(&b, data, devs, starts, lengths, times, refused)
+            batch_check(&b, self.c.n_dev)
+            with nogil:
+                taken = batch_carry(&self.c, &b)
+        finally:
+            batch_close(&b)
+        self.check_supply()
+        self.check_memory()
+        return taken
 
     def receive(self, int dev, bytes frame, *, at=None):
         cdef Dev *d = self.dev_at(dev)
-        cdef Pkt *p
-        cdef uint32_t packet
         if len(frame) < frame_least(d):
             raise ValueError(f"{d.name.decode()} receives at least {frame_least(d)} bytes")
-        when = self.when(at)
-        p = self.frame_packet(d, frame)
-        packet = p.id
-        event_packet(&self.c, when, EV_RECEIVE, dev, p)
-        return packet
+        return self.queue_frame(d, frame, EV_RECEIVE, at)
 
     def send(self, int ns, bytes packet, *, at=None, int socket=-1):
         cdef Ns *n = self.ns_at(ns)
@@ -746,6 +706,7 @@ cdef class Engine:
         p.end = p.l3 + <uint32_t>len(packet)
         p.unfinished = True
         number = p.id
+        root_begin(&self.c)
         event_packet(&self.c, when, EV_SEND, ns, p)
         return number
 
@@ -778,34 +739,40 @@ cdef class Engine:
 
     def run(self, until=None):
         cdef int64_t limit = 0x7fffffffffffffff if until is None else until
-        cdef Due e
         cdef bint forever = until is None
+        cdef const Due *first
         with nogil:
-            while self.c.n_heap and self.c.n_deliveries == 0 and self.c.heap[0].time <= limit and not self.c.supply_failed:
+            first = event_first(&self.c)
+            while first != NULL and self.c.n_deliveries == 0 and first.time <= limit and not self.c.supply_failed:
                 if forever and self.only_housekeeping():
                     break
-                e = event_pop(&self.c)
-                self.c.now = e.time
-                event_happens(&self.c, &e)
+                events_until(&self.c, first.time if forever else limit)
+                first = event_first(&self.c)
         self.check_supply()
-        if self.c.out_of_memory:
-            self.c.out_of_memory = False
-            raise MemoryError
+        self.check_memory()
         if self.c.n_deliveries:
             return True
         if not forever and limit > self.c.now:
             self.c.now = limit
         return False
 
+    cdef int check_memory(self) except -1:
+        if self.c.out_of_memory:
+            self.c.out_of_memory = False
+            raise MemoryError
+        return 0
+
     cdef bint only_housekeeping(self) noexcept nogil:
         """Is nothing left but timers that would go on for ever, or that only tidy up?"""
-        cdef int i
-        for i in range(self.c.n_heap):
-            if self.c.heap[i].kind not in (EV_NEIGH, EV_FRAG, EV_TUNNEL):
+        cdef uint64_t i
+        cdef const Due *e
+        if self.c.n_packet_events:
+            return False
+        for i in range(events_waiting(&self.c)):
+            e = event_number(&self.c, i)
+            if e.kind == EV_NEIGH and self.neighbour_awaited(e):
                 return False
-            if self.c.heap[i].kind == EV_NEIGH and self.neighbour_awaited(&self.c.heap[i]):
-                return False
-            if self.c.heap[i].kind == EV_TUNNEL and self.c.heap[i].time <= self.c.now + TIMER_REST:
+            if e.kind == EV_TUNNEL and e.time <= self.c.now + TIMER_REST:
                 return False  # a message that only waits for the packet in hand
         return True
 
@@ -822,11 +789,40 @@ cdef class Engine:
     def drops(self):
         return take_drops(&self.c, Drop, reason_places())
 
+    def exchange(self, Records frames not None, Records drops not None, Records data not None):
+        if frames is drops or drops is data or data is frames:
+            raise ValueError("frames, drops and data must be three")
+        if frames.readers or drops.readers or data.readers:
+            raise BufferError("records that are being read cannot be exchanged")
+        if self.c.events.n:
+            raise ValueError("steps of walks refer to the bytes: take events() before")
+        records_exchange(&self.c, &frames.store, &drops.store, &data.store)
+        self.check_memory()
+
     def trace(self, bint on):
+        self.c.generation += 1
         self.c.tracing = on
+
+    def profile(self, bint on):
+        if on:
+            clock_start(&self.c.clock)
+        self.c.clock.on = on
+
+    def stage_times(self):
+        cdef StageClock *clock = &self.c.clock
+        cdef int i
+        return {stage_name(i).decode(): (clock.visits[i], max(0.0, clock.ns[i] - clock.readings[i] * clock.cost))
+                for i in range(CLOCKED_STAGES) if clock.visits[i]}
 
     def events(self):
         return take_events(&self.c, Event, drop_reasons(), reason_places())
+
+    def flow_cache(self):
+        cdef FlowCache *fc = <FlowCache *>self.c.fast
+        if fc == NULL:
+            return {"hits": 0, "misses": 0, "others": 0, "learnt": 0, "full": 0, "flushes": 0, "flows": 0, "programs": 0, "bytes": 0}
+        return {"hits": fc.hits, "misses": fc.misses, "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes,
+                "flows": fc.used, "programs": fc.n_programs, "bytes": cache_bytes(fc)}
 
     def counters(self):
         cdef Counters *n = &self.c.count

@@ -6,9 +6,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ext.border.rules cimport rule_from_dict
-from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, T_GOTO, T_JUMP
+from ext.tables.rule_index cimport index_free
+from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, T_GOTO, T_JUMP, rules_index
 
 cdef enum:
+    LINE = 64  # bytes of a cache line
     FIRST_LIST = 1 << 20  # of ``recent``; below it are those of tables that are a namespace's own
 
 _HOOK_NUMBERS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
@@ -45,9 +47,10 @@ cdef void fill_chain(void *book, int chain) noexcept nogil:
 
 cdef class RuleBook:
     cdef RuleTable t
+    cdef void *memory  # of ``t.rule``, which begins at a cache line in it
     cdef object source
 
-    def __cinit__(self, bytes counts, dict builtin, bint random, source):
+    def __cinit__(self, bytes counts, dict builtin, bint random, bint unsteady, source):
         cdef const int32_t *count = <const int32_t *><const char *>counts
         cdef int i, n = <int>(len(counts) // 4)
         self.source = source
@@ -63,10 +66,12 @@ cdef class RuleBook:
             self.t.n_rules += count[i]
         self.t.n_chains = n
         self.t.random = random
+        self.t.unsteady = unsteady
         self.t.local_from = self.t.n_rules
-        self.t.rule = <Rule *>calloc(max(self.t.n_rules, 1), sizeof(Rule))  # memory that nobody writes costs none
-        if self.t.rule == NULL:
+        self.memory = calloc(self.t.n_rules + 1, sizeof(Rule))  # memory that nobody writes costs none
+        if self.memory == NULL:
             raise MemoryError
+        self.t.rule = <Rule *>((<size_t>self.memory + LINE - 1) & ~<size_t>(LINE - 1))
         for name, (chain, policy) in builtin.items():
             self.t.builtin[<int>_HOOK_NUMBERS[name]] = chain
             self.t.chain[<int>chain].policy = {"ACCEPT": T_ACCEPT, "DROP": T_DROP}[policy]
@@ -74,8 +79,15 @@ cdef class RuleBook:
         self.t.fill = fill_chain
 
     def __dealloc__(self):
-        free(self.t.rule)
+        index_free(&self.t.index)
+        free(self.memory)
         free(self.t.chain)
+
+    def index(self, int family):
+        if self.t.index.place != NULL:
+            raise ValueError("the book has an index already")
+        if not rules_index(&self.t, 16 if family == 6 else 4):
+            raise MemoryError
 
     @staticmethod
     def take_failure():

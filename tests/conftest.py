@@ -12,6 +12,17 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--agreement-seed",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="a seed for tests/agreement instead of its own ones, may be given several times",
+    )
+
+
 def in_ci() -> bool:
     return os.environ.get("CI") == "true"
 

@@ -24,12 +24,25 @@ class AtomicFile:
         except OSError as error:
             raise self._failure(error) from error
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         try:
             self._file.write(data)
         except OSError as error:
             self.discard()
             raise self._failure(error) from error
+
+    def descriptor(self) -> int:
+        """For writing beside ``write``, behind what was written so far; tell of an error with ``failure``."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self.failure(error) from error
+        return self._file.fileno()
+
+    def failure(self, error: OSError) -> InputError:
+        """What to raise for an error on the descriptor; nothing is left behind."""
+        self.discard()
+        return self._failure(error)
 
     def finish(self) -> None:
         """Close the temporary file, so that a full disk is noticed before anything is moved."""

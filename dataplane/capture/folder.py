@@ -49,13 +49,34 @@ class FolderWriter(Output):
         comments: Sequence[str] = (),
     ) -> None:
         """Append one frame to its interface's file; arguments as of ``CaptureWriter.write``."""
+        self._writer(interface_index).write(0, time_ns, data, outgoing, packet_id, verdict, comments)
+
+    def _writer(self, interface_index: int) -> CaptureWriter:
+        """Of an interface's own file, a new one if it has none yet."""
         writer = self._writers.get(interface_index)
         if writer is None:
             path = self._folder / self._files[interface_index]
             writer = self._writers[interface_index] = CaptureWriter(path, [self._interfaces[interface_index]], self._names)
             for secret in self._secrets:
                 writer.add_secrets(*secret)
-        writer.write(0, time_ns, data, outgoing, packet_id, verdict, comments)
+        return writer
+
+    def descriptor(self, interface_index: int) -> int:
+        """As of ``CaptureWriter``, of the interface's own file, where it is interface 0."""
+        return self._writer(interface_index).descriptor(0)
+
+    def note(self, interface_index: int, frames: int, dropped: int, first_ns: int, last_ns: int) -> None:
+        """As of ``CaptureWriter``."""
+        self._writer(interface_index).note(0, frames, dropped, first_ns, last_ns)
+
+    def failure(self, error: OSError, interface_index: int) -> InputError:
+        """As of ``CaptureWriter``."""
+        return self._writer(interface_index).failure(error, 0)
+
+    def flush(self) -> None:
+        """Hand over to the files what was gathered."""
+        for writer in self._writers.values():
+            writer.flush()
 
     def add_secrets(self, kind: int, data: bytes) -> None:
         """Append them to every file; arguments as of ``CaptureWriter.add_secrets``."""

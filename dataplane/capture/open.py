@@ -31,9 +31,38 @@ def open_capture(path: str | os.PathLike[str], *, at_least_one: bool = False) ->
 
 def read_capture(data: Buffer, name: str, *, at_least_one: bool = False) -> Iterator[Packet]:
     """As ``open_capture``, of a capture's bytes; ``name`` is what messages call it."""
-    if data[:2] == _GZIP_MAGIC:
-        data = _unzipped(data, name)
-    return _packets(_detect(data, name), name, at_least_one)
+    data = unzipped(data, name)
+    packets = read_pcapng(data, name) if is_pcapng(data, name) else read_pcap(data, name)
+    return _packets(packets, name, at_least_one)
+
+
+def unzipped(data: Buffer, name: str) -> Buffer:
+    """The bytes, decompressed if they are gzip's. InputError: those are damaged."""
+    if data[:2] != _GZIP_MAGIC:
+        return data
+    try:
+        return _not_empty(gzip.decompress(bytes(data)), name)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}: the gzip data is damaged or cut off ({error}); capture or copy it again") from error
+
+
+def is_pcapng(data: Buffer, name: str) -> bool:
+    """False: it is pcap. InputError: it is neither."""
+    magic = data[:4]
+    if magic in MAGICS:
+        return False
+    if magic == SECTION_MAGIC:
+        return True
+    if magic in _KUZNETZOV_MAGICS:
+        raise InputError(f"{name}: a pcap variant of old Linux systems; convert it with: editcap -F pcapng {name} OUT")
+    raise InputError(
+        f"{name}: not a pcap or pcapng capture (it starts with {magic.hex(' ')}); convert what Wireshark can read with: editcap {name} OUT"
+    )
+
+
+def no_packets(name: str) -> InputError:
+    """The error for a capture without any."""
+    return InputError(f"{name}: the capture holds no packets; give one with traffic (look with: capinfos {name})")
 
 
 def load(name: str) -> Buffer:
@@ -57,30 +86,10 @@ def _not_empty(data: bytes, name: str) -> bytes:
     return data
 
 
-def _unzipped(data: Buffer, name: str) -> bytes:
-    try:
-        return _not_empty(gzip.decompress(bytes(data)), name)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: the gzip data is damaged or cut off ({error}); capture or copy it again") from error
-
-
-def _detect(data: Buffer, name: str) -> Iterator[Packet]:
-    magic = data[:4]
-    if magic in MAGICS:
-        return read_pcap(data, name)
-    if magic == SECTION_MAGIC:
-        return read_pcapng(data, name)
-    if magic in _KUZNETZOV_MAGICS:
-        raise InputError(f"{name}: a pcap variant of old Linux systems; convert it with: editcap -F pcapng {name} OUT")
-    raise InputError(
-        f"{name}: not a pcap or pcapng capture (it starts with {magic.hex(' ')}); convert what Wireshark can read with: editcap {name} OUT"
-    )
-
-
 def _packets(packets: Iterator[Packet], name: str, at_least_one: bool) -> Iterator[Packet]:
     empty = True
     for packet in packets:
         empty = False
         yield normalised(packet, name)
     if empty and at_least_one:
-        raise InputError(f"{name}: the capture holds no packets; give one with traffic (look with: capinfos {name})")
+        raise no_packets(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from dataplane.capture.atomic import AtomicFile, Output
 from dataplane.capture.packet import LINKTYPE_ETHERNET, MAX_CAPTURED, Buffer, Packet, cut_short, without_fcs
@@ -21,28 +22,41 @@ MAGICS = {
     b"\x4d\x3c\xb2\xa1": ("<", 1),
     b"\xa1\xb2\x3c\x4d": (">", 1),
 }
-_FILE_HEADER = 24
+FILE_HEADER = 24
 _RECORD_HEADER = 16
 _FCS_PRESENT = 0x0400_0000
 _WRITE_RECORD = struct.Struct("<IIII")
 _FLUSH_AT = 1 << 20
 
 
-def read_pcap(data: Buffer, name: str) -> Iterator[Packet]:
-    """Packets of a pcap file whose magic the caller has found in ``MAGICS``. Raises InputError, ``name`` in its text."""
+class PcapForm(NamedTuple):
+    """What the file header says of the records."""
+
+    order: str  # of bytes: < or >
+    unit: int  # nanoseconds of the second timestamp field
+    link_type: int
+    fcs_len: int
+
+
+def pcap_form(data: Buffer, name: str) -> PcapForm:
+    """Of a pcap file whose magic the caller has found in ``MAGICS``. Raises InputError, ``name`` in its text."""
     order, unit = MAGICS[data[:4]]
-    if len(data) < _FILE_HEADER:
-        raise InputError(f"{name}: cut off in the file header: {len(data)} of {_FILE_HEADER} bytes are there; capture again")
+    if len(data) < FILE_HEADER:
+        raise InputError(f"{name}: cut off in the file header: {len(data)} of {FILE_HEADER} bytes are there; capture again")
     _, major, minor, _, _, _, network = struct.unpack_from(order + "IHHiIII", data)
     if major != 2 or minor < 3:  # before 2.3 the two lengths of a record stood the other way round
         raise InputError(f"{name}: pcap version {major}.{minor} is not supported; convert it with: editcap -F pcapng {name} OUT")
-    link_type = network & 0xFFFF
-    fcs_len = 2 * (network >> 28) if network & _FCS_PRESENT else 0
-    return _records(data, name, struct.Struct(order + "IIII"), unit, link_type, fcs_len)
+    return PcapForm(order, unit, network & 0xFFFF, 2 * (network >> 28) if network & _FCS_PRESENT else 0)
 
 
-def _records(data: Buffer, name: str, header: struct.Struct, unit: int, link_type: int, fcs_len: int) -> Iterator[Packet]:
-    offset, end, number = _FILE_HEADER, len(data), 0
+def read_pcap(data: Buffer, name: str) -> Iterator[Packet]:
+    """Packets of a pcap file whose magic the caller has found in ``MAGICS``. Raises InputError, ``name`` in its text."""
+    return read_records(data, name, pcap_form(data, name))
+
+
+def read_records(data: Buffer, name: str, form: PcapForm, offset: int = FILE_HEADER, number: int = 0) -> Iterator[Packet]:
+    """Packets from ``offset`` on, ``number`` packets stand before it. Raises InputError."""
+    header, end = struct.Struct(form.order + "IIII"), len(data)
     while offset < end:
         number += 1
         if end - offset < _RECORD_HEADER:
@@ -59,9 +73,9 @@ def _records(data: Buffer, name: str, header: struct.Struct, unit: int, link_typ
         frame = data[offset : offset + captured]
         offset += captured
         orig_len = max(orig_len, captured)
-        if fcs_len:
-            frame, orig_len = without_fcs(frame, orig_len, fcs_len)
-        yield Packet(seconds * 1_000_000_000 + fraction * unit, frame, link_type, "", number, orig_len)
+        if form.fcs_len:
+            frame, orig_len = without_fcs(frame, orig_len, form.fcs_len)
+        yield Packet(seconds * 1_000_000_000 + fraction * form.unit, frame, form.link_type, "", number, orig_len)
 
 
 class PcapWriter(Output):
@@ -80,6 +94,11 @@ class PcapWriter(Output):
         self._buffer += data
         if len(self._buffer) >= _FLUSH_AT:
             self._flush()
+
+    def write_records(self, records: memoryview) -> None:
+        """Append whole records that are in the file's form already."""
+        self._flush()
+        self._file.write(records)
 
     def close(self) -> None:
         """Put the file in its place."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from dataplane.capture.atomic import AtomicFile, Output
 from dataplane.capture.packet import LINKTYPE_ETHERNET
+from dataplane.errors import InputError
 
 # Linux include/uapi/linux/pkt_cls.h: what the kernel's traffic control would have answered
 TC_ACT_OK = 0
@@ -101,7 +102,7 @@ class CaptureWriter(Output):
         if verdict is not None:
             options += _VERDICT_OPTION.pack(_EPB_VERDICT, 9, _VERDICT_TC, verdict)
         for comment in comments:
-            options += _text_option(_OPT_COMMENT, comment)
+            options += comment_option(comment)
         size = len(data)
         padding = _PADDING[size % 4]
         total = 36 + size + len(padding) + len(options)
@@ -123,6 +124,24 @@ class CaptureWriter(Output):
         """Append a decryption secrets block, which must stand before the frames that it decrypts: a secrets type of
         draft-ietf-opsawg-pcapng section 4.7 (0x57474b4c: WireGuard), and secrets in that type's format."""
         self._buffer += _block(_SECRETS, struct.pack("<II", kind, len(data)) + data + _PADDING[len(data) % 4])
+
+    def descriptor(self, interface_index: int) -> int:
+        """An open file for whoever writes blocks of frames on this interface by himself, behind what was written so far."""
+        self._flush()
+        return self._file.descriptor()
+
+    def note(self, interface_index: int, frames: int, dropped: int, first_ns: int, last_ns: int) -> None:
+        """What was written to the descriptor, for the interface's statistics: the first and the last time are the extremes."""
+        self._statistics[interface_index].add(frames, dropped, first_ns, last_ns)
+
+    def failure(self, error: OSError, interface_index: int) -> InputError:
+        """What to raise for an error on the descriptor; nothing is left behind."""
+        return self._file.failure(error)
+
+    def flush(self) -> None:
+        """Hand over to the file what was gathered."""
+        self._flush()
+        self._file.descriptor()
 
     def finish(self) -> None:
         """Write what is left and close the temporary file; only ``close()`` gives it its name."""
@@ -166,6 +185,12 @@ class _Statistics:
         self.last_ns = max(self.last_ns, time_ns)
         self.dropped += verdict == TC_ACT_SHOT
 
+    def add(self, frames: int, dropped: int, first_ns: int, last_ns: int) -> None:
+        self.first_ns = min(self.first_ns, first_ns) if self.frames else first_ns
+        self.last_ns = max(self.last_ns, last_ns) if self.frames else last_ns
+        self.frames += frames
+        self.dropped += dropped
+
     def block(self, index: int) -> bytes:
         body = struct.pack("<III", index, *_halves(self.last_ns))
         body += _option(_ISB_STARTTIME, struct.pack("<II", *_halves(self.first_ns)))
@@ -186,6 +211,11 @@ def _block(kind: int, body: bytes) -> bytes:
 
 def _option(code: int, value: bytes) -> bytes:
     return struct.pack("<HH", code, len(value)) + value + _PADDING[len(value) % 4]
+
+
+def comment_option(text: str) -> bytes:
+    """A comment as it stands among the options of a block."""
+    return _text_option(_OPT_COMMENT, text)
 
 
 def _text_option(code: int, text: str) -> bytes:

@@ -73,12 +73,29 @@ def capture_options(args: argparse.Namespace) -> CaptureOptions:
 
     if args.capture and not (args.write or args.per_interface):
         raise InputError("--capture chooses what is written: give -w OUT or --per-interface DIR too")
-    return CaptureOptions(args.write, args.per_interface, tuple(args.capture or ("*",)), args.comments)
+    return CaptureOptions(args.write, args.per_interface, tuple(args.capture or ("*",)), args.comments, args.threads)
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """``--seed N`` (``args.seed``): the same seed gives the same bytes."""
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """``--seed N`` as ``add_seed``, ``--threads N`` (``args.threads``) and ``--slow-path-only``: none of the latter two changes a byte."""
+    add_seed(parser)
+    explained = "1: one thread in all, 2: captures are written beside, 3: and read ahead (default: %(default)s)"
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help=explained)
+    explained = "every packet goes from stage to stage, none through the flow cache"
+    parser.add_argument("--slow-path-only", action="store_true", help=explained)
+
+
+def threads(text: str) -> int:
+    """A number of threads. Raises ArgumentTypeError."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:

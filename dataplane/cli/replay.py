@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from dataplane.cli.options import add_plugin, add_quiet, add_read, add_recording, add_seed, capture_options, progress
+from dataplane.cli.options import add_engine, add_plugin, add_quiet, add_read, add_recording, capture_options, progress
 
+_LARGE = 20_000_000  # bytes of a capture that takes more than a few seconds with comments
 HELP = "carry a capture's frames through a cluster from a pod, node or host on"
 
 
@@ -22,27 +23,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map", action="append", default=[], metavar="A=B", help=explained)
     explained = "MAC addresses: the sender's and its next hop's, or as captured (default: %(default)s)"
     parser.add_argument("--l2", choices=("rewrite", "keep"), default="rewrite", help=explained)
-    add_seed(parser)
+    add_engine(parser)
     add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 once the frames were carried, whatever became of them. Raises InputError for a cluster or capture that cannot be."""
     from dataplane._core import Engine
+    from dataplane.capture.batches import read_batches
     from dataplane.capture.bpf import packet_filter
-    from dataplane.capture.open import open_capture
+    from dataplane.capture.open import load as load_file
     from dataplane.control.build import build
     from dataplane.k8s import load
     from dataplane.report.run_capture import recording
     from dataplane.report.run_text import outcome_text, replay_text
     from dataplane.traffic.address_map import parse_map
-    from dataplane.traffic.replay import FrameFitter, replay
+    from dataplane.traffic.fitter import FrameFitter
+    from dataplane.traffic.replay import replay
 
     options = capture_options(args)
     wanted = packet_filter(args.bpf) if args.bpf is not None else None
     manifests = load(args.filename)
-    packets = open_capture(args.read, at_least_one=True)
-    engine = Engine(args.seed)
+    reader = read_batches(load_file(args.read), args.read, at_least_one=True)
+    engine = Engine(args.seed, slow_path_only=args.slow_path_only)
     topology = build(manifests, engine)
     for warning in (*manifests.warnings, *topology.warnings):
         progress(f"warning: {warning}", args.quiet)
@@ -52,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
         f"{len(manifests.nodes)} nodes, {len(manifests.pods)} pods, {len(manifests.services)} services; {args.read} at {args.at}",
         args.quiet,
     )
+    if options.comments != "none" and len(reader.data) > _LARGE:
+        progress("comments on changes are slow on a capture of this size: --comments none is many times as fast", args.quiet)
     with recording(engine, topology, options) as capture:
-        summary = replay(engine, machine, packets, fitter, wanted=wanted, drain=capture.drain)
+        summary = replay(engine, machine, reader, fitter, wanted=wanted, drain=capture.drain, threads=args.threads)
     print(replay_text(summary))
     print(outcome_text(capture, engine.counters()), end="")
     return 0

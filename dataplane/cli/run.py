@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dataplane.cli.options import add_plugin, add_quiet, add_recording, add_seed, capture_options, progress
+from dataplane.cli.options import add_engine, add_plugin, add_quiet, add_recording, capture_options, progress
 
 HELP = "carry a scenario's traffic through its cluster to the end"
 _MS = 1_000_000
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_plugin(parser)
     add_recording(parser, required=False)
     parser.add_argument("--until", type=milliseconds, metavar="MS", help="stop at this millisecond of virtual time")
-    add_seed(parser)
+    add_engine(parser)
     add_quiet(parser)
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     documents = traffic_of(manifests, warnings)
     if not documents:
         raise InputError(f"{args.scenario}: no kind: Traffic document; write one (docs/run-and-replay.md), or carry a capture with replay")
-    engine = Engine(args.seed)
+    engine = Engine(args.seed, slow_path_only=args.slow_path_only)
     topology = build(manifests, engine)
     flows = resolve(documents, topology)
     for warning in (*warnings, *topology.warnings):

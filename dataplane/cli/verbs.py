@@ -4,7 +4,9 @@ A static table, so that ``dataplane --help`` imports no verb; a test keeps it eq
 """
 
 VERBS = {
+    "bench": "measure how fast frames are carried on this machine, beside earlier runs and other programs",
     "check": "run case files and name what differs",
+    "compare": "carry the same flows through a cluster under several CNI data paths, and compare bytes, goodput, losses and time",
     "encap": "list encapsulations, and put packets into one or take them out",
     "get": "show pods, nodes, services, endpoints, and what the network holds: routes, rules, conntrack, drops, ...",
     "mtu": "compute what fits through each path, prove it with frames, and say what the MTUs should be",

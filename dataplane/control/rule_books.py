@@ -150,9 +150,11 @@ def _build(table: str, frame: Frame, parts: Parts, node: Node) -> Shared:
             yield bases[at] + place, [(packed, bases[at])]
 
     builtin = {name: (static.index(name), policy) for name, policy in frame.policies.items() if name in BUILT_IN[table]}
-    book = RuleBook(counts, builtin, any(part.asks_chance for part in chained), write_part)
+    by_chance = any(part.asks_chance for part in chained)
+    book = RuleBook(counts, builtin, by_chance, by_chance or any(part.remembers for part in chained), write_part)
     for number, name in enumerate(static):
         book.write(number, pieces[name])
+    book.index(parts.family)
     return Shared(book, own, bases, static, last_base, [], counts)
 
 

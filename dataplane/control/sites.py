@@ -121,8 +121,8 @@ class Sites:
 
     def _is_peculiar(self, node: Node) -> bool:
         """Would the stand-in not receive as this node does, or might it answer for more than its own addresses?"""
-        written = self._wiring.manifests.config.sysctls
-        answers = any(word in name for name in written for word in ("proxy", "arp_accept", "drop_gratuitous"))
+        words = ("proxy", "arp_accept", "drop_gratuitous")
+        answers = any(word in name for name in self._wiring.manifests.config.sysctls for word in words)
         return answers or uplink_mtu(self._wiring, node) < MIN_MTU
 
     def _add_stand_in(self) -> None:

@@ -61,6 +61,7 @@ class Encap(ctypes.Structure):
         ("sentence", ctypes.c_char_p),
         ("ip_protocols", ctypes.c_uint8 * 4),
         ("ethernet", ctypes.c_uint8),
+        ("steady", ctypes.c_uint8),
         ("align", ctypes.c_uint16),
         ("options", ctypes.POINTER(OptionHelp)),
         ("n_options", ctypes.c_int),

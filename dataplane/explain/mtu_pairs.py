@@ -134,16 +134,17 @@ def _outside(manifests: Manifests, topology: Topology, nodes: list[Populated], v
 
 def _services(manifests: Manifests, topology: Topology, nodes: list[Populated], version: int) -> Iterator[Case]:
     """The first service with a backend, from each sort of node, and rather to another node's pod than to a neighbour's."""
-    backends = list(_backends(manifests, topology, version))
+    there = list(backends(manifests, topology, version))
     for group in _groups([node for node in nodes if node.pods]):
         node, source = group[0], group[0].pods[0]
-        others = [backend for backend in backends if backend.machine not in node.pods]
-        chosen = next(iter(others or [backend for backend in backends if backend.machine is not source]), None)
+        others = [backend for backend in there if backend.machine not in node.pods]
+        chosen = next(iter(others or [backend for backend in there if backend.machine is not source]), None)
         if chosen is not None:
             yield Case("pod to service", _to_service(source, chosen, node.machine.namespace, version), len(group))
 
 
-def _backends(manifests: Manifests, topology: Topology, version: int) -> Iterator[Backend]:
+def backends(manifests: Manifests, topology: Topology, version: int) -> Iterator[Backend]:
+    """Every ready endpoint of every service with a cluster IP of this IP version, port by port."""
     owners = {address: machine for machine in topology.machines.values() for address in machine.addresses}
     services = {service.key: service for service in manifests.services}
     for each in manifests.endpoint_slices:
@@ -186,15 +187,15 @@ def _named_path(manifests: Manifests, topology: Topology, source: Machine, to: s
         return None
     if target.label.startswith("service/"):
         wanted = (target.label.removeprefix("service/"), target.port, target.protocol.upper())
-        for backend in _backends(manifests, topology, version):
+        for backend in backends(manifests, topology, version):
             if (backend.service.key, backend.port.port, backend.port.protocol) == wanted and backend.machine is not source:
-                return _to_service(source, backend, _node_of(manifests, topology, source), version)
+                return _to_service(source, backend, node_of(manifests, topology, source), version)
         return None
     receiver = next((machine for machine in topology.machines.values() if target.address in machine.addresses), None)
     return _plain(source, receiver, version) if receiver is not None else None
 
 
-def _node_of(manifests: Manifests, topology: Topology, machine: Machine) -> int:
+def node_of(manifests: Manifests, topology: Topology, machine: Machine) -> int:
     """The namespace whose rules a machine's packets meet first."""
     node = next((pod.node for pod in manifests.pods if f"pod/{pod.key}" == machine.ref), None)
     return topology.endpoint(f"node/{node}").namespace if node else machine.namespace

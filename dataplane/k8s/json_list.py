@@ -107,7 +107,7 @@ def _value(text: str, offset: int) -> Any:
 
 def _scan(text: str, offset: int) -> tuple[Any, int]:
     try:
-        found: tuple[Any, int] = _SCAN(text, offset)
+        found: tuple[Any, int] = _scan_once(text, offset)
     except (ValueError, StopIteration, RecursionError):
         raise NotPlain from None
     return found
@@ -141,5 +141,5 @@ def _depth(data: Any) -> int:
     return depth
 
 
-_DECODER: Any = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_number, parse_float=_fraction, parse_constant=_no_constant)
-_SCAN: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_number, parse_float=_fraction, parse_constant=_no_constant)
+_scan_once: Any = vars(_DECODER)["scan_once"]  # one value from a place on, and where it ends; not in the types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -50,11 +50,14 @@ def load_objects(objects: Sequence[Mapping[str, Any]], file: str) -> Manifests:
 
 def _load(objects: Iterator[Found], name: str) -> Manifests:
     with collector_paused():
-        collected = read_objects(objects, name)
-        check_written(collected)
-        derive(collected)
-        check_derived(collected)
-        return collected.manifests()
+        return complete(collect_objects(objects, name))
+
+
+def complete(collected: Collected) -> Manifests:
+    """Derive, in place, what was not written, and freeze. Raises InputError for what cannot be a cluster."""
+    derive(collected)
+    check_derived(collected)
+    return collected.manifests()
 
 
 @contextmanager
@@ -69,8 +72,20 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def collect(documents: Iterable[Document], name: str) -> Collected:
+    """The objects as they are written; ``name`` is what messages call all of it. Raises InputError for what contradicts itself."""
+    return collect_objects(objects_of(documents), name)
+
+
+def collect_objects(objects: Iterator[Found], name: str) -> Collected:
+    """The same of objects that have been found already."""
+    collected = read_objects(objects, name)
+    check_written(collected)
+    return collected
+
+
 def read_objects(objects: Iterator[Found], name: str) -> Collected:
-    """The objects as they were written. Raises InputError where there are none, or what is wrong with one."""
+    """The same without a look at how they go together. Raises InputError where there are none, or what is wrong with one."""
     collected = Collected()
     ignored: Counter[str] = Counter()
     total = 0

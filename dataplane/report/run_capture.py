@@ -8,28 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from dataplane._core import drop_reasons
 from dataplane.capture.folder import FolderWriter
-from dataplane.capture.headers import bare_ip_version, network_offset
 from dataplane.capture.names import address_names, interfaces
-from dataplane.capture.pcapng_write import TC_ACT_OK, TC_ACT_SHOT, CaptureWriter, Record
+from dataplane.capture.pcapng_write import CaptureWriter
 from dataplane.control.topology import Topology
-from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
-from dataplane.k8s.objects import Origin
-from dataplane.report.segmentation import before_segmentation
-from dataplane.report.walk_comments import WalkComments
+from dataplane.report.commented_records import CommentedRecords
+from dataplane.report.drop_kinds import DropKind
+from dataplane.report.plain_records import PlainRecords
 
 if TYPE_CHECKING:
-    from dataplane._core import Drop, Engine, Frame
+    from dataplane._core import Engine
 
 COMMENTS = ("changes", "all", "none")
 """What frames are commented with: drops and changes, every step, or drops alone (the fastest)."""
-
-# For what was dropped before it had a link header, by IP version, as on a capture of lo.
-_NO_LINK_HEADER = {0: b"", 4: bytes(12) + b"\x08\x00", 6: bytes(12) + b"\x86\xdd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +34,7 @@ class CaptureOptions:
     folder: str | None = None
     patterns: tuple[str, ...] = ("*",)  # shell patterns on names such as node1/eth0
     comments: str = COMMENTS[0]
-
-
-class DropKind(NamedTuple):
-    """Drops that are counted together."""
-
-    reason: str  # <stage>/<fact>
-    sentence: str
-    place: str  # node1/eth0, or the namespace alone
-    origin: Origin | None  # the manifest line that decided
+    threads: int = 1  # 2 or more: records without comments on changes are written by a thread of their own
 
 
 def select_devices(engine: Engine, topology: Topology, patterns: Sequence[str]) -> list[int]:
@@ -84,9 +70,13 @@ def recording(engine: Engine, topology: Topology, options: CaptureOptions) -> It
     devices = select_devices(engine, topology, options.patterns if options.file or options.folder else ())
     output = _open_output(topology, devices, options)
     try:
-        capture = RunCapture(engine, topology, output, devices, options.comments)
-        yield capture
-        capture.drain()
+        capture = RunCapture(engine, topology, output, devices, options)
+        try:
+            yield capture
+            capture.drain()
+            capture.finish()
+        finally:
+            capture.abandon()
         if output is not None:
             output.close()
             capture.paths = tuple(output.paths)
@@ -96,90 +86,49 @@ def recording(engine: Engine, topology: Topology, options: CaptureOptions) -> It
         raise
 
 
-def _senders(topology: Topology, devices: Sequence[int]) -> dict[int, frozenset[bytes]]:
-    """Addresses of the machines whose own ``eth0`` is recorded, by the interface's number."""
-    found = {}
-    for position, device in enumerate(devices):
-        machine = topology.machines.get(topology.device_namespace(device))
-        if machine is not None and machine.eth0 == device:
-            found[position] = frozenset(address.packed for address in machine.addresses)
-    return found
-
-
 class RunCapture:
-    """Takes frames, drops and steps out of the core as a run goes on, and writes them with their reasons.
+    """Takes out of the core what it recorded as a run goes on, and writes it.
 
-    Call ``drain`` now and then: what was taken is written and forgotten, so that memory does not grow with the run.
+    Call ``drain`` now and then: what was taken is written and forgotten, so that memory does not grow with the run. A file is
+    sorted between two drains only, so these must come at the same places for the same bytes.
     A frame that is dropped where it was just seen carries verdict and reason itself; what is dropped elsewhere, or later,
     is a record of its own, with the bytes it had then.
     """
 
     def __init__(
-        self, engine: Engine, topology: Topology, output: CaptureWriter | FolderWriter | None, devices: Sequence[int], comments: str
+        self,
+        engine: Engine,
+        topology: Topology,
+        output: CaptureWriter | FolderWriter | None,
+        devices: Sequence[int],
+        options: CaptureOptions,
     ) -> None:
-        self._engine = engine
-        self._topology = topology
-        self._output = output
-        self._positions = {device: position for position, device in enumerate(devices)}
-        self._uncut = _senders(topology, devices) if topology.manifests.config.faults.captured_before_segmentation else {}
-        self._reasons = drop_reasons()
-        self._walks = WalkComments(topology, every_step=comments == "all")
-        self.frames = 0
         self.paths: tuple[Path, ...] = ()  # of what was written, once the run is over
-        self.drops: Counter[DropKind] = Counter()
-        engine.trace(output is not None and comments != "none")
+        joins_segments = topology.manifests.config.faults.captured_before_segmentation
+        self._records: PlainRecords | CommentedRecords
+        if output is not None and (options.comments != "none" or joins_segments):
+            self._records = CommentedRecords(engine, topology, output, devices, options.comments)
+        else:
+            self._records = PlainRecords(engine, topology, output, devices, options.threads)
+
+    @property
+    def frames(self) -> int:
+        """How many were recorded; all of them after ``finish``."""
+        return self._records.frames
+
+    @property
+    def drops(self) -> Counter[DropKind]:
+        """How many of each kind; all of them after ``finish``."""
+        return self._records.drops
 
     def drain(self) -> None:
         """Write everything that happened since the last call."""
-        secrets = take_secrets(self._engine)
-        frames, drops, events = self._engine.frames(), self._engine.drops(), self._engine.events()
-        kinds = [self._kind(drop) for drop in drops]
-        self.drops.update(kinds)
-        self.frames += len(frames)
-        if self._output is None:
-            return
-        for secret in secrets:
-            self._output.add_secrets(*secret)
-        comments = self._walks.comment(frames, events)
-        records = [self._record(frame, comments.get(position, ())) for position, frame in enumerate(frames)]
-        records += self._mark_drops(records, frames, drops, kinds)
-        records.sort(key=lambda record: record.time_ns)
-        for record in before_segmentation(records, self._uncut) if self._uncut else records:
-            self._output.write(*record)
+        self._records.drain()
 
-    def _record(self, frame: Frame, comments: Sequence[str]) -> Record:
-        verdict = TC_ACT_OK if comments else None
-        return Record(self._positions[frame.device], frame.time, frame.data, frame.outgoing, frame.packet, verdict, tuple(comments))
+    def finish(self) -> None:
+        """Everything that was drained is written."""
+        self._records.finish()
 
-    def _mark_drops(self, records: list[Record], frames: Sequence[Frame], drops: Sequence[Drop], kinds: Sequence[DropKind]) -> list[Record]:
-        """Put verdict and reason on the records of frames that were dropped; a new record for each drop that has none."""
-        if not drops:
-            return []
-        seen = {(frame.packet, frame.device, frame.time): position for position, frame in enumerate(frames)}
-        extra = []
-        for drop, kind in zip(drops, kinds, strict=True):
-            line = f"{kind.reason}: {kind.sentence}{f' [{kind.origin}]' if kind.origin else ''}"
-            position = seen.get((drop.packet, drop.device, drop.time))
-            if position is not None:
-                record = records[position]
-                records[position] = record._replace(verdict=TC_ACT_SHOT, comments=(*record.comments, line))
-            elif drop.device in self._positions:
-                data = _as_seen_on(drop.data, ethernet=self._topology.has_ethernet(drop.device))
-                extra.append(Record(self._positions[drop.device], drop.time, data, False, drop.packet, TC_ACT_SHOT, (line,)))
-        return extra
-
-    def _kind(self, drop: Drop) -> DropKind:
-        reason = self._reasons[drop.reason]
-        if drop.device >= 0:
-            place = self._topology.device_name(drop.device)
-        else:
-            place = self._topology.namespace_name(drop.namespace) if drop.namespace >= 0 else "?"
-        return DropKind(reason.name, reason.sentence, place, self._topology.origin(drop.origin))
-
-
-def _as_seen_on(data: bytes, *, ethernet: bool) -> bytes:
-    """What was dropped with the link header that frames of the device have, or without one."""
-    version = bare_ip_version(data)
-    if ethernet:
-        return _NO_LINK_HEADER[version] + data
-    return data if version else data[network_offset(data) :]
+    def abandon(self) -> None:
+        """Nothing more is written."""
+        self._records.abandon()

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dataplane.capture.wireshark import tshark_line
-from dataplane.report.run_capture import DropKind, RunCapture
+from dataplane.report.drop_kinds import DropKind
+from dataplane.report.run_capture import RunCapture
 from dataplane.report.tables import NONE, layout
-from dataplane.traffic.replay import ReplaySummary
+from dataplane.traffic.replay import ReplaySummary, UnfitPackets
 from dataplane.traffic.summary import FlowSummary
 
 _FLOW_COLUMNS = ("FLOW", "KIND", "SENT", "RECEIVED", "COMPLETED", "RTT MIN/AVG/MAX", "FIRST ERROR")
 _DROP_COLUMNS = ("DROPS", "REASON", "AT", "DECIDED BY")
-_SHOWN_RUNS = 8
 _COUNTERS = ("in", "generated", "copies", "fragments_made", "out", "dropped", "consumed", "fragments_merged", "held")
 
 
@@ -69,13 +69,12 @@ def outcome_text(capture: RunCapture, counters: Mapping[str, int]) -> str:
 def replay_text(summary: ReplaySummary) -> str:
     """How many packets of a capture went in, and by reason the numbers of those that did not."""
     filtered = f", {summary.filtered} left out by the filter" if summary.filtered else ""
-    unfit = sum(last - first + 1 for runs in summary.unfit.values() for first, last in runs)
+    unfit = sum(packets.packets for packets in summary.unfit.values())
     lines = [f"{summary.read} packets read{filtered}, {summary.injected} injected, {unfit} that fit nowhere"]
-    lines += [f"  {reason}: packet {_runs_text(runs)}" for reason, runs in summary.unfit.items()]
+    lines += [f"  {reason}: packet {_runs_text(packets)}" for reason, packets in summary.unfit.items()]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _runs_text(runs: Sequence[tuple[int, int]]) -> str:
-    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs[:_SHOWN_RUNS])
-    more = sum(last - first + 1 for first, last in runs[_SHOWN_RUNS:])
-    return f"{shown} and {more} more" if more else shown
+def _runs_text(packets: UnfitPackets) -> str:
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in packets.runs)
+    return f"{shown} and {packets.more} more" if packets.more else shown

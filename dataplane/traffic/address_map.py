@@ -34,16 +34,23 @@ class Rule:
         host = address & int(self.source.hostmask) if self.target.num_addresses > 1 else 0
         return int(self.target.network_address) | host
 
+    @property
+    def packed(self) -> tuple[bytes, bytes, bytes, bool]:
+        """Source, its mask, target, and whether the host part stays."""
+        target = self.target.network_address.packed
+        return self.source.network_address.packed, self.source.netmask.packed, target, self.target.num_addresses > 1
+
 
 class AddressMap:
     """Rules for addresses of both families; the longest prefix decides."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = sorted(rules, key=lambda rule: -rule.source.prefixlen)
+        self.rules = sorted(rules, key=lambda rule: -rule.source.prefixlen)
+        """The first one that fits decides."""
         self._known: dict[bytes, bytes] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._rules)
+        return bool(self.rules)
 
     def of(self, address: bytes) -> bytes:
         """What an address of 4 or 16 bytes becomes; itself where no rule fits."""
@@ -54,7 +61,7 @@ class AddressMap:
 
     def _apply(self, address: bytes) -> bytes:
         number, bits = int.from_bytes(address, "big"), 8 * len(address)
-        for rule in self._rules:
+        for rule in self.rules:
             if rule.source.max_prefixlen == bits and number & int(rule.source.netmask) == int(rule.source.network_address):
                 return rule.apply(number).to_bytes(len(address), "big")
         return address

@@ -122,7 +122,7 @@ def parse_traffic(data: Mapping[str, Any], file: str, warnings: list[str], line:
 
 
 def _parse_flow(fields: Fields, index: int) -> Flow:
-    fields.warn_unknown(FLOW_FIELDS)
+    fields.warn_unknown(frozenset(FLOW_FIELDS))
     name = fields.text("name") or f"flow{index + 1}"
     if not fields.has("kind"):
         raise fields.error("kind", "is missing", f"write one of {', '.join(KINDS)}")

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
-from dataplane.capture.headers import network_offset
-from dataplane.capture.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet
-from dataplane.control.nexthop import next_hop_mac
-from dataplane.control.topology import Machine, Topology
-from dataplane.traffic.address_map import AddressMap
+from dataplane._capture_read import Batch, Frames
+from dataplane.capture.background import Ahead
+from dataplane.capture.batches import BATCH_PACKETS, BatchReader, new_batch
+from dataplane.capture.packet import Packet
+from dataplane.control.topology import Machine
+from dataplane.traffic.fitter import FrameFitter
 
 if TYPE_CHECKING:
     from dataplane._core import Engine
 
-L2_MODES = ("rewrite", "keep")
-_ETHERTYPE_ARP = 0x0806
-_DESTINATION_AT = {ETHERTYPE_IPV4: (16, 20), ETHERTYPE_IPV6: (24, 40)}  # first byte of the address, and the one behind it
-_ETHERNET = 14
-_BROADCAST = b"\xff" * 6
-_PACKETS_BETWEEN_DRAINS = 512
+_PACKETS_BETWEEN_DRAINS = 512  # whatever the batches: it decides the order of records of one instant
+_BATCHES_AHEAD = 2
+_KEPT_RUNS = 8
 
 
-class Unfit(Exception):
-    """A frame that cannot be injected, and why."""
+@dataclass(slots=True)
+class UnfitPackets:
+    """Packets that were not injected for one reason."""
+
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    """First and last number of each run of them, the first few runs only: memory does not grow with the capture."""
+    packets: int = 0
+    more: int = 0  # of these, packets of runs that were not kept
+    _last: int = -1
+
+    def add(self, first: int, last: int) -> None:
+        """Another run, behind all others."""
+        self.packets += last - first + 1
+        continues = first == self._last + 1
+        self._last = last
+        if continues and not self.more:
+            self.runs[-1] = self.runs[-1][0], last
+        elif len(self.runs) < _KEPT_RUNS and not self.more:
+            self.runs.append((first, last))
+        else:
+            self.more += last - first + 1
 
 
 @dataclass(slots=True)
@@ -35,125 +54,131 @@ class ReplaySummary:
     read: int = 0
     filtered: int = 0  # left out by the filter
     injected: int = 0
-    unfit: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """By reason the packets that were not injected: first and last number of each run of them."""
-
-    def note_unfit(self, reason: str, number: int) -> None:
-        runs = self.unfit.setdefault(reason, [])
-        if runs and runs[-1][1] == number - 1:
-            runs[-1] = runs[-1][0], number
-        else:
-            runs.append((number, number))
+    unfit: dict[str, UnfitPackets] = field(default_factory=dict)  # by reason
 
 
-class FrameFitter:
-    """Makes of a capture's packet the frame that ``machine`` would have sent.
+class _Load(NamedTuple):
+    """A batch of packets that was made frames."""
 
-    ``l2``: "rewrite" gives it the machine's MAC as source and its next hop's as destination, "keep" leaves both.
-    Packets without an Ethernet header get one either way. Addresses change only by ``addresses``.
-    """
+    batch: Batch
+    frames: Frames
+    filtered: int
+    unfit: dict[str, list[tuple[int, int]]]
+    upto: int  # how far into the capture it goes
 
-    def __init__(self, engine: Engine, topology: Topology, machine: Machine, addresses: AddressMap, l2: str) -> None:
-        self._engine = engine
-        self._topology = topology
-        self._machine = machine
-        self._addresses = addresses
-        self._rewrites = l2 == "rewrite"
-        self._next_hops: dict[bytes, bytes | str] = {}
 
-    def fit(self, packet: Packet) -> bytes:
-        """The frame to inject. Raises Unfit."""
-        if packet.orig_len > len(packet.data):
-            raise Unfit("the capture holds only a part of the frame (snap length)")
-        if packet.is_l3:
-            body = self._mapped(packet.ethertype, packet.data)
-            return self._macs(packet.ethertype, body) + packet.ethertype.to_bytes(2, "big") + body
-        if len(packet.data) < _ETHERNET:
-            raise Unfit("shorter than an Ethernet header")
-        start = min(network_offset(packet.data), len(packet.data))
-        ethertype = int.from_bytes(packet.data[start - 2 : start], "big")
-        body = self._mapped(ethertype, packet.data[start:])
-        macs = self._macs(ethertype, body) if self._rewrites else packet.data[:12]
-        return macs + packet.data[12:start] + body
+class _Loader:
+    """Reads and fits batch after batch. While it asks the engine for routes, ``engine_lock`` keeps others out of it."""
 
-    def _mapped(self, ethertype: int, body: bytes) -> bytes:
-        if not self._addresses:
-            return body
-        if ethertype in _DESTINATION_AT:
-            return self._addresses.ip(body)
-        return self._addresses.arp(body) if ethertype == _ETHERTYPE_ARP else body
+    def __init__(
+        self, reader: BatchReader, fitter: FrameFitter, wanted: Callable[[Packet], bool] | None, start: int, engine_lock: Lock, ahead: int
+    ) -> None:
+        self._reader = reader
+        self._fitter = fitter
+        self._wanted = wanted
+        self._start = start
+        self._lock = engine_lock
+        self._zero: int | None = None
+        self._free: SimpleQueue[tuple[Batch, Frames] | None] = SimpleQueue()
+        for _ in range(ahead + 2):  # one that is made, one that is carried
+            self._free.put((new_batch(), Frames(BATCH_PACKETS)))
 
-    def _macs(self, ethertype: int, body: bytes) -> bytes:
-        """Destination and source MAC."""
-        start, end = _DESTINATION_AT.get(ethertype, (0, 0))
-        if not end or len(body) < end:
-            raise Unfit("not IP, so no next hop's MAC address can be found (--l2 keep leaves MAC addresses alone)")
-        destination = body[start:end]
-        found = self._next_hops.get(destination)
-        if found is None:
-            found = self._next_hops[destination] = self._next_hop(destination)
-        if isinstance(found, str):
-            raise Unfit(found)
-        return found + self._machine.mac
+    def loads(self) -> Iterator[_Load]:
+        """One after the other; each is to be given back."""
+        while (free := self._free.get()) is not None and self._reader.fill(free[0]):
+            yield self._load(*free)
 
-    def _next_hop(self, destination: bytes) -> bytes | str:
-        """The MAC a packet to this address would be sent to, or why there is none."""
-        if destination == b"\xff" * 4:
-            return _BROADCAST
-        if len(destination) == 4 and destination[0] >> 4 == 0xE:  # RFC 1112 6.4: the low 23 bits of the group
-            return b"\x01\x00\x5e" + bytes([destination[1] & 0x7F]) + destination[2:]
-        if len(destination) == 16 and destination[0] == 0xFF:  # RFC 2464 7: the low 32 bits of the group
-            return b"\x33\x33" + destination[12:]
-        shown, route = ip_address(destination), self._engine.lookup_route(self._machine.namespace, destination)
-        if route["kind"] == "broadcast":
-            return _BROADCAST
-        if route["kind"] == "local":
-            return f"goes to {shown}, an address of {self._machine.ref} itself (--map gives it another)"
-        if route["dev"] not in (-1, self._machine.eth0):
-            return (
-                f"{self._machine.ref} reaches {shown} by {self._topology.device_name(route['dev'])}, not by its eth0 (replay it at a pod)"
-            )
-        found = next_hop_mac(self._engine, self._topology, self._machine.namespace, destination)
-        return found or f"{self._machine.ref} has no route to {shown}, or nobody answers for its next hop (--map gives it another address)"
+    def stop(self) -> None:
+        """Do not wait for what was not given back."""
+        self._free.put(None)
+
+    def give_back(self, load: _Load) -> None:
+        self._reader.release(load.upto)
+        self._free.put((load.batch, load.frames))
+
+    def _load(self, batch: Batch, frames: Frames) -> _Load:
+        skipped = self._skipped(batch)
+        first = 0 if skipped is None else skipped.find(b"\0")
+        if self._zero is None and first >= 0:
+            self._zero = batch.packet(first)[3]
+        zero = self._zero or 0
+        unfit = self._fitter.fit_batch(self._reader, batch, frames, self._lock, start=self._start, zero=zero, skipped=skipped)
+        start, length, *_ = batch.packet(len(batch) - 1)
+        return _Load(batch, frames, 0 if skipped is None else skipped.count(1), unfit, start + length)
+
+    def _skipped(self, batch: Batch) -> bytes | None:
+        """A 1 for each packet that the filter leaves out."""
+        if self._wanted is None:
+            return None
+        return bytes(not self._wanted(self._reader.packet(batch, i)) for i in range(len(batch)))
 
 
 def replay(
     engine: Engine,
     machine: Machine,
-    packets: Iterable[Packet],
+    reader: BatchReader,
     fitter: FrameFitter,
     *,
     wanted: Callable[[Packet], bool] | None = None,
     drain: Callable[[], None] | None = None,
+    threads: int = 1,
 ) -> ReplaySummary:
     """Inject packets at the machine's eth0 and carry them, and all they cause, to the end.
 
     The first chosen packet's time is the run's zero; a packet earlier than the one before it goes right after that one.
-    ``wanted`` chooses packets; ``drain`` is called now and then to take captured frames out of the core.
+    ``wanted`` chooses packets; ``drain`` is called at every 512th injected frame, to take what was recorded out of the core.
+    ``threads``: with 3 or more the capture is read ahead by a thread of its own.
     """
-    summary = ReplaySummary()
-    start = engine.now
-    first: int | None = None
-    for packet in packets:
-        summary.read += 1
-        if wanted is not None and not wanted(packet):
-            summary.filtered += 1
-            continue
-        first = packet.time_ns if first is None else first
-        time = max(engine.now, start + packet.time_ns - first)
+    lock = Lock()
+    is_ahead = threads > 2
+    loader = _Loader(reader, fitter, wanted, engine.now, lock, _BATCHES_AHEAD if is_ahead else 0)
+    carrier = _Carrier(engine, machine, lock, drain)
+    if not is_ahead:
+        for load in loader.loads():
+            carrier.carry(load)
+            loader.give_back(load)
+    else:
+        ahead = Ahead(loader.loads(), _BATCHES_AHEAD)
         try:
-            _inject(engine, machine, fitter.fit(packet), time)
-        except Unfit as unfit:
-            summary.note_unfit(str(unfit), packet.number)
-            continue
-        summary.injected += 1
-        engine.run(time)
-        if drain is not None and summary.injected % _PACKETS_BETWEEN_DRAINS == 0:
-            drain()
+            for load in ahead:
+                carrier.carry(load)
+                loader.give_back(load)
+        finally:
+            loader.stop()
+            ahead.close()
     engine.run()
-    return summary
+    return carrier.summary
 
 
-def _inject(engine: Engine, machine: Machine, frame: bytes, time: int) -> None:
-    if engine.inject(machine.eth0, frame, at=time) < 0:
-        raise Unfit(f"longer than the MTU of {machine.ref} allows")
+class _Carrier:
+    """Injects what was loaded."""
+
+    def __init__(self, engine: Engine, machine: Machine, lock: Lock, drain: Callable[[], None] | None) -> None:
+        self._engine = engine
+        self._lock = lock
+        self._drain = drain
+        self._devices = array("i", [machine.eth0] * _PACKETS_BETWEEN_DRAINS)
+        self._refused = bytearray(_PACKETS_BETWEEN_DRAINS)  # none: the fitter has left out what is too long
+        self.summary = ReplaySummary()
+
+    def carry(self, load: _Load) -> None:
+        summary = self.summary
+        summary.read += len(load.batch)
+        summary.filtered += load.filtered
+        for reason, runs in load.unfit.items():
+            noted = summary.unfit.setdefault(reason, UnfitPackets())
+            for first, last in runs:
+                noted.add(first, last)
+        done, most = 0, len(load.frames)
+        while done < most:
+            upto = min(most, done + _PACKETS_BETWEEN_DRAINS - summary.injected % _PACKETS_BETWEEN_DRAINS)
+            self._carry_some(load.frames, done, upto)
+            summary.injected += upto - done
+            done = upto
+            if self._drain is not None and summary.injected % _PACKETS_BETWEEN_DRAINS == 0:
+                self._drain()
+
+    def _carry_some(self, frames: Frames, done: int, upto: int) -> None:
+        starts, lengths, times = (memoryview(column)[done:upto] for column in (frames.starts, frames.lengths, frames.times))
+        with self._lock:
+            self._engine.carry(frames.data, self._devices, starts, lengths, times, self._refused)

@@ -5,8 +5,11 @@ from libc.stdlib cimport realloc
 from libc.string cimport memcpy, strcmp
 from ext.border.encap cimport encap_new, option_list
 from ext.border.reasons cimport registry_find
+from ext.border.tables cimport address_remove
 from ext.devices.core cimport *
 from ext.stages.tunnel_host cimport host_init
+from ext.tables.conntrack cimport ct_first, ct_kill, ct_next
+from ext.tables.ct_entry cimport Ct
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
 from ext.tables.fib cimport Fib, fib_remove
 from ext.tables.htab cimport HNode, htab_free_all, htab_step
@@ -176,6 +179,8 @@ cdef inline int device_remove(Core *c, Dev *d) except -1:
         raise ValueError(f"{d.name.decode()} is no veth device: only those can go")
     device_master(c, d, -1)
     d.up = False
+    while d.n_addr:
+        address_remove(c, d, <bytes>(<char *>d.addr[0].addr)[:4 if d.addr[0].family == 4 else 16], d.addr[0].plen)
     routes_through(&ns.fib4, d.id)
     routes_through(&ns.fib6, d.id)
     node = htab_step(&d.neigh.tab, NULL)
@@ -187,7 +192,6 @@ cdef inline int device_remove(Core *c, Dev *d) except -1:
         node = htab_step(&d.neigh.tab, node)
     htab_free_all(&d.neigh.tab)
     htab_free_all(&d.proxies.tab)
-    d.n_addr = 0
     if d.peer >= 0 and c.dev[d.peer] != NULL:
         c.dev[d.peer].peer = -1
         c.dev[d.peer].up = False  # veth_close(): no carrier
@@ -196,5 +200,20 @@ cdef inline int device_remove(Core *c, Dev *d) except -1:
         if ns.devs[i] != d.id:
             ns.devs[k] = ns.devs[i]
             k += 1
+        else:
+            masquerade_gone(ns, i)
     ns.n_devs = k
     return 0
+
+
+cdef inline void masquerade_gone(Ns *ns, int place) noexcept nogil:
+    """Connections that had their source address from the device at this place end (masq_device_event()); later devices move up."""
+    cdef Ct *ct = ct_first(&ns.ct)
+    cdef Ct *after
+    while ct != NULL:
+        after = ct_next(&ns.ct, ct)
+        if ct.masq_dev == place + 1:
+            ct_kill(&ns.ct, ct)
+        elif ct.masq_dev > place + 1:
+            ct.masq_dev -= 1
+        ct = after

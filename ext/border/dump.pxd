@@ -1,7 +1,7 @@
 # What tables hold, as plain Python dictionaries.
 
 from ext.devices.core cimport *
-from ext.tables.conntrack cimport *
+from ext.tables.ct_entry cimport Ct, Tuple, ct_family, ct_tuple
 from ext.tables.ct_sctp cimport ct_sctp_state_name
 from ext.tables.ct_settings cimport CTS_ASSURED, CTS_SEEN_REPLY
 from ext.tables.ct_tcp cimport ct_tcp_state_name
@@ -25,15 +25,15 @@ cdef inline dict tuple_dict(const Tuple *t):
 
 
 cdef inline dict ct_dict(const Ct *ct, long long now):
-    cdef int proto = ct.dir[0].t.proto
+    cdef Tuple orig = ct_tuple(ct, 0), reply = ct_tuple(ct, 1)
     state = None
-    if proto == 6:
+    if ct.number == 6:
         state = ct_tcp_state_name(ct.proto.tcp.state).decode()
-    elif proto == 132:
+    elif ct.number == 132:
         state = ct_sctp_state_name(ct.proto.sctp.state).decode()
-    return {"family": ct.dir[0].t.family, "proto": proto, "state": state, "assured": bool(ct.status & CTS_ASSURED),
-            "seen_reply": bool(ct.status & CTS_SEEN_REPLY), "timeout": ct.expires - now, "orig": tuple_dict(&ct.dir[0].t),
-            "reply": tuple_dict(&ct.dir[1].t), "mark": ct.mark, "zone": 0}
+    return {"family": ct_family(ct), "proto": ct.number, "state": state, "assured": bool(ct.status & CTS_ASSURED),
+            "seen_reply": bool(ct.status & CTS_SEEN_REPLY), "timeout": ct.expires - now, "orig": tuple_dict(&orig),
+            "reply": tuple_dict(&reply), "mark": 0, "zone": 0}  # nothing here marks connections or puts them into zones
 
 
 cdef inline str route_kind(int type):

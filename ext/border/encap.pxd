@@ -14,7 +14,7 @@ from ext.stages.tunnel cimport TUNNEL_UNKNOWN_ID
 from ext.wire.bytes cimport ld16
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ipv4 cimport IPPROTO_UDP, IPV4_FRAG, IPV4_MF, IPV4_OFFSET, IPV4_PROTO, ipv4_hlen
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, pkt_new, pkt_release_memory
+from ext.wire.packet cimport Pkt, PktPool, pkt_l3, pkt_l3_len, pkt_new, pkt_pool_free, pkt_release_memory
 
 cdef enum:
     UDP_HLEN = 8
@@ -188,7 +188,10 @@ cdef inline tuple codec_pop(const dataplane_encap *e, void *state, bytes packet,
     cdef uint32_t at = 0
     cdef int ip_protocol = 0, v
     cdef dataplane_encap_bytes b
-    cdef Pkt *p = pkt_new(<uint32_t>len(packet) + 1)
+    cdef PktPool pool
+    cdef Pkt *p
+    pool.free = NULL
+    p = pkt_new(&pool, <uint32_t>len(packet) + 1)
     if p == NULL:
         raise MemoryError
     try:
@@ -214,4 +217,5 @@ cdef inline tuple codec_pop(const dataplane_encap *e, void *state, bytes packet,
             return 0, b"", info.id, encap_reason_name(e, v)
         return info.inner_protocol, <bytes>(<char *>b.data)[:b.tail - b.data], info.id, None
     finally:
-        pkt_release_memory(p)
+        pkt_release_memory(&pool, p)
+        pkt_pool_free(&pool)

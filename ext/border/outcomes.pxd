@@ -4,8 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
 from ext.stages.conntrack cimport L4, pkt_find_l4
+from ext.stages.flow cimport flow_of
 from ext.stages.nat cimport next_fall
-from ext.stages.netfilter cimport flow_of, pkt_rules
+from ext.stages.netfilter cimport pkt_rules
 from ext.stages.route cimport route_input, route_output
 from ext.stages.route_ipv6 cimport route_input6, route_output6
 from ext.tables.rules cimport *
@@ -23,7 +24,7 @@ cdef inline Pkt *probe_packet(Core *c, int dev, int family, bytes packet) except
             raise ValueError("not an IPv6 packet")
     elif len(packet) < IPV4_HLEN or packet[0] >> 4 != 4 or ipv4_hlen(packet) > len(packet):
         raise ValueError("not an IPv4 packet")
-    p = pkt_new(<uint32_t>len(packet))
+    p = pkt_new(&c.pool, <uint32_t>len(packet))
     if p == NULL:
         raise MemoryError
     memcpy(p.buf + p.l3, <const char *>packet, len(packet))
@@ -144,7 +145,7 @@ cdef inline list enumerate_outcomes(Core *c, Ns *ns, int family, int hook, bytes
     cdef Choices ch
     cdef Pkt *p
     cdef uint8_t tracing = c.tracing
-    memset(&ch, 0, sizeof(Choices))
+    choices_begin(&ch)
     ch.enumerate = True
     found = []
     c.tracing = False
@@ -154,7 +155,7 @@ cdef inline list enumerate_outcomes(Core *c, Ns *ns, int family, int hook, bytes
             try:
                 found.append(one_outcome(c, ns, p, hook, iif, &ch, Outcome))
             finally:
-                pkt_release_memory(p)
+                pkt_release_memory(&c.pool, p)
             if not next_fall(&ch):
                 return found
     finally:

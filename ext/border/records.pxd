@@ -74,12 +74,12 @@ cdef inline list take_deliveries(Core *c, object Delivery):
 
 cdef inline uint64_t packets_held(const Core *c) noexcept nogil:
     """Packets that wait: in the event queue, for neighbours, for the rest of their datagram. Counted anew each time."""
-    cdef uint64_t held = 0
+    cdef uint64_t held = 0, k
     cdef int i
     cdef HNode *node
     cdef FragQueue *q
-    for i in range(c.n_heap):
-        held += c.heap[i].p != NULL
+    for k in range(events_waiting(c)):
+        held += event_number(c, k).p != NULL
     for i in range(c.n_dev):
         node = htab_step(&c.dev[i].neigh.tab, NULL) if c.dev[i] != NULL else NULL
         while node != NULL:

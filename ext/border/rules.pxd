@@ -11,12 +11,31 @@ cdef enum:
     RULES_MAX = 1 << 22
 
 
+cdef extern from "<stdlib.h>":
+    void *aligned_alloc(size_t alignment, size_t size)
+
+
+cdef inline void *rules_memory(size_t size):
+    """Zeroed, at the beginning of a cache line; ``size``: a multiple of one."""
+    cdef void *at = aligned_alloc(64, size)
+    if at != NULL:
+        memset(at, 0, size)
+    return at
+
+
 cdef inline int copy_address(uint8_t *to, bytes addr) except -1:
     if len(addr) not in (4, 16):
         raise ValueError(f"an address has 4 or 16 bytes, not {len(addr)}")
     memset(to, 0, 16)
     memcpy(to, <const char *>addr, len(addr))
     return 0
+
+
+cdef inline int prefix_length(tuple prefix) except -1:
+    cdef int n = prefix[1]
+    if not 0 <= n <= 8 * len(prefix[0]):
+        raise ValueError(f"a prefix of {len(prefix[0])} bytes has no {n} bits")
+    return n
 
 
 cdef inline int match_bit(Rule *r, dict m, str key, uint32_t bit) except -1:
@@ -45,10 +64,10 @@ cdef inline int match_name(char *name, uint8_t *length, str text) except -1:
 cdef inline int rule_addresses(Rule *r, dict m) except -1:
     if match_bit(r, m, "src", M_SRC):
         copy_address(r.src, m["src"][0])
-        r.src_len = m["src"][1]
+        r.src_len = prefix_length(m["src"])
     if match_bit(r, m, "dst", M_DST):
         copy_address(r.dst, m["dst"][0])
-        r.dst_len = m["dst"][1]
+        r.dst_len = prefix_length(m["dst"])
     if match_bit(r, m, "iif", M_IIF):
         match_name(r.iif, &r.iif_len, m["iif"])
     if match_bit(r, m, "oif", M_OIF):
@@ -148,8 +167,8 @@ cdef inline int check_loops(RuleTable *t, list names) except -1:
     raise ValueError("chains jump in a circle or too deep: " + ", ".join([n for n, d in zip(names, depths) if d > JUMPS_MAX]))
 
 
-cdef inline int table_build(RuleTable *t, object chains, dict lists) except -1:
-    """Fill an empty table from a sequence of ``Chain``."""
+cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) except -1:
+    """Fill an empty table from a sequence of ``Chain``; ``alen``: bytes of the family's addresses."""
     cdef int at = 0, i
     hooks = {"PREROUTING": HOOK_PREROUTING, "INPUT": HOOK_INPUT, "FORWARD": HOOK_FORWARD, "OUTPUT": HOOK_OUTPUT,
              "POSTROUTING": HOOK_POSTROUTING}
@@ -157,7 +176,7 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists) except -1:
     total = sum([len(chain.rules) for chain in chains])
     if total > RULES_MAX:
         raise ValueError(f"{total} rules are more than a table takes ({RULES_MAX})")
-    t.rule = <Rule *>calloc(max(total, 1), sizeof(Rule))
+    t.rule = <Rule *>rules_memory(max(total, 1) * sizeof(Rule))
     t.chain = <RuleChain *>calloc(max(len(chains), 1), sizeof(RuleChain))
     if t.rule == NULL or t.chain == NULL:
         raise MemoryError
@@ -173,18 +192,22 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists) except -1:
         for m in chain.rules:
             rule_from_dict(&t.rule[at], m, index, lists)
             t.random = t.random or (t.rule[at].match & M_STATISTIC) != 0
+            t.unsteady = t.unsteady or t.random or (t.rule[at].match & M_RECENT) != 0 or (t.rule[at].tcp_mask & STEADY_TCP_FLAGS) != 0
             at += 1
             t.n_rules = t.local_from = at
-    return check_loops(t, [chain.name for chain in chains])
+    check_loops(t, [chain.name for chain in chains])
+    if not rules_index(t, alen):
+        raise MemoryError
+    return 0
 
 
 cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes local) except -1:
     """Let the namespace see a book (``ext/rulebook.pyx``) as its table, with ``local`` as the rules of the last chains."""
     cdef RuleTable fresh = (<RuleTable *>PyCapsule_GetPointer(capsule, b"dataplane.rule_book"))[0]
     cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = <int>(len(local) // sizeof(Rule)), i
-    if n > fresh.n_rules or len(local) % sizeof(Rule):
-        raise ValueError("a namespace cannot have more rules than its book")
-    fresh.local = <Rule *>calloc(max(n, 1), sizeof(Rule))
+    if n > fresh.n_rules or len(local) % sizeof(Rule) or fresh.index.place == NULL:
+        raise ValueError("a namespace cannot have more rules than its book, nor one without an index")
+    fresh.local = <Rule *>rules_memory(max(n, 1) * sizeof(Rule))
     if fresh.local == NULL:
         raise MemoryError
     memcpy(fresh.local, <const char *>local, len(local))
@@ -194,6 +217,15 @@ cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes lo
             fresh.chain[i].absent = False
     rules_free(&ns.rules[family == 6][k])
     ns.rules[family == 6][k] = fresh
-    ns.rules_on = True
+    table_speaks(ns, family, k)
     ns.conntrack = True
     return 0
+
+
+cdef inline void table_speaks(Ns *ns, int family, int k) noexcept nogil:
+    """Note at which hooks a table has something to say."""
+    cdef int i
+    for i in range(HOOKS):
+        ns.tables_at[family == 6][i] &= ~(1 << k)
+        ns.tables_at[family == 6][i] |= rules_have_a_say(&ns.rules[family == 6][k], i) << k
+    ns.rules_on = True

@@ -4,6 +4,7 @@ from ext.border.devices cimport device_find
 from ext.border.tables cimport forwarding_changed6
 from ext.devices.core cimport *
 from libc.stdint cimport uint8_t, int64_t
+from ext.tables.conntrack cimport ct_settings_changed
 from ext.tables.ct_settings cimport CtSettings
 
 
@@ -173,6 +174,7 @@ cdef inline int sysctl_write(Core *c, Ns *ns, str name, int value) except -1:
         flag = ct_flag(&ns.ct.set, name[27:])
     if time != NULL:
         time[0] = <int64_t>value * 1000000000
+        ct_settings_changed(&ns.ct)
     elif flag != NULL:
         flag[0] = value
     else:

@@ -4,11 +4,13 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport *
-from ext.tables.conntrack cimport Ct, Tuple, ct_kill, ct_table_free
+from ext.tables.conntrack cimport ct_find, ct_kill, ct_table_free
+from ext.tables.ct_entry cimport Ct, Tuple
 from ext.tables.fdb cimport fdb_clear
 from ext.tables.fib cimport *
 from ext.tables.fragments cimport FragQueue
 from ext.tables.htab cimport HNode, htab_free_all, htab_remove, htab_step
+from ext.tables.own cimport own_add, own_remove
 from ext.tables.neighbour cimport Neigh, neigh_find, neigh_get
 from ext.tables.rules cimport rules_free, TABLES
 from ext.wire.ipv6 cimport solicited_node
@@ -185,6 +187,8 @@ cdef inline int address_add(Core *c, Dev *d, bytes address, int prefix_len, obje
     if grown == NULL:
         raise MemoryError
     d.addr = grown
+    if len(address) == 4 and not own_add(&c.ns[d.ns].own, address):
+        raise MemoryError
     a = &d.addr[d.n_addr]
     memset(a, 0, sizeof(IfAddr))
     a.family = 4 if len(address) == 4 else 6
@@ -208,6 +212,8 @@ cdef inline int address_remove(Core *c, Dev *d, bytes address, int prefix_len) e
     if i < 0:
         raise ValueError(f"{d.name.decode()} does not have this address")
     gone = d.addr[i]
+    if alen == 4:
+        own_remove(&c.ns[d.ns].own, gone.addr)
     for k in range(f.n if alen == 4 else 0):
         r = &f.route[k]
         if r.type and r.dev == d.id and not r.has_gw and r.has_src and memcmp(r.src, d.addr[i].addr, alen) == 0:
@@ -324,20 +330,22 @@ cdef inline bint route_remove(Ns *ns, bytes prefix, int prefix_len, str kind, ob
 
 # ---- conntrack
 
-cdef inline bint conntrack_remove(Ns *ns, int proto, dict orig) except -1:
+cdef inline bint conntrack_remove(Core *c, Ns *ns, int proto, dict orig) except -1:
     """The entry of a protocol with ports whose original tuple this is (``tuple_dict``). False: there is none."""
-    cdef Ct *ct = ns.ct.first
     cdef Tuple t
+    cdef Ct *ct
+    cdef int dir = 0
     memset(&t, 0, sizeof(Tuple))
+    t.family = 4 if len(orig["src"]) == 4 else 6
+    t.proto = proto
     memcpy(t.src, <const char *>(<bytes>orig["src"]), len(orig["src"]))
     memcpy(t.dst, <const char *>(<bytes>orig["dst"]), len(orig["dst"]))
-    while ct != NULL:
-        if (ct.dir[0].t.proto == proto and ct.dir[0].t.sport == orig["sport"] and ct.dir[0].t.dport == orig["dport"]
-                and memcmp(ct.dir[0].t.src, t.src, 16) == 0 and memcmp(ct.dir[0].t.dst, t.dst, 16) == 0):
-            ct_kill(&ns.ct, ct)
-            return True
-        ct = ct.next
-    return False
+    t.sport, t.dport = orig["sport"], orig["dport"]
+    ct = ct_find(&ns.ct, &t, c.now, &dir)
+    if ct == NULL or dir != 0:
+        return False
+    ct_kill(&ns.ct, ct)
+    return True
 
 
 # ---- proxied neighbours
@@ -410,6 +418,7 @@ cdef inline void namespace_free(Core *c, Ns *ns) noexcept nogil:
     for i in range(2):
         for k in range(TABLES):
             rules_free(&ns.rules[i][k])
+    htab_free_all(&ns.own)
     htab_free_all(&ns.recent)
     htab_free_all(&ns.peers)
     htab_free_all(&ns.pmtu)

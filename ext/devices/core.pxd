@@ -3,24 +3,29 @@
 # Namespaces and devices name each other by small integers, the places in ``Core``'s arrays.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
+from ext.devices.record cimport Recorder, STEP_TAP, rec_note, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
-from ext.tables.conntrack cimport CtTable, Ct, ct_put
+from ext.tables.conntrack cimport CtTable, ct_put
+from ext.tables.ct_entry cimport Ct, ct_hold
 from ext.tables.fdb cimport Fdb
 from ext.tables.fib cimport Fib
 from ext.tables.fragments cimport FragTable
 from ext.tables.htab cimport HTab, HNode
 from ext.tables.neighbour cimport NeighTable
-from ext.tables.rules cimport RuleTable, TABLES
-from ext.wire.packet cimport Pkt, pkt_release_memory, pkt_copy
+from ext.tables.rules cimport RuleTable, HOOKS, TABLES
+from ext.wire.packet cimport Pkt, PktPool, pkt_release_memory, pkt_copy
 from ext.wire.hash cimport mix64, hash_bytes
 
 cdef enum:
     NAME_MAX_LEN = 64
+    DEVICES_MAX = 65535  # of one namespace: their places fit in 16 bits, and one value more
     IFNAME_LEN = 16
     DETAIL_LEN = 160
     DRAW_COUNTERS = 1024
+    LANES = 6
+    CLOCKED_STAGES = 32  # more than there are
     DEV_LO = 1
     DEV_VETH = 2
     DEV_BRIDGE = 3
@@ -126,6 +131,7 @@ cdef struct Far:
 cdef struct Dev:
     int id
     int ns
+    uint16_t place  # in the namespace's list of devices
     char name[IFNAME_LEN]
     uint8_t kind
     uint8_t mac[8]
@@ -216,6 +222,8 @@ cdef struct Ns:
     uint8_t rules_on
     CtTable ct
     RuleTable rules[2][TABLES]  # [0] IPv4, [1] IPv6
+    uint8_t tables_at[2][HOOKS]  # bits by table: those that have something to say at a hook
+    HTab own  # IPv4 addresses of its devices, see tables/own.pxd
     HTab recent
     FragTable frags
     HTab peers
@@ -276,13 +284,22 @@ cdef struct Store:
 
 cdef struct Due:
     int64_t time
+    uint64_t root  # what it all began with: see Core.root
     uint64_t seq
     int kind
     int dev  # or namespace, or stage
     Pkt *p
+    uint64_t queue  # number of a fragment queue
     uint8_t addr[16]  # neighbour
     uint8_t alen
-    void *queue  # fragment queue, compared only
+
+cdef struct Lane:
+    # a ring of events that were queued in the order in which they happen
+    Due *ring
+    uint32_t at
+    uint32_t n
+    uint32_t cap  # a power of two
+    int64_t delay  # ns between queueing and happening
 
 cdef struct Counters:
     uint64_t received
@@ -294,6 +311,16 @@ cdef struct Counters:
     uint64_t consumed
     uint64_t fragments_merged
     uint64_t rules_walked
+
+cdef struct StageClock:
+    # see ext/stages/stage_clock.pxd
+    bint on
+    int stage  # whose time runs, 0: nobody's
+    int64_t since  # ns of the machine's clock, not of virtual time
+    double cost  # ns that reading that clock takes
+    uint64_t visits[CLOCKED_STAGES]
+    uint64_t readings[CLOCKED_STAGES]
+    int64_t ns[CLOCKED_STAGES]
 
 cdef struct Core
 
@@ -307,6 +334,8 @@ cdef struct Core:
     int n_dev
     uint64_t seed
     int64_t now
+    uint64_t root  # number of the frame or packet from outside whose consequences are being carried, in order of injection
+    uint64_t n_roots
     uint64_t seq
     uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
@@ -316,6 +345,9 @@ cdef struct Core:
     Due *heap
     int n_heap
     int heap_cap
+    Lane lane[LANES]
+    int n_lanes
+    uint64_t n_packet_events  # in heap and lane, that are about a packet
     Store bytes
     Store frames
     Store drops
@@ -326,8 +358,13 @@ cdef struct Core:
     int n_sockets
     Counters count
     uint64_t *drop_count
+    PktPool pool
     RunFn run
     uint8_t out_of_memory
+    Recorder rec  # what the flow cache is told of the packet in hand
+    void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
+    uint32_t generation  # counts changes that may change any packet's way
+    StageClock clock
     # places of ``ns`` and ``dev`` may be empty: what is described and not made
     int n_reserved  # devices whose places were there before them
     Far **far_of  # by device
@@ -368,28 +405,30 @@ cdef inline uint64_t store_bytes(Core *c, const uint8_t *p, uint32_t n) noexcept
 
 # ---- what happened
 
-cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:
-    cdef FrameRecord *r
-    cdef uint64_t at
-    if not d.capture:
-        return
-    at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
-    r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
+cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
+    cdef uint64_t at = store_bytes(c, frame, n)
+    cdef FrameRecord *r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
     if r == NULL:
         return
     r.time = c.now
     r.dev = d.id
-    r.packet = p.id
-    r.len = p.end - p.l2
+    r.packet = packet
+    r.len = n
     r.at = at
     r.outgoing = outgoing
     c.order += 1
     r.order = c.order
 
 
-cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
+cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:
+    if d.capture:
+        rec_note(&c.rec, p, STEP_TAP, NULL, d.id, outgoing)
+        store_frame(c, d, p.buf + p.l2, p.end - p.l2, p.id, outgoing)
+
+
+cdef inline void store_drop(Core *c, int dev, const uint8_t *frame, uint32_t n, uint32_t packet, int reason, int origin) noexcept nogil:
     cdef DropRecord *r
-    cdef uint64_t at = store_bytes(c, p.buf + p.l2, p.end - p.l2)
+    cdef uint64_t at = store_bytes(c, frame, n)
     c.count.dropped += 1
     c.drop_count[reason] += 1
     r = <DropRecord *>store_add(c, &c.drops, sizeof(DropRecord))
@@ -398,23 +437,29 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
     r.time = c.now
     c.order += 1
     r.order = c.order
-    r.dev = p.dev
-    r.ns = c.dev[p.dev].ns if p.dev >= 0 else -1
-    r.packet = p.id
+    r.dev = dev
+    r.ns = c.dev[dev].ns if dev >= 0 else -1
+    r.packet = packet
     r.reason = reason
-    r.origin = c.drop_origin
-    r.len = p.end - p.l2
+    r.origin = origin
+    r.len = n
     r.at = at
+
+
+cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
+    store_drop(c, p.dev, p.buf + p.l2, p.end - p.l2, p.id, reason, c.drop_origin)
     c.drop_origin = 0
 
 
 cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
+    return new_event(c, p, stage, what, origin) if c.tracing else NULL
+
+
+cdef inline EventRecord *new_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     cdef EventRecord *e
     cdef uint64_t at
     cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
-    if not c.tracing:
-        return NULL
     at = store_bytes(c, p.buf + start, p.end - start)
     e = <EventRecord *>store_add(c, &c.events, sizeof(EventRecord))
     if e == NULL:
@@ -444,8 +489,11 @@ cdef inline void ct_release(Core *c, Pkt *p) noexcept nogil:
 
 
 cdef inline void pkt_free(Core *c, Pkt *p) noexcept nogil:
+    if c.rec.p == p:
+        rec_refuse(&c.rec)
+        c.rec.p = NULL
     ct_release(c, p)
-    pkt_release_memory(p)
+    pkt_release_memory(&c.pool, p)
 
 
 cdef inline void pkt_consume(Core *c, Pkt *p) noexcept nogil:
@@ -456,12 +504,12 @@ cdef inline void pkt_consume(Core *c, Pkt *p) noexcept nogil:
 
 cdef inline Pkt *pkt_clone(Core *c, const Pkt *p) noexcept nogil:
     """A copy that is counted and holds the same conntrack entry; NULL when memory is out."""
-    cdef Pkt *q = pkt_copy(p)
+    cdef Pkt *q = pkt_copy(&c.pool, p)
     if q == NULL:
         c.out_of_memory = True
         return NULL
     if q.ct != NULL:
-        (<Ct *>q.ct).refs += 1
+        ct_hold(<Ct *>q.ct)
     c.count.copies += 1
     return q
 
@@ -475,15 +523,100 @@ cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:
     return c.ns[c.dev[p.dev].ns]
 
 
-# ---- the event queue: a binary heap by time, then by order of arrival
+# ---- the event queue, by time, then by what began it, then by order of arrival
+#
+# So each frame is carried to completion, with everything that it causes at that instant, before the next one.
+# Events about packets that happen equally long after they were queued (a link's latency, or none) were queued in just that order,
+# mostly: they go into a lane, a ring for each delay, and all else into a binary heap.
 
 cdef inline bint event_before(const Due *a, const Due *b) noexcept nogil:
-    return a.time < b.time or (a.time == b.time and a.seq < b.seq)
+    if a.time != b.time:
+        return a.time < b.time
+    return a.root < b.root or (a.root == b.root and a.seq < b.seq)
 
 
-cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
-    """Queue an event; the caller fills in the rest. NULL when memory is out."""
-    cdef Due e
+cdef inline void root_begin(Core *c) noexcept nogil:
+    """Something comes in from outside: what it causes is ordered behind what earlier ones cause at the same instant."""
+    c.n_roots += 1
+    c.root = c.n_roots
+
+
+cdef inline uint64_t events_waiting(const Core *c) noexcept nogil:
+    cdef uint64_t n = <uint64_t>c.n_heap
+    cdef int k
+    for k in range(c.n_lanes):
+        n += c.lane[k].n
+    return n
+
+
+cdef inline const Due *event_number(const Core *c, uint64_t i) noexcept nogil:
+    """The waiting events in no order of meaning, ``i`` from 0."""
+    cdef const Lane *lane
+    cdef int k
+    for k in range(c.n_lanes):
+        lane = &c.lane[k]
+        if i < lane.n:
+            return &lane.ring[(lane.at + <uint32_t>i) & (lane.cap - 1)]
+        i -= lane.n
+    return &c.heap[i]
+
+
+cdef inline int first_lane(const Core *c) noexcept nogil:
+    """The lane that the earliest event is in; -1: it is in the heap, or nothing waits."""
+    cdef const Due *first = &c.heap[0] if c.n_heap else NULL
+    cdef const Due *e
+    cdef int k, found = -1
+    for k in range(c.n_lanes):
+        if c.lane[k].n == 0:
+            continue
+        e = &c.lane[k].ring[c.lane[k].at]
+        if first == NULL or event_before(e, first):
+            first = e
+            found = k
+    return found
+
+
+cdef inline const Due *event_first(const Core *c) noexcept nogil:
+    """The earliest event; NULL: nothing waits."""
+    cdef int k = first_lane(c)
+    if k >= 0:
+        return &c.lane[k].ring[c.lane[k].at]
+    return &c.heap[0] if c.n_heap else NULL
+
+
+cdef inline bint lane_grow(Core *c, Lane *lane) noexcept nogil:
+    cdef uint32_t cap = lane.cap * 2 if lane.cap else 64, i
+    cdef Due *ring = <Due *>malloc(cap * sizeof(Due))
+    if ring == NULL:
+        c.out_of_memory = True
+        return False
+    for i in range(lane.n):
+        ring[i] = lane.ring[(lane.at + i) & (lane.cap - 1)]
+    free(lane.ring)
+    lane.ring = ring
+    lane.at = 0
+    lane.cap = cap
+    return True
+
+
+cdef inline Lane *lane_for(Core *c, int64_t delay, const Due *e) noexcept nogil:
+    """The lane that ``e`` may be appended to; NULL: none."""
+    cdef Lane *lane
+    cdef int k
+    for k in range(c.n_lanes):
+        lane = &c.lane[k]
+        if lane.delay == delay:
+            return lane if lane.n == 0 or not event_before(e, &lane.ring[(lane.at + lane.n - 1) & (lane.cap - 1)]) else NULL
+    if c.n_lanes == LANES:
+        return NULL
+    lane = &c.lane[c.n_lanes]
+    c.n_lanes += 1
+    lane.delay = delay
+    return lane
+
+
+cdef inline Due *heap_place(Core *c, const Due *e) noexcept nogil:
+    """Room for ``e`` where it belongs; NULL when memory is out."""
     cdef Due *grown
     cdef int i, up, cap
     if c.n_heap == c.heap_cap:
@@ -494,22 +627,51 @@ cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept no
             return NULL
         c.heap = grown
         c.heap_cap = cap
-    memset(&e, 0, sizeof(Due))
-    e.time = time
-    e.kind = kind
-    e.dev = dev
-    c.seq += 1
-    e.seq = c.seq
     i = c.n_heap
     c.n_heap += 1
     while i > 0:
         up = (i - 1) >> 1
-        if event_before(&c.heap[up], &e):
+        if event_before(&c.heap[up], e):
             break
         c.heap[i] = c.heap[up]
         i = up
-    c.heap[i] = e
     return &c.heap[i]
+
+
+cdef inline bint event_has_packet(int kind) noexcept nogil:
+    return kind != EV_NEIGH and kind != EV_FRAG and kind != EV_TUNNEL
+
+
+cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
+    """Queue an event; the caller fills in the rest. NULL when memory is out."""
+    cdef Due e
+    cdef Due *place
+    cdef Lane *lane = NULL
+    e.time = time
+    e.root = c.root
+    c.seq += 1
+    e.seq = c.seq
+    if event_has_packet(kind):
+        c.n_packet_events += 1
+        lane = lane_for(c, time - c.now, &e)
+    if lane != NULL:
+        if lane.n == lane.cap and not lane_grow(c, lane):
+            return NULL
+        place = &lane.ring[(lane.at + lane.n) & (lane.cap - 1)]
+        lane.n += 1
+    else:
+        place = heap_place(c, &e)
+        if place == NULL:
+            return NULL
+    place.time = time
+    place.root = e.root
+    place.seq = e.seq
+    place.kind = kind
+    place.dev = dev
+    place.p = NULL
+    place.queue = 0
+    place.alen = 0
+    return place
 
 
 cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) noexcept nogil:
@@ -521,10 +683,10 @@ cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) 
     return True
 
 
-cdef inline Due event_pop(Core *c) noexcept nogil:
-    """The earliest event; there must be one."""
-    cdef Due top = c.heap[0], last
+cdef inline void heap_pop(Core *c, Due *top) noexcept nogil:
+    cdef Due last
     cdef int i = 0, child
+    top[0] = c.heap[0]
     c.n_heap -= 1
     last = c.heap[c.n_heap]
     while True:
@@ -539,7 +701,27 @@ cdef inline Due event_pop(Core *c) noexcept nogil:
         i = child
     if c.n_heap > 0:
         c.heap[i] = last
-    return top
+
+
+cdef inline void lane_pop(Lane *lane, Due *first) noexcept nogil:
+    cdef const Due *e = &lane.ring[lane.at]
+    first.time = e.time
+    first.root = e.root
+    first.kind = e.kind
+    first.dev = e.dev
+    first.p = e.p
+    lane.at = (lane.at + 1) & (lane.cap - 1)
+    lane.n -= 1
+
+
+cdef inline void event_pop(Core *c, Due *first) noexcept nogil:
+    """The earliest event; there must be one. Of an event about a packet nothing else is filled in."""
+    cdef int k = first_lane(c)
+    if k >= 0:
+        lane_pop(&c.lane[k], first)
+    else:
+        heap_pop(c, first)
+    c.n_packet_events -= event_has_packet(first.kind)
 
 
 # ---- configuration
@@ -568,12 +750,20 @@ cdef inline Fib *ns_fib(Ns *ns, int alen) noexcept nogil:
 
 # ---- chance
 
-cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
-    """Decided by the seed, the namespace, the purpose, its subject and how often it was asked before."""
-    cdef uint64_t h = hash_bytes(c.seed ^ ns.name_hash ^ mix64(purpose), subject, n)
+cdef inline uint64_t chance_hash(const Core *c, const Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
+    return hash_bytes(c.seed ^ ns.name_hash ^ mix64(purpose), subject, n)
+
+
+cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
+    """The next draw for the subject of this hash."""
     cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
     draws[0] += 1
     return mix64(h + draws[0])
+
+
+cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
+    """Decided by the seed, the namespace, the purpose, its subject and how often it was asked before."""
+    return chance_draw(ns, chance_hash(c, ns, subject, n, purpose))
 
 
 # ---- sockets

@@ -87,6 +87,7 @@ cdef extern from "encap_abi.h" nogil:
         const char *sentence
         uint8_t ip_protocols[4]
         uint8_t ethernet
+        uint8_t steady
         uint16_t align
         const dataplane_encap_option_help *options
         int n_options

@@ -108,6 +108,10 @@ typedef struct dataplane_encap {
     const char *sentence;    /* what it is, with its standard */
     uint8_t ip_protocols[4]; /* by which a received packet is recognised, zero after the last */
     uint8_t ethernet;        /* inner packets are Ethernet frames: the device has a MAC and an FDB */
+    /* 1: packets of one flow whose inner IP headers are alike get the same bytes from push, but for length and checksum of a UDP
+     * header that comes first, and neither push nor pop keeps any state. GRE headers with a checksum or a sequence number are known
+     * to be different. */
+    uint8_t steady;
     uint16_t align;          /* inner packets are padded to a multiple of this many bytes; 0 or 1: they are not */
     const dataplane_encap_option_help *options;
     int n_options;

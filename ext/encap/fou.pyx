@@ -111,6 +111,7 @@ FOU.abi = DATAPLANE_ENCAP_ABI
 FOU.name = b"fou"
 FOU.sentence = b"IP packets right in UDP, or in GRE in UDP (RFC 8086), as Linux' foo over UDP"
 FOU.ip_protocols[0] = IPPROTO_UDP
+FOU.steady = True
 FOU.options = OPTION_HELP
 FOU.n_options = DIRECT_OPTIONS
 FOU.drop_reasons = REASONS

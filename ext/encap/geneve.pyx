@@ -242,6 +242,7 @@ GENEVE.name = b"geneve"
 GENEVE.sentence = b"Ethernet frames or IP packets in UDP with a network identifier of 24 bits and options (RFC 8926)"
 GENEVE.ip_protocols[0] = IPPROTO_UDP
 GENEVE.ethernet = True
+GENEVE.steady = True
 GENEVE.options = OPTION_HELP
 GENEVE.n_options = OPTIONS
 GENEVE.drop_reasons = REASONS

@@ -116,6 +116,7 @@ GRE.abi = DATAPLANE_ENCAP_ABI
 GRE.name = b"gre"
 GRE.sentence = b"IP packets in GRE (RFC 2784), with key and sequence number (RFC 2890)"
 GRE.ip_protocols[0] = IPPROTO_GRE
+GRE.steady = True  # without checksum and sequence number
 GRE.options = OPTION_HELP
 GRE.n_options = OPTIONS
 GRE.drop_reasons = REASONS

@@ -87,6 +87,7 @@ GRETAP.name = b"gretap"
 GRETAP.sentence = b"Ethernet frames in GRE (RFC 2784), with key and sequence number (RFC 2890)"
 GRETAP.ip_protocols[0] = IPPROTO_GRE
 GRETAP.ethernet = True
+GRETAP.steady = True  # without checksum and sequence number
 GRETAP.options = OPTION_HELP
 GRETAP.n_options = OPTIONS
 GRETAP.drop_reasons = REASONS

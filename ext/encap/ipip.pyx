@@ -101,6 +101,7 @@ IPIP.name = b"ipip"
 IPIP.sentence = b"IPv4 and IPv6 packets right in IPv4 or IPv6 (RFC 2003, RFC 2473, RFC 4213)"
 IPIP.ip_protocols[0] = IPPROTO_IPIP
 IPIP.ip_protocols[1] = IPPROTO_IPV6
+IPIP.steady = True
 IPIP.options = OPTION_HELP
 IPIP.n_options = OPTIONS
 IPIP.drop_reasons = REASONS

@@ -194,6 +194,7 @@ VXLAN.name = b"vxlan"
 VXLAN.sentence = b"Ethernet frames in UDP with a network identifier of 24 bits (RFC 7348)"
 VXLAN.ip_protocols[0] = IPPROTO_UDP
 VXLAN.ethernet = True
+VXLAN.steady = True
 VXLAN.options = OPTION_HELP
 VXLAN.n_options = OPTIONS
 VXLAN.drop_reasons = REASONS

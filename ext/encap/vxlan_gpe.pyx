@@ -155,6 +155,7 @@ GPE.abi = DATAPLANE_ENCAP_ABI
 GPE.name = b"vxlan_gpe"
 GPE.sentence = b"IP, NSH and MPLS packets in VXLAN with a next protocol (draft-ietf-nvo3-vxlan-gpe)"
 GPE.ip_protocols[0] = IPPROTO_UDP
+GPE.steady = True
 GPE.options = OPTION_HELP
 GPE.n_options = OVERLAY_OPTIONS
 GPE.drop_reasons = REASONS

@@ -2,11 +2,12 @@
 
 from libc.stdint cimport uint8_t
 from ext.devices.core cimport Core, Dev, EventRecord, log_frame, log_event, pkt_clone, DETAIL_LEN
+from ext.devices.record cimport STEP_FDB, STEP_LEARN, rec_is_on, rec_note, rec_refuse
 from ext.stages.bridge_netfilter cimport BRNF_TAKEN, brnf_prerouting, brnf_forward, brnf_postrouting, brnf_local_in, brnf_slow_return
 from ext.stages.receive cimport receive_protocol
 from ext.stages.transmit cimport frame_fits
 from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_UP, ST_BRIDGE_PORT, ST_TRANSMIT, DROPS_BRIDGE
-from ext.tables.fdb cimport FdbEntry, fdb_lookup, fdb_learn, FDB_LOCAL
+from ext.tables.fdb cimport FdbEntry, fdb_find, fdb_lookup, fdb_learn, FDB_LOCAL
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, mac_equal, mac_is_multicast, mac_is_zero, mac_is_link_local_group
 from ext.wire.packet cimport Pkt, TO_HOST, BRNF_BRIDGED_DNAT, DST_FAKE, pkt_l2
 from libc.stdio cimport snprintf
@@ -45,6 +46,7 @@ cdef inline int stage_bridge_in(Core *c, Pkt *p) noexcept nogil:
         # the other groups of IEEE 802.1D are for this station alone
         if port.learning:
             fdb_learn(&c.dev[port.master].fdb, eth + ETH_SRC, port.id, c.now)
+        rec_refuse(&c.rec)
         return receive_protocol(c, p)
     if mac_equal(eth + ETH_DST, c.dev[port.master].mac):
         p.pkt_type = TO_HOST
@@ -60,6 +62,7 @@ cdef inline int stage_bridge_forward(Core *c, Pkt *p) noexcept nogil:
     cdef Pkt *q
     if port.learning:
         fdb_learn(&br.fdb, eth + ETH_SRC, port.id, c.now)
+        note_learned(c, br, p)
     p.from_bridge = False
     if mac_is_multicast(eth + ETH_DST):
         q = flood_clone(c, p)
@@ -71,9 +74,21 @@ cdef inline int stage_bridge_forward(Core *c, Pkt *p) noexcept nogil:
     if e == NULL:
         bridge_flood(c, br, p)
         return ST_DONE
+    rec_note(&c.rec, p, STEP_FDB, e, br.id, 0)
     if e.flags & FDB_LOCAL:
         return ST_BRIDGE_UP
     return bridge_to_port(c, p, e.port)
+
+
+cdef inline void note_learned(Core *c, Dev *br, Pkt *p) noexcept nogil:
+    """Tell the flow cache which entry a frame refreshes."""
+    cdef FdbEntry *e
+    if rec_is_on(&c.rec, p):
+        e = fdb_find(&br.fdb, pkt_l2(p) + ETH_SRC)
+        if e == NULL:
+            rec_refuse(&c.rec)
+        else:
+            rec_note(&c.rec, p, STEP_LEARN, e, 0, e.flags & FDB_LOCAL)
 
 
 cdef inline void trace_fdb(Core *c, Pkt *p, const FdbEntry *e) noexcept nogil:
@@ -113,6 +128,7 @@ cdef inline void bridge_flood(Core *c, Dev *br, Pkt *p) noexcept nogil:
     """br_flood(): a copy to each port, the last one takes the frame itself. Ports in the order they joined."""
     cdef int i, last = -1
     cdef Pkt *q
+    rec_refuse(&c.rec)
     for i in range(br.n_ports):
         if not bridge_delivers(c.dev[br.ports[i]], p):
             continue
@@ -184,4 +200,5 @@ cdef inline int stage_bridge_xmit(Core *c, Pkt *p) noexcept nogil:
     if e == NULL:
         bridge_flood(c, br, p)
         return ST_DONE
+    rec_note(&c.rec, p, STEP_FDB, e, br.id, 0)
     return bridge_to_port(c, p, -1 if e.flags & FDB_LOCAL else e.port)

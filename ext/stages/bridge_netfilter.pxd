@@ -7,6 +7,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Dev, pkt_ns, SYS_NF_CALL_IPTABLES, SYS_NF_CALL_IP6TABLES
+from ext.devices.record cimport STEP_ETHER, STEP_NEIGH, STEP_TRIM, rec_bytes, rec_note, rec_refuse
 from ext.stages.fragment cimport fragment_packet
 from ext.stages.conntrack cimport conntrack_confirm
 from ext.stages.netfilter cimport hook_prerouting, hook_forward, hook_postrouting
@@ -52,10 +53,11 @@ cdef inline void otherhost_restore(Pkt *p) noexcept nogil:
         p.brnf &= ~BRNF_PKT_OTHERHOST
 
 
-cdef inline int brnf_validate(Pkt *p) noexcept nogil:
+cdef inline int brnf_validate(Core *c, Pkt *p) noexcept nogil:
     """br_validate_ipv4(), br_validate_ipv6(): also forgets what an earlier stage noted of options and fragments."""
     cdef int v = validate_bridged_ipv6(p) if p.protocol == ETHERTYPE_IPV6 else validate_ipv4(p)
     if v == 0:
+        rec_note(&c.rec, p, STEP_TRIM, NULL, 0, 0)
         memset(&p.opt, 0, sizeof(IpOptions))
         p.flags &= PF_GENERATED | PF_IGNORE_DF
         p.frag_max_size = 0
@@ -73,7 +75,7 @@ cdef inline int brnf_prerouting(Core *c, Pkt *p) noexcept nogil:
         return ST_BRIDGE_FORWARD
     if not pkt_ns(c, p).sys[SYS_NF_CALL_IP6TABLES if p.protocol == ETHERTYPE_IPV6 else SYS_NF_CALL_IPTABLES]:
         return ST_BRIDGE_FORWARD
-    v = brnf_validate(p)
+    v = brnf_validate(c, p)
     if v:
         return v
     p.brnf = BRNF_ACTIVE | BRNF_IN_PREROUTING
@@ -121,6 +123,7 @@ cdef inline int brnf_prerouting_finish(Core *c, Pkt *p) noexcept nogil:
         if not p.dst.error and p.dst.oif == br.id and (not p.dst.flags & DST_LOCAL or p.protocol == ETHERTYPE_IPV6):
             return brnf_bridged_dnat(c, p, br)
         memcpy(pkt_l2(p) + ETH_DST, br.mac, 6)
+        rec_bytes(&c.rec, p, STEP_ETHER, pkt_l2(p), ETH_HLEN, 0)
         p.pkt_type = TO_HOST
     else:
         memset(&p.dst, 0, sizeof(Dst))
@@ -137,8 +140,11 @@ cdef inline int brnf_bridged_dnat(Core *c, Pkt *p, Dev *br) noexcept nogil:
     cdef Neigh *n = neigh_get(&br.neigh, &p.dst.gw[0] if p.dst.has_gw else daddr_of(p), daddr_len(p))
     if n != NULL and n.state & NUD_CONNECTED and n.header_cached:
         memcpy(eth + ETH_DST, n.mac, 6)
+        rec_note(&c.rec, p, STEP_NEIGH, n, NUD_CONNECTED, 0)
+        rec_bytes(&c.rec, p, STEP_ETHER, eth, ETH_HLEN, 0)
         p.dev = p.phys_in
         return ST_BRIDGE_FORWARD
+    rec_refuse(&c.rec)
     memcpy(p.brnf_mac, eth + ETH_SRC, 8)
     p.brnf |= BRNF_BRIDGED_DNAT
     return ST_NEIGHBOUR
@@ -161,7 +167,7 @@ cdef inline int brnf_forward(Core *c, Pkt *p, int came_by) noexcept nogil:
     if not p.brnf & BRNF_ACTIVE or not brnf_applies(c, p):
         return 0
     otherhost_hide(p)
-    v = brnf_validate(p)
+    v = brnf_validate(c, p)
     if v:
         return v
     p.frag_max_size = p.brnf_frag_max
@@ -196,7 +202,7 @@ cdef inline int brnf_refragment(Core *c, Pkt *p) noexcept nogil:
     if pkt_l3_len(p) <= mtu:
         p.brnf = 0
         return 0
-    v = brnf_validate(p)
+    v = brnf_validate(c, p)
     if v:
         return v
     p.frag_max_size = p.brnf_frag_max

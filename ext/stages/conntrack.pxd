@@ -4,15 +4,17 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
+from ext.devices.record cimport rec_refuse, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
-from ext.tables.conntrack cimport (Ct, CtNode, Tuple, tuple_invert, ct_find, ct_new, ct_kill, ct_insert, ct_early_drop, CTI_ESTABLISHED,
-                                   CTI_RELATED, CTI_NEW, CTI_REPLY, CTI_UNTRACKED)
+from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new
+from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
+                                  CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
 from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, ct_icmpv6_class, ct_icmpv6_packet, CT_ICMP_INVALID, CT_ICMP_ERROR,
                                  CT_ICMP_UNTRACKED, ICMP_HEADER)
 from ext.tables.ct_sctp cimport ct_sctp_valid, ct_sctp_new, ct_sctp_packet, ct_sctp_checksum_ok
-from ext.tables.ct_settings cimport CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
+from ext.tables.ct_settings cimport CTV_ACCEPT, CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
 from ext.tables.ct_tuple cimport ct_pkt_to_tuple
 from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
@@ -125,7 +127,7 @@ cdef inline bint packet_tuple(const uint8_t *ip, const L4 *l4, Tuple *t) noexcep
 cdef inline void ct_set(Pkt *p, Ct *ct, int info) noexcept nogil:
     p.ct = ct
     p.ctinfo = <uint8_t>info
-    ct.refs += 1
+    ct_hold(ct)
 
 
 # ---- ICMP errors
@@ -157,17 +159,18 @@ cdef inline int track_quote(Core *c, Ns *ns, Pkt *p, const L4 *l4, uint32_t quot
     cdef uint32_t left = l4.len - quote
     cdef L4 quoted
     cdef Tuple t, inverse
-    cdef CtNode *found
+    cdef Ct *found
+    cdef int dir
     if l4.len < quote or left < <uint32_t>(IPV6_HLEN if l4.family == 6 else IPV4_HLEN):
         return NOT_TRACKED
     if not find_l4(l4.family, l4.at + quote, left, &quoted):
         return NOT_TRACKED
     if not packet_tuple(l4.at + quote, &quoted, &t) or not tuple_invert(&inverse, &t):
         return NOT_TRACKED
-    found = ct_find(&ns.ct, &inverse, c.now)
-    if found == NULL or memcmp(outer_dst, found.t.dst, 16 if l4.family == 6 else 4) != 0:
+    found = ct_find(&ns.ct, &inverse, c.now, &dir)
+    if found == NULL or memcmp(outer_dst, inverse.dst, 16 if l4.family == 6 else 4) != 0:
         return NOT_TRACKED
-    ct_set(p, <Ct *>found.ct, CTI_RELATED + (CTI_REPLY if found.dir else 0))
+    ct_set(p, found, CTI_RELATED + (CTI_REPLY if dir else 0))
     return TRACKED
 
 
@@ -196,12 +199,11 @@ cdef inline bint l4_acceptable(Ns *ns, const Pkt *p, const L4 *l4, int hook, uin
 
 cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *full) noexcept nogil:
     """resolve_normal_ct(): the packet's entry, held by the packet; NULL: none can be made."""
-    cdef CtNode *found = ct_find(&ns.ct, t, c.now)
+    cdef int dir
+    cdef Ct *ct = ct_find(&ns.ct, t, c.now, &dir)
     cdef Tuple reply
-    cdef Ct *ct
-    if found != NULL:
-        ct = <Ct *>found.ct
-        if found.dir:
+    if ct != NULL:
+        if dir:
             ct_set(p, ct, CTI_ESTABLISHED + CTI_REPLY)
         else:
             ct_set(p, ct, CTI_ESTABLISHED if ct.status & CTS_SEEN_REPLY else CTI_NEW)
@@ -211,7 +213,7 @@ cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *ful
     if ns.ct.count >= ns.ct.max and not ct_early_drop(&ns.ct, c.now):
         full[0] = True
         return NULL
-    ct = ct_new(t, &reply)
+    ct = ct_new(&ns.ct, t, &reply)
     if ct == NULL:
         c.out_of_memory = True
         return NULL
@@ -234,9 +236,9 @@ cdef inline int track_l4(Core *c, Ns *ns, Ct *ct, int dir, const L4 *l4, uint32_
     if l4.proto == IPPROTO_UDPLITE:
         return ct_udplite_packet(&ns.ct.set, &ct.status, timeout)
     if l4.proto == IPPROTO_ICMP:
-        return ct_icmp_packet(l4.family, ct.dir[0].t.dport >> 8, &ns.ct.set, timeout)
+        return ct_icmp_packet(l4.family, ct.port[0][1] >> 8, &ns.ct.set, timeout)
     if l4.proto == IPPROTO_ICMPV6:
-        return ct_icmpv6_packet(l4.family, ct.dir[0].t.dport >> 8, &ns.ct.set, ct.status, timeout)
+        return ct_icmpv6_packet(l4.family, ct.port[0][1] >> 8, &ns.ct.set, ct.status, timeout)
     if l4.proto == IPPROTO_SCTP:
         if fresh and not ct_sctp_new(&ct.proto.sctp, l4.at, <int>l4.len, chunks):
             return CTV_INVALID
@@ -250,9 +252,16 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
     cdef Ct *ct = lookup_or_new(c, ns, p, t, full)
     cdef int64_t timeout
     cdef int verdict
+    cdef uint32_t was
+    cdef bint stays
     if ct == NULL:
+        rec_refuse(&c.rec)
         return NOT_TRACKED
+    was = ct.status
+    stays = not ct_may_make_room(ct)
     verdict = track_l4(c, ns, ct, p.ctinfo >= CTI_REPLY, l4, chunks, &timeout)
+    if stays and ct_may_make_room(ct):
+        ct_closing(&ns.ct)
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
     if verdict == CTV_KILL:
@@ -262,10 +271,15 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
         ct_release(c, p)
         return TRACK_AGAIN
     if verdict == CTV_INVALID:
+        rec_refuse(&c.rec)
         ct_release(c, p)
         return NOT_TRACKED
     if p.ctinfo == CTI_ESTABLISHED + CTI_REPLY:
         ct.status |= CTS_SEEN_REPLY
+    if verdict == CTV_ACCEPT and was == ct.status and was & CTS_CONFIRMED and (l4.proto == IPPROTO_TCP or l4.proto == IPPROTO_UDP):
+        rec_track(&c.rec, p, ct, ns, p.ctinfo >= CTI_REPLY, l4.proto)
+    else:
+        rec_refuse(&c.rec)
     return TRACKED
 
 
@@ -287,6 +301,8 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
     if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
         while res == TRACK_AGAIN:
             res = track_once(c, ns, p, &l4, &t, chunks, &full)
+    if p.ct == NULL:
+        rec_refuse(&c.rec)
     trace_conntrack(c, p)
     return -CONNTRACK_TABLE_FULL if full else 0
 
@@ -300,16 +316,16 @@ cdef inline const char *state_word(const Pkt *p) noexcept nogil:
 cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
     """State, direction, and the original tuple of the connection."""
     cdef EventRecord *ev = log_event(c, p, b"conntrack", b"conntrack", 0)
-    cdef const Tuple *t
+    cdef Tuple t
     cdef int n
     if ev == NULL:
         return
     if p.ct == NULL:
         snprintf(ev.detail, DETAIL_LEN, b"UNTRACKED" if p.ctinfo == CTI_UNTRACKED else b"INVALID")
         return
-    t = &(<Ct *>p.ct).dir[0].t
+    t = ct_tuple(<Ct *>p.ct, 0)
     n = snprintf(ev.detail, DETAIL_LEN, b"%s %s, ", state_word(p), b"reply" if p.ctinfo >= CTI_REPLY else b"original")
-    put_tuple(ev.detail + n, DETAIL_LEN - n, t)
+    put_tuple(ev.detail + n, DETAIL_LEN - n, &t)
 
 
 cdef inline int put_end(char *to, int room, const uint8_t *addr, int family, bint with_port, int port) noexcept nogil:
@@ -354,8 +370,13 @@ cdef inline Pin *pin_for(Ns *ns, const Tuple *t) noexcept nogil:
 
 cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
     """The connection stands: was it translated as its pin wants?"""
-    cdef Pin *pin = pin_for(ns, &ct.dir[0].t)
-    cdef const Tuple *r = &ct.dir[1].t
+    cdef Tuple t, r
+    cdef Pin *pin
+    if ns.n_pins == 0:
+        return
+    t = ct_tuple(ct, 0)
+    r = ct_tuple(ct, 1)
+    pin = pin_for(ns, &t)
     if pin == NULL:
         return
     pin.used = True

@@ -63,7 +63,7 @@ cdef inline void queue_merge(Core *c, Ns *ns, FragQueue *q, Pkt *p, Pkt *whole) 
             free(last.frags)
             free(last.buf)
         else:
-            pkt_release_memory(q.frag[i].p)
+            pkt_release_memory(&c.pool, q.frag[i].p)
     c.count.fragments_merged += q.n - 1
     frag_unlink(&ns.frags, q)
     free(q.frag)
@@ -91,7 +91,7 @@ cdef inline int defragment(Core *c, Ns *ns, Pkt *p, int user) noexcept nogil:
     fresh = q.n == 0
     res = frag_add(q, p)
     if res == FRAG_COMPLETE:
-        res = frag_reassemble(q, &whole)
+        res = frag_reassemble(q, &c.pool, &whole)
     if res == FRAG_COMPLETE:
         queue_merge(c, ns, q, p, whole)
         trace_defragment(c, p, b"the datagram is whole")
@@ -121,4 +121,4 @@ cdef inline int give_up(Core *c, Ns *ns, FragQueue *q, Pkt *p, int res) noexcept
 cdef inline void schedule_expiry(Core *c, Ns *ns, FragQueue *q) noexcept nogil:
     cdef Due *e = event_add(c, q.expires, EV_FRAG, ns.id)
     if e != NULL:
-        e.queue = q
+        e.queue = q.number

@@ -62,7 +62,7 @@ cdef inline int gather(Core *c, Ns *ns, Pkt *p, uint32_t next_at, uint32_t at, i
     fresh = q.n == 0
     res[0] = frag_add6(q, p, next_at, at)
     if res[0] == FRAG_COMPLETE:
-        res[0] = frag_reassemble6(q, &whole)
+        res[0] = frag_reassemble6(q, &c.pool, &whole)
         if res[0] != FRAG_COMPLETE:
             return give_up(c, ns, q, p, res[0])
         queue_merge(c, ns, q, p, whole)

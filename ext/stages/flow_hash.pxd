@@ -4,6 +4,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Core
+from ext.devices.record cimport rec_is_on
 from ext.wire.bytes cimport ld16, ld32
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
 from ext.wire.hash cimport hash_bytes, mix64
@@ -175,6 +176,8 @@ cdef inline uint32_t keys_hash(uint64_t seed, const FlowKeys *k) noexcept nogil:
 cdef inline uint32_t flow_hash(Core *c, Pkt *p) noexcept nogil:
     """skb_get_hash(): computed once for a packet, however often its addresses are translated afterwards; never 0."""
     cdef FlowKeys k
+    if rec_is_on(&c.rec, p):
+        c.rec.hash_used = True
     if p.hash == 0:
         flow_keys(p.protocol, p.buf + p.l3, pkt_l3_len(p), &k)
         p.hash_l4 = k.ports != 0 or k.flow_label != 0

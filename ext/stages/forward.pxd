@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from ext.devices.core cimport Core, Ns, Peer, EventRecord, log_event, pkt_ns, conf_or, CONF_SEND_REDIRECTS, DETAIL_LEN
+from ext.devices.record cimport STEP_TTL, rec_note, rec_refuse
 from ext.stages.icmp cimport (icmp_send, ICMP_TIME_EXCEEDED, ICMP_DEST_UNREACH, ICMP_REDIRECT, EXCEEDED_TTL, UNREACH_FRAG_NEEDED,
                               REDIRECT_HOST)
 from ext.stages.netfilter cimport hook_forward
@@ -86,10 +87,12 @@ cdef inline int stage_forward(Core *c, Pkt *p) noexcept nogil:
         return -FORWARD_TOO_BIG
     ipv4_decrease_ttl(pkt_l3(p))
     p.crossings = 0
+    rec_note(&c.rec, p, STEP_TTL, NULL, 0, 0)
     ev = log_event(c, p, b"forward", b"ttl", 0)
     if ev != NULL:
         snprintf(ev.detail, DETAIL_LEN, b"TTL is now %d", pkt_l3(p)[IPV4_TTL])
     if p.flags & PF_DOREDIRECT:
+        rec_refuse(&c.rec)
         send_redirect(c, p)
     v = hook_forward(c, p, p.dev, p.dst.oif)
     if v:

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, log_event, EventRecord, DETAIL_LEN, DEV_TUNNEL, pkt_consume
 from ext.stages.verdict cimport ST_DONE
-from ext.tables.conntrack cimport Ct
+from ext.tables.ct_entry cimport Ct, ct_hold
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_FRAG, IPV4_DF, IPV4_MF, IPV4_OFFSET, ipv4_hlen, ipv4_set_csum, ipv4_options_to_noop
 from ext.wire.packet cimport Pkt, pkt_new, pkt_l3, pkt_l3_len, PF_REASM_DF
@@ -36,7 +36,7 @@ cdef inline bint old_cuts_fit(Core *c, const Pkt *p, uint32_t mtu) noexcept nogi
 
 cdef inline Pkt *fragment_like(Core *c, const Pkt *p, uint32_t room) noexcept nogil:
     """An empty packet that shares what is known of ``p``; NULL when memory is out."""
-    cdef Pkt *q = pkt_new(room)
+    cdef Pkt *q = pkt_new(&c.pool, room)
     if q == NULL:
         c.out_of_memory = True
         return NULL
@@ -56,7 +56,7 @@ cdef inline Pkt *fragment_like(Core *c, const Pkt *p, uint32_t room) noexcept no
     q.ctinfo = p.ctinfo
     q.ct = p.ct
     if q.ct != NULL:
-        (<Ct *>q.ct).refs += 1
+        ct_hold(<Ct *>q.ct)
     c.count.fragments_made += 1
     return q
 

@@ -1,13 +1,14 @@
 # ICMP messages that a host makes: net/ipv4/icmp.c (__icmp_send(), icmp_reply()).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Peer, chance, pkt_ns, SYS_IP_DEFAULT_TTL, SYS_ICMP_RATELIMIT, SYS_ICMP_RATEMASK,
+from ext.devices.core cimport (Core, Ns, Peer, chance_draw, chance_hash, pkt_ns, SYS_IP_DEFAULT_TTL, SYS_ICMP_RATELIMIT, SYS_ICMP_RATEMASK,
                                SYS_ICMP_ERRORS_USE_INBOUND_IFADDR, SYS_ICMP_MSGS_PER_SEC, SYS_ICMP_MSGS_BURST, DEV_LO)
+from ext.devices.record cimport rec_refuse
 from ext.stages.options cimport options_echo, options_build, specific_destination, OPTIONS_MAX
 from ext.stages.route cimport route_output, dst_mtu, select_address, peer_get, peer_take_token
 from ext.stages.verdict cimport ST_LOCAL_OUT
-from ext.tables.conntrack cimport Ct, CTI_RELATED, CTI_REPLY
+from ext.tables.ct_entry cimport Ct, ct_hold, CTI_RELATED, CTI_REPLY
 from ext.tables.fib cimport SCOPE_LINK
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_bytes
@@ -54,9 +55,14 @@ cdef inline bint icmp_never_answered(int type) noexcept nogil:
     return icmp_is_error(type) or type > ICMP_TYPES or type in (1, 2, 6, 7, 9, 10)
 
 
+cdef inline uint64_t ip_id_hash(Core *c, Ns *ns, const uint8_t *addrs) noexcept nogil:
+    """What the identifications of packets between these addresses are drawn from (``addrs``: source and destination)."""
+    return chance_hash(c, ns, addrs, 8, PURPOSE_IP_ID)
+
+
 cdef inline uint16_t new_ip_id(Core *c, Ns *ns, const uint8_t *addrs) noexcept nogil:
-    """``addrs``: source and destination. Linux draws from a hashed counter (ip_idents_reserve())."""
-    return <uint16_t>chance(c, ns, addrs, 8, PURPOSE_IP_ID)
+    """Linux draws from a hashed counter (ip_idents_reserve())."""
+    return <uint16_t>chance_draw(ns, ip_id_hash(c, ns, addrs))
 
 
 cdef inline bint icmp_may_answer(const Pkt *p) noexcept nogil:
@@ -109,7 +115,7 @@ cdef inline bint icmp_global_token(Core *c, Ns *ns) noexcept nogil:
 
 cdef inline Pkt *local_packet(Core *c, Ns *ns, uint32_t room) noexcept nogil:
     """An empty packet of this namespace's own making; NULL when memory is out."""
-    cdef Pkt *q = pkt_new(room)
+    cdef Pkt *q = pkt_new(&c.pool, room)
     if q == NULL:
         c.out_of_memory = True
         return NULL
@@ -149,7 +155,7 @@ cdef inline void ct_attach_error(Pkt *q, const Pkt *p) noexcept nogil:
     if p.ct == NULL:
         return
     q.ct = p.ct
-    (<Ct *>q.ct).refs += 1
+    ct_hold(<Ct *>q.ct)
     q.ctinfo = CTI_RELATED if p.ctinfo >= CTI_REPLY else CTI_RELATED + CTI_REPLY
 
 
@@ -163,6 +169,7 @@ cdef inline void icmp_send(Core *c, Pkt *p, int type, int code, uint32_t info) n
     cdef Dst dst
     cdef int room, n
     cdef Pkt *q
+    rec_refuse(&c.rec)
     if not icmp_may_answer(p):
         return
     icmp_source(c, ns, p, saddr)
@@ -227,6 +234,7 @@ cdef inline void icmp_reply(Core *c, Pkt *p, int type, int code, const uint8_t *
     cdef IpOptions opt
     cdef Dst dst
     cdef Pkt *q
+    rec_refuse(&c.rec)
     specific_destination(c, p, saddr)
     if options_echo(c, p, opts, &opt) < 0 or route_output(c, ns, ip + IPV4_SRC, saddr, False, &dst):
         return

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Ns, Peer, pkt_ns, DEV_LO, CONF6_HOP_LIMIT, SYS6_ICMP_RATELIMIT, SYS6_ICMP_ECHO_IGNORE_ANYCAST,
                                SYS6_ICMP_ECHO_IGNORE_MULTICAST, SYS6_ANYCAST_SRC_ECHO_REPLY, SYS6_AUTO_FLOWLABELS)
+from ext.devices.record cimport rec_refuse
 from ext.stages.icmp cimport ct_attach_error, icmp_global_token, local_packet
 from ext.stages.route cimport peer_get, peer_take_token
 from ext.stages.route_ipv6 cimport is_anycast, is_own_address6, route_output6, select_source6
@@ -169,6 +170,7 @@ cdef inline void icmpv6_send(Core *c, Pkt *p, int type, int code, uint32_t info)
     cdef int oif = -1
     cdef uint32_t n = IPV6_MIN_MTU - IPV6_HLEN - ICMPV6_HLEN
     cdef Pkt *q
+    rec_refuse(&c.rec)
     if not icmpv6_may_answer(p, type, code, info):
         return
     if ipv6_is_link_local(ip + IPV6_SRC):

@@ -2,25 +2,28 @@
 #
 # A connection's first packet decides by the nat rules; every packet is then rewritten by its entry's tuples.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN
+from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
+from ext.stages.flow cimport flow_of
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
 from ext.stages.icmpv6 cimport ICMPV6_ECHO, ICMPV6_ECHO_REPLY, icmpv6_set_csum
 from ext.stages.nd_messages cimport ND_REDIRECT
 from ext.stages.route cimport route_output, select_address, trace_route_out
 from ext.stages.route_ipv6 cimport route_output6, select_source6, trace_route_out6
 from ext.stages.verdict cimport DROPS_NAT
-from ext.tables.conntrack cimport (Ct, Tuple, HNode, tuple_invert, tuple_equal, ct_tuple_taken, ct_kill, source_hash, CTI_RELATED, CTI_NEW,
-                                   CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
-                                   CT_TUPLE_BYTES)
+from ext.tables.conntrack cimport ct_kill, ct_tuple_taken, sources_at, sources_first, sources_insert
+from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_family, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED, CTI_NEW, CTI_REPLY,
+                                  CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
+                                  CT_TUPLE_BYTES)
 from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
-from ext.tables.htab cimport htab_first, htab_next, htab_insert
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, rule_number, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
+from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, rules_walk, recent_apply, T_DNAT, T_SNAT,
+                               T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
@@ -233,17 +236,28 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
     """nf_nat_packet(): 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
-    cdef Tuple target
+    cdef Tuple other, target
     cdef L4 l4
     if not ct.status & nat_status_bit(manip, dir):
         return 0
-    tuple_invert(&target, &ct.dir[1 - dir].t)
-    if pkt_find_l4(p, &l4):
-        pull_for_manip(p, &l4, ct.dir[0].t.proto)
-    if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.dir[0].t.proto, &target, manip):
+    other = ct_tuple(ct, 1 - dir)
+    tuple_invert(&target, &other)
+    if p.n_frags and pkt_find_l4(p, &l4):
+        pull_for_manip(p, &l4, ct.number)
+    if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.number, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
+    note_nat(c, p, manip, &target)
     trace_nat(c, p, manip)
     return 0
+
+
+cdef inline void note_nat(Core *c, Pkt *p, int manip, const Tuple *t) noexcept nogil:
+    """Tell the flow cache what one side of an IPv4 packet is now: address and port."""
+    cdef uint8_t now[6]
+    if rec_is_on(&c.rec, p):
+        memcpy(now, &t.src[0] if manip == MANIP_SRC else &t.dst[0], 4)
+        st16(now + 4, t.sport if manip == MANIP_SRC else t.dport)
+        rec_bytes(&c.rec, p, STEP_NAT, now, 6, manip)
 
 
 cdef inline bint redirect_translated(const Ct *ct) noexcept nogil:
@@ -256,7 +270,7 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
     cdef L4 l4
-    cdef Tuple target
+    cdef Tuple other = ct_tuple(ct, 1 - dir), target
     cdef uint32_t hlen
     pkt_pull_head(p, ICMP_HLEN + IPV4_HLEN)
     if not pkt_find_l4(p, &l4) or l4.len < ICMP_HLEN or not l4_checksum_ok(pkt_l3(p), &l4, l4.len):
@@ -269,12 +283,12 @@ cdef inline int nat_icmp_error(Core *c, Pkt *p, int manip) noexcept nogil:
         return -NAT_QUOTE_NOT_TRANSLATED
     hlen = ipv4_hlen(l4.at + ICMP_HLEN)
     if l4.len > ICMP_HLEN + hlen:
-        pkt_pull_head(p, ICMP_HLEN + hlen + manip_reach(ct.dir[0].t.proto, l4.len - ICMP_HLEN - hlen))
-    if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
+        pkt_pull_head(p, ICMP_HLEN + hlen + manip_reach(ct.number, l4.len - ICMP_HLEN - hlen))
+    if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.number, &other, 1 - manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     st16(l4.at + 2, 0)
     st16(l4.at + 2, csum_bytes(l4.at, l4.len))
-    tuple_invert(&target, &ct.dir[1 - dir].t)
+    tuple_invert(&target, &other)
     manip_packet(pkt_l3(p), pkt_l3_len(p), 0, &target, manip)
     trace_nat(c, p, manip)
     return 0
@@ -285,7 +299,7 @@ cdef inline int nat_icmpv6_error(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
     cdef L4 l4
-    cdef Tuple target
+    cdef Tuple other = ct_tuple(ct, 1 - dir), target
     cdef L4 inner
     if pkt_find_l4(p, &l4):
         pkt_pull_head(p, behind_header(p, &l4) + ICMP_HLEN + IPV6_HLEN)
@@ -298,11 +312,11 @@ cdef inline int nat_icmpv6_error(Core *c, Pkt *p, int manip) noexcept nogil:
     if not ct.status & nat_status_bit(manip, dir):
         return 0
     if find_l4(6, l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, &inner):
-        pull_for_manip(p, &inner, ct.dir[0].t.proto)
-    if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.dir[0].t.proto, &ct.dir[1 - dir].t, 1 - manip):
+        pull_for_manip(p, &inner, ct.number)
+    if not manip_packet(l4.at + ICMP_HLEN, l4.len - ICMP_HLEN, ct.number, &other, 1 - manip):
         return -NAT_QUOTE_NOT_TRANSLATED
     icmpv6_set_csum(pkt_l3(p), l4.at, l4.len)
-    tuple_invert(&target, &ct.dir[1 - dir].t)
+    tuple_invert(&target, &other)
     manip_packet(pkt_l3(p), pkt_l3_len(p), IPPROTO_ICMPV6, &target, manip)
     trace_nat(c, p, manip)
     return 0
@@ -331,22 +345,24 @@ cdef inline bint source_in_range(const Tuple *t, const NatRange *r) noexcept nog
     return not r.has_ports or port_in_range(t, MANIP_SRC, r)
 
 
-cdef inline bint reuse_source_mapping(Ns *ns, const Tuple *orig, Tuple *out, const NatRange *r) noexcept nogil:
-    """find_appropriate_src(): the mapping that another connection from the same source has, newest first."""
-    cdef HNode *node = htab_first(&ns.ct.by_source, source_hash(orig))
-    cdef Ct *other
-    cdef const Tuple *t
-    while node != NULL:
-        other = <Ct *>(<uint8_t *>node - <size_t>&(<Ct *>NULL).by_source)
-        node = htab_next(node)
-        t = &other.dir[0].t
-        if t.proto != orig.proto or t.sport != orig.sport or memcmp(t.src, orig.src, 16) != 0:
+cdef inline bint reuse_source_mapping(Ns *ns, const Tuple *orig, Tuple *out, const NatRange *r, int64_t now) noexcept nogil:
+    """find_appropriate_src(): the mapping that another connection from the same source has, newest first. One that has expired is gone,
+    whether or not anybody has looked at the table since."""
+    cdef Ct *other = sources_first(&ns.ct, orig)
+    cdef Tuple t
+    while other != NULL:
+        t = ct_tuple(other, 0)
+        if other.status & CTS_CONFIRMED and other.expires <= now:
+            other = sources_at(&ns.ct, other.source)
             continue
-        tuple_invert(out, &other.dir[1].t)
-        memcpy(out.dst, orig.dst, 16)
-        out.dport = orig.dport
-        if source_in_range(out, r):
-            return True
+        if t.family == orig.family and t.proto == orig.proto and t.sport == orig.sport and memcmp(t.src, orig.src, 16) == 0:
+            t = ct_tuple(other, 1)
+            tuple_invert(out, &t)
+            memcpy(out.dst, orig.dst, 16)
+            out.dport = orig.dport
+            if source_in_range(out, r):
+                return True
+        other = sources_at(&ns.ct, other.source)
     return False
 
 
@@ -399,8 +415,8 @@ cdef inline void set_port(Tuple *t, int manip, uint32_t port) noexcept nogil:
 
 cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint32_t low, uint32_t span) noexcept nogil:
     """A pin chooses the port, if the rules would let chance choose it."""
-    cdef Pin *pin = pin_for(ns, &ct.dir[0].t)
-    cdef Tuple wanted = t[0]
+    cdef Tuple orig = ct_tuple(ct, 0), wanted = t[0]
+    cdef Pin *pin = pin_for(ns, &orig)
     cdef uint32_t port
     if pin == NULL:
         return False
@@ -416,13 +432,14 @@ cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint3
 
 cdef inline void choose_port(Core *c, Ns *ns, Ct *ct, Tuple *t, const NatRange *r, int manip) noexcept nogil:
     cdef uint32_t low, span, off, attempts, i
+    cdef Tuple orig = ct_tuple(ct, 0)
     if not free_port_range(t, manip, r, &low, &span) or pinned_port(c, ns, ct, t, manip, low, span):
         return
     attempts = span if span < NAT_ATTEMPTS else NAT_ATTEMPTS
     while True:
         off = 0
         if manip == MANIP_SRC or r.random:
-            off = <uint32_t>(chance(c, ns, <const uint8_t *>&ct.dir[0].t, CT_TUPLE_BYTES, PURPOSE_NAT_PORT) & 0xffff)
+            off = <uint32_t>(chance(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_PORT) & 0xffff)
         for i in range(attempts):
             set_port(t, manip, low + (off + i) % span)
             if not ct_tuple_taken(&ns.ct, t, ct, c.now):
@@ -439,7 +456,7 @@ cdef inline void unique_tuple(Core *c, Ns *ns, Ct *ct, const Tuple *orig, Tuple 
             if not ct_tuple_taken(&ns.ct, orig, ct, c.now):
                 t[0] = orig[0]
                 return
-        elif reuse_source_mapping(ns, orig, t, r) and not ct_tuple_taken(&ns.ct, t, ct, c.now):
+        elif reuse_source_mapping(ns, orig, t, r, c.now) and not ct_tuple_taken(&ns.ct, t, ct, c.now):
             return
     t[0] = orig[0]
     choose_address(t, r, manip)
@@ -454,26 +471,29 @@ cdef inline void unique_tuple(Core *c, Ns *ns, Ct *ct, const Tuple *orig, Tuple 
 
 cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip) noexcept nogil:
     """nf_nat_setup_info(): fix one half of the connection's mapping."""
-    cdef Tuple current, chosen
+    cdef Tuple current, chosen, reply
     cdef uint32_t done = CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE
     if ct.status & CTS_CONFIRMED:
         return
-    tuple_invert(&current, &ct.dir[1].t)
+    reply = ct_tuple(ct, 1)
+    tuple_invert(&current, &reply)
     unique_tuple(c, ns, ct, &current, &chosen, r, manip)
     if not tuple_equal(&chosen, &current):
-        tuple_invert(&ct.dir[1].t, &chosen)
+        tuple_invert(&reply, &chosen)
+        ct_set_tuple(ct, 1, &reply)
         ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
     ct.status |= done
     if manip == MANIP_SRC:
-        ct.in_by_source = htab_insert(&ns.ct.by_source, &ct.by_source, source_hash(&ct.dir[0].t))
+        sources_insert(&ns.ct, ct)
 
 
 cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
     """No rule asks for a translation: the address stays, the port only if nobody else has it."""
     cdef NatRange r
+    cdef Tuple reply = ct_tuple(ct, 1)
     memset(&r, 0, sizeof(NatRange))
     r.has_address = True
-    memcpy(r.min, &ct.dir[1].t.dst[0] if manip == MANIP_SRC else &ct.dir[1].t.src[0], 16)
+    memcpy(r.min, &reply.dst[0] if manip == MANIP_SRC else &reply.src[0], 16)
     memcpy(r.max, r.min, 16)
     nat_setup(c, ns, ct, &r, manip)
 
@@ -508,16 +528,17 @@ cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt
     """Walk the nat chain; random matches fall by the seed, or as the connection's pin wants if they can."""
     cdef Choices ch
     cdef Pin *pin = NULL
+    cdef Tuple orig = ct_tuple(ct, 0)
     cdef uint32_t mark
-    memset(&ch, 0, sizeof(Choices))
+    choices_begin(&ch)
     if pkt_rule_table(ns, p).random and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
-        pin = pin_for(ns, &ct.dir[0].t)
+        pin = pin_for(ns, &orig)
     ch.enumerate = pin != NULL
     while True:
         ch.n = 0
         mark = p.mark
         if pin == NULL and pkt_rule_table(ns, p).random:
-            ch.seed = chance(c, ns, <const uint8_t *>&ct.dir[0].t, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
+            ch.seed = chance(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
         rules_walk(pkt_rule_table(ns, p), hook, f, &mark, &ch, v)
         if pin == NULL or verdict_is_pinned(v, pin):
             break
@@ -560,12 +581,12 @@ cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int
     r.port_min = rule.port_min
     r.port_max = rule.port_max
     if v.target == T_MASQUERADE:
-        if ct.dir[0].t.family == 4 and memcmp(ct.dir[0].t.src, b"\0\0\0\0", 4) == 0:
+        if ct_family(ct) == 4 and ld32(ct_address(ct, 0, 0)) == 0:
             nat_null(c, ns, ct, manip)
             return 0
         if not masquerade_address(c, ns, p, out, addr):
             return -NAT_NO_MASQUERADE_ADDRESS
-        ct.masq_dev = out
+        ct.masq_dev = c.dev[out].place + 1
         r.has_address = True
         memcpy(r.min, addr, 16)
         memcpy(r.max, addr, 16)
@@ -577,24 +598,28 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     """``detail``: the table, and the rule's number in it, from 0, in the order that ``set_rules`` was given the chains."""
     cdef int i
     cdef EventRecord *ev
+    if not c.tracing:
+        return
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
         if ev != NULL:
             snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, rule_number(t, v.matched[i]))
 
 
-cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
+cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out) noexcept nogil:
     """First packet of a connection at this hook."""
+    cdef Flow f
     cdef Verdict v
     cdef int i
-    nat_rules(c, ns, <Ct *>p.ct, f, hook, p, &v)
+    flow_of(c, ns, p, in_dev, out, &f)
+    nat_rules(c, ns, <Ct *>p.ct, &f, hook, p, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     trace_rule(c, p, b"nat", pkt_rule_table(ns, p), &v)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 
 
-cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) noexcept nogil:
+cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out) noexcept nogil:
     """nf_nat_ipv4_fn(): 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
     cdef int manip = MANIP_DST if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else MANIP_SRC
@@ -607,10 +632,10 @@ cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, Flow *f, int hook, int out) no
         v = nat_icmpv6_error(c, p, manip) if p.protocol == ETHERTYPE_IPV6 else nat_icmp_error(c, p, manip)
         return nat_reroute(c, ns, p) if v == 0 and hook == HOOK_OUTPUT else v
     if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
-        v = nat_decide(c, ns, p, f, hook, out)
+        v = nat_decide(c, ns, p, hook, in_dev, out)
         if v:
             return v
-    elif hook == HOOK_POSTROUTING and p.ctinfo < CTI_REPLY and ct.masq_dev >= 0 and ct.masq_dev != out:
+    elif hook == HOOK_POSTROUTING and p.ctinfo < CTI_REPLY and ct.masq_dev and ct.masq_dev != c.dev[out].place + 1:
         ct_kill(&ns.ct, ct)
         return -NAT_MASQUERADE_DEVICE_CHANGED
     v = nat_packet(c, p, manip)
@@ -624,7 +649,7 @@ cdef inline int nat_reroute(Core *c, Ns *ns, Pkt *p) noexcept nogil:
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
     cdef uint8_t saddr[16]
-    if memcmp(ct.dir[dir].t.dst, ct.dir[1 - dir].t.src, 16) == 0:
+    if memcmp(ct_address(ct, dir, 1), ct_address(ct, 1 - dir, 0), 16 if ct_family(ct) == 6 else 4) == 0:
         return 0
     memset(saddr, 0, 16)
     if p.protocol == ETHERTYPE_IPV6:

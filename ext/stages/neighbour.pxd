@@ -6,6 +6,7 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, neigh_conf, event_add,
                                log_event, EV_NEIGH, DETAIL_LEN, CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT,
                                CONF_UCAST_SOLICIT, CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
+from ext.devices.record cimport STEP_BARE, STEP_ETHER, STEP_NEIGH, rec_bytes, rec_note, rec_refuse
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE
 from ext.stages.nd_messages cimport nd_solicit
 from ext.stages.icmp cimport icmp_send, local_packet, ICMP_DEST_UNREACH, UNREACH_HOST
@@ -50,6 +51,7 @@ cdef inline int write_ether(Core *c, Pkt *p, const uint8_t *dst) noexcept nogil:
     memcpy(eth + ETH_DST, dst, 6)
     memcpy(eth + ETH_SRC, c.dev[p.dev].mac, 6)
     st16(eth + ETH_TYPE, p.protocol)
+    rec_bytes(&c.rec, p, STEP_ETHER, eth, ETH_HLEN, 0)
     return ST_TRANSMIT
 
 
@@ -62,6 +64,7 @@ cdef inline int stage_neighbour(Core *c, Pkt *p) noexcept nogil:
     cdef Neigh *n
     if not carries_frames(d):
         p.l2 = p.l3
+        rec_note(&c.rec, p, STEP_BARE, NULL, 0, 0)
         return ST_TRANSMIT
     if d.kind == DEV_LO:
         memset(mac, 0, 6)
@@ -89,11 +92,15 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
     """neigh_resolve_output(): send if the address is known, else wait for it."""
     cdef int v
     if n.state & NUD_STALE:
+        rec_refuse(&c.rec)
         n.state = NUD_DELAY
         neigh_timer(c, d, n, <int64_t>neigh_conf(d, n.alen, CONF_DELAY_FIRST_PROBE_TIME) * 1000 * MS)
     if n.state & NUD_VALID:
         trace_neighbour(c, p, n)
+        if not n.header_cached:
+            rec_refuse(&c.rec)
         n.header_cached = True
+        rec_note(&c.rec, p, STEP_NEIGH, n, NUD_VALID & ~NUD_STALE, 0)
         return write_ether(c, p, n.mac)
     if n.queued >= NEIGH_QUEUE_MAX:
         return -NEIGHBOUR_QUEUE_FULL
@@ -150,7 +157,7 @@ cdef inline void neigh_probe(Core *c, Dev *d, Neigh *n) noexcept nogil:
 cdef inline bint may_announce(Core *c, Ns *ns, const Dev *d, const Neigh *n, const uint8_t *src) noexcept nogil:
     """May the question name the waiting packet's source as asker? arp_announce 1: only within the target's subnet, 2: never."""
     cdef int level = conf_max(c, d, CONF_ARP_ANNOUNCE), i
-    if level >= 2 or not is_own_address(c, ns, src):
+    if level >= 2 or not is_own_address(ns, src):
         return False
     if level == 0:
         return True

@@ -7,23 +7,23 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 from ext.devices.core cimport Core, Ns, chance, ns_fib, pkt_ns
+from ext.devices.record cimport rec_refuse
 from ext.stages.conntrack cimport L4, pkt_find_l4, conntrack_in, conntrack_confirm
 from ext.stages.defragment cimport defragment
 from ext.stages.defragment_ipv6 cimport defragment6
+from ext.stages.flow cimport flow_of
 from ext.stages.nat cimport nat_hook, trace_rule
 from ext.stages.reject cimport reject
 from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
-from ext.tables.conntrack cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
+from ext.tables.ct_entry cimport CTI_UNTRACKED
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
-from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, rules_walk, recent_apply, T_DROP, T_REJECT, CT_BIT_INVALID,
-                               CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER,
-                               HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ld16
+from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, choices_begin, rules_walk, recent_apply, T_DROP, T_REJECT, TABLE_RAW,
+                               TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
+                               HOOK_POSTROUTING)
 from ext.wire.ether cimport ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_is_fragment
-from ext.wire.ipv6 cimport Ipv6Chain, IPV6_SRC, IPV6_DST, find_header
-from ext.wire.packet cimport Pkt, pkt_l3, pkt_l3_len, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED
+from ext.wire.ipv4 cimport ipv4_is_fragment
+from ext.wire.packet cimport Pkt, pkt_l3, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED
 
 cdef enum:
     RULES_DENIED = DROPS_RULES
@@ -40,85 +40,26 @@ cdef inline const char *rules_reason(int r) noexcept nogil:
     return NULL
 
 
-cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
-    """State of the packet as xt_conntrack matches it."""
-    cdef Ct *ct = <Ct *>p.ct
-    cdef uint32_t bits
-    if ct == NULL:
-        return CT_BIT_UNTRACKED if p.ctinfo == CTI_UNTRACKED else CT_BIT_INVALID
-    bits = <uint32_t>1 << (p.ctinfo % CTI_REPLY + 1)
-    if ct.status & CTS_SRC_NAT:
-        bits |= CT_BIT_SNAT
-    if ct.status & CTS_DST_NAT:
-        bits |= CT_BIT_DNAT
-    return bits
-
-
-cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
-    cdef const uint8_t *ip = p.buf + p.l3
-    cdef L4 l4
-    f.family = 4
-    f.alen = 4
-    f.proto = ip[IPV4_PROTO]
-    f.later_fragment = ld16(ip + IPV4_FRAG) & IPV4_OFFSET != 0
-    f.src = ip + IPV4_SRC
-    f.dst = ip + IPV4_DST
-    if pkt_find_l4(p, &l4):
-        f.l4 = l4.at
-        f.l4len = l4.len
-
-
-cdef inline void flow_of6(const Pkt *p, Flow *f) noexcept nogil:
-    """The protocol is what stands behind the extension headers, or AH (nft_set_pktinfo_ipv6(), ipv6_find_hdr())."""
-    cdef const uint8_t *ip = p.buf + p.l3
-    cdef Ipv6Chain chain
-    f.family = 6
-    f.alen = 16
-    f.src = ip + IPV6_SRC
-    f.dst = ip + IPV6_DST
-    find_header(ip, pkt_l3_len(p), &chain)
-    f.no_proto = chain.broken
-    f.proto = chain.proto
-    f.later_fragment = chain.frag != 0
-    if not chain.broken and not chain.frag and chain.at <= pkt_l3_len(p):
-        f.l4 = ip + chain.at
-        f.l4len = pkt_l3_len(p) - chain.at
-
-
-cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
-    """What the rules see of a packet."""
-    memset(f, 0, sizeof(Flow))
-    if p.protocol == ETHERTYPE_IPV6:
-        flow_of6(p, f)
-    else:
-        flow_of4(p, f)
-    f.iif = f.oif = b""
-    if in_dev >= 0:
-        f.iif = c.dev[in_dev].name
-    if out_dev >= 0:
-        f.oif = c.dev[out_dev].name
-    f.ctstate = ctstate_bits(p)
-    f.mark = p.mark
-    f.now = c.now
-    f.recent = &ns.recent
-    f.fib = ns_fib(ns, f.alen)
-
-
 cdef inline RuleTable *pkt_rules(Ns *ns, const Pkt *p, int table) noexcept nogil:
     return &ns.rules[p.protocol == ETHERTYPE_IPV6][table]
 
 
 cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table, int hook, int in_dev, int out_dev) noexcept nogil:
     """One table at one hook: 0 or a drop."""
-    cdef RuleTable *t = pkt_rules(ns, p, table)
+    if not ns.tables_at[p.protocol == ETHERTYPE_IPV6][hook] >> table & 1:
+        return 0
+    return rules_at(c, ns, p, name, pkt_rules(ns, p, table), hook, in_dev, out_dev)
+
+
+cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t, int hook, int in_dev, int out_dev) noexcept nogil:
     cdef Flow f
     cdef Choices ch
     cdef Verdict v
     cdef int i
-    if t.n_chains == 0 or t.builtin[hook] < 0:
-        return 0
+    if t.unsteady:
+        rec_refuse(&c.rec)
     flow_of(c, ns, p, in_dev, out_dev, &f)
-    memset(&ch, 0, sizeof(Choices))
+    choices_begin(&ch)
     if t.random:
         ch.seed = chance(c, ns, f.src, 2 * f.alen, PURPOSE_RULES)
     rules_walk(t, hook, &f, &p.mark, &ch, &v)
@@ -138,11 +79,9 @@ cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table,
 
 
 cdef inline int nat_at(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out_dev) noexcept nogil:
-    cdef Flow f
     if p.ct == NULL or pkt_rules(ns, p, TABLE_NAT).n_chains == 0:
         return 0
-    flow_of(c, ns, p, in_dev, out_dev, &f)
-    return nat_hook(c, ns, p, &f, hook, out_dev)
+    return nat_hook(c, ns, p, hook, in_dev, out_dev)
 
 
 cdef inline int gather_fragments(Core *c, Ns *ns, Pkt *p, int user) noexcept nogil:

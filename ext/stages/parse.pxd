@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.string cimport memset
 from ext.devices.core cimport Core, Peer, pkt_ns, conf_or, CONF_FORWARDING, CONF_DROP_UNICAST_IN_L2_MULTICAST
+from ext.devices.record cimport STEP_TRIM, rec_note
 from ext.stages.icmp cimport icmp_send, ICMP_DEST_UNREACH, ICMP_PARAMETER_PROBLEM, UNREACH_NET, UNREACH_HOST, UNREACH_PROHIBITED
 from ext.stages.netfilter cimport hook_prerouting
 from ext.stages.options cimport options_compile, OPTIONS_OK
@@ -78,6 +79,7 @@ cdef inline int stage_ip_receive(Core *c, Pkt *p) noexcept nogil:
     v = validate_ipv4(p)
     if v:
         return v
+    rec_note(&c.rec, p, STEP_TRIM, NULL, 0, 0)
     memset(&p.opt, 0, sizeof(IpOptions))
     p.flags &= PF_GENERATED | PF_IGNORE_DF
     p.frag_max_size = 0

@@ -3,12 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, Ns
+from ext.devices.record cimport rec_refuse
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.icmp cimport icmp_send, local_packet, write_ipv4, ct_attach_error, ICMP_DEST_UNREACH
 from ext.stages.options cimport options_build, options_echo, OPTIONS_MAX
 from ext.stages.route cimport route_input, route_output
 from ext.stages.verdict cimport ST_LOCAL_OUT, ST_TRANSMIT
-from ext.tables.conntrack cimport Ct
+from ext.tables.conntrack cimport Ct, ct_closing
 from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTS_CONFIRMED
 from ext.tables.ct_tcp cimport ct_tcp_set_closing
 from ext.tables.rules cimport HOOK_PREROUTING, REJECT_TCP_RESET
@@ -41,6 +42,7 @@ cdef inline void reject(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept no
     """Answer a packet that a rule refuses; the caller drops it."""
     cdef L4 l4
     cdef uint8_t *ip = pkt_l3(p)
+    rec_refuse(&c.rec)
     if ld16(ip + IPV4_FRAG) & IPV4_OFFSET or not find_l4(4, ip, pkt_l3_len(p), &l4):
         return
     if hook == HOOK_PREROUTING and not p.dst.valid and route_input(c, p, ip + IPV4_DST, ip + IPV4_SRC, p.dev) < 0:
@@ -106,6 +108,7 @@ cdef inline void reject_closes(Core *c, Ns *ns, const Pkt *p, Pkt *q) noexcept n
         return
     ct_attach_error(q, p)
     timeout = ct_tcp_set_closing(&ct.proto.tcp, ct.status, &ns.ct.set)
+    ct_closing(&ns.ct)
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
 

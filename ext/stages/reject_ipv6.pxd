@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, Ns, CONF6_HOP_LIMIT, pkt_consume
+from ext.devices.record cimport rec_refuse
 from ext.stages.conntrack cimport L4, l4_checksum_ok, pkt_find_l4
 from ext.stages.icmpv6 cimport auto_flow_label, icmpv6_send, local_packet6, write_ipv6, ICMPV6_UNREACHABLE
 from ext.stages.reject cimport TCP_HLEN, TCPF_RST, reject_closes, reject_verifies, reset_on_port, tcp_reset_fields
@@ -19,6 +20,7 @@ from ext.wire.packet cimport BRNF_ACTIVE, Pkt, pkt_l3
 cdef inline void reject6(Core *c, Ns *ns, Pkt *p, int hook, int code) noexcept nogil:
     """Answer a packet that a rule refuses; the caller drops it. Its checksum must be right, if it has one (reject6_csum_ok())."""
     cdef L4 l4
+    rec_refuse(&c.rec)
     if not pkt_find_l4(p, &l4) or l4.len == 0:
         return
     if hook == HOOK_PREROUTING and not p.dst.valid and route_input6(c, p, p.dev) < 0:

@@ -7,13 +7,15 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, pkt_ns, conf_or, conf_and, conf_max,
                                CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
                                CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN)
+from ext.devices.record cimport rec_refuse
 from ext.stages.verdict cimport DROPS_ROUTE
-from ext.tables.fib cimport (FibResult, Route, fib_lookup, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
+from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_stored, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
                              SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
+from ext.tables.own cimport own_find
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
 from ext.wire.bytes cimport ld32
 from ext.wire.ether cimport ETHERTYPE_IPV4
-from ext.wire.hash cimport hash_bytes
+from ext.wire.hash cimport address_hash
 from ext.wire.ipv4 cimport IPV4_DST, ipv4_is_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT, PF_DOREDIRECT
 
@@ -60,16 +62,9 @@ cdef inline const char *route_reason(int r) noexcept nogil:
 
 # ---- addresses
 
-cdef inline bint is_own_address(Core *c, Ns *ns, const uint8_t *addr) noexcept nogil:
+cdef inline bint is_own_address(Ns *ns, const uint8_t *addr) noexcept nogil:
     """inet_lookup_ifaddr_rcu(): does some device here have it?"""
-    cdef int i, k
-    cdef Dev *d
-    for i in range(ns.n_devs):
-        d = c.dev[ns.devs[i]]
-        for k in range(d.n_addr):
-            if d.addr[k].family == 4 and memcmp(d.addr[k].addr, addr, 4) == 0:
-                return True
-    return False
+    return own_find(&ns.own, addr) != NULL
 
 
 cdef inline bint in_subnet(const IfAddr *a, const uint8_t *addr) noexcept nogil:
@@ -124,9 +119,10 @@ cdef inline bint route_source(Core *c, Ns *ns, const Route *r, uint8_t *out) noe
 
 cdef inline Peer *peer_get(Core *c, Ns *ns, const uint8_t *addr, int alen) noexcept nogil:
     """inet_getpeer(): created full of tokens; NULL when the table is full or memory is out."""
-    cdef uint64_t h = hash_bytes(alen, addr, alen)
+    cdef uint64_t h = address_hash(addr, alen)
     cdef HNode *node = htab_first(&ns.peers, h)
     cdef Peer *peer
+    rec_refuse(&c.rec)  # limits depend on what else happens
     while node != NULL:
         peer = <Peer *>node
         if peer.alen == alen and memcmp(peer.addr, addr, alen) == 0:
@@ -163,7 +159,7 @@ cdef inline bint peer_take_token(Core *c, Peer *peer, int64_t cost, int64_t burs
 
 
 cdef inline PmtuEntry *pmtu_find(Ns *ns, const uint8_t *dst, int alen) noexcept nogil:
-    cdef HNode *node = htab_first(&ns.pmtu, hash_bytes(alen, dst, alen))
+    cdef HNode *node = htab_first(&ns.pmtu, address_hash(dst, alen))
     while node != NULL:
         if (<PmtuEntry *>node).alen == alen and memcmp((<PmtuEntry *>node).dst, dst, alen) == 0:
             return <PmtuEntry *>node
@@ -181,7 +177,7 @@ cdef inline PmtuEntry *pmtu_get(Ns *ns, const uint8_t *dst, int alen) noexcept n
         return NULL
     memcpy(e.dst, dst, alen)
     e.alen = <uint8_t>alen
-    if not htab_insert(&ns.pmtu, &e.node, hash_bytes(alen, dst, alen)):
+    if not htab_insert(&ns.pmtu, &e.node, address_hash(dst, alen)):
         free(e)
         return NULL
     return e
@@ -235,7 +231,7 @@ cdef inline int route_output(Core *c, Ns *ns, const uint8_t *daddr, uint8_t *sad
     if ld32(saddr) != 0:
         if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
             return ERR_EINVAL
-        if not any_source and not is_own_address(c, ns, saddr):
+        if not any_source and not is_own_address(ns, saddr):
             return ERR_EINVAL
     res = fib_lookup(&ns.fib4, daddr, -1)
     if res.error:
@@ -255,6 +251,7 @@ cdef inline int route_output(Core *c, Ns *ns, const uint8_t *daddr, uint8_t *sad
     pmtu = pmtu_find(ns, daddr, 4)
     if pmtu != NULL and pmtu.expires > c.now and (dst.mtu == 0 or pmtu.mtu < dst.mtu) and pmtu.mtu < c.dev[dst.oif].mtu:
         dst.mtu = pmtu.mtu
+        rec_refuse(&c.rec)
     return 0
 
 
@@ -286,7 +283,7 @@ cdef inline int validate_source(Core *c, Ns *ns, Dev *d, const uint8_t *src, int
     """fib_validate_source(): 1 if the source is a direct neighbour, 0, or a drop."""
     cdef int rpf = conf_max(c, d, CONF_RP_FILTER)
     if rpf == 0 and (d.id != oif or not conf_or(c, d, CONF_SEND_REDIRECTS)):
-        if not conf_or(c, d, CONF_ACCEPT_LOCAL) and is_own_address(c, ns, src):
+        if not conf_or(c, d, CONF_ACCEPT_LOCAL) and is_own_address(ns, src):
             return -ROUTE_LOCAL_SOURCE
         return 0
     return validate_source_fully(c, ns, d, src, rpf)
@@ -410,10 +407,11 @@ cdef inline int route_input(Core *c, Pkt *p, const uint8_t *daddr, const uint8_t
 
 cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibResult *res) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
-    cdef const Route *r = res.route
+    cdef const Route *r
     cdef int n
     if ev == NULL:
         return
+    r = fib_stored(&pkt_ns(c, p).fib4, daddr, res.route)
     if r == NULL:
         snprintf(ev.detail, DETAIL_LEN, b"%d.%d.%d.%d: no route", daddr[0], daddr[1], daddr[2], daddr[3])
         return

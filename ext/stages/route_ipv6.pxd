@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, PmtuEntry, EventRecord, log_event, pkt_ns, CONF6_FORWARDING, DETAIL_LEN,
                                SYS6_MTU_EXPIRES)
 from ext.stages.route cimport dst_from_route, pmtu_find, pmtu_get, route_type_name
-from ext.tables.fib cimport (Fib, FibResult, Route, fib_error, fib_lookup, fib_lookup_table, RT_LOCAL, RT_ANYCAST, RT_MULTICAST,
+from ext.tables.fib cimport (Fib, FibResult, Route, fib_error, fib_lookup, fib_lookup_table, fib_stored, RT_LOCAL, RT_ANYCAST, RT_MULTICAST,
                              RT_UNREACHABLE, ERR_ENETUNREACH)
 from ext.tables.neighbour cimport neigh_find
 from ext.wire.ipv6 cimport (IPV6_DST, IPV6_MIN_MTU, SCOPE_LINK_LOCAL, common_bits, ipv6_is_link_local, ipv6_is_multicast,
@@ -185,6 +185,7 @@ cdef inline void pmtu_learn6(Core *c, Ns *ns, const uint8_t *daddr, uint32_t mtu
         return
     e = pmtu_get(ns, daddr, 16)
     if e != NULL:
+        c.generation += 1
         e.mtu = mtu
         e.expires = c.now + <int64_t>ns.sys[SYS6_MTU_EXPIRES] * 1000000000
 
@@ -257,10 +258,11 @@ cdef inline int route_input6(Core *c, Pkt *p, int dev) noexcept nogil:
 
 cdef inline void trace_route6(Core *c, Pkt *p, const uint8_t *daddr, const FibResult *res) noexcept nogil:
     cdef EventRecord *ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
-    cdef const Route *r = res.route
+    cdef const Route *r
     cdef int n
     if ev == NULL:
         return
+    r = fib_stored(&pkt_ns(c, p).fib6, daddr, res.route)
     n = put_address(ev.detail, DETAIL_LEN, daddr, 6)
     if r == NULL:
         snprintf(ev.detail + n, DETAIL_LEN - n, b": no route")

@@ -31,25 +31,30 @@ from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.packet cimport Pkt
 
 
+cdef enum:
+    LOWER_STAGES = (1 << ST_RECEIVE | 1 << ST_BRIDGE_IN | 1 << ST_BRIDGE_FORWARD | 1 << ST_BRIDGE_UP | 1 << ST_BRIDGE_PORT
+                    | 1 << ST_BRIDGE_XMIT | 1 << ST_ARP | 1 << ST_TRANSMIT | 1 << ST_TUNNEL_OUT | 1 << ST_BRIDGE_PUSH)  # bits by stage
+
+
 cdef inline int run_lower(Core *c, Pkt *p, int stage) noexcept nogil:
     """Stages of frames."""
     if stage == ST_RECEIVE:
         return stage_receive(c, p)
-    if stage == ST_BRIDGE_IN:
+    elif stage == ST_BRIDGE_IN:
         return stage_bridge_in(c, p)
-    if stage == ST_BRIDGE_FORWARD:
+    elif stage == ST_BRIDGE_FORWARD:
         return stage_bridge_forward(c, p)
-    if stage == ST_BRIDGE_UP:
+    elif stage == ST_BRIDGE_UP:
         return stage_bridge_up(c, p)
-    if stage == ST_BRIDGE_PORT:
+    elif stage == ST_BRIDGE_PORT:
         return stage_bridge_port(c, p)
-    if stage == ST_BRIDGE_XMIT:
+    elif stage == ST_BRIDGE_XMIT:
         return stage_bridge_xmit(c, p)
-    if stage == ST_BRIDGE_PUSH:
+    elif stage == ST_BRIDGE_PUSH:
         return stage_bridge_push(c, p)
-    if stage == ST_ARP:
+    elif stage == ST_ARP:
         return stage_arp(c, p)
-    if stage == ST_TRANSMIT:
+    elif stage == ST_TRANSMIT:
         return stage_transmit(c, p)
     return stage_tunnel_out(c, p)
 
@@ -58,21 +63,21 @@ cdef inline int run_ipv6(Core *c, Pkt *p, int stage) noexcept nogil:
     """Stages of IPv6 packets."""
     if stage == ST_IP_RECEIVE:
         return stage_ipv6_receive(c, p)
-    if stage == ST_IP_ROUTE:
+    elif stage == ST_IP_ROUTE:
         return stage_ipv6_route(c, p)
-    if stage == ST_LOCAL:
+    elif stage == ST_LOCAL:
         return stage_ipv6_local(c, p)
-    if stage == ST_TRANSPORT:
+    elif stage == ST_TRANSPORT:
         return stage_ipv6_transport(c, p)
-    if stage == ST_FORWARD:
+    elif stage == ST_FORWARD:
         return stage_ipv6_forward(c, p)
-    if stage == ST_LOCAL_OUT:
+    elif stage == ST_LOCAL_OUT:
         return stage_ipv6_local_out(c, p)
-    if stage == ST_OUTPUT:
+    elif stage == ST_OUTPUT:
         return stage_ipv6_output(c, p)
-    if stage == ST_FRAGMENT:
+    elif stage == ST_FRAGMENT:
         return stage_ipv6_fragment(c, p)
-    if stage == ST_PROXIED_SOLICITATION:
+    elif stage == ST_PROXIED_SOLICITATION:
         return stage_proxied_solicitation(c, p)
     return stage_neighbour(c, p)
 
@@ -83,25 +88,25 @@ cdef inline int run_upper(Core *c, Pkt *p, int stage) noexcept nogil:
         return run_ipv6(c, p, stage)
     if stage == ST_IP_RECEIVE:
         return stage_ip_receive(c, p)
-    if stage == ST_IP_ROUTE:
+    elif stage == ST_IP_ROUTE:
         return stage_ip_route(c, p)
-    if stage == ST_LOCAL:
+    elif stage == ST_LOCAL:
         return stage_local(c, p)
-    if stage == ST_TRANSPORT:
+    elif stage == ST_TRANSPORT:
         return stage_transport(c, p)
-    if stage == ST_FORWARD:
+    elif stage == ST_FORWARD:
         return stage_forward(c, p)
-    if stage == ST_LOCAL_OUT:
+    elif stage == ST_LOCAL_OUT:
         return stage_local_out(c, p)
-    if stage == ST_OUTPUT:
+    elif stage == ST_OUTPUT:
         return stage_output(c, p)
-    if stage == ST_FRAGMENT:
+    elif stage == ST_FRAGMENT:
         return stage_fragment(c, p)
     return stage_neighbour(c, p)
 
 
 cdef inline bint is_lower(int stage) noexcept nogil:
-    return stage <= ST_ARP or stage == ST_TRANSMIT or stage == ST_TUNNEL_OUT or stage == ST_BRIDGE_PUSH
+    return LOWER_STAGES >> stage & 1
 
 
 cdef inline const char *reason_text(int r) noexcept nogil:

@@ -2,6 +2,7 @@
 
 from libc.string cimport memset
 from ext.devices.core cimport Core, Dev, log_frame, event_packet, ct_release, pkt_free, DEV_LO, DEV_BRIDGE, DEV_TUNNEL, EV_RECEIVE
+from ext.devices.record cimport END_OUT, rec_cross, rec_end, rec_refuse
 from ext.stages.far cimport far_peer
 from ext.stages.receive cimport ether_classify
 from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_XMIT, ST_TUNNEL_OUT, DROPS_TRANSMIT
@@ -64,16 +65,19 @@ cdef inline int stage_transmit(Core *c, Pkt *p) noexcept nogil:
     if d.kind == DEV_TUNNEL:
         return ST_TUNNEL_OUT
     if d.kind == DEV_LO:
+        rec_refuse(&c.rec)
         ether_classify(p, d)
         p.pkt_type = TO_HOST
         event_packet(c, c.now, EV_RECEIVE, d.id, p)
         return ST_DONE
     if d.peer < 0:
         c.count.out += 1
+        rec_end(&c.rec, p, END_OUT, 0, 0)
         pkt_free(c, p)
         return ST_DONE
     peer = c.dev[d.peer]
     if peer == NULL:
+        rec_refuse(&c.rec)
         peer = far_peer(c, d, p)
     if peer == NULL or not peer.up:
         return -TRANSMIT_PEER_DOWN
@@ -81,8 +85,10 @@ cdef inline int stage_transmit(Core *c, Pkt *p) noexcept nogil:
         return -TRANSMIT_OVER_MTU
     p.crossings += 1
     if p.crossings > CROSSINGS_MAX:
+        rec_refuse(&c.rec)
         return -TRANSMIT_LOOPING
     packet_scrub(c, p)
+    rec_cross(&c.rec, p, peer.id, d.latency, c.count.rules_walked)
     p.dev = peer.id
     ether_classify(p, peer)
     event_packet(c, c.now + d.latency, EV_RECEIVE, peer.id, p)

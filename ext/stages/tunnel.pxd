@@ -3,17 +3,18 @@
 # drivers/net/vxlan/vxlan_core.c (vxlan_xmit_one()), net/ipv4/ip_tunnel.c (ip_tunnel_xmit()), net/ipv6/ip6_tunnel.c (ip6_tnl_xmit()),
 # net/ipv4/ip_tunnel_core.c (iptunnel_xmit()).
 
-from libc.stdint cimport uint8_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint32_t, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Ns, Dev, PmtuEntry, EventRecord, log_event, pkt_clone, pkt_consume, CONF6_HOP_LIMIT, DETAIL_LEN,
                                SYS_IP_DEFAULT_TTL, SYS_MIN_PMTU, SYS_MTU_EXPIRES)
+from ext.devices.record cimport rec_is_on, rec_push, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_bytes, dataplane_encap_push, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_OK
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport address_len, inner_facts, outer_hlen, outer_write
 from ext.stages.fault_checksum cimport fault_unfinish
 from ext.stages.flow_hash cimport flow_hash
-from ext.stages.icmp cimport icmp_send, new_ip_id, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED
+from ext.stages.icmp cimport icmp_send, ip_id_hash, new_ip_id, ICMP_DEST_UNREACH, UNREACH_FRAG_NEEDED
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_TOO_BIG
 from ext.stages.route cimport route_output, dst_mtu, pmtu_get
 from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
@@ -22,7 +23,7 @@ from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL
 from ext.tables.fdb cimport FdbEntry, fdb_find
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
-from ext.wire.ipv4 cimport IPV4_DF, IPV4_DST, IPV4_FRAG
+from ext.wire.ipv4 cimport IPV4_DF, IPV4_DST, IPV4_FRAG, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_MIN_MTU
 from ext.wire.text cimport put_address
 from ext.wire.packet cimport Pkt, Dst, pkt_l3, pkt_l3_len, pkt_push_room, pkt_tail_room, PF_GENERATED, TO_HOST
@@ -143,6 +144,7 @@ cdef inline void pmtu_learn(Core *c, Ns *ns, const uint8_t *dst, uint32_t mtu) n
     """Remember the path's MTU towards an address (__ip_rt_update_pmtu())."""
     cdef PmtuEntry *e = pmtu_get(ns, dst, 4)
     cdef uint32_t least = <uint32_t>ns.sys[SYS_MIN_PMTU]
+    c.generation += 1
     if e != NULL:
         e.mtu = mtu if mtu > least else least
         e.expires = c.now + <int64_t>ns.sys[SYS_MTU_EXPIRES] * 1000000000
@@ -290,7 +292,10 @@ cdef inline int tunnel_carry(Core *c, Ns *ns, Dev *d, Pkt *p, dataplane_encap_pu
     cdef uint32_t mtu = inner_mtu(c, d, p, info.family, dst)
     cdef bint too_big = pkt_l3_len(p) > mtu
     cdef Pkt *inner = NULL  # as it was: only with its headers on is it known whether the outer packet may be cut
+    cdef uint32_t carried = p.end - (p.l2 if d.encap.ethernet else p.l3)
     cdef int v
+    if too_big or not d.encap.steady or d.encap.select != NULL or d.unfinished_checksums:
+        rec_refuse(&c.rec)
     if pmtu_like_vxlan(d):
         if too_big:
             route_learn(c, ns, d, p, mtu)
@@ -304,7 +309,21 @@ cdef inline int tunnel_carry(Core *c, Ns *ns, Dev *d, Pkt *p, dataplane_encap_pu
     if v == DATAPLANE_ENCAP_CONSUMED:
         pkt_consume(c, p)
         return ST_DONE
-    return v if v else tunnel_send(c, ns, p, info, dst, origin)
+    if v:
+        return v
+    v = tunnel_send(c, ns, p, info, dst, origin)
+    note_push(c, ns, d, p, carried)
+    return v
+
+
+cdef inline void note_push(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t carried) noexcept nogil:
+    """Tell the flow cache of the headers before the ``carried`` bytes of the inner packet."""
+    cdef uint64_t h = 0
+    if not rec_is_on(&c.rec, p):
+        return
+    if p.protocol == ETHERTYPE_IPV4:
+        h = ip_id_hash(c, ns, pkt_l3(p) + IPV4_SRC)
+    rec_push(&c.rec, p, pkt_l3(p), p.end - p.l3 - carried, d.encap.ethernet, ns, h)
 
 
 cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push *info, const Dst *dst, int origin) noexcept nogil:

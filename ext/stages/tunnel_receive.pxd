@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, Ns, Dev, event_packet, pkt_consume, EV_RECEIVE
+from ext.devices.record cimport STEP_POP, rec_bytes, rec_cross, rec_refuse
 from ext.encap.abi cimport (dataplane_encap_bytes, dataplane_encap_pop, DATAPLANE_ENCAP_CONSUMED, DATAPLANE_ENCAP_NOT_MINE,
                             DATAPLANE_ENCAP_OK)
 from ext.encap.call cimport GUARD_LEN, encap_pop, encap_takes
@@ -111,7 +112,7 @@ cdef inline int tunnel_deliver(Core *c, Dev *d, Pkt *p, const dataplane_encap_po
     """The inner packet at ``l2`` is received on the tunnel device: ST_DONE or a drop."""
     cdef uint32_t mark = p.mark
     cdef uint32_t need = 0
-    cdef int v
+    cdef int v, tos
     if info.inner_protocol == ETHERTYPE_TEB:
         if p.end - p.l2 < ETH_HLEN:
             return -TUNNEL_INNER_TRUNCATED
@@ -125,9 +126,12 @@ cdef inline int tunnel_deliver(Core *c, Dev *d, Pkt *p, const dataplane_encap_po
         need = IPV6_HLEN
     if pkt_l3_len(p) < need:
         return -TUNNEL_INNER_TRUNCATED
+    tos = pkt_l3(p)[1] if need else 0
     v = ecn_decapsulate(p, info.outer_tos)
     if v:
         return v
+    if need == 0 or tos != pkt_l3(p)[1] or mark:
+        rec_refuse(&c.rec)
     trace_tunnel(c, p, b"decap", info.family, info.remote, 0)
     packet_scrub(c, p)
     p.mark = mark
@@ -135,6 +139,7 @@ cdef inline int tunnel_deliver(Core *c, Dev *d, Pkt *p, const dataplane_encap_po
         p.hash = 0
     p.vlan = 0
     p.dev = d.id
+    rec_cross(&c.rec, p, d.id, 0, c.count.rules_walked)
     event_packet(c, c.now, EV_RECEIVE, d.id, p)
     return ST_DONE
 
@@ -145,6 +150,7 @@ cdef inline int tunnel_receive(Core *c, Ns *ns, Pkt *p, int family, int proto, u
     cdef dataplane_encap_pop info
     cdef Dev *d
     cdef int rank, i, v
+    cdef uint32_t outer, end, note
     cdef bint listening = False
     if ns.n_tunnels == 0:
         return 1
@@ -158,7 +164,13 @@ cdef inline int tunnel_receive(Core *c, Ns *ns, Pkt *p, int family, int proto, u
             listening = True
             if tunnel_rank(d, family, info.local, info.remote) != rank:
                 continue
+            outer, end = p.l3, p.end
             v = tunnel_pop(c, d, p, &info, at)
+            if v or p.end != end:
+                rec_refuse(&c.rec)
+            else:
+                note = p.l3 - outer + (ETH_HLEN if d.encap.ethernet and p.end - p.l3 >= ETH_HLEN else 0)
+                rec_bytes(&c.rec, p, STEP_POP, p.buf + outer, note, d.encap.ethernet)
             if v == DATAPLANE_ENCAP_CONSUMED:
                 pkt_consume(c, p)
                 return ST_DONE

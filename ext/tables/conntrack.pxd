@@ -1,138 +1,310 @@
-# Connection tracking table of one namespace: entries, their two tuples, their life in virtual time.
+# Connection tracking table of one namespace: its entries by tuple, by source and by age, and their life in virtual time.
 #
-# net/netfilter/nf_conntrack_core.c. The layer-4 rules are in ct_*.pxd, the way of a packet through the
+# net/netfilter/nf_conntrack_core.c. An entry is in ct_entry.pxd, the layer-4 rules are in ct_*.pxd, the way of a packet through the
 # tracker in stages/conntrack.pxd, address translation in stages/nat.pxd.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memcmp, memset
-from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove, htab_free
-from ext.tables.ct_settings cimport CtSettings, ct_settings_init, CTS_CONFIRMED, CTS_ASSURED
-from ext.tables.ct_tcp cimport CtTcp, ct_tcp_can_early_drop
-from ext.tables.ct_udp cimport CtUdp
-from ext.tables.ct_sctp cimport CtSctp
-from ext.tables.ct_gre cimport CtGre
-from ext.tables.ct_tuple cimport ct_invert_tuple
-from ext.wire.hash cimport hash_bytes
+from libc.stdlib cimport free, qsort, realloc
+from libc.string cimport memset
+from ext.tables.ct_entry cimport *
+from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
+from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
+from ext.tables.memory cimport memory_give, memory_take
+from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
 
 cdef enum:
-    # ctinfo of a packet, as enum ip_conntrack_info
-    CTI_ESTABLISHED = 0
-    CTI_RELATED = 1
-    CTI_NEW = 2
-    CTI_REPLY = 3  # added for the reply direction
-    CTI_UNTRACKED = 7
-    # status bits beside those of ct_settings.pxd
-    CTS_SRC_NAT = 1 << 4
-    CTS_DST_NAT = 1 << 5
-    CTS_NAT_MASK = CTS_SRC_NAT | CTS_DST_NAT
-    CTS_SRC_NAT_DONE = 1 << 7
-    CTS_DST_NAT_DONE = 1 << 8
-    CTS_NAT_DONE_MASK = CTS_SRC_NAT_DONE | CTS_DST_NAT_DONE
-    CTS_DYING = 1 << 9
-    CT_TUPLE_BYTES = 38  # of Tuple that count as key
+    CT_BUCKETS_FIRST = 16
+    CT_TUPLES_A_BUCKET = 2  # tables grow beyond
+    CT_SOURCES_A_BUCKET = 4  # they are sought rarely
 
-cdef struct Tuple:
-    uint8_t src[16]  # IPv4: the first four bytes, the rest zero
-    uint8_t dst[16]
-    uint16_t sport  # host byte order; ICMP: id
-    uint16_t dport  # ICMP: type << 8 | code
-    uint8_t family  # 4 or 6
-    uint8_t proto
+cdef struct CtHash:
+    CtRef *bucket
+    uint32_t mask
+    uint32_t count
 
-cdef union CtProto:
-    CtTcp tcp
-    CtUdp udp
-    CtSctp sctp
-    CtGre gre
-
-cdef struct CtNode:
-    HNode node
-    Tuple t
-    void *ct
-    uint8_t dir
-
-cdef struct Ct:
-    CtNode dir[2]
-    HNode by_source
-    uint32_t status
-    uint32_t refs  # packets that hold it, plus one while it is in the table
-    uint32_t mark
-    int masq_dev  # device that MASQUERADE took the address of, -1: none
-    uint8_t in_by_source  # by_source is linked
-    int64_t expires  # virtual ns; before confirmation: the time to live
-    CtProto proto
-    Ct *next  # all entries, in order of confirmation
-    Ct *prev
+cdef struct CtEnd:
+    # an entry that will end soon, if nothing comes
+    int64_t expires
+    Ct *ct
+    uint32_t serial
 
 cdef struct CtTable:
-    HTab tuples
-    HTab by_source
-    Ct *first
-    Ct *last
+    CtHash tuples
+    CtHash sources
+    CtRef first
+    CtRef last
     uint32_t count
     uint32_t max
+    Slabs memory[2]  # of all entries, IPv4 and IPv6: it is an entry's, used or free, as long as the table lives
+    CtRef free[2]
+    # Who ends next and who may have to make room, found out only where a table is full or listed:
+    CtEnd *ends  # by time: all entries that can end up to ``ends_until``, which none that is refreshed meanwhile does
+    int64_t ends_until
+    int64_t least_timeout  # that any entry of this table has ever been given
+    uint32_t n_ends
+    uint32_t ends_at  # of ends: those before have been dealt with
+    uint32_t ends_cap
+    CtRef spare  # no entry before this one may make room; 0: none at all
     CtSettings set
 
 
-cdef inline bint tuple_equal(const Tuple *a, const Tuple *b) noexcept nogil:
-    return memcmp(a, b, CT_TUPLE_BYTES) == 0
+# ---- memory and references
+
+cdef inline Ct *ct_of(const CtTable *t, CtRef ref) noexcept nogil:
+    if ref & CT_REF_SIX:
+        return <Ct *>slab_at(&t.memory[1], ref >> CT_REF_BITS, sizeof(Ct6))
+    return <Ct *>slab_at(&t.memory[0], ref >> CT_REF_BITS, sizeof(Ct))
 
 
-cdef inline uint64_t tuple_hash(const Tuple *t) noexcept nogil:
-    return hash_bytes(0, <const uint8_t *>t, CT_TUPLE_BYTES)
+cdef inline CtRef ct_ref(const CtTable *t, const Ct *ct) noexcept nogil:
+    """Without a direction, which is added."""
+    if ct.status & CTS_IPV6:
+        return slab_place(&t.memory[1], ct, sizeof(Ct6)) << CT_REF_BITS | CT_REF_SIX
+    return slab_place(&t.memory[0], ct, sizeof(Ct)) << CT_REF_BITS
 
 
-cdef inline bint tuple_invert(Tuple *out, const Tuple *t) noexcept nogil:
-    """The tuple that answers have; False: nothing answers it."""
-    cdef uint16_t sport, dport
-    if not ct_invert_tuple(t.proto, t.sport, t.dport, &sport, &dport):
-        return False
-    memset(out, 0, sizeof(Tuple))
-    memcpy(out.src, t.dst, 16)
-    memcpy(out.dst, t.src, 16)
-    out.sport = sport
-    out.dport = dport
-    out.family = t.family
-    out.proto = t.proto
-    return True
+cdef inline Ct *ct_first(const CtTable *t) noexcept nogil:
+    """The entry that was confirmed first, or NULL."""
+    return ct_of(t, t.first) if t.first else NULL
 
 
-cdef inline uint64_t source_hash(const Tuple *t) noexcept nogil:
-    """Of what makes a source: address, protocol, port (hash_by_src())."""
-    return hash_bytes(<uint64_t>t.proto << 16 | t.sport, t.src, 16)
+cdef inline Ct *ct_next(const CtTable *t, const Ct *ct) noexcept nogil:
+    return ct_of(t, ct.next) if ct.next else NULL
 
 
 cdef inline void ct_table_init(CtTable *t) noexcept nogil:
     memset(t, 0, sizeof(CtTable))
     t.max = 262144  # nf_conntrack_max of a machine with 8 GiB or more
     ct_settings_init(&t.set)
+    t.least_timeout = ct_settings_least(&t.set)
+
+
+cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
+    """A free entry, all zeros but for its serial; NULL when memory is out."""
+    cdef size_t size = sizeof(Ct6) if six else sizeof(Ct)
+    cdef Ct *ct
+    cdef uint32_t serial, place
+    if t.free[six] == 0:
+        place = slab_more(&t.memory[six], size)
+        return <Ct *>slab_at(&t.memory[six], place, size) if place else NULL
+    ct = ct_of(t, t.free[six])
+    t.free[six] = ct.next
+    serial = ct.serial
+    memset(ct, 0, size)
+    ct.serial = serial
+    return ct
+
+
+cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexcept nogil:
+    """An entry that is not in the table yet, with one reference; NULL when memory is out."""
+    cdef Ct *ct = ct_memory(table, t.family == 6)
+    if ct == NULL:
+        return NULL
+    ct.status = CTS_IPV6 if t.family == 6 else 0
+    ct.number = t.proto
+    ct_set_tuple(ct, 0, t)
+    ct_set_tuple(ct, 1, reply)
+    ct.refs = 1
+    return ct
+
+
+# ---- by tuple and by source: chains of references, the newest first
+
+cdef inline CtRef *hash_place(const CtHash *h, uint64_t hash) noexcept nogil:
+    return &h.bucket[hash & h.mask]
+
+
+cdef inline void tuples_link(CtRef *bucket, Ct *before, int dir, CtRef ref) noexcept nogil:
+    """Behind direction ``dir`` of ``before``, or, where that is NULL, first in the bucket."""
+    if before == NULL:
+        bucket[0] = ref
+    else:
+        before.chain[dir] = ref
+
+
+cdef inline void tuples_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t i) noexcept nogil:
+    """Bucket ``i`` of ``old`` ones becomes two of the new ones; entries keep their order."""
+    cdef CtRef ref = t.tuples.bucket[i], next
+    cdef CtRef *to[2]
+    cdef Ct *last[2]
+    cdef int last_dir[2]
+    cdef Ct *ct
+    cdef int half, dir
+    to[0] = &bucket[i]
+    to[1] = &bucket[i + old]
+    last[0] = last[1] = NULL
+    last_dir[0] = last_dir[1] = 0
+    while ref:
+        ct = ct_of(t, ref)
+        dir = ref & CT_REF_REPLY
+        next = ct.chain[dir]
+        half = (ct_hash(ct, dir) & old) != 0
+        tuples_link(to[half], last[half], last_dir[half], ref)
+        ct.chain[dir] = 0
+        last[half] = ct
+        last_dir[half] = dir
+        ref = next
+
+
+cdef inline void sources_link(CtRef *bucket, Ct *before, CtRef ref) noexcept nogil:
+    if before == NULL:
+        bucket[0] = ref
+    else:
+        before.source = ref
+
+
+cdef inline void sources_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t i) noexcept nogil:
+    cdef CtRef ref = t.sources.bucket[i], next
+    cdef CtRef *to[2]
+    cdef Ct *last[2]
+    cdef Ct *ct
+    cdef int half
+    to[0] = &bucket[i]
+    to[1] = &bucket[i + old]
+    last[0] = last[1] = NULL
+    while ref:
+        ct = ct_of(t, ref)
+        next = ct.source
+        half = (ct_source_hash(ct) & old) != 0
+        sources_link(to[half], last[half], ref)
+        ct.source = 0
+        last[half] = ct
+        ref = next
+
+
+cdef inline bint hash_room(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
+    """Make sure of buckets for one more. False: memory is out; with longer chains than wanted it goes on."""
+    cdef uint32_t old = h.mask + 1, i
+    cdef CtRef *bucket
+    if h.bucket == NULL:
+        h.bucket = <CtRef *>memory_take(CT_BUCKETS_FIRST * sizeof(CtRef))
+        h.mask = CT_BUCKETS_FIRST - 1
+        return h.bucket != NULL
+    if h.count < a_bucket * <uint64_t>old:
+        return True
+    bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
+    if bucket == NULL:
+        return True
+    for i in range(old):
+        if h == &t.tuples:
+            tuples_split(t, bucket, old, i)
+        else:
+            sources_split(t, bucket, old, i)
+    memory_give(h.bucket, old * sizeof(CtRef))
+    h.bucket = bucket
+    h.mask = 2 * old - 1
+    return True
+
+
+cdef inline void tuples_insert(CtTable *t, Ct *ct, CtRef ref, int dir, uint64_t hash) noexcept nogil:
+    """hash_room() has been made."""
+    cdef CtRef *bucket = hash_place(&t.tuples, hash)
+    ct.chain[dir] = bucket[0]
+    bucket[0] = ref | dir
+    t.tuples.count += 1
+
+
+cdef inline void tuples_remove(CtTable *t, Ct *ct, CtRef ref, int dir) noexcept nogil:
+    cdef CtRef *bucket = hash_place(&t.tuples, ct_hash(ct, dir))
+    cdef CtRef at = bucket[0]
+    cdef Ct *before = NULL
+    cdef int before_dir = 0
+    while at != ref + dir:
+        before = ct_of(t, at)
+        before_dir = at & CT_REF_REPLY
+        at = before.chain[before_dir]
+    tuples_link(bucket, before, before_dir, ct.chain[dir])
+    t.tuples.count -= 1
+
+
+cdef inline bint sources_insert(CtTable *t, Ct *ct) noexcept nogil:
+    """False when memory is out."""
+    cdef CtRef *bucket
+    if not hash_room(t, &t.sources, CT_SOURCES_A_BUCKET):
+        return False
+    bucket = hash_place(&t.sources, ct_source_hash(ct))
+    ct.source = bucket[0]
+    bucket[0] = ct_ref(t, ct)
+    t.sources.count += 1
+    ct.status |= CTS_BY_SOURCE
+    return True
+
+
+cdef inline void sources_remove(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
+    cdef CtRef *bucket = hash_place(&t.sources, ct_source_hash(ct))
+    cdef CtRef at = bucket[0]
+    cdef Ct *before = NULL
+    while at != ref:
+        before = ct_of(t, at)
+        at = before.source
+    sources_link(bucket, before, ct.source)
+    t.sources.count -= 1
+    ct.status &= ~CTS_BY_SOURCE
+
+
+cdef inline Ct *sources_first(CtTable *t, const Tuple *orig) noexcept nogil:
+    """Entries whose source may be that of ``orig``, the newest first; NULL: there is none."""
+    if t.sources.bucket == NULL:
+        return NULL
+    return sources_at(t, hash_place(&t.sources, source_hash(orig.family, orig.proto, orig.sport, orig.src))[0])
+
+
+cdef inline Ct *sources_at(CtTable *t, CtRef ref) noexcept nogil:
+    return ct_of(t, ref) if ref else NULL
+
+
+# ---- entries come and go
+
+cdef inline void list_remove(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
+    if t.spare == ref:
+        t.spare = ct.next
+    if ct.prev:
+        ct_of(t, ct.prev).next = ct.next
+    else:
+        t.first = ct.next
+    if ct.next:
+        ct_of(t, ct.next).prev = ct.prev
+    else:
+        t.last = ct.prev
+    t.count -= 1
+
+
+cdef inline void list_append(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
+    ct.prev = t.last
+    ct.next = 0
+    if t.last:
+        ct_of(t, t.last).next = ref
+    else:
+        t.first = ref
+    t.last = ref
+    t.count += 1
+    if t.spare == 0:
+        t.spare = ref
 
 
 cdef inline void ct_unlink(CtTable *t, Ct *ct) noexcept nogil:
+    cdef CtRef ref = ct_ref(t, ct)
     if ct.status & CTS_CONFIRMED and not (ct.status & CTS_DYING):
-        htab_remove(&t.tuples, &ct.dir[0].node)
-        htab_remove(&t.tuples, &ct.dir[1].node)
-        if ct.prev != NULL:
-            ct.prev.next = ct.next
-        else:
-            t.first = ct.next
-        if ct.next != NULL:
-            ct.next.prev = ct.prev
-        else:
-            t.last = ct.prev
-        t.count -= 1
-    if ct.in_by_source:
-        htab_remove(&t.by_source, &ct.by_source)
-        ct.in_by_source = False
+        tuples_remove(t, ct, ref, 0)
+        tuples_remove(t, ct, ref, 1)
+        list_remove(t, ct, ref)
+    if ct.status & CTS_BY_SOURCE:
+        sources_remove(t, ct, ref)
 
 
 cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:
     """Give one reference back; the last one frees."""
+    cdef int six
+    if ct.refs == CT_REFS_STUCK:
+        return
     ct.refs -= 1
     if ct.refs == 0:
         ct_unlink(t, ct)
-        free(ct)
+        six = (ct.status & CTS_IPV6) != 0
+        ct.next = t.free[six]
+        t.free[six] = ct_ref(t, ct)
+        ct.serial += 1
+        ct.status = 0
 
 
 cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:
@@ -143,59 +315,137 @@ cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:
         ct_put(t, ct)
 
 
-cdef inline CtNode *ct_find(CtTable *t, const Tuple *key, int64_t now) noexcept nogil:
-    """The entry's node for this tuple; expired entries are removed on the way."""
-    cdef HNode *node = htab_first(&t.tuples, tuple_hash(key))
-    cdef CtNode *found
-    while node != NULL:
-        found = <CtNode *>node
-        node = htab_next(node)
-        if not tuple_equal(&found.t, key):
+cdef inline Ct *ct_find_hashed(CtTable *t, const Tuple *key, uint64_t hash, int64_t now, int *dir) noexcept nogil:
+    """As ct_find(), by the tuple_hash() of ``key``."""
+    cdef CtRef ref
+    cdef Ct *ct
+    if t.tuples.bucket == NULL:
+        return NULL
+    ref = hash_place(&t.tuples, hash)[0]
+    while ref:
+        ct = ct_of(t, ref)
+        dir[0] = ref & CT_REF_REPLY
+        ref = ct.chain[ref & CT_REF_REPLY]
+        if not ct_has_tuple(ct, dir[0], key):
             continue
-        if (<Ct *>found.ct).expires <= now:
-            ct_kill(t, <Ct *>found.ct)
-            continue
-        return found
+        if ct.expires <= now:
+            ct_kill(t, ct)
+            return ct_find_hashed(t, key, hash, now, dir)  # the chain may have lost both its tuples
+        return ct
     return NULL
+
+
+cdef inline Ct *ct_find(CtTable *t, const Tuple *key, int64_t now, int *dir) noexcept nogil:
+    """The entry that has this tuple, and in which direction; expired entries are removed on the way. NULL: there is none."""
+    return ct_find_hashed(t, key, tuple_hash(key), now, dir)
 
 
 cdef inline bint ct_tuple_taken(CtTable *t, const Tuple *wanted, const Ct *mine, int64_t now) noexcept nogil:
     """Would answers to a connection translated to ``wanted`` clash with another one's? (nf_nat_used_tuple())"""
     cdef Tuple reply
-    cdef CtNode *found
+    cdef Ct *found
+    cdef int dir
     if not tuple_invert(&reply, wanted):
         return False
-    found = ct_find(t, &reply, now)
-    if found == NULL or found.ct == <void *>mine:
+    found = ct_find(t, &reply, now, &dir)
+    if found == NULL or found == mine:
         return False
     # two packets of one flow on their way at once are no clash
-    return not tuple_equal(&(<Ct *>found.ct).dir[0].t, &mine.dir[0].t)
+    reply = ct_tuple(mine, 0)
+    return not ct_has_tuple(found, 0, &reply)
 
 
-cdef inline Ct *ct_new(const Tuple *t, const Tuple *reply) noexcept nogil:
-    """An entry that is not in the table yet, with one reference; NULL when memory is out."""
-    cdef Ct *ct = <Ct *>calloc(1, sizeof(Ct))
-    cdef int i
-    if ct == NULL:
-        return NULL
-    ct.dir[0].t = t[0]
-    ct.dir[1].t = reply[0]
+cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
+    """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm()), or memory is out."""
+    cdef Tuple tuple[2]
+    cdef uint64_t hash[2]
+    cdef CtRef ref = ct_ref(t, ct)
+    cdef int i, dir
     for i in range(2):
-        ct.dir[i].ct = ct
-        ct.dir[i].dir = <uint8_t>i
-    ct.refs = 1
-    ct.masq_dev = -1
-    return ct
+        tuple[i] = ct_tuple(ct, i)
+        hash[i] = tuple_hash(&tuple[i])
+        if ct_find_hashed(t, &tuple[i], hash[i], now, &dir) != NULL:
+            return False
+    for i in range(2):
+        if not hash_room(t, &t.tuples, CT_TUPLES_A_BUCKET):
+            return False
+        tuples_insert(t, ct, ref, i, hash[i])
+    ct.status |= CTS_CONFIRMED
+    ct.expires += now
+    ct_hold(ct)
+    list_append(t, ct, ref)
+    return True
+
+
+# ---- who ends, and who makes room
+
+cdef inline int ends_order(const void *a, const void *b) noexcept nogil:
+    cdef int64_t x = (<const CtEnd *>a).expires, y = (<const CtEnd *>b).expires
+    return (x > y) - (x < y)
+
+
+cdef inline bint ends_add(CtTable *t, Ct *ct) noexcept nogil:
+    cdef uint32_t cap
+    cdef CtEnd *grown
+    if t.n_ends == t.ends_cap:
+        cap = t.ends_cap * 2 if t.ends_cap else 64
+        grown = <CtEnd *>realloc(t.ends, cap * sizeof(CtEnd))
+        if grown == NULL:
+            return False
+        t.ends = grown
+        t.ends_cap = cap
+    t.ends[t.n_ends].expires = ct.expires
+    t.ends[t.n_ends].ct = ct
+    t.ends[t.n_ends].serial = ct.serial
+    t.n_ends += 1
+    return True
+
+
+cdef inline void ct_look_ahead(CtTable *t, int64_t now) noexcept nogil:
+    """End what has ended, and note what will end within the shortest timeout: whatever is refreshed or begun from now on ends later."""
+    cdef Ct *ct = ct_first(t)
+    cdef Ct *after
+    cdef int64_t until = now + t.least_timeout
+    t.n_ends = t.ends_at = 0
+    while ct != NULL:
+        after = ct_next(t, ct)
+        if ct.expires <= now:
+            ct_kill(t, ct)
+        elif ct.expires <= until and not ends_add(t, ct):
+            until = now
+        ct = after
+    t.ends_until = until
+    if t.n_ends:
+        qsort(t.ends, t.n_ends, sizeof(CtEnd), ends_order)
 
 
 cdef inline void ct_expire_all(CtTable *t, int64_t now) noexcept nogil:
-    cdef Ct *ct = t.first
-    cdef Ct *after
-    while ct != NULL:
-        after = ct.next
-        if ct.expires <= now:
-            ct_kill(t, ct)
-        ct = after
+    """Remove all entries whose time is over."""
+    cdef CtEnd *e
+    if now >= t.ends_until:
+        ct_look_ahead(t, now)
+        return
+    while t.ends_at < t.n_ends and t.ends[t.ends_at].expires <= now:
+        e = &t.ends[t.ends_at]
+        t.ends_at += 1
+        if e.ct.serial == e.serial and e.ct.expires <= now:
+            ct_kill(t, e.ct)
+
+
+cdef inline void ct_settings_changed(CtTable *t) noexcept nogil:
+    """What was found out of who ends next no longer holds."""
+    t.least_timeout = min(t.least_timeout, ct_settings_least(&t.set))
+    t.n_ends = t.ends_at = 0
+    t.ends_until = 0
+
+
+cdef inline bint ct_may_make_room(const Ct *ct) noexcept nogil:
+    return not ct.status & CTS_ASSURED or (ct.number == 6 and ct_tcp_can_early_drop(&ct.proto.tcp))
+
+
+cdef inline void ct_closing(CtTable *t) noexcept nogil:
+    """An assured connection has begun to close: it may make room from now on, wherever it stands."""
+    t.spare = t.first
 
 
 cdef inline bint ct_early_drop(CtTable *t, int64_t now) noexcept nogil:
@@ -204,44 +454,33 @@ cdef inline bint ct_early_drop(CtTable *t, int64_t now) noexcept nogil:
     ct_expire_all(t, now)
     if t.count < t.max:
         return True
-    ct = t.first
-    while ct != NULL:
-        if not (ct.status & CTS_ASSURED) or (ct.dir[0].t.proto == 6 and ct_tcp_can_early_drop(&ct.proto.tcp)):
+    while t.spare:
+        ct = ct_of(t, t.spare)
+        if ct_may_make_room(ct):
             ct_kill(t, ct)
             return True
-        ct = ct.next
+        t.spare = ct.next
     return False
 
 
-cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
-    """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm())."""
-    if ct_find(t, &ct.dir[0].t, now) != NULL or ct_find(t, &ct.dir[1].t, now) != NULL:
-        return False
-    if not htab_insert(&t.tuples, &ct.dir[0].node, tuple_hash(&ct.dir[0].t)):
-        return False
-    if not htab_insert(&t.tuples, &ct.dir[1].node, tuple_hash(&ct.dir[1].t)):
-        htab_remove(&t.tuples, &ct.dir[0].node)
-        return False
-    ct.status |= CTS_CONFIRMED
-    ct.expires += now
-    ct.refs += 1
-    ct.prev = t.last
-    ct.next = NULL
-    if t.last != NULL:
-        t.last.next = ct
-    else:
-        t.first = ct
-    t.last = ct
-    t.count += 1
-    return True
-
-
 cdef inline void ct_flush(CtTable *t) noexcept nogil:
-    while t.first != NULL:
-        ct_kill(t, t.first)
+    while t.first:
+        ct_kill(t, ct_of(t, t.first))
+
+
+cdef inline void hash_free(CtHash *h) noexcept nogil:
+    if h.bucket != NULL:
+        memory_give(h.bucket, (<size_t>h.mask + 1) * sizeof(CtRef))
+    memset(h, 0, sizeof(CtHash))
 
 
 cdef inline void ct_table_free(CtTable *t) noexcept nogil:
     ct_flush(t)
-    htab_free(&t.tuples)
-    htab_free(&t.by_source)
+    hash_free(&t.tuples)
+    hash_free(&t.sources)
+    slabs_free(&t.memory[0], sizeof(Ct))
+    slabs_free(&t.memory[1], sizeof(Ct6))
+    t.free[0] = t.free[1] = 0
+    free(t.ends)
+    t.ends = NULL
+    t.n_ends = t.ends_cap = 0

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
-from ext.tables.ct_settings cimport CTS_ASSURED, CTS_CONFIRMED, CTS_SEEN_REPLY, CTV_ACCEPT, CtSettings
+from ext.tables.ct_settings cimport CTS_ASSURED, CTS_CONFIRMED, CTS_SEEN_REPLY, CTV_ACCEPT, CtSettings, CtStatus
 from ext.wire.bytes cimport ld16
 
 
@@ -15,7 +15,7 @@ cdef enum:
     GRE_PPTP_MIN = 8  # up to the call id
 
 # The timeouts in force when the connection began hold for all of its life.
-cdef struct CtGre:
+cdef packed struct CtGre:
     int64_t timeout
     int64_t stream_timeout
 
@@ -35,7 +35,7 @@ cdef inline bint ct_gre_pkt_to_tuple(const uint8_t *l4, int l4len, uint16_t *src
     return True
 
 
-cdef inline int ct_gre_packet(CtGre *g, const CtSettings *s, uint32_t *status, int64_t *timeout) noexcept nogil:
+cdef inline int ct_gre_packet(CtGre *g, const CtSettings *s, CtStatus *status, int64_t *timeout) noexcept nogil:
     """nf_conntrack_gre_packet()."""
     if not status[0] & CTS_CONFIRMED:
         g.timeout = s.gre_timeout

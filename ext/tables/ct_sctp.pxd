@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from ext.tables.ct_settings cimport (CT_DIR_ORIGINAL, CT_KEEP_TIMEOUT, CT_SCTP_STATES, CTS_ASSURED, CTS_CONFIRMED, CTV_ACCEPT, CTV_INVALID,
-                                     CtSettings)
+                                     CtSettings, CtStatus)
 from ext.wire.bytes cimport ld16, ld32
 
 
@@ -50,7 +50,7 @@ cdef enum:  # what a chunk means for the verification tag
     SCTP_TAG_OK = 1
     SCTP_TAG_DOUBTFUL = 2  # a heartbeat with an unknown tag: its answer will tell
 
-cdef struct CtSctp:
+cdef packed struct CtSctp:
     uint32_t vtag[2]         # tag that packets of this direction must carry; 0: not known
     uint8_t state
     uint8_t init[2]          # an INIT of this direction waits for its COOKIE ACK
@@ -265,7 +265,7 @@ cdef inline bint sctp_has_own_tag_rule(uint32_t types) noexcept nogil:
 
 
 cdef inline int ct_sctp_packet(CtSctp *c, int dir, const uint8_t *packet, int length, uint32_t types, const CtSettings *s,
-                               uint32_t *status, int64_t *timeout) noexcept nogil:
+                               CtStatus *status, int64_t *timeout) noexcept nogil:
     """nf_conntrack_sctp_packet() for a valid packet of an entry: CTV_ACCEPT or CTV_INVALID.
 
     ``types`` from ct_sctp_valid(). ``status`` and ``timeout`` as in ct_tcp_packet(). Chunks before an invalid one have had their effect.

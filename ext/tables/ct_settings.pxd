@@ -3,7 +3,7 @@
 # Source of defaults: net/netfilter/nf_conntrack_proto_*.c (tcp_timeouts, udp_timeouts, sctp_timeouts, gre_timeouts, ...),
 # Documentation/networking/nf_conntrack-sysctl.rst. All times are nanoseconds.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 
 
 cdef enum:
@@ -24,6 +24,8 @@ cdef enum:
     CTS_ASSURED = 1 << 2
     CTS_CONFIRMED = 1 << 3
     CTS_FIXED_TIMEOUT = 1 << 10
+
+ctypedef uint16_t CtStatus  # CTS_* bits
 
 cdef enum:
     CT_KEEP_TIMEOUT = -1  # a tracker's timeout when the entry's timer stays as it is
@@ -84,3 +86,18 @@ cdef inline void ct_settings_init(CtSettings *s) noexcept nogil:
     s.tcp_max_retrans = 3
     s.tcp_ignore_invalid_rst = 0
     s.checksum = 1
+
+
+cdef inline int64_t ct_settings_least(const CtSettings *s) noexcept nogil:
+    """The shortest of all timeouts."""
+    cdef int64_t least = s.tcp_timeout_max_retrans
+    cdef int i
+    for i in range(CT_TCP_STATES):
+        least = min(least, s.tcp_timeout[i])
+    for i in range(CT_SCTP_STATES):
+        least = min(least, s.sctp_timeout[i])
+    least = min(least, s.tcp_timeout_unacknowledged)
+    least = min(least, s.udp_timeout, s.udp_timeout_stream)
+    least = min(least, s.icmp_timeout, s.icmpv6_timeout)
+    least = min(least, s.gre_timeout, s.gre_timeout_stream)
+    return min(least, s.generic_timeout)

@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from ext.tables.ct_settings cimport (CT_DIR_ORIGINAL, CT_DIR_REPLY, CT_KEEP_TIMEOUT, CT_TCP_STATES, CTS_ASSURED, CTS_FIXED_TIMEOUT,
-                                     CTS_SEEN_REPLY, CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_KILL, CTV_REPEAT, DP_CT_SECOND, CtSettings)
+                                     CTS_SEEN_REPLY, CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_KILL, CTV_REPEAT, DP_CT_SECOND, CtSettings, CtStatus)
 from ext.wire.bytes cimport ld16, ld32
 
 
@@ -67,28 +67,44 @@ cdef enum:  # what is left to do for a packet once the state machine has seen it
     TCP_STEP_WINDOW = 100   # check it against the windows
     TCP_STEP_COMMIT = 101   # in step without a look at the windows
 
-# One direction: what its sender has sent and may send.
-cdef struct CtTcpSide:
-    uint32_t end      # highest seq + length sent
-    uint32_t max_end  # highest sequence number the peer allows
-    uint32_t max_win  # largest window advertised, scaled; 0: nothing seen from this end
-    uint32_t max_ack  # highest ACK sent
-    uint8_t scale
-    uint8_t flags
+# Both structs stand in every entry of a table of millions: no padding, and what takes few bits has few.
+cdef extern from *:
+    """
+    typedef struct __attribute__((packed)) {
+        uint32_t end, max_end, max_win, max_ack;
+        uint8_t scale, flags;
+    } CtTcpSide;
 
-# 60 bytes. The last_ fields hold the last ACK in step, or the SYN that was let through: its answer may prove it right.
-cdef struct CtTcp:
-    CtTcpSide side[2]
-    uint32_t last_seq
-    uint32_t last_ack
-    uint32_t last_end
-    uint16_t last_win
-    uint8_t state
-    uint8_t last_dir
-    uint8_t last_kind
-    uint8_t retrans
-    uint8_t last_scale
-    uint8_t last_flags
+    typedef struct __attribute__((packed)) {
+        CtTcpSide side[2];
+        uint32_t last_seq, last_ack, last_end;
+        uint16_t last_win;
+        uint8_t state : 4, last_kind : 3, last_dir : 1;
+        uint8_t retrans, last_scale, last_flags;
+    } CtTcp;
+    """
+    # One direction: what its sender has sent and may send.
+    ctypedef struct CtTcpSide:
+        uint32_t end  # highest seq + length sent
+        uint32_t max_end  # highest sequence number the peer allows
+        uint32_t max_win  # largest window advertised, scaled; 0: nothing seen from this end
+        uint32_t max_ack  # highest ACK sent
+        uint8_t scale
+        uint8_t flags
+
+    # The last_ fields hold the last ACK in step, or the SYN that was let through: its answer may prove it right.
+    ctypedef struct CtTcp:
+        CtTcpSide side[2]
+        uint32_t last_seq
+        uint32_t last_ack
+        uint32_t last_end
+        uint16_t last_win
+        uint8_t state  # 4 bits
+        uint8_t last_kind  # 3 bits
+        uint8_t last_dir  # 1 bit
+        uint8_t retrans
+        uint8_t last_scale
+        uint8_t last_flags
 
 # A segment in host byte order.
 cdef struct TcpSegment:
@@ -498,7 +514,7 @@ cdef inline int64_t tcp_timeout(const CtTcp *t, const TcpSegment *g, const CtSet
 
 
 cdef inline int tcp_commit(CtTcp *t, int dir, const TcpSegment *g, int old, int state, const CtSettings *s,
-                           uint32_t *status, int64_t *timeout) noexcept nogil:
+                           CtStatus *status, int64_t *timeout) noexcept nogil:
     """The segment is in step: enter the state, start its timer, say whether the entry is assured now."""
     t.last_kind = g.kind
     t.last_dir = <uint8_t>dir
@@ -564,7 +580,7 @@ cdef inline bint ct_tcp_new(CtTcp *t, const uint8_t *seg, int seglen, const CtSe
 
 
 cdef inline int ct_tcp_packet(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, int64_t remaining,
-                              uint32_t *status, int64_t *timeout) noexcept nogil:
+                              CtStatus *status, int64_t *timeout) noexcept nogil:
     """One valid segment of an entry: a CTV_* verdict.
 
     ``remaining``: ns until the entry expires. ``status``: CTS_* bits of the entry, CTS_ASSURED may be added.

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from ext.tables.ct_settings cimport CTS_ASSURED, CTS_CONFIRMED, CTS_SEEN_REPLY, CTV_ACCEPT, DP_CT_SECOND, CtSettings
+from ext.tables.ct_settings cimport CTS_ASSURED, CTS_CONFIRMED, CTS_SEEN_REPLY, CTV_ACCEPT, DP_CT_SECOND, CtSettings, CtStatus
 from ext.wire.bytes cimport ld16
 
 
@@ -11,7 +11,7 @@ cdef enum:
     UDP_CHECKSUM = 6  # offset
     UDP_HEADER = 8
 
-cdef struct CtUdp:
+cdef packed struct CtUdp:
     int64_t stream_from  # from here on traffic both ways is a stream, not a question and its answer
 
 
@@ -22,7 +22,7 @@ cdef inline bint ct_udp_valid(const uint8_t *l4, int l4len) noexcept nogil:
     return UDP_HEADER <= ld16(l4 + UDP_LENGTH) <= l4len
 
 
-cdef inline int ct_udp_packet(CtUdp *u, int64_t now, const CtSettings *s, uint32_t *status, int64_t *timeout) noexcept nogil:
+cdef inline int ct_udp_packet(CtUdp *u, int64_t now, const CtSettings *s, CtStatus *status, int64_t *timeout) noexcept nogil:
     """nf_conntrack_udp_packet(). ``now`` in ns."""
     if not status[0] & CTS_CONFIRMED:
         u.stream_from = now + 2 * DP_CT_SECOND
@@ -46,7 +46,7 @@ cdef inline int ct_udplite_coverage(const uint8_t *l4, int l4len) noexcept nogil
     return coverage
 
 
-cdef inline int ct_udplite_packet(const CtSettings *s, uint32_t *status, int64_t *timeout) noexcept nogil:
+cdef inline int ct_udplite_packet(const CtSettings *s, CtStatus *status, int64_t *timeout) noexcept nogil:
     """nf_conntrack_udplite_packet()."""
     if status[0] & CTS_SEEN_REPLY:
         timeout[0] = s.udp_timeout_stream

@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_free_all, htab_remove
 from ext.wire.ether cimport mac_equal
-from ext.wire.hash cimport hash_bytes
+from ext.wire.hash cimport address_hash
 
 cdef enum:
     FDB_LOCAL = 1  # the bridge's or a port's own address: for the stack, never moved
@@ -30,7 +30,7 @@ cdef struct Fdb:
 
 
 cdef inline FdbEntry *fdb_find(const Fdb *t, const uint8_t *mac) noexcept nogil:
-    cdef HNode *node = htab_first(&t.tab, hash_bytes(0, mac, 6))
+    cdef HNode *node = htab_first(&t.tab, address_hash(mac, 6))
     while node != NULL:
         if mac_equal((<FdbEntry *>node).mac, mac):
             return <FdbEntry *>node
@@ -56,7 +56,7 @@ cdef inline FdbEntry *fdb_set(Fdb *t, const uint8_t *mac, int port, int flags, i
         if e == NULL:
             return NULL
         memcpy(e.mac, mac, 6)
-        if not htab_insert(&t.tab, &e.node, hash_bytes(0, mac, 6)):
+        if not htab_insert(&t.tab, &e.node, address_hash(mac, 6)):
             free(e)
             return NULL
     e.port = port

@@ -4,7 +4,7 @@
 # A run is a chain of fragments that arrived in order, each behind the one before: Linux calls anything inside
 # a run a duplicate, and anything else that touches known bytes an overlap, which kills the datagram.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memcmp, memset
 from ext.wire.bytes cimport ld16, st16
@@ -12,7 +12,7 @@ from ext.wire.ipv4 cimport (IPV4_TOS, IPV4_LEN, IPV4_ID, IPV4_FRAG, IPV4_PROTO, 
                             ipv4_hlen, ipv4_set_csum)
 from ext.wire.ipv6 cimport (IPV6_HLEN, IPV6_SRC, IPV6_DST, IPV6_PAYLOAD_LEN, IPV6_MAX_PAYLOAD, FRAGMENT_HLEN, FRAGMENT_MORE,
                             FRAGMENT_OFFSET, ipv6_class, ipv6_is_link_local, ipv6_is_multicast, ipv6_set_class)
-from ext.wire.packet cimport Pkt, pkt_new, PF_IGNORE_DF, PF_REASM_DF
+from ext.wire.packet cimport Pkt, PktPool, pkt_new, pkt_release_memory, PF_IGNORE_DF, PF_REASM_DF
 
 cdef enum:
     FRAG_USER_LOCAL = 0  # ip_local_deliver()
@@ -51,6 +51,7 @@ cdef struct FragKey:
 
 cdef struct FragQueue:
     FragQueue *next
+    uint64_t number  # in its table, none is given twice: what a timer knows it by
     FragKey key
     int dev
     int64_t expires
@@ -68,6 +69,7 @@ cdef struct FragQueue:
 
 cdef struct FragTable:
     FragQueue *first
+    uint64_t made  # queues so far
     uint32_t count
 
 
@@ -108,6 +110,8 @@ cdef inline FragQueue *frag_queue(FragTable *t, const FragKey *key, int dev, int
     q.dev = dev
     q.expires = expires
     q.next = t.first
+    t.made += 1
+    q.number = t.made
     t.first = q
     t.count += 1
     return q
@@ -270,18 +274,17 @@ cdef inline int frag_ecn(uint32_t seen) noexcept nogil:
     return 3 if ce else 0
 
 
-cdef inline Pkt *frag_merged(FragQueue *q, uint32_t hlen) noexcept nogil:
+cdef inline Pkt *frag_merged(FragQueue *q, uint32_t hlen, PktPool *pool) noexcept nogil:
     """The first fragment's frame header and ``hlen`` bytes, then all the data; NULL when memory is out."""
     cdef Pkt *head = q.frag[0].p
     cdef uint32_t l2len = head.l3 - head.l2
-    cdef Pkt *p = pkt_new(l2len + hlen + q.total)
+    cdef Pkt *p = pkt_new(pool, l2len + hlen + q.total)
     cdef int i
     if p == NULL:
         return NULL
     p.frags = <uint16_t *>malloc(q.n * sizeof(uint16_t))
     if p.frags == NULL:
-        free(p.buf)
-        free(p)
+        pkt_release_memory(pool, p)
         return NULL
     frag_inherit(p, head)
     p.l3 = p.l2 + l2len
@@ -295,7 +298,7 @@ cdef inline Pkt *frag_merged(FragQueue *q, uint32_t hlen) noexcept nogil:
     return p
 
 
-cdef inline int frag_reassemble(FragQueue *q, Pkt **whole) noexcept nogil:
+cdef inline int frag_reassemble(FragQueue *q, PktPool *pool, Pkt **whole) noexcept nogil:
     """Put a complete IPv4 datagram together: FRAG_COMPLETE, or why not. The parts stay the queue's (ip_frag_reasm())."""
     cdef Pkt *p
     cdef uint8_t *ip
@@ -305,7 +308,7 @@ cdef inline int frag_reassemble(FragQueue *q, Pkt **whole) noexcept nogil:
         return FRAG_BAD_ECN
     if hlen + q.total > 65535:
         return FRAG_OVERSIZE
-    p = frag_merged(q, hlen)
+    p = frag_merged(q, hlen, pool)
     if p == NULL:
         return FRAG_CORRUPT
     ip = p.buf + p.l3
@@ -321,7 +324,7 @@ cdef inline int frag_reassemble(FragQueue *q, Pkt **whole) noexcept nogil:
     return FRAG_COMPLETE
 
 
-cdef inline int frag_reassemble6(FragQueue *q, Pkt **whole) noexcept nogil:
+cdef inline int frag_reassemble6(FragQueue *q, PktPool *pool, Pkt **whole) noexcept nogil:
     """The same for IPv6: the fragment header goes (nf_ct_frag6_reasm(), ip6_frag_reasm())."""
     cdef Pkt *p
     cdef uint8_t *ip
@@ -331,7 +334,7 @@ cdef inline int frag_reassemble6(FragQueue *q, Pkt **whole) noexcept nogil:
         return FRAG_BAD_ECN
     if at - IPV6_HLEN + q.total > IPV6_MAX_PAYLOAD:
         return FRAG_OVERSIZE
-    p = frag_merged(q, at)
+    p = frag_merged(q, at, pool)
     if p == NULL:
         return FRAG_CORRUPT
     ip = p.buf + p.l3

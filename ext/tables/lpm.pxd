@@ -1,4 +1,5 @@
-# Longest-prefix match: a path-compressed binary trie (Patricia) over byte strings of 32 or 128 bits.
+# Longest-prefix match: a path-compressed binary trie (Patricia) over byte strings of 32 or 128 bits. It is what is stored; where there
+# are many prefixes, `lpm_fast.pxd` keeps a faster picture of it for lookups.
 #
 # Nodes live in one growable array and name each other by index, so that growing moves them freely.
 # A node without a value is glue: it stands where two prefixes part and always has two children.
@@ -247,14 +248,31 @@ cdef inline bint lpm_exact(const Lpm *t, const uint8_t *key, int plen, uint32_t 
     return True
 
 
-cdef inline int lpm_walk(const Lpm *t, LpmVisit visit, void *context) noexcept nogil:
-    # Every stored prefix by address, shorter ones first. Returns what stopped it, or 0. The table must not change meanwhile.
+cdef inline int32_t lpm_inside(const Lpm *t, const uint8_t *key, int plen) noexcept nogil:
+    # Index of the node above all stored prefixes that this prefix contains (itself included), or LPM_NONE.
+    cdef int32_t index = t.root
+    cdef const LpmNode *node
+    cdef int shorter
+    while index != LPM_NONE:
+        node = &t.nodes[index]
+        shorter = node.plen if node.plen < plen else plen
+        if lpm_common_bits(node.key, key, shorter) < shorter:
+            return LPM_NONE
+        if node.plen >= plen:
+            return index
+        index = node.child[lpm_bit(key, node.plen)]
+    return LPM_NONE
+
+
+cdef inline int lpm_walk_from(const Lpm *t, int32_t index, LpmVisit visit, void *context) noexcept nogil:
+    # Every prefix stored at a node or below it by address, shorter ones first. Returns what stopped it, or 0. The table must not
+    # change meanwhile.
     cdef int32_t stack[LPM_STACK]
     cdef int depth = 0
     cdef int stop, side
     cdef const LpmNode *node
-    if t.root != LPM_NONE:
-        stack[0] = t.root
+    if index != LPM_NONE:
+        stack[0] = index
         depth = 1
     while depth:
         depth -= 1
@@ -268,3 +286,8 @@ cdef inline int lpm_walk(const Lpm *t, LpmVisit visit, void *context) noexcept n
                 stack[depth] = node.child[side]
                 depth += 1
     return 0
+
+
+cdef inline int lpm_walk(const Lpm *t, LpmVisit visit, void *context) noexcept nogil:
+    # Every stored prefix.
+    return lpm_walk_from(t, t.root, visit, context)

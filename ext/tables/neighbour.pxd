@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memcmp
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next
-from ext.wire.hash cimport hash_bytes
+from ext.wire.hash cimport address_hash
 from ext.wire.packet cimport Pkt
 
 cdef enum:
@@ -44,7 +44,7 @@ cdef struct NeighTable:
 
 
 cdef inline Neigh *neigh_find(const NeighTable *t, const uint8_t *addr, int alen) noexcept nogil:
-    cdef HNode *node = htab_first(&t.tab, hash_bytes(alen, addr, alen))
+    cdef HNode *node = htab_first(&t.tab, address_hash(addr, alen))
     cdef Neigh *n
     while node != NULL:
         n = <Neigh *>node
@@ -64,7 +64,7 @@ cdef inline Neigh *neigh_get(NeighTable *t, const uint8_t *addr, int alen) noexc
         return NULL
     memcpy(n.addr, addr, alen)
     n.alen = <uint8_t>alen
-    if not htab_insert(&t.tab, &n.node, hash_bytes(alen, addr, alen)):
+    if not htab_insert(&t.tab, &n.node, address_hash(addr, alen)):
         free(n)
         return NULL
     return n

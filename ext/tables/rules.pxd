@@ -1,6 +1,6 @@
 # Netfilter tables as iptables knows them: chains of rules with matches and a target.
 #
-# Rules are walked one by one, jumps on a small stack: what the kernel does, in the kernel's order.
+# Rules are walked in the kernel's order, jumps on a small stack; an index steps over rules of long chains that cannot match.
 # Random matches (``statistic``) take their outcome from a ``Choices`` record, so that a caller can let them
 # fall by the seed, enumerate them, or look for the fall that a pin asks for.
 
@@ -9,6 +9,9 @@ from libc.stdlib cimport free, calloc
 from libc.string cimport memcpy, memcmp, memset, strncmp
 from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
+from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, index_begin, index_chain, index_end, index_free, run_first, RUN_ADDRESS,
+                                    RUN_PORT)
+from ext.wire.bytes cimport ld32
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
@@ -30,6 +33,9 @@ cdef enum:
     M_ICMP = 1 << 13
     M_TCP_FLAGS = 1 << 14
     M_FRAGMENT = 1 << 15
+    MATCH_L3 = M_SRC | M_DST | M_IIF | M_OIF | M_PROTO
+    MATCH_L4 = M_SPORT | M_DPORT | M_ICMP | M_TCP_FLAGS | M_FRAGMENT
+    MATCH_REST = M_CTSTATE | M_SRC_TYPE | M_DST_TYPE | M_MARK | M_STATISTIC | M_RECENT
     # targets
     T_NONE = 0
     T_ACCEPT = 1
@@ -54,6 +60,7 @@ cdef enum:
     RECENT_SET = 2
     RECENT_REMOVE = 3
     REJECT_TCP_RESET = 256
+    STEADY_TCP_FLAGS = 0xc8  # CWR, ECE and PSH, which come and go within a connection
     IFNAME_MAX = 16
     JUMPS_MAX = 32
     MATCHED_MAX = 24  # a walk remembers; a node port's way through all of kube-proxy's chains matches 13
@@ -72,6 +79,7 @@ cdef enum:
     TABLE_FILTER = 3
 
 cdef struct Rule:
+    # three cache lines: what most rules of long chains are decided by, what they do, the rest
     uint32_t match
     uint32_t invert
     uint8_t src[16]
@@ -79,7 +87,29 @@ cdef struct Rule:
     uint8_t src_len
     uint8_t dst_len
     uint8_t proto
+    uint8_t target
+    uint16_t sport[2]
+    uint16_t dport[2]
+    int chain  # jump and goto
+    uint32_t probability  # of 2^31
+    uint32_t ctstate
+    uint32_t mark
+    uint32_t mark_mask
+    uint32_t set_value
+    uint32_t set_mask
+    uint8_t to_min[16]
+    uint8_t to_max[16]
+    uint16_t port_min
+    uint16_t port_max
+    uint8_t has_address
+    uint8_t random
+    uint8_t persistent
     uint8_t recent_op
+    int origin
+    uint32_t src_type
+    uint32_t dst_type
+    uint32_t recent_list
+    int64_t recent_ns
     char iif[IFNAME_MAX]
     char oif[IFNAME_MAX]
     uint8_t iif_len  # bytes to compare: with the terminating zero unless the name ended in +
@@ -90,29 +120,7 @@ cdef struct Rule:
     uint8_t icmp_type
     uint8_t icmp_low
     uint8_t icmp_high
-    uint16_t sport[2]
-    uint16_t dport[2]
-    uint32_t ctstate
-    uint32_t src_type
-    uint32_t dst_type
-    uint32_t mark
-    uint32_t mark_mask
-    uint32_t probability  # of 2^31
-    uint32_t recent_list
-    int64_t recent_ns
-    uint8_t target
-    uint8_t random
-    uint8_t persistent
     uint16_t reject_with
-    int chain  # jump and goto
-    uint32_t set_value
-    uint32_t set_mask
-    uint8_t to_min[16]
-    uint8_t to_max[16]
-    uint16_t port_min
-    uint16_t port_max
-    uint8_t has_address
-    int origin
 
 cdef struct RuleChain:
     int first
@@ -134,6 +142,8 @@ cdef struct RuleTable:
     RuleFillFn fill  # writes the rules of an absent chain
     Rule *local  # the rules from number ``local_from`` on
     int local_from  # n_rules: there are none
+    uint8_t unsteady  # some rule may say something else of the next packet of the same connection
+    RuleIndex index
 
 cdef struct RecentEntry:
     HNode node
@@ -166,6 +176,9 @@ cdef struct Flow:
     const uint8_t *dst
     const uint8_t *l4
     uint32_t l4len
+    uint8_t has_ports  # the first four bytes of layer 4 are there, whatever they are
+    uint16_t sport
+    uint16_t dport
     const char *iif
     const char *oif
     uint32_t ctstate
@@ -185,8 +198,10 @@ cdef struct Verdict:
     int n_matched
 
 
-cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits) noexcept nogil:
+cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits, int alen) noexcept nogil:
     cdef int whole = bits >> 3, rest = bits & 7
+    if alen == 4:
+        return bits == 0 or (ld32(a) ^ ld32(b)) >> (32 - bits) == 0
     if memcmp(a, b, whole):
         return False
     return rest == 0 or ((a[whole] ^ b[whole]) >> (8 - rest)) == 0
@@ -238,6 +253,13 @@ cdef inline bint match_recent(const Rule *r, const Flow *f, Verdict *v) noexcept
     return True if r.recent_op == RECENT_SET else known
 
 
+cdef inline void choices_begin(Choices *c) noexcept nogil:
+    """Nothing is fixed, and what falls by chance falls by seed 0."""
+    c.n_fixed = c.n = 0
+    c.enumerate = False
+    c.seed = 0
+
+
 cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nogil:
     cdef bint fall
     cdef double p = r.probability / 2147483648.0
@@ -256,27 +278,18 @@ cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nog
 
 
 cdef inline bint match_ports(const Rule *r, const Flow *f) noexcept nogil:
-    cdef uint16_t port
-    if r.match & (M_SPORT | M_DPORT) == 0:
-        return True
-    if f.later_fragment or f.l4len < 4:
+    if not f.has_ports:
         return False
-    if r.match & M_SPORT:
-        port = <uint16_t>((f.l4[0] << 8) | f.l4[1])
-        if (r.sport[0] <= port <= r.sport[1]) == ((r.invert & M_SPORT) != 0):
-            return False
-    if r.match & M_DPORT:
-        port = <uint16_t>((f.l4[2] << 8) | f.l4[3])
-        if (r.dport[0] <= port <= r.dport[1]) == ((r.invert & M_DPORT) != 0):
-            return False
-    return True
+    if r.match & M_SPORT and (r.sport[0] <= f.sport <= r.sport[1]) == ((r.invert & M_SPORT) != 0):
+        return False
+    return not (r.match & M_DPORT and (r.dport[0] <= f.dport <= r.dport[1]) == ((r.invert & M_DPORT) != 0))
 
 
 cdef inline bint match_l4(const Rule *r, const Flow *f) noexcept nogil:
     cdef bint hit
     if r.match & M_FRAGMENT and (f.later_fragment != 0) == ((r.invert & M_FRAGMENT) != 0):
         return False
-    if not match_ports(r, f):
+    if r.match & (M_SPORT | M_DPORT) and not match_ports(r, f):
         return False
     if r.match & M_TCP_FLAGS:
         if f.later_fragment or f.l4len < 14:
@@ -294,9 +307,9 @@ cdef inline bint match_l4(const Rule *r, const Flow *f) noexcept nogil:
 
 
 cdef inline bint match_l3(const Rule *r, const Flow *f) noexcept nogil:
-    if r.match & M_SRC and prefix_match(f.src, r.src, r.src_len) == ((r.invert & M_SRC) != 0):
+    if r.match & M_SRC and prefix_match(f.src, r.src, r.src_len, f.alen) == ((r.invert & M_SRC) != 0):
         return False
-    if r.match & M_DST and prefix_match(f.dst, r.dst, r.dst_len) == ((r.invert & M_DST) != 0):
+    if r.match & M_DST and prefix_match(f.dst, r.dst, r.dst_len, f.alen) == ((r.invert & M_DST) != 0):
         return False
     if r.match & M_IIF and (strncmp(f.iif, r.iif, r.iif_len) == 0) == ((r.invert & M_IIF) != 0):
         return False
@@ -323,9 +336,7 @@ cdef inline bint addr_type_in(const Flow *f, const uint8_t *addr, uint32_t types
     return (<uint32_t>1 << addr_type(f.fib, addr, f.alen)) & types != 0
 
 
-cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices *c, Verdict *v, int at) noexcept nogil:
-    if not match_l3(r, f) or not match_l4(r, f):
-        return False
+cdef inline bint match_rest(const Rule *r, const Flow *f, uint32_t mark, Choices *c, Verdict *v, int at) noexcept nogil:
     if r.match & M_CTSTATE and ((f.ctstate & r.ctstate) != 0) == ((r.invert & M_CTSTATE) != 0):
         return False
     if r.match & M_SRC_TYPE and addr_type_in(f, f.src, r.src_type) == ((r.invert & M_SRC_TYPE) != 0):
@@ -337,6 +348,60 @@ cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices
     if r.match & M_STATISTIC and match_statistic(r, c, at) == ((r.invert & M_STATISTIC) != 0):
         return False
     return not (r.match & M_RECENT and match_recent(r, f, v) == ((r.invert & M_RECENT) != 0))
+
+
+cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices *c, Verdict *v, int at) noexcept nogil:
+    if r.match & MATCH_L3 and not match_l3(r, f):
+        return False
+    if r.match & MATCH_L4 and not match_l4(r, f):
+        return False
+    return not r.match & MATCH_REST or match_rest(r, f, mark, c, v, at)
+
+
+cdef inline RuleKey rule_key(const Rule *r, int alen) noexcept nogil:
+    """What the index may find the rule by."""
+    cdef RuleKey key
+    memset(&key, 0, sizeof(RuleKey))
+    if r.match & ~r.invert & M_DST and r.dst_len == 8 * alen:
+        key.kind = RUN_ADDRESS
+        memcpy(key.address, r.dst, alen)
+    elif r.match & ~r.invert & M_DPORT and r.dport[0] == r.dport[1]:
+        key.kind = RUN_PORT
+        key.port = r.dport[0]
+    return key
+
+
+cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
+    """Build the index of a table for addresses of ``alen`` bytes. False: memory is out."""
+    cdef RuleIndex *x = &t.index
+    cdef int i, at
+    if not index_begin(x, t.n_rules):
+        return False
+    for i in range(t.n_chains):
+        if t.chain[i].absent:
+            continue  # what is written later is short
+        for at in range(t.chain[i].first, t.chain[i].first + t.chain[i].count):
+            x.key[at] = rule_key(&t.rule[at], alen)
+        if not index_chain(x, t.chain[i].first, t.chain[i].first + t.chain[i].count):
+            return False
+    index_end(x, t.n_rules)
+    return True
+
+
+cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const Flow *f) noexcept nogil:
+    """The first rule of the run from ``at`` on that may match, or its end."""
+    cdef uint8_t address[16]
+    cdef int next
+    if at > run.first:
+        next = x.place[at - 1].next  # that one had the flow's key
+    elif run.kind == RUN_PORT and not f.has_ports:
+        next = -1
+    else:
+        memset(address, 0, 16)
+        if run.kind == RUN_ADDRESS:
+            memcpy(address, f.dst, f.alen)
+        next = run_first(x, x.place[at].run, address, f.dport if run.kind == RUN_PORT else 0)
+    return next if next >= 0 else run.end
 
 
 cdef inline const Rule *rule_at(const RuleTable *t, int at) noexcept nogil:
@@ -358,56 +423,75 @@ cdef inline const RuleChain *chain_of(const RuleTable *t, int chain) noexcept no
 
 
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
-    """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way."""
+    """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way.
+
+    It looks at each rule in turn, as the kernel does, but steps over those of a run that cannot match: they count as looked at.
+    """
     cdef int back[JUMPS_MAX]
-    cdef int back_chain[JUMPS_MAX]
-    cdef int depth = 0, chain = t.builtin[hook], i
+    cdef int back_end[JUMPS_MAX]
+    cdef int depth = 0, at, end, to
     cdef const Rule *r
+    cdef const RuleRun *run
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
-    if chain < 0:
+    if t.builtin[hook] < 0:
         return
-    i = 0
+    at = t.chain[t.builtin[hook]].first
+    end = at + t.chain[t.builtin[hook]].count
     while True:
-        if i >= t.chain[chain].count:
+        if at == end:
             if depth == 0:
                 v.target = t.chain[t.builtin[hook]].policy  # goto may have led elsewhere
                 return
             depth -= 1
-            i = back[depth]
-            chain = back_chain[depth]
+            at = back[depth]
+            end = back_end[depth]
             continue
-        r = rule_at(t, t.chain[chain].first + i)
+        if t.index.place[at].run >= 0:
+            run = &t.index.run[t.index.place[at].run]
+            to = run_seek(&t.index, run, at, f)
+            v.walked += to - at
+            at = to
+            if at == run.end:
+                continue
+        r = rule_at(t, at)
         v.walked += 1
-        i += 1
-        if not match_rule(r, f, mark[0], c, v, t.chain[chain].first + i):
+        at += 1
+        if not match_rule(r, f, mark[0], c, v, at):
             continue
         if v.n_matched < MATCHED_MAX:
             v.matched[v.n_matched] = r
             v.n_matched += 1
-        if r.target == T_NONE:
-            continue
-        if r.target == T_MARK:
+        if r.target == T_JUMP or r.target == T_GOTO:
+            if r.target == T_JUMP and depth < JUMPS_MAX:
+                back[depth] = at
+                back_end[depth] = end
+                depth += 1
+            at = chain_of(t, r.chain).first
+            end = at + t.chain[r.chain].count
+        elif r.target == T_MARK:
             mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
         elif r.target == T_RETURN:
-            i = t.chain[chain].count
-        elif r.target == T_JUMP or r.target == T_GOTO:
-            if r.target == T_JUMP and depth < JUMPS_MAX:
-                back[depth] = i
-                back_chain[depth] = chain
-                depth += 1
-            chain = r.chain
-            chain_of(t, chain)
-            i = 0
-        else:
+            at = end
+        elif r.target != T_NONE:
             v.target = r.target
             v.rule = r
             return
 
 
+cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:
+    """Can a walk from this hook do anything at all? An empty chain that accepts cannot, unless chance is drawn for it all the same."""
+    cdef const RuleChain *chain
+    if t.n_chains == 0 or t.builtin[hook] < 0:
+        return False
+    chain = &t.chain[t.builtin[hook]]
+    return chain.count > 0 or chain.policy != T_ACCEPT or t.random or t.unsteady
+
+
 cdef inline void rules_free(RuleTable *t) noexcept nogil:
     if t.book == NULL:
+        index_free(&t.index)
         free(t.rule)
         free(t.chain)
     free(t.local)

@@ -2,7 +2,8 @@
 #
 # Callers have checked that the bytes are there: one length check per header, then free reads.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 
 cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:
@@ -11,6 +12,23 @@ cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:
 
 cdef inline uint32_t ld32(const uint8_t *p) noexcept nogil:
     return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline uint64_t ld64(const uint8_t *p) noexcept nogil:
+    return <uint64_t>ld32(p) << 32 | ld32(p + 4)
+
+
+cdef inline uint32_t raw32(const uint8_t *p) noexcept nogil:
+    """Four bytes in the order of this machine: to compare and to hash."""
+    cdef uint32_t v
+    memcpy(&v, p, 4)
+    return v
+
+
+cdef inline uint64_t raw64(const uint8_t *p) noexcept nogil:
+    cdef uint64_t v
+    memcpy(&v, p, 8)
+    return v
 
 
 cdef inline void st16(uint8_t *p, uint32_t v) noexcept nogil:

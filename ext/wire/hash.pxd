@@ -1,6 +1,7 @@
 # Seeded 64-bit mixing: every random choice of the emulated kernel is a hash of the seed and its subject.
 
 from libc.stdint cimport uint8_t, uint64_t
+from ext.wire.bytes cimport ld32, ld64, raw32, raw64
 
 
 cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
@@ -14,10 +15,33 @@ cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
 
 cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept nogil:
     cdef uint64_t h = mix64(seed + <uint64_t>0x9e3779b97f4a7c15 * <uint64_t>(n + 1)), w
-    cdef int i, k
-    for i in range(0, n, 8):
+    while n >= 8:
+        h = mix64(h ^ ld64(p)) + <uint64_t>0x9e3779b97f4a7c15
+        p += 8
+        n -= 8
+    if n:
         w = 0
-        for k in range(8 if n - i > 8 else n - i):
-            w = (w << 8) | p[i + k]
+        if n >= 4:
+            w = ld32(p)
+            p += 4
+            n -= 4
+        while n:
+            w = (w << 8) | p[0]
+            p += 1
+            n -= 1
         h = mix64(h ^ w) + <uint64_t>0x9e3779b97f4a7c15
     return mix64(h)
+
+
+cdef inline uint64_t word_hash(uint64_t seed, uint64_t word) noexcept nogil:
+    """For the insides of tables, where a hash decides nothing that can be seen: of one word, which may be a hash itself."""
+    return mix64(word ^ seed * <uint64_t>0x9e3779b97f4a7c15)
+
+
+cdef inline uint64_t address_hash(const uint8_t *address, int n) noexcept nogil:
+    """The same of a MAC or IP address: 6, 4 or 16 bytes."""
+    if n == 4:
+        return word_hash(4, raw32(address))
+    if n == 6:
+        return word_hash(6, <uint64_t>raw32(address) << 32 | raw32(address + 2))
+    return word_hash(word_hash(16, raw64(address)), raw64(address + 8))

@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 cdef enum:
     PKT_HEADROOM = 192  # four nested tunnel headers of 46 bytes (VXLAN + Ethernet + IPv4) fit
     PKT_TAILROOM = 64
+    PKT_STANDARD = 2048  # bytes of a buffer that is kept for the next packet: a full frame of Ethernet fits
     # pkt_type, as Linux' PACKET_*
     TO_HOST = 0
     TO_BROADCAST = 1
@@ -68,7 +69,8 @@ cdef struct Dst:
 
 cdef struct Pkt:
     uint8_t *buf
-    uint32_t cap
+    uint32_t cap  # bytes of ``buf`` that this packet may use
+    uint32_t size  # bytes that ``buf`` has
     uint32_t l2
     uint32_t l3
     uint32_t end
@@ -85,6 +87,7 @@ cdef struct Pkt:
     uint32_t mark
     uint32_t hash  # of the flow, kept from the first tunnel on (skb->hash); 0: not computed
     uint8_t hash_l4  # ports went into it: it outlives the tunnel
+    uint8_t sound  # its checksums are known to be right: the flow cache has just seen to it
     uint8_t unfinished  # sent by an application here: a network card would still have to finish its checksum (CHECKSUM_PARTIAL)
     uint8_t tunnels  # that it has entered since it was received
     uint8_t crossings  # of cables since it was made or last lost a TTL
@@ -110,27 +113,81 @@ cdef struct Pkt:
     Pkt *next
 
 
-cdef inline Pkt *pkt_new(uint32_t room) noexcept nogil:
-    """A packet with room for ``room`` bytes behind the headroom; NULL when memory is out."""
-    cdef Pkt *p = <Pkt *>malloc(sizeof(Pkt))
+cdef struct PktPool:
+    Pkt *free  # with their buffers, all of the standard size
+
+cdef extern from *:
+    """
+    /* The address sanitizer sees overruns only where each packet has memory of its own. */
+    #if defined(__SANITIZE_ADDRESS__)
+    #define PKT_POOLED 0
+    #elif defined(__has_feature)
+    #if __has_feature(address_sanitizer)
+    #define PKT_POOLED 0
+    #endif
+    #endif
+    #ifndef PKT_POOLED
+    #define PKT_POOLED 1
+    #endif
+    """
+    const bint PKT_POOLED
+
+
+cdef inline Pkt *pkt_memory(PktPool *pool, uint32_t size) noexcept nogil:
+    """A packet of which nothing but ``buf``, of at least ``size`` bytes, and its ``size`` are set; NULL when memory is out."""
+    cdef bint standard = PKT_POOLED and size <= PKT_STANDARD
+    cdef Pkt *p
+    if standard and pool.free != NULL:
+        p = pool.free
+        pool.free = p.next
+        return p
+    p = <Pkt *>malloc(sizeof(Pkt))
     if p == NULL:
         return NULL
-    memset(p, 0, sizeof(Pkt))
-    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
-    p.buf = <uint8_t *>malloc(p.cap)
+    p.size = PKT_STANDARD if standard else size
+    p.buf = <uint8_t *>malloc(p.size)
     if p.buf == NULL:
         free(p)
         return NULL
+    return p
+
+
+cdef inline Pkt *pkt_new(PktPool *pool, uint32_t room) noexcept nogil:
+    """A packet with room for ``room`` bytes behind the headroom; NULL when memory is out."""
+    cdef Pkt *p = pkt_memory(pool, PKT_HEADROOM + room + PKT_TAILROOM)
+    cdef uint8_t *buf
+    cdef uint32_t size
+    if p == NULL:
+        return NULL
+    buf = p.buf
+    size = p.size
+    memset(p, 0, sizeof(Pkt))
+    p.buf = buf
+    p.size = size
+    p.cap = PKT_HEADROOM + room + PKT_TAILROOM
     p.l2 = p.l3 = p.end = PKT_HEADROOM
     p.dev = p.iif = p.to_port = p.phys_in = p.phys_out = -1
     return p
 
 
-cdef inline void pkt_release_memory(Pkt *p) noexcept nogil:
+cdef inline void pkt_release_memory(PktPool *pool, Pkt *p) noexcept nogil:
     """Give the memory back. Callers drop the conntrack reference first (see conntrack_put)."""
     free(p.frags)
+    if PKT_POOLED and p.size == PKT_STANDARD:
+        p.next = pool.free
+        pool.free = p
+        return
     free(p.buf)
     free(p)
+
+
+cdef inline void pkt_pool_free(PktPool *pool) noexcept nogil:
+    cdef Pkt *p
+    while pool.free != NULL:
+        p = pool.free
+        pool.free = p.next
+        free(p.buf)
+        free(p)
 
 
 cdef inline uint8_t *pkt_l2(const Pkt *p) noexcept nogil:
@@ -159,6 +216,7 @@ cdef inline bint pkt_push_room(Pkt *p, uint32_t n) noexcept nogil:
     free(p.buf)
     p.buf = buf
     p.cap += extra
+    p.size = p.cap
     p.l2 += extra
     p.l3 += extra
     p.end += extra
@@ -170,10 +228,12 @@ cdef inline bint pkt_tail_room(Pkt *p, uint32_t n) noexcept nogil:
     cdef uint8_t *buf
     if p.cap - p.end >= n:
         return True
-    buf = <uint8_t *>realloc(p.buf, p.cap + n)
-    if buf == NULL:
-        return False
-    p.buf = buf
+    if p.size - p.cap < n:
+        buf = <uint8_t *>realloc(p.buf, p.cap + n)
+        if buf == NULL:
+            return False
+        p.buf = buf
+        p.size = p.cap + n
     p.cap += n
     return True
 
@@ -207,18 +267,20 @@ cdef inline void pkt_pull_head(Pkt *p, uint32_t n) noexcept nogil:
     p.n_frags -= <uint16_t>gone
 
 
-cdef inline Pkt *pkt_copy(const Pkt *p) noexcept nogil:
+cdef inline Pkt *pkt_copy(PktPool *pool, const Pkt *p) noexcept nogil:
     """A copy with bytes and findings of its own. The conntrack entry is shared: the caller counts it."""
-    cdef Pkt *q = <Pkt *>malloc(sizeof(Pkt))
+    cdef Pkt *q = pkt_memory(pool, p.cap)
+    cdef uint8_t *buf
+    cdef uint32_t size
     if q == NULL:
         return NULL
+    buf = q.buf
+    size = q.size
     memcpy(q, p, sizeof(Pkt))
+    q.buf = buf
+    q.size = size
     q.next = NULL
     q.frags = NULL
-    q.buf = <uint8_t *>malloc(p.cap)
-    if q.buf == NULL:
-        free(q)
-        return NULL
     memcpy(q.buf, p.buf, p.cap)
     if p.n_frags:
         q.frags = <uint16_t *>malloc(p.n_frags * sizeof(uint16_t))

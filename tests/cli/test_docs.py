@@ -38,6 +38,9 @@ def commands(text: str) -> list[list[str]]:
 def test_commands_succeed(there: Path, command: list[str]) -> None:
     if "--bpf" in command:
         pytest.importorskip("pcapy")
+    if "flows.pcap" in command:
+        (example,) = blocks(RUN_AND_REPLAY, "python")
+        exec(compile(example, "run-and-replay.md", "exec"), {})
     assert main(command) == 0
     for option in {"-w", "--per-interface"} & set(command):
         assert (there / command[command.index(option) + 1]).exists()

@@ -152,6 +152,28 @@ def test_what_is_sent_to_oneself_does_not_leave(tmp_path: Path, capsys: pytest.C
     assert "goes to 10.244.1.5, an address of pod/default/shell itself" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("comments", ["none", "changes"])
+def test_neither_threads_nor_the_slow_path_change_a_byte(tmp_path: Path, comments: str) -> None:
+    expected = tmp_path / "expected.pcapng"
+    replay(SAMPLE_CAPTURE, expected, *MAPS, "--comments", comments)
+    for options in (["--threads", "2"], ["--threads", "3"], ["--slow-path-only"]):
+        replay(SAMPLE_CAPTURE, tmp_path / "x.pcapng", *MAPS, "--comments", comments, *options)
+        assert (tmp_path / "x.pcapng").read_bytes() == expected.read_bytes()
+
+
+def test_a_large_capture_with_comments_is_told_of_the_faster_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large = tmp_path / "large.pcapng"
+    custom = struct.pack("<II", 0xBAD, 1 << 20) + bytes((1 << 20) - 12) + struct.pack("<I", 1 << 20)
+    with PcapNgWriter(str(large)) as writer:
+        writer.write(udp(1))
+    with large.open("ab") as file:
+        file.write(custom * 20)
+    for comments, is_told in (("changes", True), ("none", False)):
+        command = ["replay", "-f", CLUSTER, "-r", str(large), "--at", "pod/default/shell", "--comments", comments]
+        assert main([*command, "-w", str(tmp_path / "x.pcapng")]) == 0
+        assert ("--comments none is many times as fast" in capsys.readouterr().err) is is_told
+
+
 def bad_captures() -> dict[str, bytes]:
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
     data = bytes(udp(1))

@@ -95,9 +95,8 @@ class Traffic:
     def _raw(self, engine: Engine, source: Machine, own: IPAddress, to: IPAddress, at: int) -> None:
         """A frame as nobody's stack would send it: to a MAC of somebody else, to nobody's, or to all."""
         somebody = self.rng.choice(self.machines).mac
-        mac = self.rng.choice(
-            [b"\xff" * 6, b"\x02\x00\x00\x00\x00\x99", somebody, b"\x33\x33\xff" + to.packed[-3:], b"\x01\x00\x5e\x00\x00\x05"]
-        )
+        groups = [b"\x33\x33\xff" + to.packed[-3:], b"\x01\x00\x5e\x00\x00\x05"]
+        mac = self.rng.choice([b"\xff" * 6, b"\x02\x00\x00\x00\x00\x99", somebody, *groups])
         if self.rng.random() < 0.5 and own.version == 4:
             asks = b"\0\1\x08\0\6\4\0\1" + source.mac + own.packed + bytes(6) + to.packed
             engine.inject(source.eth0, mac + source.mac + b"\x08\x06" + asks, at=at)
@@ -130,9 +129,8 @@ def test_a_machine_that_nothing_concerns_is_not_made() -> None:
     _, world = worlds(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml", silent=False)
     nodes = [machine for machine in world.topology.machines.values() if machine.kind == "node"]
     assert not any(world.engine.is_made(machine.namespace) for machine in world.topology.machines.values() if machine.kind != "host")
-    world.engine.send(
-        nodes[0].namespace, Traffic(world.topology, 1)._packet(nodes[0].addresses[0].packed, nodes[1].addresses[0].packed, 9, 4)
-    )
+    source, destination = (node.addresses[0].packed for node in nodes[:2])
+    world.engine.send(nodes[0].namespace, Traffic(world.topology, 1)._packet(source, destination, 9, 4))
     while world.engine.run():
         world.engine.deliveries()
     made = [world.engine.is_made(machine.namespace) for machine in nodes]

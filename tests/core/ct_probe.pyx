@@ -43,7 +43,7 @@ cdef class Settings:
 cdef class Tcp:
     cdef ct_tcp.CtTcp t
     cdef Settings settings
-    cdef public uint32_t status
+    cdef public ct_settings.CtStatus status
 
     def __init__(self, Settings settings):
         self.settings = settings
@@ -81,7 +81,7 @@ cdef class Tcp:
 cdef class Sctp:
     cdef ct_sctp.CtSctp c
     cdef Settings settings
-    cdef public uint32_t status
+    cdef public ct_settings.CtStatus status
 
     def __init__(self, Settings settings):
         self.settings = settings
@@ -116,7 +116,7 @@ cdef class Sctp:
 cdef class Udp:
     cdef ct_udp.CtUdp u
     cdef Settings settings
-    cdef public uint32_t status
+    cdef public ct_settings.CtStatus status
 
     def __init__(self, Settings settings):
         self.settings = settings
@@ -134,7 +134,7 @@ cdef class Udp:
 
 cdef class Gre:
     cdef ct_gre.CtGre g
-    cdef public uint32_t status
+    cdef public ct_settings.CtStatus status
 
     def packet(self, Settings settings):
         cdef int64_t timeout

@@ -89,6 +89,17 @@ def test_a_late_part_begins_a_new_datagram() -> None:
     assert router.engine.counters()["held"] == 1
 
 
+def test_datagrams_given_up_at_one_instant_go_in_the_order_in_which_they_began() -> None:
+    """Whatever the timers of datagrams that were completed at that instant find in the memory that those had."""
+    router = Router()
+    parts = [fragments(udp_packet(bytes(40), dst=ROUTER0, ident=ident), 24) for ident in range(60)]
+    begun, completed, late = parts[:40], parts[:30], parts[40:]
+    router.take(*(ether(one[0]) for one in begun), *(ether(one[1]) for one in completed), *(ether(one[0]) for one in late))
+    router.engine.run((REASSEMBLY_SECONDS + 1) * SECOND)
+    expired = [drop for drop in router.engine.drops() if _core.drop_reasons()[drop.reason].name == "defragment/timeout"]
+    assert [int.from_bytes(drop.data[18:20]) for drop in expired] == list(range(30, 60))
+
+
 # ---- path MTU of a tunnel
 
 

@@ -63,7 +63,7 @@ def python_calls(generated: str, checked: re.Pattern[str]) -> list[str]:
 
 
 ENCAPSULATIONS = sorted(f"encap/{path.name}" for path in (ROOT / "ext" / "encap").glob("*.pyx"))
-MODULES = ["engine.pyx", "lpm.pyx", "declarative_encap.pyx", *ENCAPSULATIONS]
+MODULES = ["engine.pyx", "lpm.pyx", "capture_read.pyx", "capture_write.pyx", "generate.pyx", "declarative_encap.pyx", *ENCAPSULATIONS]
 
 
 @pytest.mark.parametrize("module", MODULES)

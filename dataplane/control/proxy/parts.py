@@ -55,6 +55,11 @@ class Part:
     def asks_chance(self) -> bool:
         return len(self.rules.cluster) > 1 or len(self.rules.local) > 1
 
+    @property
+    def remembers(self) -> bool:
+        """Do rules look at who came before?"""
+        return self.rules.port.affinity_seconds > 0
+
 
 class Ports(NamedTuple):
     """The ports of one service."""

@@ -1,7 +1,7 @@
 """Case kinds ``route_table`` and ``invalid_input``: prefixes as people write them, against the packet path's own table.
 
-Lookups and exact matches are answered by ``dataplane._lpm``; ``covered`` and ``covering``, which no packet asks,
-by its Python twin, which is fed the same operations.
+Lookups and exact matches are answered by ``dataplane._lpm``, next hops of addresses by its fast table as in a FIB of many routes;
+``covered`` and ``covering``, which no packet asks, by its Python twin, which is fed the same operations.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _RouteTable:
     """Both families behind the words of the cases; next hops become the 32-bit values of the table."""
 
     def __init__(self) -> None:
-        self._fast = {family: Lpm(family) for family in (4, 6)}
+        self._fast = {family: Lpm(family, fast_from=1) for family in (4, 6)}
         self._twin = {family: LpmTwin(family) for family in (4, 6)}
         self._next_hops: list[Any] = []
 
@@ -62,10 +62,10 @@ class _RouteTable:
 
     def lookup(self, op: dict[str, Any]) -> Any:
         family, address, length = parse_prefix(op["addr"])
+        if "expect_prefix" not in op and length == len(address) * 8:
+            return self._next_hop(self._fast[family].lookup(address))
         found = self._fast[family].lookup_prefix(address, length)
-        if "expect_prefix" in op:
-            return _text(found)
-        return self._next_hop(found and found[2])
+        return _text(found) if "expect_prefix" in op else self._next_hop(found and found[2])
 
     def exact(self, op: dict[str, Any]) -> Any:
         family, address, length = parse_prefix(op["prefix"])

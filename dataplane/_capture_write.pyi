@@ -1,0 +1,39 @@
+"""Types of the compiled capture writer (``ext/capture_write.pyx``): recorded frames and drops to pcapng without an object for each."""
+
+from collections.abc import Callable, Iterable
+from typing import final
+
+from typing_extensions import Buffer
+
+@final
+class RecordWriter:
+    """Writes records of the core (``Engine.exchange``) as enhanced packet blocks to open files, and counts drops by kind.
+
+    A record is written as ``CaptureWriter.write`` of ``dataplane/capture/pcapng_write.py`` writes it. Frames and drops are in order of
+    time; of one instant frames come first. A drop is told on the last frame of the same ``write`` with its packet, device and
+    time, else it is a record of its own.
+    """
+
+    def __new__(cls, interfaces: Iterable[int], ethernet: Iterable[int], apart: bool = False, flush_at: int = 262144) -> RecordWriter:
+        """``interfaces``: by device the number of its interface, -1: not recorded; ``ethernet``: by device, do its frames begin with an
+        Ethernet header? ``apart``: each interface has a file of its own. ``flush_at``: bytes gathered before they are written."""
+    failed: int
+    """The file whose writing raised OSError."""
+    def open(self, file: int, fd: int) -> None:
+        """Write to this descriptor from now on: file 0, or with ``apart`` that of an interface. ValueError: no such file."""
+    def append(self, file: int, block: bytes) -> None:
+        """A block of another kind, behind what was written so far. OSError: it cannot be written."""
+    def write(self, frames: Buffer, drops: Buffer, data: Buffer, opened: Callable[[int], int],
+              described: Callable[[int, int, int, int], bytes]) -> None:
+        """Everything of a stretch of time. ``opened(interface)`` is asked once for the descriptor of an interface's own file;
+        ``described(reason, namespace, device, origin)`` once for the comments (pcapng options) that drops of such a kind get.
+        OSError: a file cannot be written. ValueError: a record lies outside of ``data``, or a frame's device is not recorded."""
+    def flush(self) -> None:
+        """Write what is still gathered. OSError."""
+    @property
+    def frames(self) -> int:
+        """How many were written; records of drops alone do not count."""
+    def drops(self) -> list[tuple[int, int, int, int, int]]:
+        """(reason, namespace, device, origin, how many) of each kind, in order of the first."""
+    def statistics(self, interface: int) -> tuple[int, int, int, int]:
+        """(records, of which dropped, first time, last time). ValueError: no such interface."""

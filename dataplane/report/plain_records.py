@@ -1,0 +1,124 @@
+"""Recorded frames that are written as they are, drops alone commented: from the core to the file without an object for each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
+
+from dataplane._capture_write import RecordWriter
+from dataplane._core import Records
+from dataplane.capture.background import Worker
+from dataplane.capture.folder import FolderWriter
+from dataplane.capture.pcapng_write import CaptureWriter, comment_option
+from dataplane.control.topology import Topology
+from dataplane.encap.secrets import take_secrets
+from dataplane.report.drop_kinds import DropKind, DropKinds
+
+if TYPE_CHECKING:
+    from dataplane._core import Engine
+
+_STRETCHES = 8  # that wait to be written at most
+_BUFFER = 1 << 20  # bytes written at once
+_BUFFERS = 64 << 20  # bytes of all buffers together where there are many files
+_LEAST_BUFFER = 1 << 14
+
+
+class _Stretch(NamedTuple):
+    """Memory for what is recorded between two drains."""
+
+    frames: Records
+    drops: Records
+    data: Records
+    secrets: list[tuple[int, bytes]]
+
+
+class PlainRecords:
+    """Takes frames and drops out of the core and has them written; with ``threads`` of 2 or more by a thread of its own."""
+
+    def __init__(
+        self, engine: Engine, topology: Topology, output: CaptureWriter | FolderWriter | None, devices: Sequence[int], threads: int
+    ) -> None:
+        self._engine = engine
+        self._output = output
+        self._kinds = DropKinds(topology)
+        positions = {device: position for position, device in enumerate(devices)}
+        every = range(max(topology.device_ids(), default=-1) + 1)
+        apart = isinstance(output, FolderWriter)
+        buffer = max(_LEAST_BUFFER, min(_BUFFER, _BUFFERS // max(len(devices), 1))) if apart else _BUFFER
+        interfaces = [positions.get(device, -1) for device in every] if output is not None else []
+        ethernet = [topology.has_ethernet(device) for device in every] if output is not None else []
+        self._writer = RecordWriter(interfaces, ethernet, apart=apart, flush_at=buffer)
+        if isinstance(output, CaptureWriter) and devices:
+            self._writer.open(0, output.descriptor(0))
+        self._devices = len(devices)
+        self._free: SimpleQueue[_Stretch] = SimpleQueue()
+        for _ in range(_STRETCHES if threads > 1 else 1):
+            self._free.put(_Stretch(Records(), Records(), Records(), []))
+        engine.trace(False)
+        self._worker = Worker(self._write, self._free.put) if threads > 1 else None
+
+    @property
+    def frames(self) -> int:
+        """How many were recorded."""
+        return self._writer.frames
+
+    @property
+    def drops(self) -> Counter[DropKind]:
+        """How many of each kind there were."""
+        found: Counter[DropKind] = Counter()
+        for reason, namespace, device, origin, count in self._writer.drops():
+            found[self._kinds.by_number(reason, namespace, device, origin)] += count
+        return found
+
+    def drain(self) -> None:
+        """Everything since the last call goes out."""
+        stretch = self._free.get()
+        stretch.secrets[:] = take_secrets(self._engine)
+        self._engine.exchange(stretch.frames, stretch.drops, stretch.data)
+        if self._worker is None:
+            self._write(stretch)
+        else:
+            self._worker.put(stretch)
+
+    def finish(self) -> None:
+        """Wait until all is written, and tell the output what the interfaces saw."""
+        if self._worker is not None:
+            self._worker.close()
+        self._guarded(self._writer.flush)
+        if self._output is None:
+            return
+        for interface in range(self._devices):
+            frames, dropped, first, last = self._writer.statistics(interface)
+            if frames:
+                self._output.note(interface, frames, dropped, first, last)
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _write(self, stretch: _Stretch) -> None:
+        if stretch.secrets and self._output is not None:
+            self._guarded(self._writer.flush)
+            for secret in stretch.secrets:
+                self._output.add_secrets(*secret)
+            self._output.flush()
+        self._guarded(lambda: self._writer.write(stretch.frames, stretch.drops, stretch.data, self._opened, self._comment))
+        self._free.put(stretch)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as error:
+            if self._output is None:
+                raise
+            raise self._output.failure(error, self._writer.failed) from error
+
+    def _opened(self, interface: int) -> int:
+        assert self._output is not None
+        return self._output.descriptor(interface)
+
+    def _comment(self, reason: int, namespace: int, device: int, origin: int) -> bytes:
+        return comment_option(self._kinds.by_number(reason, namespace, device, origin).line)

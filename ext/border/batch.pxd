@@ -1,0 +1,159 @@
+# Many frames at once, in memory of the caller's that is only read: no Python object for each.
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_packet
+from ext.fast.ahead cimport ahead_of, prefetch
+from ext.fast.flows cimport FlowCache
+from ext.fast.key cimport Parsed, key_parse
+from ext.stages.events cimport events_until, frame_begins, frame_flows, frame_packet, frame_refused, packet_comes
+from ext.stages.verdict cimport ST_TRANSMIT
+from ext.wire.packet cimport Pkt
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+
+cdef enum:
+    BATCH_VIEWS = 6
+    KEYS_AHEAD = 8  # frames whose flow is looked for before their turn, a power of two
+    FRAMES_AHEAD = 16
+
+cdef struct Batch:
+    const uint8_t *data
+    uint64_t size  # of data, bytes
+    uint64_t n  # frames
+    const int32_t *devs  # where each is injected
+    const uint64_t *starts  # where each begins in data
+    const uint32_t *lengths  # bytes of each
+    const int64_t *times  # virtual ns
+    uint8_t *refused  # set to 1 for each frame that a packet socket would refuse
+    Py_buffer view[BATCH_VIEWS]
+    int n_views
+
+
+cdef inline void *batch_view(Batch *b, object source, str name, uint64_t size, bint writable=False) except NULL:
+    """The memory of a buffer that holds at least ``size`` bytes. ValueError, TypeError: it does not."""
+    cdef Py_buffer *view = &b.view[b.n_views]
+    if not PyObject_CheckBuffer(source):
+        raise TypeError(f"{name} must be a buffer")
+    PyObject_GetBuffer(source, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    b.n_views += 1
+    if <uint64_t>view.len < size:
+        raise ValueError(f"{name} has {view.len} bytes, {size} are needed")
+    return view.buf if view.buf != NULL else <void *>b
+
+
+cdef inline int batch_open(Batch *b, object data, object devs, object starts, object lengths, object times, object refused) except -1:
+    """Fill an empty batch; ``batch_close()`` is due even if this raises."""
+    cdef Py_ssize_t n = memoryview(times).nbytes // <Py_ssize_t>sizeof(int64_t)
+    b.n_views = 0
+    b.n = n
+    b.data = <const uint8_t *>batch_view(b, data, "data", 0)
+    b.size = b.view[0].len
+    b.devs = <const int32_t *>batch_view(b, devs, "devs", n * sizeof(int32_t))
+    b.starts = <const uint64_t *>batch_view(b, starts, "starts", n * sizeof(uint64_t))
+    b.lengths = <const uint32_t *>batch_view(b, lengths, "lengths", n * sizeof(uint32_t))
+    b.times = <const int64_t *>batch_view(b, times, "times", n * sizeof(int64_t))
+    b.refused = <uint8_t *>batch_view(b, refused, "refused", n, writable=True)
+    return 0
+
+
+cdef inline int batch_check(const Batch *b, int n_dev) except -1:
+    """ValueError: a frame lies outside of the data, or is for a device that does not exist."""
+    cdef uint64_t i
+    for i in range(b.n):
+        if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
+            raise ValueError(f"frame {i} lies outside of the data")
+        if not 0 <= b.devs[i] < n_dev:
+            raise ValueError(f"frame {i}: no device {b.devs[i]}")
+    return 0
+
+
+cdef inline void batch_close(Batch *b):
+    cdef int i
+    for i in range(b.n_views):
+        PyBuffer_Release(&b.view[i])
+    b.n_views = 0
+
+
+cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) noexcept nogil:
+    """Read the key of frame ``i`` before its turn; of one that has none ``length`` is 0."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Dev *d
+    seen.length = 0
+    if i + FRAMES_AHEAD < b.n:
+        prefetch(b.data + b.starts[i + FRAMES_AHEAD])
+    if i >= b.n:
+        return
+    d = c.dev[b.devs[i]]
+    if key_parse(fc, d.id, d.ns, carries_frames(d), True, b.data + b.starts[i], b.lengths[i], seen):
+        ahead_of(fc, &seen.key, seen.hash)
+    else:
+        seen.length = 0
+
+
+cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id, const Parsed *seen) noexcept nogil:
+    """Its time has come. False: memory is out."""
+    cdef const Dev *d = c.dev[b.devs[i]]
+    cdef Pkt *p
+    if seen.length and frame_flows(c, seen, b.data + b.starts[i], b.lengths[i], id):
+        return True
+    p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
+    if p == NULL:
+        return False
+    packet_comes(c, p, ST_TRANSMIT)
+    return True
+
+
+cdef inline bint batch_waits(Core *c, const Batch *b, uint64_t i, uint32_t id, int64_t time) noexcept nogil:
+    """An application has something to receive before the frame's time. False: memory is out."""
+    cdef const Dev *d = c.dev[b.devs[i]]
+    cdef Pkt *p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
+    return p != NULL and event_packet(c, time, EV_TRANSMIT, d.id, p)
+
+
+cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
+    """Inject one frame, and carry what is due before it. False: it was not taken.
+
+    It gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
+    injected alone.
+    """
+    cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
+    cdef uint64_t root
+    cdef uint32_t id
+    if frame_refused(c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i]):
+        b.refused[i] = 1
+        events_until(c, time)
+        c.now = time if c.n_deliveries == 0 else c.now
+        return True
+    id = frame_begins(c)
+    root = c.root
+    events_until(c, time)
+    c.root = root
+    if c.n_deliveries or c.supply_failed:
+        return batch_waits(c, b, i, id, time)
+    c.now = time
+    return batch_frame(c, b, i, id, seen)
+
+
+cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
+    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
+    cdef Parsed seen[KEYS_AHEAD]
+    cdef Parsed *one
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef uint64_t i
+    cdef int shapes = fc.n_shapes if fc != NULL else 0
+    for i in range(KEYS_AHEAD):
+        seen[i].length = 0
+        if fc != NULL:
+            batch_ahead(c, b, i, &seen[i])
+    for i in range(b.n):
+        events_until(c, c.now)
+        if c.n_deliveries or c.out_of_memory or c.supply_failed:
+            return i
+        one = &seen[i % KEYS_AHEAD]
+        if fc != NULL and fc.n_shapes != shapes:
+            one.length = 0  # what was read as a tunnel then may be none now
+        if not batch_one(c, b, i, one):
+            return i
+        if fc != NULL:
+            batch_ahead(c, b, i + KEYS_AHEAD, one)
+    events_until(c, c.now)
+    return b.n

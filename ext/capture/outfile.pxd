@@ -1,0 +1,51 @@
+# A file that is written in large pieces: one buffer, and write(2) when it is full.
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport realloc
+from posix.unistd cimport write
+
+cdef enum:
+    OUT_OF_MEMORY = -1  # in OutFile.error, which else holds errno
+    OUT_SLACK = 16  # bytes behind the buffer that may be written and are not kept
+
+cdef struct OutFile:
+    int fd  # -1: none yet
+    int error  # 0: all is well; after an error nothing more is written
+    uint8_t *mem
+    uint64_t n
+    uint64_t cap
+    uint64_t flush_at  # bytes that are gathered before they are written
+
+
+cdef inline void out_flush(OutFile *f) noexcept nogil:
+    """Write what is gathered; an error is noted."""
+    cdef uint64_t done = 0
+    cdef ssize_t wrote
+    while done < f.n and f.error == 0:
+        wrote = write(f.fd, f.mem + done, f.n - done)
+        if wrote >= 0:
+            done += wrote
+        elif errno != EINTR:
+            f.error = errno
+    f.n = 0
+
+
+cdef inline uint8_t *out_room(OutFile *f, uint64_t size) noexcept nogil:
+    """Where the next ``size`` bytes go; NULL: an error is noted."""
+    cdef uint64_t cap
+    cdef uint8_t *mem
+    if f.n + size > f.flush_at:
+        out_flush(f)
+    if f.error:
+        return NULL
+    if f.n + size > f.cap:
+        cap = f.flush_at if size <= f.flush_at else size
+        mem = <uint8_t *>realloc(f.mem, cap + OUT_SLACK)
+        if mem == NULL:
+            f.error = OUT_OF_MEMORY
+            return NULL
+        f.mem = mem
+        f.cap = cap
+    f.n += size
+    return f.mem + f.n - size

@@ -1,0 +1,449 @@
+# The flow cache's tables: flows, and the programs that say what becomes of their packets.
+#
+# A flow is what tells packets of one connection and direction at one place apart; its 64 bytes are one cache line. What flows on the
+# same way have in common is a program that they share. Nothing here decides anything: what is not found, or no longer true, is left to
+# the stages.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset
+from ext.tables.conntrack cimport Ct
+from ext.tables.memory cimport memory_give, memory_take
+from ext.wire.hash cimport hash_bytes, mix64
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size) noexcept nogil
+
+cdef enum:
+    OPS_MAX = 40
+    CHECKS_MAX = 16
+    TRACKS_MAX = 4
+    FLOW_TRACKS = 2  # of them in the flow itself
+    NATS_MAX = 4
+    NAT_BYTES = 6  # address and port
+    PROGRAM_BYTES = 320
+    PROGRAMS_MAX = 1 << 16  # then all is forgotten, and learnt again
+    SHAPES_MAX = 8
+    FLOWS_FIRST = 1 << 10
+    FLOWS_MAX = 1 << 25  # slots: 2 GiB
+    PROBES_MAX = 16
+    SCRATCH = 4096
+    LEARN_ALL = 1 << 12  # flows; where there are more, most packets may be of flows that never come again
+    LEARN_ONE_OF = 4  # packets then, a power of two: a flow that goes on is learnt soon
+    AHEAD = 8  # packets whose memory is asked for, a power of two
+    AHEAD_FROM = 1 << 10  # slots of flows: fewer are near anyway
+    LINE = 64  # bytes of a cache line
+    HASH_NONE = 0
+    HASH_KEPT = 1  # the one it came with
+    HASH_OF_FLOW = 2
+    HOW_TRANSMIT = 1 << 20  # handed to a device's transmit queue, not received
+    HOW_TUNNELLED = 1 << 21  # addresses and ports are those inside of a tunnel
+
+cdef struct Key:
+    uint64_t place  # device + 1, TOS, TTL, DF, HOW_*, protocol; never 0
+    uint64_t addresses
+    uint32_t ports
+
+cdef struct Flow:
+    uint64_t place  # 0: a free slot
+    uint64_t addresses
+    uint32_t ports
+    uint32_t program
+    Ct *ct[FLOW_TRACKS]
+    uint32_t serial[FLOW_TRACKS]  # of the connections: another one now, and the flow is stale
+    uint8_t nat[NAT_BYTES]
+    uint16_t sport  # UDP source port of the tunnel, as it stands in the packet
+    uint32_t hash  # of the flow (skb->hash), 0: not known
+    uint32_t more  # what has no room here, 0: nothing
+
+cdef struct FlowMore:
+    Ct *ct[TRACKS_MAX - FLOW_TRACKS]
+    uint32_t serial[TRACKS_MAX - FLOW_TRACKS]
+    uint8_t nat[NATS_MAX - 1][NAT_BYTES]
+
+cdef struct Op:
+    uint8_t kind  # STEP_*
+    uint8_t y
+    uint16_t n
+    int x
+    uint32_t at
+
+cdef struct Check:
+    void *p  # neighbour or FDB entry
+    int x  # states of a neighbour, bridge of an FDB entry
+    int port  # of the FDB entry
+    uint8_t mac[6]  # of the neighbour
+    uint8_t kind  # STEP_NEIGH, STEP_FDB, STEP_LEARN
+
+cdef struct Track:
+    void *ns
+    uint32_t status
+    uint8_t dir
+    uint8_t proto
+
+cdef struct Program:
+    # what two flows on the same way have in common, and so is compared
+    uint8_t link[14]  # Ethernet header at the beginning
+    uint8_t link_len
+    uint8_t n_ops
+    uint8_t n_checks
+    uint8_t n_tracks
+    uint8_t n_nats
+    uint8_t pop  # index + 1 of the op that takes off the tunnel that the packet comes in, 0: it comes in none
+    uint8_t hash_in  # the packet has a hash (Pkt.hash) from the start
+    uint8_t hash_told  # and it must be the flow's, for a tunnel asks for it
+    uint8_t hash_out  # HASH_*: what it has in the end
+    uint8_t hash_l4_in
+    uint8_t hash_l4_out
+    uint8_t unfinished_in  # as Pkt.unfinished
+    uint8_t unfinished_out
+    uint8_t cables  # crossed in all
+    uint8_t crossings  # of them since the last router
+    uint8_t routed
+    uint8_t inner  # it goes through receive paths of its own instant
+    uint8_t end  # END_*
+    uint8_t push_udp  # the tunnel's UDP header has a checksum
+    uint16_t n_bytes
+    int dev  # of the end
+    int64_t delay
+    uint64_t walked
+    void *push_ns
+    uint64_t push_hash
+    uint32_t push_sum  # of the outer IP header without length and identification
+    uint32_t push_udp_sum  # of the outer pseudo header, and of everything from the UDP header on, without lengths and source port
+    int reason
+    int origin
+    # what is true of it now
+    uint32_t longest  # bytes of a frame that the way has been seen to take
+    uint32_t generation
+    uint64_t content  # hash of all that is compared
+    # all in one piece of memory, behind each other
+    Op *ops
+    Check *checks
+    Track *tracks
+    uint8_t *bytes
+
+cdef struct Draft:
+    # a program that is being learnt
+    Program program
+    Op ops[OPS_MAX]
+    Check checks[CHECKS_MAX]
+    Track tracks[TRACKS_MAX]
+    uint8_t bytes[PROGRAM_BYTES]
+
+cdef struct Shape:
+    # tunnels that end in a namespace: where the inner packet begins
+    int ns
+    int at  # bytes behind the outer IP header's first
+    uint16_t port  # UDP destination port as it stands in the packet, 0: not in UDP
+    uint8_t proto
+    uint8_t frames
+
+cdef struct FlowCache:
+    Flow *flow
+    uint32_t mask
+    uint32_t used
+    FlowMore *more
+    uint32_t n_more
+    uint32_t cap_more
+    Program **program
+    uint32_t n_programs
+    uint32_t cap_programs
+    uint64_t program_bytes
+    uint32_t *by_content  # program number + 1
+    uint32_t content_mask
+    Shape shape[SHAPES_MAX]
+    int n_shapes
+    uint64_t seed
+    Key learning  # of the packet that the recorder follows
+    uint64_t learning_hash
+    uint32_t learning_length
+    uint32_t learning_packet_hash
+    Draft draft
+    uint64_t ahead_hash[AHEAD]
+    uint64_t ahead_place[AHEAD]
+    uint32_t n_ahead
+    uint64_t hits
+    uint64_t misses  # packets of a kind that could have been in the cache
+    uint64_t others  # packets of no such kind
+    uint64_t learnt
+    uint64_t full  # flows that found no room
+    uint64_t flushes
+    uint8_t scratch[SCRATCH]
+
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    /* Both halves of the product, so that each bit of a and b reaches all of the result. */
+    static inline uint64_t fold_product(uint64_t a, uint64_t b)
+    {
+        unsigned __int128 p = (unsigned __int128)a * b;
+        return (uint64_t)p ^ (uint64_t)(p >> 64);
+    }
+    """
+    uint64_t fold_product(uint64_t a, uint64_t b) noexcept nogil
+
+
+cdef inline uint64_t key_hash(uint64_t seed, const Key *k) noexcept nogil:
+    """Seeded: a hostile capture cannot know which flows share a line."""
+    cdef uint64_t h = fold_product(k.addresses ^ seed, (<uint64_t>k.ports * <uint64_t>0x9e3779b97f4a7c15) ^ k.place ^ (seed >> 7))
+    return fold_product(h ^ seed, <uint64_t>0xd6e8feb86659fd93)
+
+
+cdef inline FlowCache *cache_new(uint64_t seed) noexcept nogil:
+    """NULL when memory is out."""
+    cdef FlowCache *fc = <FlowCache *>calloc(1, sizeof(FlowCache))
+    if fc == NULL:
+        return NULL
+    fc.seed = mix64(seed ^ <uint64_t>0x666c6f7773)
+    fc.flow = <Flow *>memory_take(FLOWS_FIRST * sizeof(Flow))
+    if fc.flow == NULL:
+        free(fc)
+        return NULL
+    fc.mask = FLOWS_FIRST - 1
+    fc.n_more = 1
+    return fc
+
+
+cdef inline void programs_forget(FlowCache *fc) noexcept nogil:
+    cdef uint32_t i
+    for i in range(fc.n_programs):
+        free(fc.program[i])
+    fc.n_programs = 0
+    fc.program_bytes = 0
+    if fc.by_content != NULL:
+        memset(fc.by_content, 0, (<size_t>fc.content_mask + 1) * sizeof(uint32_t))
+
+
+cdef inline void cache_free(FlowCache *fc) noexcept nogil:
+    if fc == NULL:
+        return
+    programs_forget(fc)
+    free(fc.program)
+    free(fc.by_content)
+    free(fc.more)
+    memory_give(fc.flow, (<size_t>fc.mask + 1) * sizeof(Flow))
+    free(fc)
+
+
+cdef inline uint64_t cache_bytes(const FlowCache *fc) noexcept nogil:
+    """Memory that it holds."""
+    return (sizeof(FlowCache) + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
+            + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)))
+
+
+cdef inline void cache_flush(FlowCache *fc) noexcept nogil:
+    """Forget everything."""
+    programs_forget(fc)
+    memset(fc.flow, 0, (<size_t>fc.mask + 1) * sizeof(Flow))
+    fc.used = 0
+    fc.n_more = 1
+    fc.flushes += 1
+
+
+cdef inline bint cache_learns(const FlowCache *fc) noexcept nogil:
+    """Is the packet that was not found to be followed? To learn a flow costs about as much as its packet does."""
+    return fc.used < LEARN_ALL or mix64(fc.misses) & (LEARN_ONE_OF - 1) == 0
+
+
+cdef inline Flow *flow_find(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
+    cdef uint64_t i
+    cdef Flow *f
+    for i in range(PROBES_MAX):
+        f = &fc.flow[(hash + i) & fc.mask]
+        if f.place == k.place and f.addresses == k.addresses and f.ports == k.ports:
+            return f
+        if f.place == 0:
+            return NULL
+    return NULL
+
+
+cdef inline Ct *flow_track(const FlowCache *fc, const Flow *f, int i, uint32_t *serial) noexcept nogil:
+    """A flow's ``i``-th connection, and the serial it had."""
+    if i < FLOW_TRACKS:
+        serial[0] = f.serial[i]
+        return f.ct[i]
+    serial[0] = fc.more[f.more].serial[i - FLOW_TRACKS]
+    return fc.more[f.more].ct[i - FLOW_TRACKS]
+
+
+cdef inline bint flow_is_stale(const FlowCache *fc, const Flow *f, uint32_t generation) noexcept nogil:
+    """Will it never be of use again?"""
+    cdef const Program *g = fc.program[f.program]
+    cdef uint32_t serial
+    cdef Ct *ct
+    cdef int i
+    if g.generation != generation:
+        return True
+    for i in range(g.n_tracks):
+        ct = flow_track(fc, f, i, &serial)
+        if ct.serial != serial:
+            return True
+    return False
+
+
+cdef inline Flow *flow_slot(FlowCache *fc, const Key *k, uint64_t hash, uint32_t generation) noexcept nogil:
+    """The flow's slot, or a free or stale one for it; NULL: all are taken."""
+    cdef uint64_t i
+    cdef Flow *f = flow_find(fc, k, hash)
+    if f != NULL:
+        return f
+    for i in range(PROBES_MAX):
+        f = &fc.flow[(hash + i) & fc.mask]
+        if f.place == 0:
+            fc.used += 1
+            return f
+        if flow_is_stale(fc, f, generation):
+            return f
+    return NULL
+
+
+cdef inline bint flows_grow(FlowCache *fc, uint32_t generation) noexcept nogil:
+    """Twice the slots, without what is stale. False: memory is out, or the limit is reached."""
+    cdef uint64_t i, old = <uint64_t>fc.mask + 1
+    cdef Flow *was = fc.flow
+    cdef Flow *to
+    cdef Key k
+    if old * 2 > FLOWS_MAX:
+        return False
+    to = <Flow *>memory_take(old * 2 * sizeof(Flow))
+    if to == NULL:
+        return False
+    fc.flow = to
+    fc.mask = <uint32_t>(old * 2 - 1)
+    fc.used = 0
+    for i in range(old):
+        if was[i].place == 0 or flow_is_stale(fc, &was[i], generation):
+            continue
+        k.place = was[i].place
+        k.addresses = was[i].addresses
+        k.ports = was[i].ports
+        to = flow_slot(fc, &k, key_hash(fc.seed, &k), generation)
+        if to != NULL:
+            to[0] = was[i]
+    memory_give(was, old * sizeof(Flow))
+    return True
+
+
+cdef inline uint32_t more_new(FlowCache *fc) noexcept nogil:
+    """A fresh FlowMore, 0 when memory is out. They are given back all at once, by cache_flush()."""
+    cdef uint32_t cap
+    cdef FlowMore *grown
+    if fc.n_more >= fc.cap_more:
+        cap = fc.cap_more * 2 if fc.cap_more else 64
+        grown = <FlowMore *>realloc(fc.more, <size_t>cap * sizeof(FlowMore))
+        if grown == NULL:
+            return 0
+        fc.more = grown
+        fc.cap_more = cap
+    fc.n_more += 1
+    memset(&fc.more[fc.n_more - 1], 0, sizeof(FlowMore))
+    return fc.n_more - 1
+
+
+# ---- programs
+
+cdef inline void draft_begin(Draft *d) noexcept nogil:
+    memset(d, 0, sizeof(Draft))
+    d.program.ops = d.ops
+    d.program.checks = d.checks
+    d.program.tracks = d.tracks
+    d.program.bytes = d.bytes
+
+
+cdef inline size_t program_compared() noexcept nogil:
+    return <size_t>&(<Program *>NULL).longest
+
+
+cdef inline uint64_t content_of(uint64_t h, const void *what, size_t n) noexcept nogil:
+    return hash_bytes(h, <const uint8_t *>what, <int>n)
+
+
+cdef inline uint64_t program_content(const Program *g) noexcept nogil:
+    cdef uint64_t h = content_of(0, g, program_compared())
+    h = content_of(h, g.ops, g.n_ops * sizeof(Op))
+    h = content_of(h, g.checks, g.n_checks * sizeof(Check))
+    h = content_of(h, g.tracks, g.n_tracks * sizeof(Track))
+    return content_of(h, g.bytes, g.n_bytes)
+
+
+cdef inline bint programs_equal(const Program *a, const Program *b) noexcept nogil:
+    return (a.content == b.content and memcmp(a, b, program_compared()) == 0 and memcmp(a.ops, b.ops, a.n_ops * sizeof(Op)) == 0
+            and memcmp(a.checks, b.checks, a.n_checks * sizeof(Check)) == 0
+            and memcmp(a.tracks, b.tracks, a.n_tracks * sizeof(Track)) == 0 and memcmp(a.bytes, b.bytes, a.n_bytes) == 0)
+
+
+cdef inline size_t program_size(const Program *g) noexcept nogil:
+    cdef size_t n = sizeof(Program) + g.n_checks * sizeof(Check) + g.n_tracks * sizeof(Track) + g.n_ops * sizeof(Op) + g.n_bytes
+    return (n + LINE - 1) & ~<size_t>(LINE - 1)
+
+
+cdef inline Program *program_copy(const Program *from_draft) noexcept nogil:
+    """In one piece of memory that begins a cache line; NULL when memory is out."""
+    cdef Program *g = <Program *>aligned_alloc(LINE, program_size(from_draft))
+    if g == NULL:
+        return NULL
+    g[0] = from_draft[0]
+    g.checks = <Check *>(g + 1)
+    g.tracks = <Track *>(g.checks + g.n_checks)
+    g.ops = <Op *>(g.tracks + g.n_tracks)
+    g.bytes = <uint8_t *>(g.ops + g.n_ops)
+    memcpy(g.checks, from_draft.checks, g.n_checks * sizeof(Check))
+    memcpy(g.tracks, from_draft.tracks, g.n_tracks * sizeof(Track))
+    memcpy(g.ops, from_draft.ops, g.n_ops * sizeof(Op))
+    memcpy(g.bytes, from_draft.bytes, g.n_bytes)
+    return g
+
+
+cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
+    """Room for one more program. False: memory is out."""
+    cdef uint32_t cap, i, at
+    cdef Program **grown
+    cdef uint32_t *places
+    if fc.n_programs < fc.cap_programs:
+        return True
+    cap = fc.cap_programs * 2 if fc.cap_programs else 64
+    grown = <Program **>realloc(fc.program, cap * sizeof(Program *))
+    if grown == NULL:
+        return False
+    fc.program = grown
+    places = <uint32_t *>calloc(cap * 2, sizeof(uint32_t))
+    if places == NULL:
+        return False
+    free(fc.by_content)
+    fc.by_content = places
+    fc.content_mask = cap * 2 - 1
+    fc.cap_programs = cap
+    for i in range(fc.n_programs):
+        at = <uint32_t>fc.program[i].content & fc.content_mask
+        while places[at]:
+            at = (at + 1) & fc.content_mask
+        places[at] = i + 1
+    return True
+
+
+cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
+    """The number of the program that says the same as ``draft``, whose length and generation it takes over; -1: memory is out."""
+    cdef uint32_t at
+    cdef Program *g
+    draft.content = program_content(draft)
+    if not programs_room(fc):
+        return -1
+    at = <uint32_t>draft.content & fc.content_mask
+    while fc.by_content[at]:
+        g = fc.program[fc.by_content[at] - 1]
+        if programs_equal(g, draft):
+            if g.generation != draft.generation or g.longest < draft.longest:
+                g.longest = draft.longest
+            g.generation = draft.generation
+            return <int>fc.by_content[at] - 1
+        at = (at + 1) & fc.content_mask
+    g = program_copy(draft)
+    if g == NULL:
+        return -1
+    fc.program_bytes += program_size(g)
+    fc.program[fc.n_programs] = g
+    fc.n_programs += 1
+    fc.by_content[at] = fc.n_programs
+    return <int>fc.n_programs - 1

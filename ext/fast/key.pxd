@@ -1,0 +1,106 @@
+# What tells a flow's packets from others: read from a frame, without changing anything.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from ext.fast.flows cimport FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, Key, Shape, key_hash
+from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_pseudo
+from ext.wire.bytes cimport ld16
+
+cdef enum:
+    ETH = 14
+    IP = 20  # without options
+    UDP = 8
+    TCP_PLAIN = 0x10  # ACK is there, and of SYN, FIN, RST and URG none
+    TCP_TELLING = 0x37
+
+cdef struct Parsed:
+    Key key
+    uint64_t hash
+    uint32_t l3  # offsets in the frame: the (outer) IP header
+    uint32_t inner  # the IP header that the key is about
+    uint32_t length  # of the frame, with what lies behind the packet
+
+
+cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
+    """An IPv4 header without options and with a right checksum, of a packet that is all there and no fragment."""
+    return (n >= IP + UDP and ip[0] == 0x45 and (ip[6] & 0x3f) == 0 and ip[7] == 0 and IP + UDP <= ld16(ip + 2) <= n
+            and sum_fold(sum_bytes(ip, IP)) == 0xffff)
+
+
+cdef inline bint plain_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
+    """``n`` bytes of IP packet: a TCP segment whose flags change no connection, or a UDP datagram as long as its packet."""
+    cdef const uint8_t *l4 = ip + IP
+    n -= IP
+    if ip[9] == 17:
+        return ld16(l4 + 4) == n
+    return ip[9] == 6 and n >= 20 and 20 <= (l4[12] >> 4) * 4 <= n and (l4[13] & TCP_TELLING) == TCP_PLAIN
+
+
+cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t *ip) noexcept nogil:
+    """The tunnel that such a packet may come in, NULL: none that ends here."""
+    cdef const Shape *s
+    cdef int i
+    for i in range(fc.n_shapes):
+        s = &fc.shape[i]
+        if s.ns == ns and s.proto == ip[9] and (s.port == 0 or s.port == raw16(ip + IP + 2)):
+            return s
+    return NULL
+
+
+cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, bint transmit, const uint8_t *frame, uint32_t n,
+                           Parsed *a) noexcept nogil:
+    """False: a frame of no kind that is kept in the cache."""
+    cdef const uint8_t *ip
+    cdef const Shape *s
+    cdef uint32_t at = 0, total
+    cdef uint64_t how = HOW_TRANSMIT if transmit else 0
+    if ethernet:
+        if n < ETH + IP or frame[12] != 8 or frame[13] != 0:
+            return False
+        at = ETH
+    ip = frame + at
+    if not plain_ip(ip, n - at):
+        return False
+    total = ld16(ip + 2)
+    a.l3 = a.inner = at
+    a.length = n
+    if fc.n_shapes:
+        s = tunnel_shape(fc, ns, ip)
+        if s != NULL:
+            if ip[9] == 17 and ld16(ip + IP + 4) != total - IP:
+                return False
+            if total < s.at + (ETH if s.frames else 0) + IP + UDP:
+                return False
+            ip += s.at
+            total -= s.at
+            if s.frames:
+                if ip[12] != 8 or ip[13] != 0:
+                    return False
+                ip += ETH
+                total -= ETH
+            if not plain_ip(ip, total) or ld16(ip + 2) != total:
+                return False
+            a.inner = <uint32_t>(ip - frame)
+            how |= HOW_TUNNELLED
+    if not plain_transport(ip, total):
+        return False
+    a.key.place = (<uint64_t>(dev + 1) << 40 | <uint64_t>ip[1] << 32 | <uint64_t>ip[8] << 24 | <uint64_t>(ip[6] >> 6) << 22 | how
+                   | ip[9])
+    a.key.addresses = raw64(ip + 12)
+    a.key.ports = raw32(ip + IP)
+    a.hash = key_hash(fc.seed, &a.key)
+    return True
+
+
+cdef inline bint transport_sound(const uint8_t *ip) noexcept nogil:
+    """Is the checksum of a packet that plain_transport() accepts right, or a UDP datagram without one?"""
+    cdef uint32_t n = ld16(ip + 2) - IP
+    if ip[9] == 17 and raw16(ip + IP + 6) == 0:
+        return True
+    return sum_fold(sum_bytes(ip + IP, n) + sum_pseudo(ip, n)) == 0xffff
+
+
+cdef inline bint packet_sound(const uint8_t *frame, const Parsed *a) noexcept nogil:
+    """The same of a whole frame, and of the UDP header of the tunnel that it comes in."""
+    if not transport_sound(frame + a.inner):
+        return False
+    return a.inner == a.l3 or frame[a.l3 + 9] != 17 or transport_sound(frame + a.l3)

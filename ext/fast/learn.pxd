@@ -1,0 +1,296 @@
+# From a walk that the recorder followed to a flow in the cache: what its next packets will meet, in the order they meet it.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport Core, DEV_TUNNEL
+from ext.devices.record cimport (END_CROSS, REC_CUT, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_BARE, STEP_CROSS, STEP_ETHER,
+                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
+                                 STEP_TTL)
+from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED, NAT_BYTES, NATS_MAX, OPS_MAX, Op,
+                             PROGRAM_BYTES, PROGRAMS_MAX, Program, SHAPES_MAX, Shape, TRACKS_MAX, Track, cache_flush, draft_begin, flow_slot, flows_grow,
+                             more_new, program_number)
+from ext.fast.key cimport ETH, IP, Parsed, UDP
+from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
+from ext.tables.conntrack cimport Ct
+from ext.tables.fdb cimport FdbEntry
+from ext.tables.neighbour cimport Neigh
+from ext.wire.packet cimport Pkt
+
+cdef enum:
+    GRE = 47
+    GRE_UNSTEADY = 0x90  # of its first byte: checksum, sequence number
+
+cdef struct Lesson:
+    # what of the flow's own the steps told
+    Ct *ct[TRACKS_MAX]
+    uint8_t nat[NATS_MAX][NAT_BYTES]
+    uint16_t sport
+    uint8_t has_sport
+    uint8_t pushed
+
+
+cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
+    """Follow the packet from here on; it stands as ``a`` says."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef Recorder *r = &c.rec
+    r.state = REC_ON
+    r.p = p
+    r.n_steps = 0
+    r.n_bytes = 0
+    r.last_cross = -1
+    r.crossing = r.end = r.hash_used = 0
+    r.walked = c.count.rules_walked
+    r.hash_at_cross = 0
+    fc.learning = a.key
+    fc.learning_hash = a.hash
+    fc.learning_length = a.length
+    draft_begin(&fc.draft)
+    fc.draft.program.generation = c.generation
+    fc.draft.program.link_len = <uint8_t>(a.l3 if a.l3 <= ETH else 0)
+    memcpy(fc.draft.program.link, p.buf + p.l2, fc.draft.program.link_len)
+    fc.draft.program.hash_in = p.hash != 0
+    fc.draft.program.hash_l4_in = p.hash_l4
+    fc.draft.program.unfinished_in = p.unfinished
+    fc.learning_packet_hash = p.hash
+
+
+cdef inline void shape_add(FlowCache *fc, int ns, const uint8_t *outer, const Step *s) noexcept nogil:
+    cdef Shape *shape
+    if fc.n_shapes == SHAPES_MAX:
+        return
+    shape = &fc.shape[fc.n_shapes]
+    shape.ns = ns
+    shape.at = s.n - (ETH if s.x else 0)
+    shape.proto = outer[9]
+    shape.port = raw16(outer + IP + 2) if outer[9] == 17 else 0
+    shape.frames = s.x != 0
+    fc.n_shapes += 1
+
+
+cdef inline bint outer_is_plain(const uint8_t *outer, uint32_t n) noexcept nogil:
+    """An outer header that a template can stand for."""
+    if n < IP or outer[0] != 0x45 or (outer[6] & 0x3f) or outer[7]:
+        return False
+    if outer[9] == 17:
+        return n >= IP + UDP
+    return outer[9] != GRE or (n >= IP + 4 and not outer[IP] & GRE_UNSTEADY)
+
+
+cdef inline bint lesson_sport(Lesson *l, const uint8_t *outer) noexcept nogil:
+    """All UDP tunnels of a walk have one source port."""
+    if outer[9] != 17:
+        return True
+    if l.has_sport and l.sport != raw16(outer + IP):
+        return False
+    l.has_sport = True
+    l.sport = raw16(outer + IP)
+    return True
+
+
+cdef inline bint learn_push(Program *g, Lesson *l, const Step *s, uint8_t *outer) noexcept nogil:
+    """Fields that differ from packet to packet become zero; the sums of the others are made once."""
+    if l.pushed or not outer_is_plain(outer, s.n) or not lesson_sport(l, outer):
+        return False
+    l.pushed = True
+    g.push_ns = s.p
+    g.push_hash = s.h
+    memset(outer + 2, 0, 4)
+    memset(outer + 10, 0, 2)
+    g.push_sum = sum_fold(sum_bytes(outer, IP))
+    if outer[9] == 17:
+        g.push_udp = raw16(outer + IP + 6) != 0
+        memset(outer + IP, 0, 2)
+        memset(outer + IP + 4, 0, 4)
+        g.push_udp_sum = sum_fold(sum_bytes(outer + IP, s.n - IP) + sum_bytes(outer + 12, 8) + net16(17))
+    return True
+
+
+cdef inline bint learn_pop(Core *c, Program *g, Lesson *l, const Step *s, uint8_t *outer) noexcept nogil:
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    if not outer_is_plain(outer, s.n) or not lesson_sport(l, outer):
+        return False
+    if l.pushed:
+        return True  # a tunnel that this very walk entered
+    if not fc.learning.place & HOW_TUNNELLED:
+        shape_add(fc, c.dev[(fc.learning.place >> 40) - 1].ns, outer, s)
+        return False
+    g.pop = g.n_ops + 1
+    memset(outer + 2, 0, 4)
+    memset(outer + 10, 0, 2)
+    if outer[9] == 17:
+        memset(outer + IP, 0, 2)
+        memset(outer + IP + 4, 0, 4)
+    return True
+
+
+cdef inline bint learn_check(Program *g, const Step *s) noexcept nogil:
+    cdef Check *check
+    if s.kind == STEP_LEARN and s.y:
+        return True  # an own address is never refreshed
+    if g.n_checks == CHECKS_MAX:
+        return False
+    check = &g.checks[g.n_checks]
+    g.n_checks += 1
+    check.kind = s.kind
+    check.p = s.p
+    check.x = s.x
+    if s.kind == STEP_NEIGH:
+        memcpy(check.mac, (<const Neigh *>s.p).mac, 6)
+    else:
+        check.port = (<const FdbEntry *>s.p).port
+    return True
+
+
+cdef inline bint learn_track(Program *g, Lesson *l, const Step *s) noexcept nogil:
+    cdef Track *t
+    if g.n_tracks == TRACKS_MAX:
+        return False
+    t = &g.tracks[g.n_tracks]
+    l.ct[g.n_tracks] = <Ct *>s.p
+    g.n_tracks += 1
+    t.ns = s.q
+    t.status = (<Ct *>s.p).status
+    t.dir = <uint8_t>s.x
+    t.proto = s.y
+    return True
+
+
+cdef inline bint learn_op(Program *g, const Step *s, const uint8_t *bytes, uint32_t *used) noexcept nogil:
+    cdef Op *op
+    cdef uint32_t n = s.n if s.kind != STEP_NAT else 0
+    if g.n_ops == OPS_MAX or used[0] + n > PROGRAM_BYTES:
+        return False
+    op = &g.ops[g.n_ops]
+    g.n_ops += 1
+    op.kind = s.kind
+    op.y = s.y
+    op.n = s.n
+    op.x = s.x
+    op.at = used[0]
+    memcpy(g.bytes + used[0], bytes, n)
+    used[0] += n
+    return True
+
+
+cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint32_t *used) noexcept nogil:
+    """False: the walk is of a kind that no program stands for."""
+    cdef uint8_t *bytes = c.rec.bytes + s.at
+    if s.kind == STEP_NEIGH or s.kind == STEP_FDB or s.kind == STEP_LEARN:
+        return learn_check(g, s)
+    if s.kind == STEP_TRACK:
+        return learn_track(g, l, s)
+    if s.kind == STEP_NAT:
+        if g.n_nats == NATS_MAX:
+            return False
+        memcpy(l.nat[g.n_nats], bytes, NAT_BYTES)
+        g.n_nats += 1
+    elif s.kind == STEP_PUSH and not learn_push(g, l, s, bytes):
+        return False
+    elif s.kind == STEP_POP and not learn_pop(c, g, l, s, bytes):
+        return False
+    elif s.kind == STEP_TTL:
+        g.routed = True
+        g.crossings = 0
+    elif s.kind == STEP_CROSS:
+        if c.dev[s.x].kind != DEV_TUNNEL:
+            g.crossings += 1
+            g.cables += 1
+    return learn_op(g, s, bytes, used)
+
+
+cdef inline void learn_end(Core *c, Program *g) noexcept nogil:
+    """How the walk ends, or where it is left to the stages again."""
+    cdef Recorder *r = &c.rec
+    cdef const Step *s
+    g.end = r.end
+    if r.end == END_CROSS:
+        s = &r.steps[r.last_cross]
+        g.dev = s.x
+        g.delay = <int64_t>s.h
+        g.walked = r.walked_at_cross - r.walked
+        if r.hash_at_cross:
+            g.hash_out = HASH_KEPT if g.hash_in else HASH_OF_FLOW
+        g.hash_l4_out = r.hash_l4_at_cross
+        g.unfinished_out = r.unfinished_at_cross
+        return
+    g.walked = c.count.rules_walked - r.walked
+    g.dev = r.dev
+    g.reason = r.reason
+    g.origin = r.origin
+
+
+cdef inline void learn_store(Core *c, int number, const Lesson *l) noexcept nogil:
+    """Put the flow into the cache."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Program *g = fc.program[number]
+    cdef uint32_t more = 0
+    cdef FlowMore *m
+    cdef Flow *f
+    cdef int i
+    if fc.used * 2 > fc.mask and not flows_grow(fc, c.generation) and fc.used >= fc.mask - fc.mask // 8:
+        fc.full += 1
+        return
+    f = flow_slot(fc, &fc.learning, fc.learning_hash, c.generation)
+    if f == NULL:
+        fc.full += 1
+        return
+    if g.n_tracks > FLOW_TRACKS or g.n_nats > 1:
+        more = f.more if f.place == fc.learning.place and f.more else more_new(fc)
+        if more == 0:
+            return
+    f.place = fc.learning.place
+    f.addresses = fc.learning.addresses
+    f.ports = fc.learning.ports
+    f.program = <uint32_t>number
+    f.sport = l.sport
+    f.hash = fc.learning_packet_hash if g.hash_in else c.rec.hash_at_cross
+    f.more = more
+    m = &fc.more[more] if more else NULL
+    for i in range(g.n_tracks):
+        if i < FLOW_TRACKS:
+            f.ct[i] = l.ct[i]
+            f.serial[i] = l.ct[i].serial
+        else:
+            m.ct[i - FLOW_TRACKS] = l.ct[i]
+            m.serial[i - FLOW_TRACKS] = l.ct[i].serial
+    memcpy(f.nat, l.nat[0], NAT_BYTES)
+    for i in range(1, g.n_nats):
+        memcpy(m.nat[i - 1], l.nat[i], NAT_BYTES)
+    fc.learnt += 1
+
+
+cdef inline void learn_finish(Core *c) noexcept nogil:
+    """The packet has come to its end, waits, or did what cannot be repeated: make a flow of what can."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef Recorder *r = &c.rec
+    cdef Program *g = &fc.draft.program
+    cdef Lesson l
+    cdef uint32_t used = 0
+    cdef int i, n = r.n_steps, number, crosses = 0
+    cdef bint whole = r.state == REC_WHOLE
+    r.state = REC_OFF
+    r.p = NULL
+    if not whole:
+        n = r.last_cross + 1
+        r.end = END_CROSS
+    if n == 0 or fc.draft.program.generation != c.generation:
+        return  # nothing, or something changed on the way
+    memset(&l, 0, sizeof(Lesson))
+    for i in range(n):
+        if not learn_step(c, g, &l, &r.steps[i], &used):
+            return
+        crosses += r.steps[i].kind == STEP_CROSS
+    learn_end(c, g)
+    if (fc.learning.place & HOW_TUNNELLED) != 0 and not g.pop:
+        return
+    if g.hash_out == HASH_KEPT and r.hash_at_cross != fc.learning_packet_hash:
+        return
+    g.hash_told = g.hash_in and r.hash_used
+    g.inner = crosses > (1 if g.end == END_CROSS else 0)
+    g.n_bytes = <uint16_t>used
+    g.longest = fc.learning_length
+    if fc.n_programs >= PROGRAMS_MAX:
+        cache_flush(fc)
+    number = program_number(fc, g)
+    if number >= 0:
+        learn_store(c, number, &l)

@@ -1,0 +1,323 @@
+# The event loop: what is due, in order, each packet carried from stage to stage until it is gone; drops are counted here.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_pop, log_drop, log_event,
+                               pkt_free, pkt_ns, root_begin, EV_FRAG,
+                               EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL)
+from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
+from ext.fast.ahead cimport ahead_of
+from ext.fast.apply cimport Frame, flow_apply
+from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, cache_learns, flow_find
+from ext.fast.key cimport Parsed, key_parse, packet_sound
+from ext.fast.learn cimport learn_begin, learn_finish
+from ext.fast.sum cimport copy_short
+from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
+from ext.stages.defragment_ipv6 cimport expired6
+from ext.stages.far cimport far_enter, far_leave
+from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY
+from ext.stages.neighbour cimport neigh_due
+from ext.stages.netfilter cimport RULES_DENIED
+from ext.stages.parse cimport PARSE_OTHERHOST
+from ext.stages.receive cimport ether_classify, frame_least, ip_classify
+from ext.stages.route cimport route_input, route_output, trace_route_out, ROUTE_OUTPUT_FAILED
+from ext.stages.route_ipv6 cimport route_output6, trace_route_out6
+from ext.stages.run cimport is_lower, run_lower, run_upper
+from ext.stages.stage_clock cimport clock_enters, clock_goes_to
+from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP
+from ext.stages.tunnel_host cimport tunnel_due
+from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
+from ext.tables.fib cimport RT_LOCAL
+from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
+from ext.tables.neighbour cimport Neigh, neigh_find
+from ext.wire.bytes cimport ld16
+from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
+from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
+from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
+from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
+
+
+cdef inline bint drop_repeats(int reason) noexcept nogil:
+    """Is it one that all packets of a flow meet, short or long, and that leaves the flow's connection as it was?"""
+    return reason == RULES_DENIED or reason == PARSE_OTHERHOST
+
+
+cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
+    """Carry a packet to its end: from stage to stage until one is done with it or drops it."""
+    cdef EventRecord *ev
+    cdef int outer = c.clock.stage
+    if c.rec.p != p:
+        rec_refuse(&c.rec)  # a packet on the side
+    c.depth += 1
+    if c.depth > DEPTH_MAX and stage > 0:
+        stage = -TRANSMIT_NESTED_TOO_DEEP
+    while stage > 0:
+        if c.clock.on:
+            clock_enters(&c.clock, stage)
+        stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
+    if stage < 0:
+        ev = log_event(c, p, b"drop", b"drop", c.drop_origin)
+        if ev != NULL:
+            ev.detail[0] = 0
+            memcpy(ev.detail + 4, &stage, sizeof(int))  # the reason's number; events() writes its name
+        if drop_repeats(-stage):
+            rec_end(&c.rec, p, END_DROP, -stage, c.drop_origin)
+        log_drop(c, p, -stage)
+        pkt_free(c, p)
+    if c.clock.on:
+        clock_goes_to(&c.clock, outer)
+    c.depth -= 1
+
+
+cdef inline void fragments_due(Core *c, Due *e) noexcept nogil:
+    """A datagram was not completed in time; of IPv4 only its final destination says so (ip_expire())."""
+    cdef Ns *ns = c.ns[e.dev]
+    cdef FragQueue *q = ns.frags.first
+    cdef Pkt *p
+    while q != NULL and q.number != e.queue:
+        q = q.next
+    if q == NULL:
+        return
+    if q.flags & FRAG_FIRST_IN and q.key.family == 6:
+        expired6(c, q)
+    elif q.flags & FRAG_FIRST_IN:
+        p = q.frag[0].p
+        p.dst.valid = False
+        if route_input(c, p, pkt_l3(p) + IPV4_DST, pkt_l3(p) + IPV4_SRC, p.dev) == 0 and p.dst.error == 0:
+            if q.key.user == FRAG_USER_LOCAL or p.dst.type == RT_LOCAL:
+                icmp_send(c, p, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY, 0)
+    queue_drop(c, ns, q, NULL, DEFRAGMENT_TIMEOUT)
+
+
+cdef inline int route_sent(Core *c, Pkt *p) noexcept nogil:
+    """Route and source address of an application's packet: the next stage or a drop."""
+    cdef uint8_t saddr[16]
+    cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4, error
+    cdef uint8_t *source = pkt_l3(p) + (IPV6_SRC if alen == 16 else IPV4_SRC)
+    memset(saddr, 0, 16)
+    memcpy(saddr, source, alen)
+    if alen == 16:
+        p.flags |= PF_IGNORE_DF
+        error = route_output6(c, pkt_ns(c, p), pkt_l3(p) + IPV6_DST, saddr, -1, &p.dst)
+    else:
+        error = route_output(c, pkt_ns(c, p), pkt_l3(p) + IPV4_DST, saddr, False, &p.dst)
+    if error:
+        if alen == 4:
+            trace_route_out(c, p)
+        else:
+            trace_route_out6(c, p)
+        return -ROUTE_OUTPUT_FAILED
+    memcpy(source, saddr, alen)
+    return ST_LOCAL_OUT
+
+
+# ---- the flow cache: packets at the beginning of a device's receive path, or of its transmit queue
+
+cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """The packet goes on to where the program leaves it."""
+    p.l2 = w.l2
+    p.end = w.end
+    p.hash = w.hash
+    p.hash_l4 = w.hash_l4
+    p.crossings = w.crossings
+    p.unfinished = w.unfinished
+    p.sound = w.sound
+    p.dev = g.dev
+    packet_classify(c, p)
+    packet_ahead(c, p)
+    event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
+
+
+cdef inline void packet_ahead(Core *c, const Pkt *p) noexcept nogil:
+    """It will be received: what its flow needs then is asked for now."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Dev *d = c.dev[p.dev]
+    cdef Parsed a
+    if fc.mask >= AHEAD_FROM and key_parse(fc, d.id, d.ns, carries_frames(d), False, p.buf + p.l2, p.end - p.l2, &a):
+        ahead_of(fc, &a.key, a.hash)
+
+
+cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
+    """Is there more to happen at this instant that goes back to the same frame from outside?"""
+    cdef const Due *first = event_first(c)
+    return first != NULL and first.time == c.now and first.root == c.root
+
+
+cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
+    """Does the packet go the way of its flow? If not, it is followed through the stages, where that may be of use."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Dev *d = c.dev[p.dev]
+    cdef const Program *g
+    cdef const Flow *f
+    cdef Parsed a
+    cdef Frame w
+    if c.tracing or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
+        return False
+    if not key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, &a):
+        fc.others += 1
+        return False
+    f = flow_find(fc, &a.key, a.hash)
+    if f != NULL and fc.program[f.program].inner and instant_goes_on(c):
+        return False  # packets that the same frame caused take turns
+    if f != NULL:
+        w.buf = p.buf
+        w.l2 = p.l2
+        w.end = p.end
+        w.id = p.id
+        w.hash = p.hash
+        w.hash_l4 = p.hash_l4
+        w.crossings = p.crossings
+        w.sound = p.sound
+        w.unfinished = p.unfinished
+        g = flow_apply(c, f, &w, &a)
+        if g != NULL:
+            fc.hits += 1
+            if g.end == END_CROSS:
+                frame_to_packet(c, &w, g, p)
+            else:
+                pkt_free(c, p)
+            return True
+    fc.misses += 1
+    if cache_learns(fc) and packet_sound(p.buf + p.l2, &a):
+        learn_begin(c, p, &a)
+    return False
+
+
+cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
+    """The same for a frame that a packet socket hands to a device; it becomes a packet only if it has to wait for something."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Program *g
+    cdef const Flow *f
+    cdef Pkt *p
+    cdef Frame w
+    if c.tracing or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+        return False
+    f = flow_find(fc, &a.key, a.hash)
+    if f == NULL:
+        return False
+    copy_short(fc.scratch + PKT_HEADROOM, frame, n)
+    w.buf = fc.scratch
+    w.l2 = PKT_HEADROOM
+    w.end = PKT_HEADROOM + n
+    w.id = id
+    w.hash = 0
+    w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
+    g = flow_apply(c, f, &w, a)
+    if g == NULL:
+        return False
+    fc.hits += 1
+    if g.end != END_CROSS:
+        return True
+    p = pkt_new(&c.pool, w.end - w.l2)
+    if p == NULL:
+        c.out_of_memory = True
+        return True
+    p.id = w.id
+    memcpy(p.buf + PKT_HEADROOM, w.buf + w.l2, w.end - w.l2)
+    w.end = PKT_HEADROOM + w.end - w.l2
+    w.l2 = PKT_HEADROOM
+    frame_to_packet(c, &w, g, p)
+    return True
+
+
+cdef inline void packet_comes(Core *c, Pkt *p, int stage) noexcept nogil:
+    """A packet at a device, ST_RECEIVE or ST_TRANSMIT."""
+    if c.fast == NULL:
+        core_run(c, p, stage)
+        return
+    if c.rec.state == REC_ON and c.rec.p == p:
+        c.rec.crossing = False  # followed already, from another device on
+    else:
+        if c.rec.state != REC_OFF:
+            learn_finish(c)
+        if packet_flows(c, p, stage == ST_TRANSMIT):
+            return
+    p.sound = False
+    core_run(c, p, stage)
+    if c.rec.state != REC_OFF and not (c.rec.state == REC_ON and c.rec.crossing):
+        learn_finish(c)
+
+
+cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
+    cdef Neigh *n
+    cdef Dev *d
+    cdef int dev = e.dev
+    if e.kind == EV_RECEIVE and c.dev[e.dev] != NULL:
+        packet_comes(c, e.p, ST_RECEIVE)
+        return
+    if e.kind == EV_TRANSMIT:
+        packet_comes(c, e.p, ST_TRANSMIT)
+        return
+    if c.rec.state != REC_OFF:
+        learn_finish(c)
+    if e.kind == EV_RECEIVE:
+        far_enter(c, dev)
+        core_run(c, e.p, ST_RECEIVE)
+        far_leave(c, dev)
+    elif e.kind == EV_SEND:
+        core_run(c, e.p, route_sent(c, e.p))
+    elif e.kind == EV_STAGE:
+        core_run(c, e.p, e.dev)
+    elif e.kind == EV_NEIGH:
+        d = c.dev[e.dev]
+        n = neigh_find(&d.neigh, e.addr, e.alen)
+        if n != NULL:
+            neigh_due(c, d, n)
+    elif e.kind == EV_FRAG:
+        fragments_due(c, e)
+    elif e.kind == EV_TUNNEL:
+        tunnel_due(c, e)
+
+
+cdef inline void packet_classify(Core *c, Pkt *p) noexcept nogil:
+    if carries_frames(c.dev[p.dev]):
+        ether_classify(p, c.dev[p.dev])
+    else:
+        ip_classify(p)
+
+
+cdef inline uint32_t frame_begins(Core *c) noexcept nogil:
+    """A frame comes in from outside: its number."""
+    root_begin(c)
+    c.next_packet += 1
+    c.count.received += 1
+    return c.next_packet
+
+
+cdef inline Pkt *frame_packet(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
+    """A packet with the bytes of the frame, at ``d``; NULL when memory is out."""
+    cdef Pkt *p = pkt_new(&c.pool, n)
+    if p == NULL:
+        c.out_of_memory = True
+        return NULL
+    memcpy(p.buf + p.l2, frame, n)
+    p.end = p.l2 + n
+    p.dev = d.id
+    p.id = id
+    packet_classify(c, p)
+    return p
+
+
+cdef inline bint frame_refused(const Dev *d, const uint8_t *frame, uint64_t n) noexcept nogil:
+    """Would a packet socket refuse to send it? Shorter than its header, or longer than the MTU besides, and one VLAN tag."""
+    cdef uint64_t most = d.mtu
+    if carries_frames(d):
+        most += ETH_HLEN
+        if n >= ETH_HLEN and ethertype_is_vlan(ld16(frame + ETH_TYPE)):
+            most += VLAN_HLEN
+    return not frame_least(d) <= n <= most
+
+
+cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
+    """Everything that is due up to ``limit``, or until an application has something to receive."""
+    cdef const Due *first
+    cdef Due e
+    if c.n_packet_events == 0 and (c.n_heap == 0 or c.heap[0].time > limit):
+        return
+    first = event_first(c)
+    while first != NULL and c.n_deliveries == 0 and first.time <= limit and not c.supply_failed:
+        event_pop(c, &e)
+        c.now = e.time
+        c.root = e.root
+        event_happens(c, &e)
+        first = event_first(c)

@@ -1,0 +1,85 @@
+# What the rules see of a packet.
+
+from libc.stdint cimport uint8_t, uint32_t
+from ext.devices.core cimport Core, Ns, ns_fib
+from ext.stages.conntrack cimport L4, pkt_find_l4
+from ext.tables.ct_entry cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
+from ext.tables.rules cimport Flow, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT
+from ext.wire.bytes cimport ld16
+from ext.wire.ether cimport ETHERTYPE_IPV6
+from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET
+from ext.wire.ipv6 cimport Ipv6Chain, IPV6_SRC, IPV6_DST, find_header
+from ext.wire.packet cimport Pkt, pkt_l3_len
+
+
+cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
+    """State of the packet as xt_conntrack matches it."""
+    cdef Ct *ct = <Ct *>p.ct
+    cdef uint32_t bits
+    if ct == NULL:
+        return CT_BIT_UNTRACKED if p.ctinfo == CTI_UNTRACKED else CT_BIT_INVALID
+    bits = <uint32_t>1 << (p.ctinfo % CTI_REPLY + 1)
+    if ct.status & CTS_SRC_NAT:
+        bits |= CT_BIT_SNAT
+    if ct.status & CTS_DST_NAT:
+        bits |= CT_BIT_DNAT
+    return bits
+
+
+cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
+    cdef const uint8_t *ip = p.buf + p.l3
+    cdef L4 l4
+    f.family = 4
+    f.alen = 4
+    f.proto = ip[IPV4_PROTO]
+    f.later_fragment = ld16(ip + IPV4_FRAG) & IPV4_OFFSET != 0
+    f.src = ip + IPV4_SRC
+    f.dst = ip + IPV4_DST
+    f.no_proto = False
+    f.l4 = NULL
+    f.l4len = 0
+    if pkt_find_l4(p, &l4):
+        f.l4 = l4.at
+        f.l4len = l4.len
+
+
+cdef inline void flow_of6(const Pkt *p, Flow *f) noexcept nogil:
+    """The protocol is what stands behind the extension headers, or AH (nft_set_pktinfo_ipv6(), ipv6_find_hdr())."""
+    cdef const uint8_t *ip = p.buf + p.l3
+    cdef Ipv6Chain chain
+    f.family = 6
+    f.alen = 16
+    f.src = ip + IPV6_SRC
+    f.dst = ip + IPV6_DST
+    find_header(ip, pkt_l3_len(p), &chain)
+    f.no_proto = chain.broken
+    f.proto = chain.proto
+    f.later_fragment = chain.frag != 0
+    f.l4 = NULL
+    f.l4len = 0
+    if not chain.broken and not chain.frag and chain.at <= pkt_l3_len(p):
+        f.l4 = ip + chain.at
+        f.l4len = pkt_l3_len(p) - chain.at
+
+
+cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
+    """What the rules see of a packet."""
+    if p.protocol == ETHERTYPE_IPV6:
+        flow_of6(p, f)
+    else:
+        flow_of4(p, f)
+    f.has_ports = not f.later_fragment and f.l4len >= 4
+    f.sport = f.dport = 0
+    if f.has_ports:
+        f.sport = ld16(f.l4)
+        f.dport = ld16(f.l4 + 2)
+    f.iif = f.oif = b""
+    if in_dev >= 0:
+        f.iif = c.dev[in_dev].name
+    if out_dev >= 0:
+        f.oif = c.dev[out_dev].name
+    f.ctstate = ctstate_bits(p)
+    f.mark = p.mark
+    f.now = c.now
+    f.recent = &ns.recent
+    f.fib = ns_fib(ns, f.alen)

@@ -1,0 +1,128 @@
+# An index over long chains: which rules of a run can match a flow at all, without a look at each.
+#
+# A run is a stretch of rules of one chain that all name one destination address, or all name one destination port. What such a rule
+# does not match by is found out without side effects, so that a walk may step over it, counting it as looked at.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp
+from ext.wire.bytes cimport ld64
+from ext.wire.hash cimport word_hash
+
+cdef enum:
+    RUN_ADDRESS = 1  # all rules match on a destination address, whole
+    RUN_PORT = 2  # all rules match on a single destination port
+    RUN_LEAST = 8  # rules; shorter ones are walked one by one
+
+cdef struct RuleKey:
+    uint8_t kind  # RUN_*, 0: the rule belongs into no run
+    uint8_t address[16]  # zero for the other kind
+    uint32_t port
+
+cdef struct RuleRun:
+    int first
+    int end  # one past the last
+    uint8_t kind
+
+cdef struct RulePlace:
+    int run  # that the rule belongs to, -1: none
+    int next  # rule of the same run and key, -1: none
+
+cdef struct RuleIndex:
+    RuleRun *run
+    int n_runs
+    int runs_cap
+    RulePlace *place  # of each rule of the table; NULL: there are no runs
+    RuleKey *key
+    int *slot  # open addressing by run and key: first rule, -1: empty
+    uint32_t mask
+
+
+cdef inline uint64_t run_hash(int run, const uint8_t *address, uint32_t port) noexcept nogil:
+    return word_hash(word_hash(<uint64_t>run << 32 | port, ld64(address)), ld64(address + 8))
+
+
+cdef inline int *run_slot(const RuleIndex *x, int run, const uint8_t *address, uint32_t port) noexcept nogil:
+    """Where the first rule of the run with this key is named, or would be; ``address``: 16 bytes."""
+    cdef uint64_t at = run_hash(run, address, port)
+    cdef int rule
+    while True:
+        rule = x.slot[at & x.mask]
+        if rule < 0 or (x.place[rule].run == run and x.key[rule].port == port and memcmp(x.key[rule].address, address, 16) == 0):
+            return &x.slot[at & x.mask]
+        at += 1
+
+
+cdef inline int run_first(const RuleIndex *x, int run, const uint8_t *address, uint32_t port) noexcept nogil:
+    """The first rule of the run with this key; -1: there is none."""
+    return run_slot(x, run, address, port)[0]
+
+
+cdef inline bint run_add(RuleIndex *x, int first, int end, int kind) noexcept nogil:
+    """False: memory is out."""
+    cdef RuleRun *grown
+    cdef int cap, i
+    if x.n_runs == x.runs_cap:
+        cap = x.runs_cap * 2 if x.runs_cap else 16
+        grown = <RuleRun *>realloc(x.run, cap * sizeof(RuleRun))
+        if grown == NULL:
+            return False
+        x.run = grown
+        x.runs_cap = cap
+    x.run[x.n_runs].first = first
+    x.run[x.n_runs].end = end
+    x.run[x.n_runs].kind = <uint8_t>kind
+    for i in range(first, end):
+        x.place[i].run = x.n_runs
+    x.n_runs += 1
+    return True
+
+
+cdef inline bint index_begin(RuleIndex *x, int n_rules) noexcept nogil:
+    """For a table of so many rules, whose keys the caller writes. False: memory is out; index_free() is due all the same."""
+    cdef uint32_t slots = 16
+    cdef uint32_t i
+    while slots < 2 * <uint32_t>n_rules:
+        slots *= 2
+    x.place = <RulePlace *>calloc(n_rules + 1, sizeof(RulePlace))
+    x.key = <RuleKey *>calloc(n_rules + 1, sizeof(RuleKey))
+    x.slot = <int *>calloc(slots, sizeof(int))
+    x.mask = slots - 1
+    if x.place == NULL or x.key == NULL or x.slot == NULL:
+        return False
+    for i in range(slots):
+        x.slot[i] = -1
+    for i in range(<uint32_t>n_rules):
+        x.place[i].run = x.place[i].next = -1
+    return True
+
+
+cdef inline bint index_chain(RuleIndex *x, int first, int end) noexcept nogil:
+    """Find the runs of a chain, the rules from ``first`` on. False: memory is out."""
+    cdef int i = first, start
+    while i < end:
+        start = i
+        while i < end and x.key[i].kind == x.key[start].kind:
+            i += 1
+        if x.key[start].kind and i - start >= RUN_LEAST and not run_add(x, start, i, x.key[start].kind):
+            return False
+    return True
+
+
+cdef inline void index_end(RuleIndex *x, int n_rules) noexcept nogil:
+    """All chains' runs are known: enter their rules, from the last to the first, so that each names the next one."""
+    cdef int i = n_rules
+    cdef int *slot
+    while i > 0:
+        i -= 1
+        if x.place[i].run >= 0:
+            slot = run_slot(x, x.place[i].run, x.key[i].address, x.key[i].port)
+            x.place[i].next = slot[0]
+            slot[0] = i
+
+
+cdef inline void index_free(RuleIndex *x) noexcept nogil:
+    free(x.run)
+    free(x.place)
+    free(x.key)
+    free(x.slot)

@@ -1,0 +1,116 @@
+# Test-only: the connection tracking table as a Python object. The wheel leaves this module out.
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from ext.tables.conntrack cimport *
+from ext.tables.ct_settings cimport CTS_ASSURED
+from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CT_TCP_LAST_ACK
+
+ENTRY_BYTES = sizeof(Ct)
+ENTRY6_BYTES = sizeof(Ct6)
+TCP = 6
+UDP = 17
+
+
+cdef class Table:
+    """Connections named by numbers: source address and port tell them apart."""
+
+    cdef CtTable t
+    cdef dict entries  # number -> address of its entry and serial
+
+    def __cinit__(self, int most, int64_t shortest):
+        ct_table_init(&self.t)
+        self.t.max = most
+        self.t.set.sctp_timeout[3] = shortest
+        ct_settings_changed(&self.t)
+        self.entries = {}
+
+    def __dealloc__(self):
+        ct_table_free(&self.t)
+
+    cdef Tuple tuple_of(self, int number, int proto, int family):
+        cdef Tuple t
+        cdef uint32_t raw = number
+        memset(&t, 0, sizeof(Tuple))
+        memcpy(t.src, &raw, 4)
+        t.src[15] = 1 if family == 6 else 0
+        t.dst[0] = 10
+        t.sport = <uint16_t>number
+        t.dport = 80
+        t.family = <uint8_t>family
+        t.proto = <uint8_t>proto
+        return t
+
+    def begin(self, int number, int proto, int family, int64_t now, int64_t timeout):
+        """What became of a new connection: "known", "full" or "begun"."""
+        cdef Tuple t = self.tuple_of(number, proto, family), reply
+        cdef int dir
+        cdef Ct *ct
+        if ct_find(&self.t, &t, now, &dir) != NULL:
+            return "known"
+        if self.t.count >= self.t.max and not ct_early_drop(&self.t, now):
+            return "full"
+        tuple_invert(&reply, &t)
+        ct = ct_new(&self.t, &t, &reply)
+        ct.expires = timeout
+        if proto == TCP:
+            ct.proto.tcp.state = CT_TCP_ESTABLISHED
+        assert sources_insert(&self.t, ct)
+        assert ct_insert(&self.t, ct, now)
+        ct_put(&self.t, ct)
+        self.entries[number] = (<size_t>ct, ct.serial)
+        return "begun"
+
+    cdef Ct *entry(self, int number) except NULL:
+        place, serial = self.entries[number]
+        assert (<Ct *><size_t>place).serial == serial, "stale"
+        return <Ct *><size_t>place
+
+    def alive(self, int number):
+        place, serial = self.entries[number]
+        return (<Ct *><size_t>place).serial == serial
+
+    def refresh(self, int number, int64_t now, int64_t timeout):
+        self.entry(number).expires = now + timeout
+
+    def assure(self, int number):
+        self.entry(number).status |= CTS_ASSURED
+
+    def close(self, int number):
+        cdef Ct *ct = self.entry(number)
+        cdef bint stays = not ct_may_make_room(ct)
+        ct.proto.tcp.state = CT_TCP_LAST_ACK
+        if stays and ct_may_make_room(ct):
+            ct_closing(&self.t)
+
+    def expire(self, int64_t now):
+        ct_expire_all(&self.t, now)
+
+    def found(self, int number, int proto, int family, int64_t now, bint reply):
+        """Direction in which the tuple is found, or None."""
+        cdef Tuple t = self.tuple_of(number, proto, family), inverse
+        cdef int dir
+        tuple_invert(&inverse, &t)
+        return dir if ct_find(&self.t, &inverse if reply else &t, now, &dir) != NULL else None
+
+    def sources(self, int number, int proto, int family):
+        """Ports of all entries with the source of this connection."""
+        cdef Tuple t = self.tuple_of(number, proto, family)
+        cdef Ct *ct = sources_first(&self.t, &t)
+        ports = []
+        while ct != NULL:
+            ports.append(ct.port[0][0])
+            ct = sources_at(&self.t, ct.source)
+        return ports.count(<uint16_t>number)
+
+    def numbers(self):
+        """All entries, in order of confirmation."""
+        cdef Ct *ct = ct_first(&self.t)
+        cdef uint32_t raw
+        out = []
+        while ct != NULL:
+            memcpy(&raw, ct_address(ct, 0, 0), 4)
+            out.append(raw)
+            ct = ct_next(&self.t, ct)
+        return out

@@ -1,0 +1,159 @@
+"""The flow cache: what it serves, and what makes it leave a packet to the stages. That both agree is tests/agreement's matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from core.worlds import (
+    CLIENT_MAC,
+    MILLISECOND,
+    OUTSIDE,
+    ROUTER0_MAC,
+    ROUTER1_MAC,
+    SERVER,
+    SERVER_MAC,
+    Router,
+    ether,
+    filter_table,
+    ip,
+    mac,
+    tcp_packet,
+    udp_packet,
+)  # fmt: skip
+from dataplane._core import Engine
+
+ACK, FIN_ACK = 0x10, 0x11
+
+
+@dataclass
+class Watched:
+    """A router whose client sends frames one after the other."""
+
+    router: Router = field(default_factory=Router)
+
+    def hits(self, *frames: bytes) -> int:
+        """How many more times the cache has served once the client has sent these."""
+        engine = self.router.engine
+        before = engine.flow_cache()["hits"]
+        for frame in frames:
+            at = engine.now + MILLISECOND
+            engine.inject(self.router.client_eth, frame, at=at)
+            engine.run(at)
+        return engine.flow_cache()["hits"] - before
+
+    def sent(self) -> list[bytes]:
+        return self.router.seen(self.router.eth1, outgoing=True)
+
+
+PACKET = ether(udp_packet())
+
+
+def test_a_flow_is_served_from_its_second_packet_on() -> None:
+    world = Watched()
+    assert world.hits(PACKET) == 0
+    assert world.hits(PACKET, PACKET) >= 2
+    assert world.sent() == [SERVER_MAC + ROUTER1_MAC + forwarded()] * 3
+
+
+def forwarded() -> bytes:
+    """EtherType and packet of ``PACKET`` behind the router: TTL 63, and a header checksum 0x100 higher (RFC 1141)."""
+    packet = bytearray(PACKET[12:])
+    packet[10] = 63
+    checksum = int.from_bytes(packet[12:14]) + 0x100
+    packet[12:14] = ((checksum & 0xFFFF) + (checksum >> 16)).to_bytes(2)
+    return bytes(packet)
+
+
+def test_the_slow_path_alone_has_no_cache() -> None:
+    world = Watched(Router(engine=Engine(slow_path_only=True)))
+    assert world.hits(PACKET, PACKET, PACKET) == 0
+    assert not any(world.router.engine.flow_cache().values())
+
+
+CHANGES: dict[str, Callable[[Router], object]] = {
+    "route": lambda router: router.engine.add_route(router.ns, ip(OUTSIDE), 32, via=ip(SERVER)),
+    "sysctl": lambda router: router.engine.set_sysctl(router.ns, "net.ipv4.ip_default_ttl", 65),
+    "device": lambda router: router.engine.set_device(router.eth1, mtu=1400),
+    "rules": lambda router: router.engine.set_rules(router.ns, 4, "filter", filter_table(FORWARD=[])),
+    "address": lambda router: router.engine.add_address(router.eth1, ip("10.9.9.9"), 32),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_after_a_change_flows_are_learnt_anew(change: str) -> None:
+    world = Watched()
+    world.hits(PACKET, PACKET)
+    CHANGES[change](world.router)
+    assert world.hits(PACKET) == 0
+    assert world.hits(PACKET) == 1
+
+
+def test_a_neighbour_that_moves_takes_its_flows_along() -> None:
+    world = Watched()
+    world.hits(PACKET, PACKET)
+    world.sent()
+    world.router.engine.add_neighbour(world.router.eth1, ip(SERVER), mac(0x77))
+    world.hits(PACKET)
+    assert [frame[:6] for frame in world.sent()] == [mac(0x77)]
+
+
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("wrong transport checksum", PACKET[:40] + b"\xde\xad" + PACKET[42:]),
+        ("wrong header checksum", PACKET[:24] + b"\xde\xad" + PACKET[26:]),
+        ("another TTL", ether(udp_packet(ttl=9))),
+        ("longer than any before", ether(udp_packet(b"longer"))),
+        ("another next hop's MAC", ether(udp_packet(), dst=mac(0x55))),
+        ("another sender's MAC", ether(udp_packet(), src=mac(0x55))),
+        ("cut off", PACKET[:-1]),
+        ("a tag", PACKET[:12] + b"\x81\x00\x00\x05" + PACKET[12:]),
+    ],
+)
+def test_what_is_not_as_the_flow_was_goes_through_the_stages(name: str, frame: bytes) -> None:
+    world = Watched()
+    world.hits(PACKET, PACKET)
+    assert world.hits(frame) == 0, name
+    assert world.hits(PACKET, PACKET) >= 1
+
+
+def test_a_segment_that_ends_a_connection_goes_through_the_stages() -> None:
+    world = Watched()
+    world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[{"ctstate": 2, "target": "ACCEPT"}]))
+    segments = [ether(tcp_packet(ACK, seq=seq)) for seq in (1, 2, 3, 4)]
+    assert world.hits(*segments) >= 2  # the first one begins the connection, the second is followed
+    assert world.hits(ether(tcp_packet(FIN_ACK, seq=5))) == 0
+
+
+def test_a_tracked_segment_out_of_its_window_is_left_to_the_stages_without_a_trace() -> None:
+    slow, fast = Watched(Router(engine=Engine(slow_path_only=True))), Watched()
+    for world in (slow, fast):
+        world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[{"ctstate": 2, "target": "ACCEPT"}]))
+        world.hits(*(ether(tcp_packet(ACK, seq=seq)) for seq in (1, 2, 3, 3_000_000_000, 4, 5)))
+    assert fast.router.engine.flow_cache()["hits"] > 0
+    assert fast.router.engine.conntrack(fast.router.ns) == slow.router.engine.conntrack(slow.router.ns)
+    assert fast.sent() == slow.sent()
+
+
+def test_a_flow_to_another_host_is_no_business_of_the_router() -> None:
+    world = Watched()
+    stray = ether(udp_packet(), dst=mac(0x55))
+    world.hits(stray, stray)
+    assert world.router.dropped("parse/otherhost") == 2
+    assert world.hits(stray) == 1
+    assert world.router.dropped("parse/otherhost") == 3
+
+
+def test_tracing_leaves_the_cache_alone() -> None:
+    world = Watched()
+    world.hits(PACKET, PACKET)
+    world.router.engine.trace(True)
+    assert world.hits(PACKET) == 0
+    assert any(event.stage == "route" for event in world.router.engine.events())
+
+
+def test_the_client_is_known_by_its_own_mac() -> None:
+    assert PACKET[:12] == ROUTER0_MAC + CLIENT_MAC
