@@ -19,7 +19,7 @@ from dataplane.control.sysctl import apply_written_to
 from dataplane.control.topology import Topology
 from dataplane.control.wiring import Wiring
 from dataplane.k8s.changed import Changeable, Changing, Difference
-from dataplane.k8s.objects import Node, Pod
+from dataplane.k8s.objects import Manifests, Node, Pod
 
 if TYPE_CHECKING:
     from dataplane._core import Engine
@@ -37,6 +37,7 @@ class Changes:
         self._wiring = Wiring(engine, topology)
         self._objects = Changing(topology.manifests)
         self._nodes = {node.name: node for node in topology.manifests.nodes}
+        self._passing: Manifests | None = None  # those that the last change has led to
         books_of(topology)  # what a change builds upon
         self._pods: dict[str, list[Pod]] = {node: [] for node in self._nodes}
         for pod in topology.manifests.pods:
@@ -61,6 +62,9 @@ class Changes:
         now.memo.update({name: before.memo[name] for name in KEPT if name in before.memo})
         now.memo.update({"networked pods": self._pods, "rule books": books.after(now, changed) if changed else books})
         self._topology.manifests = now
+        if before is self._passing:
+            before.memo.clear()  # nobody else has seen these manifests: let go of their tables at once
+        self._passing = now
         if self._topology.sites is not None:
             self._topology.sites.follow(self._pods)
 

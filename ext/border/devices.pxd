@@ -1,6 +1,6 @@
 # Making devices: their kind, their MAC, the bridge they belong to.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, strcmp
 from ext.border.encap cimport encap_new, option_list
@@ -11,7 +11,7 @@ from ext.stages.tunnel_host cimport host_init
 from ext.tables.conntrack cimport ct_first, ct_kill, ct_next
 from ext.tables.ct_entry cimport Ct
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
-from ext.tables.fib cimport Fib, fib_remove
+from ext.tables.fib cimport Fib, fib_device_state, fib_remove
 from ext.tables.htab cimport HNode, htab_free_all, htab_step
 from ext.tables.neighbour cimport Neigh
 from ext.wire.packet cimport Pkt
@@ -158,6 +158,35 @@ cdef inline int device_master(Core *c, Dev *d, int master) except -1:
     return 0
 
 
+cdef inline int device_settings(Core *c, Dev *d, object up, object mtu, object mac, object master, object hairpin, object learning, object capture,
+                                object filters_too_big, object unfinished_checksums, object wire) except -1:
+    """None: leave it as it is."""
+    cdef Ns *ns = c.ns[d.ns]
+    if up is not None:
+        d.up = bool(up)
+        fib_device_state(&ns.fib4, d.id, d.up)
+        fib_device_state(&ns.fib6, d.id, d.up)
+    if mtu is not None:
+        device_mtu(c, d, mtu)
+    if mac is not None:
+        device_mac(c, d, mac)
+    if master is not None:
+        device_master(c, d, master)
+    if hairpin is not None:
+        d.hairpin = bool(hairpin)
+    if learning is not None:
+        d.learning = bool(learning)
+    if capture is not None:
+        d.capture = bool(capture)
+    if filters_too_big is not None:
+        d.filters_too_big = bool(filters_too_big)
+    if unfinished_checksums is not None:
+        d.unfinished_checksums = bool(unfinished_checksums)
+    if wire is not None:
+        d.wire = bool(wire)
+    return 0
+
+
 cdef inline void routes_through(Fib *f, int dev) noexcept nogil:
     """Remove them: their device is gone (fib_sync_down_dev() and what follows)."""
     cdef int i
@@ -199,6 +228,7 @@ cdef inline int device_remove(Core *c, Dev *d) except -1:
     for i in range(ns.n_devs):
         if ns.devs[i] != d.id:
             ns.devs[k] = ns.devs[i]
+            c.dev[ns.devs[k]].place = <uint16_t>k
             k += 1
         else:
             masquerade_gone(ns, i)

@@ -229,3 +229,12 @@ cdef inline void table_speaks(Ns *ns, int family, int k) noexcept nogil:
         ns.tables_at[family == 6][i] &= ~(1 << k)
         ns.tables_at[family == 6][i] |= rules_have_a_say(&ns.rules[family == 6][k], i) << k
     ns.rules_on = True
+
+
+cdef inline void table_tracks(Ns *ns, int family, int k) noexcept nogil:
+    """A table that needs connections tracked has them tracked."""
+    cdef const RuleTable *t = &ns.rules[family == 6][k]
+    cdef int i
+    ns.conntrack = ns.conntrack or k == TABLE_NAT
+    for i in range(t.n_rules):
+        ns.conntrack = ns.conntrack or (t.rule[i].match & M_CTSTATE) != 0
