@@ -82,7 +82,8 @@ def _cluster(size: Size) -> dict[str, Any]:
     return {
         "apiVersion": "dataplane/v1alpha1", "kind": "Cluster", "metadata": {"name": "large"},
         "spec": {
-            "podCIDRs": [f"{POD_NETWORK}/10"], "serviceCIDRs": [f"{SERVICE_NETWORK}/16"], "underlay": {"cidrs": [f"{UNDERLAY}/16"]},
+            "podCIDRs": [f"{POD_NETWORK}/10"], "serviceCIDRs": [f"{SERVICE_NETWORK}/16"],
+            "underlay": {"cidrs": [f"{UNDERLAY}/16"], "defaultGateways": [str(UNDERLAY + 1)]},
             "cni": {"name": size.cni},
         },
     }  # fmt: skip

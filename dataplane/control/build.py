@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 PROXY_MODES = ("iptables",)
 CNIS = {
-    "flannel": Cni(flannel.build, flannel.describe, flannel.can_wait, flannel.attach, flannel.detach),
-    "calico": Cni(calico.build, calico.describe, calico.can_wait, calico.attach, calico.detach),
+    "flannel": Cni(
+        flannel.build, flannel.describe, flannel.can_wait, flannel.attach, flannel.detach, flannel.no_announcement, flannel.no_announcement
+    ),
+    "calico": Cni(
+        calico.build, calico.describe, calico.can_wait, calico.attach, calico.detach, calico.announce_borrowed, calico.withdraw_borrowed
+    ),
 }
 """Name in ``cni.name`` to what sets up its data path on nodes and pods."""
 MADE_AT_ONCE = 256

@@ -113,10 +113,12 @@ class Changes:
         if not has_network(pod):
             return
         self._pods[node.name].append(pod)
+        cni = CNIS[topology.manifests.config.cni.name]
+        cni.announce(self._wiring, node, pod, self._others(node))
         if topology.sites is not None and not self._engine.is_made(machine.namespace):
             topology.sites.describe_pod(pod, node)
             return
-        CNIS[topology.manifests.config.cni.name].attach(self._wiring, node, pod, self._others(node))
+        cni.attach(self._wiring, node, pod)
         assert pod.host_interface
         apply_written_to(self._wiring, machine.namespace, pod.host_interface)
         own = next(each for each in self._engine.devices(machine.namespace) if each["name"] == pod.host_interface)
@@ -133,8 +135,10 @@ class Changes:
         del pods[next(number for number, each in enumerate(pods) if each.key == pod.key)]
         namespace, machine = topology.endpoint(f"node/{node.name}").namespace, topology.endpoint(f"pod/{pod.key}")
         assert pod.host_interface
+        cni = CNIS[topology.manifests.config.cni.name]
+        cni.withdraw(self._wiring, node, pod, self._others(node))
         if topology.sites is None or self._engine.is_made(namespace):
-            CNIS[topology.manifests.config.cni.name].detach(self._wiring, node, pod, self._others(node))
+            cni.detach(self._wiring, node, pod)
             for device in (topology.described_device(namespace, pod.host_interface), machine.eth0):
                 self._engine.del_device(device)
         topology.forget_device(namespace, pod.host_interface)

@@ -41,8 +41,10 @@ class Cni(NamedTuple):
     build: Callable[[Wiring, PodsByNode, Sequence[Node]], None]
     describe: Callable[[Places, Wiring, PodsByNode], None]
     can_wait: Callable[[ClusterConfig], bool]
-    attach: Callable[[Wiring, Node, Pod, Sequence[Node]], None]  # a pod that comes later; to its node and these others
-    detach: Callable[[Wiring, Node, Pod, Sequence[Node]], None]
+    attach: Callable[[Wiring, Node, Pod], None]  # a pod that comes later
+    detach: Callable[[Wiring, Node, Pod], None]
+    announce: Callable[[Wiring, Node, Pod, Sequence[Node]], None]  # to nodes that are there already
+    withdraw: Callable[[Wiring, Node, Pod, Sequence[Node]], None]
 
 
 class Sites:

@@ -69,23 +69,34 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
             places.device(places.node(node), name, ethernet=carries_frames(overlay))
 
 
-def attach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
-    """A pod that comes later. Blocks stay whose they are; an address from outside its node's is announced on its own."""
+def attach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """A pod that comes later. Blocks stay whose they are."""
+    attach_pod(wiring, node, pod, pod_mtu(wiring, read_pools(wiring.manifests.config), node))
+
+
+def detach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """What led to the pod through its device goes with that."""
+
+
+def announce_borrowed(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """An address from outside the blocks of its node is announced on its own."""
     pools = read_pools(wiring.manifests.config)
-    attach_pod(wiring, node, pod, pod_mtu(wiring, pools, node))
-    for announced in announce(node, [pod]):
-        for other in others if not announced.is_block else ():
+    for network in borrowed(node, pod):
+        for other in others:
             machine = wiring.topology.endpoint(f"node/{other.name}")
             tunnels = wiring.topology.devices_of(machine.namespace)
-            route_to(wiring, pools, Place(other, machine.namespace, machine.eth0), tunnels, node, announced.network)
+            route_to(wiring, pools, Place(other, machine.namespace, machine.eth0), tunnels, node, network)
 
 
-def detach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
-    """A pod goes, and what of it was announced on its own; what led through its device goes with that."""
-    for announced in announce(node, [pod]):
-        for other in others if not announced.is_block else ():
-            packed = announced.network.network_address.packed
-            wiring.engine.del_route(wiring.topology.endpoint(f"node/{other.name}").namespace, packed, 8 * len(packed))
+def withdraw_borrowed(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    for network in borrowed(node, pod):
+        for other in others:
+            namespace = wiring.topology.endpoint(f"node/{other.name}").namespace
+            wiring.engine.del_route(namespace, network.network_address.packed, network.prefixlen)
+
+
+def borrowed(node: Node, pod: Pod) -> list[IPNetwork]:
+    return [announced.network for announced in announce(node, [pod]) if not announced.is_block]
 
 
 def can_wait(config: ClusterConfig) -> bool:

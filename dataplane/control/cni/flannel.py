@@ -80,13 +80,17 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
                 places.device(places.node(node), overlay.names[version], ethernet=carries_frames(overlay))
 
 
-def attach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
-    """A pod that comes later; other nodes know the way already."""
+def attach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """A pod that comes later."""
     machine, bridge = wiring.topology.endpoint(f"node/{node.name}"), bridge_of(wiring, node)
     attach_pod(wiring, read_settings(wiring.manifests.config), Placed(node, machine.namespace, machine.eth0, bridge, bridge_mac(node)), pod)
 
 
-def detach(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+def no_announcement(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """Other nodes know the way to all addresses of a node."""
+
+
+def detach(wiring: Wiring, node: Node, pod: Pod) -> None:
     """A pod goes, with the entries that lead to it."""
     assert pod.host_interface
     port = wiring.topology.described_device(wiring.topology.endpoint(f"node/{node.name}").namespace, pod.host_interface)
