@@ -58,6 +58,7 @@ cdef struct Recorder:
     uint8_t hash_l4_at_cross
     uint8_t unfinished_at_cross
     uint8_t hash_used  # a tunnel asked for the flow's hash
+    uint8_t tracked  # a connection that stood before it has seen the packet
     int reason
     int origin
     int dev  # of a drop
@@ -119,6 +120,7 @@ cdef inline void rec_track(Recorder *r, const Pkt *p, void *ct, void *ns, int di
     cdef Step *s
     if not rec_is_on(r, p):
         return
+    r.tracked = True
     s = rec_step(r, STEP_TRACK, 0)
     if s != NULL:
         s.p = ct

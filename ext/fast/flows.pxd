@@ -28,7 +28,7 @@ cdef enum:
     FLOWS_MAX = 1 << 25  # slots: 2 GiB
     PROBES_MAX = 16
     SCRATCH = 4096
-    LEARN_ALL = 1 << 12  # flows; where there are more, most packets may be of flows that never come again
+    LEARN_ALL = 1 << 12  # flows; where there are more, most packets that no connection is tracked for may be of flows that never come again
     LEARN_ONE_OF = 4  # packets then, a power of two: a flow that goes on is learnt soon
     AHEAD = 8  # packets whose memory is asked for, a power of two
     AHEAD_FROM = 1 << 10  # slots of flows: fewer are near anyway
@@ -243,7 +243,7 @@ cdef inline void cache_flush(FlowCache *fc) noexcept nogil:
 
 
 cdef inline bint cache_learns(const FlowCache *fc) noexcept nogil:
-    """Is the packet that was not found to be followed? To learn a flow costs about as much as its packet does."""
+    """Is a flow that no connection vouches for to be learnt from this packet? That costs about as much as the packet itself."""
     return fc.used < LEARN_ALL or mix64(fc.misses) & (LEARN_ONE_OF - 1) == 0
 
 

@@ -6,9 +6,9 @@ from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_CROSS, REC_CUT, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_BARE, STEP_CROSS, STEP_ETHER,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
                                  STEP_TTL)
-from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED, NAT_BYTES, NATS_MAX, OPS_MAX, Op,
-                             PROGRAM_BYTES, PROGRAMS_MAX, Program, SHAPES_MAX, Shape, TRACKS_MAX, Track, cache_flush, draft_begin, flow_slot, flows_grow,
-                             more_new, program_number)
+from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
+                             NAT_BYTES, NATS_MAX, OPS_MAX, Op, PROGRAM_BYTES, PROGRAMS_MAX, Program, SHAPES_MAX, Shape, TRACKS_MAX,
+                             Track, cache_flush, cache_learns, draft_begin, flow_slot, flows_grow, more_new, program_number)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
 from ext.tables.conntrack cimport Ct
@@ -38,7 +38,7 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     r.n_steps = 0
     r.n_bytes = 0
     r.last_cross = -1
-    r.crossing = r.end = r.hash_used = 0
+    r.crossing = r.end = r.hash_used = r.tracked = 0
     r.walked = c.count.rules_walked
     r.hash_at_cross = 0
     fc.learning = a.key
@@ -275,6 +275,8 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
         r.end = END_CROSS
     if n == 0 or fc.draft.program.generation != c.generation:
         return  # nothing, or something changed on the way
+    if not r.tracked and not cache_learns(fc):
+        return
     memset(&l, 0, sizeof(Lesson))
     for i in range(n):
         if not learn_step(c, g, &l, &r.steps[i], &used):

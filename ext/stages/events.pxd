@@ -8,7 +8,7 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
 from ext.devices.record cimport END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport Frame, flow_apply
-from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, cache_learns, flow_find
+from ext.fast.flows cimport AHEAD_FROM, Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.key cimport Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.sum cimport copy_short
@@ -178,7 +178,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
                 pkt_free(c, p)
             return True
     fc.misses += 1
-    if cache_learns(fc) and packet_sound(p.buf + p.l2, &a):
+    if packet_sound(p.buf + p.l2, &a):
         learn_begin(c, p, &a)
     return False
 
