@@ -23,6 +23,7 @@ _BEHIND_ITEMS = re.compile(r"^[^-# \n]", re.MULTILINE)
 # Plain scalars without what means more than itself, and quoted ones without escapes.
 _PLAIN = re.compile(r"(?![-?:,\[\]{}#&*!|>'\"%@`\s])(?!.*(?::\s|\s#|[:\s]$)).+|-?(?![-\s])[0-9A-Za-z./_-]+")
 _QUOTED = re.compile(r"\"[^\"\\]*\"|'[^']*'")
+_UNKNOWN = object()
 _EMPTY: dict[str, Any] = {"{}": {}, "[]": []}
 
 
@@ -50,12 +51,17 @@ class Reader:
         self._text = text
         self._file = file
         self._scalars: dict[str, Any] = {}
+        self._has_items = "items:\n- " in text
 
     def stretches(self) -> Iterator[Stretch]:
         """Each document, and instead of a list its items."""
         text, start, line = self._text, 0, 1
         for end, behind in [*((m.start(), m.end()) for m in _MARKER.finditer(text)), (len(text), len(text))]:
-            yield from self._items(Stretch(start, end, line))
+            whole = Stretch(start, end, line)
+            if self._has_items:
+                yield from self._items(whole)
+            else:
+                yield whole
             line += text.count("\n", start, behind)
             start = behind
 
@@ -110,29 +116,34 @@ class _Builder:
 
     def build(self, lines: list[tuple[str, str, str, str, str]]) -> Any:
         waiting: tuple[dict[str, Any], str, int] | None = None  # a key without a value so far
+        mapping: dict[str, Any] = {}
+        here = -1  # how far the keys of ``mapping`` are indented
+        known = self.scalars.get
         for space, dash, key, value, rest in lines:
-            if not key and not dash and (not rest or rest.startswith("#")):
-                continue
             indent = len(space)
-            if dash:
-                items = self.sequence(indent, waiting)
-                waiting = None
-                if not key:
-                    items.append(self.scalar(rest))
+            if indent != here or dash or not key or waiting is not None:  # else one more key of the same mapping, as most lines are
+                if not key and not dash:
+                    if rest and not rest.startswith("#"):
+                        raise NotPlain
                     continue
-                indent += 2
-                mapping: dict[str, Any] = {}
-                items.append(mapping)
-                self.stack.append((indent, mapping))
-            elif key:
-                mapping = self.mapping(indent, waiting)
-                waiting = None
-            else:
-                raise NotPlain
+                if dash:
+                    items, waiting = self.sequence(indent, waiting), None
+                    here = -1
+                    if not key:
+                        items.append(self.scalar(rest))
+                        continue
+                    indent += 2
+                    mapping = {}
+                    items.append(mapping)
+                    self.stack.append((indent, mapping))
+                else:
+                    mapping, waiting = self.mapping(indent, waiting), None
+                here = indent
             if key in mapping:
                 raise NotPlain
             if value:
-                mapping[key] = self.scalar(value)
+                found = known(value, _UNKNOWN)
+                mapping[key] = self.scalar(value) if found is _UNKNOWN else found
             else:
                 mapping[key] = None
                 waiting = mapping, key, indent
@@ -175,17 +186,16 @@ class _Builder:
         return top
 
     def scalar(self, text: str) -> Any:
-        try:
-            return self.scalars[text]
-        except KeyError:
-            pass
+        found = self.scalars.get(text, _UNKNOWN)
+        if found is not _UNKNOWN:
+            return found
         if text in _EMPTY:
             return type(_EMPTY[text])()
         if _QUOTED.fullmatch(text):
-            value: Any = text[1:-1]
+            found = text[1:-1]
         elif _PLAIN.fullmatch(text):
-            value = resolve_scalar(text)
+            found = resolve_scalar(text)
         else:
             raise NotPlain
-        self.scalars[text] = value
-        return value
+        self.scalars[text] = found
+        return found
