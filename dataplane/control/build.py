@@ -17,6 +17,7 @@ from dataplane.control.topology import Machine, Topology
 from dataplane.control.underlay import build_underlay
 from dataplane.control.wiring import Wiring
 from dataplane.errors import InputError
+from dataplane.k8s.loader import collector_paused
 from dataplane.k8s.objects import Manifests
 
 if TYPE_CHECKING:
@@ -59,7 +60,12 @@ def build(manifests: Manifests, engine: Engine, *, at_once: bool | None = None) 
         raise InputError(f"{config.origin}: cni.name {config.cni.name!r} is not supported: write one of {', '.join(CNIS)}")
     if config.proxy.mode not in PROXY_MODES:
         raise InputError(f"{config.origin}: proxy.mode {config.proxy.mode!r} is not supported: write {' or '.join(PROXY_MODES)}")
-    topology = Topology(manifests)
+    with collector_paused():
+        return _build(manifests, engine, at_once)
+
+
+def _build(manifests: Manifests, engine: Engine, at_once: bool | None) -> Topology:
+    config, topology = manifests.config, Topology(manifests)
     topology.warnings += not_carried(manifests)
     wiring, cni, pods = Wiring(engine, topology), CNIS[config.cni.name], networked_pods(manifests)
     small = len(manifests.nodes) + len(manifests.pods) <= MADE_AT_ONCE
