@@ -10,8 +10,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from ext.border.answers cimport cache_dict, route_answer
 from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open
-from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list, route_dict
+from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list
 from ext.border.devices cimport device_find, device_init, device_kind, device_remove, device_settings
 from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
@@ -25,20 +26,18 @@ from ext.border.sysctl cimport namespace_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport address_add, address_remove, conntrack_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
-from ext.fast.flows cimport FlowCache, cache_bytes, cache_free, cache_new
+from ext.fast.flows cimport FlowCache, cache_free, cache_new
 from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
 from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
 from ext.stages.neighbour cimport neigh_release_queue
 from ext.stages.receive cimport frame_least
-from ext.stages.route cimport route_source
-from ext.stages.route_ipv6 cimport route_source6
 from ext.stages.stage_clock cimport clock_start, stage_name
 from ext.stages.tunnel_host cimport TIMER_REST
 from ext.stages.verdict cimport DROPS_END
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_first, ct_flush, ct_next, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
-from ext.tables.fib cimport fib_init, fib_lookup, fib_stored, FibResult, RT_LOCAL
+from ext.tables.fib cimport fib_init
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, rules_free
@@ -550,25 +549,7 @@ cdef class Engine:
             raise ValueError(f"nothing called {what!r} can be flushed")
 
     def lookup_route(self, int ns, bytes dst, *, src=None, int iif=-1):
-        """Through the packet path's table, by the rules of output routing."""
-        cdef Ns *n = self.ns_at(ns)
-        cdef int alen = <int>len(dst)
-        cdef FibResult res = fib_lookup(ns_fib(n, alen), dst, -1)
-        cdef uint8_t addr[16]
-        if res.route == NULL:
-            return {"kind": "unreachable", "dev": -1, "via": None, "src": None, "mtu": 0, "origin": 0}
-        row = route_dict(fib_stored(ns_fib(n, alen), dst, res.route), alen)
-        memset(addr, 0, 16)
-        if alen == 4 and res.error == 0 and row["src"] is None:
-            if res.route.type == RT_LOCAL:
-                row["src"] = dst
-            elif route_source(&self.c, n, res.route, addr):
-                row["src"] = <bytes>(<char *>addr)[:4]
-        elif alen == 16 and res.error == 0 and row["src"] is None and route_source6(&self.c, n, res.route, <const uint8_t *>(<char *>dst), addr):
-            row["src"] = <bytes>(<char *>addr)[:16]
-        if row["mtu"] == 0 and res.route.dev >= 0:
-            row["mtu"] = self.c.dev[res.route.dev].mtu
-        return row
+        return route_answer(&self.c, self.ns_at(ns), dst)
 
     def outcomes(self, int ns, int family, str hook, bytes packet, *, int iif=-1):
         cdef Ns *n = self.ns_at(ns)
@@ -781,11 +762,7 @@ cdef class Engine:
         return take_events(&self.c, Event, drop_reasons(), reason_places())
 
     def flow_cache(self):
-        cdef FlowCache *fc = <FlowCache *>self.c.fast
-        if fc == NULL:
-            return {"hits": 0, "misses": 0, "others": 0, "learnt": 0, "full": 0, "flushes": 0, "flows": 0, "programs": 0, "bytes": 0}
-        return {"hits": fc.hits, "misses": fc.misses, "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes,
-                "flows": fc.used, "programs": fc.n_programs, "bytes": cache_bytes(fc)}
+        return cache_dict(<const FlowCache *>self.c.fast)
 
     def counters(self):
         cdef Counters *n = &self.c.count

@@ -61,7 +61,8 @@ def draw(report: Report, path: str) -> None:
     mix = _mix(report, flow)
     panels = 1 + (mix is not None) + bool(timed)
     bars = 0.34 * len(report.paths) + 1.5
-    with rc_context(STYLE):
+    style: Any = STYLE  # its keys are names that the types list one by one
+    with rc_context(style):
         figure = Figure(figsize=(max(9, 6 + 0.5 * len(report.paths)), 3.4 + (panels - 1) * bars), layout="constrained")
         axes = figure.subplots(panels, 1, height_ratios=[3.4, *[bars] * (panels - 1)], squeeze=False)[:, 0]
         figure.suptitle(f"{report.cluster}: {flow.name} ({flow.protocol.upper()}, IPv{report.version})", fontsize=11)
