@@ -5,7 +5,7 @@
  *   dpdk_lookup fib6  ROUTES KEYS [ROUNDS]   rte_fib6 (trie, 2-byte entries, or 4-byte ones where its table8s run out)
  *   dpdk_lookup hash  COUNT [SEED] [ROUNDS]  rte_hash (CRC32), bulk of 64, COUNT random 16-byte keys, looked up in random order
  *
- * ROUTES and KEYS are files of bench/routes.py: lines "ADDRESS/LENGTH NEXTHOP" and packed addresses in network byte order.
+ * ROUTES and KEYS are files of dataplane/bench/routes.py: lines "ADDRESS/LENGTH NEXTHOP" and packed addresses in network byte order.
  * Standard output gets a JSON object a line: {"name", "ns_per_op" (the fastest of ROUNDS passes over all keys, default 15),
  * "ns_median", "burst" (keys per call; of those tried, the fastest), "entries", "insert_ns", "sum"}, where "sum" adds up all next hops
  * found (0 for none): whoever looked up the same keys in the same routes has the same sum. A lookup function that this

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
-from ext.devices.record cimport (END_CROSS, REC_CUT, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_BARE, STEP_CROSS, STEP_ETHER,
+from ext.devices.record cimport (END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_BARE, STEP_CROSS, STEP_ETHER,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
                                  STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,

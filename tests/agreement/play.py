@@ -181,10 +181,7 @@ def play(script: Script, mode: Mode) -> Player:
 
 
 def hit_share(engine: Engine) -> float | None:
-    """Which part of the packets went through the flow cache; None: this core has none, or none came by."""
-    statistics = getattr(engine, "flow_cache", None)
-    if statistics is None:
-        return None
-    counts = statistics()
+    """Which part of the packets of the kinds it keeps went through the flow cache; None: no such packet came by."""
+    counts = engine.flow_cache()
     total = counts["hits"] + counts["misses"]
     return counts["hits"] / total if total else None

@@ -34,9 +34,9 @@ IN_TIME = 60  # milliseconds after which a node may ask for an address a third t
 class Flaky(Exception):
     """Two runs of the same frames differ in something that is not random by design."""
 
-    def __init__(self, message: str, step: int = -1) -> None:
+    def __init__(self, message: str, steps: Sequence[int] = ()) -> None:
         super().__init__(message)
-        self.step = step
+        self.steps = steps
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _agreed(topology: Topology, trace: DropTrace, run: Run, head: Mapping[str, A
             return case_of(topology, run, again, pins, head)
         except Flaky as flaky:
             reason = flaky
-            keep = [i for i, outcome in enumerate(again.outcomes) if i != flaky.step and not outcome.unpinned]
+            keep = [i for i, outcome in enumerate(again.outcomes) if i not in flaky.steps and not outcome.unpinned]
         if not keep:
             break
         run = _replay_some(topology, trace, run.steps, run.gaps(), pins, keep)
@@ -245,21 +245,22 @@ def _replay_some(
 
 
 def case_of(topology: Topology, run: Run, again: Run, pins: Sequence[Pin], head: Mapping[str, Any]) -> Case:
-    """What two runs agree on. Raises Flaky, with the number of the step in which they do not."""
+    """What two runs agree on. Raises Flaky, with the numbers of the steps in which they do not."""
+    late = [i for i, step in enumerate(run.steps) if step.quiet == QUIET and run.settle_ms(i) > IN_TIME]
+    if late:
+        raise Flaky(f"steps {late}: what should have come while a node resolves an address came too late", late)
     ports, sent = TunnelPorts(topology.vxlan_port), Sent(topology.vxlan_port)
     steps = []
     for index, (step, one, two) in enumerate(zip(run.steps, run.outcomes, again.outcomes, strict=True)):
         sent.note(step.frame)
         try:
-            if step.quiet == QUIET and run.settle_ms(index) > IN_TIME:
-                raise Flaky("what should have come while a node resolves an address came too late")
             spans = masks(one, two, sent)
             ports.note(one.frames, spans)
             tables = ports.stars(one.conntrack)
             if tables != ports.stars(two.conntrack):
                 raise Flaky(f"conntrack: {tables} and {ports.stars(two.conntrack)}")
         except Flaky as flaky:
-            raise Flaky(f"step {index} ({step.note}): {flaky}", index) from None
+            raise Flaky(f"step {index} ({step.note}): {flaky}", [index]) from None
         steps.append(_step_of(step, one, spans, tables, run.settle_ms(index)))
     setup = steps[0].pop("setup", [])
     return {
