@@ -139,6 +139,8 @@ ADDR_MULTICAST: int
 ADDR_BLACKHOLE: int
 ADDR_UNREACHABLE: int
 ADDR_PROHIBIT: int
+recent_lists: dict[str, int]
+"""Numbers by which rules name the lists of match ``recent``, for ``_rulebook.pack_rules``. Each namespace has lists of its own."""
 
 def drop_reasons() -> list[DropReason]:
     """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
@@ -213,21 +215,8 @@ class Codec:
         """UDP port that is listened on, 0: it is not carried in UDP."""
     def overhead(self, family: int) -> int:
         """Bytes that ``push`` adds over an underlay of family 4 or 6, the outer IP header included."""
-    def push(
-        self,
-        inner: bytes,
-        inner_protocol: int,
-        local: bytes,
-        remote: bytes,
-        *,
-        flow_hash: int = 0,
-        id: int = -1,
-        now: int = 0,
-        ip_id: int = 0,
-        default_ttl: int = 64,
-        headroom: int = 512,
-        tailroom: int = 128,
-    ) -> bytes:
+    def push(self, inner: bytes, inner_protocol: int, local: bytes, remote: bytes, *, flow_hash: int = 0, id: int = -1, now: int = 0,
+             ip_id: int = 0, default_ttl: int = 64, headroom: int = 512, tailroom: int = 128) -> bytes:
         """The outer IP packet from ``local`` to ``remote``, b"": the encapsulation keeps it to send it later. ``inner_protocol``:
         EtherType, 0x6558 for an Ethernet frame. ``id``: identifier instead of the configured one; ``ip_id``: identification of
         an outer IPv4 header; ``default_ttl``: where the options say none; ``headroom``, ``tailroom``: bytes that it may use.
@@ -264,9 +253,8 @@ class Engine:
     def add_namespace(self, name: str, *, number: int = -1, lo: int = -1) -> int:
         """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up). ``number`` and ``lo``: reserved places for it and
         its ``lo``."""
-    def add_device(
-        self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True, number: Any = -1, **params: int | bytes
-    ) -> int:
+    def add_device(self, ns: int, name: str, kind: str, /, *, mac: bytes, mtu: int, up: bool = True, number: Any = -1,
+                   **params: int | bytes) -> int:
         """``kind``: veth, bridge, or a registered encapsulation. Its params: ``local`` and ``remote`` (addresses; without a
         remote end the FDB decides on an Ethernet device, on others the gateway of the route), ``dev`` (a device's number), and
         its own options, see ``encap_options``; ``number``: a reserved place (an int); one called ``mtu`` is given the device's.
@@ -297,43 +285,28 @@ class Engine:
         """With the local, broadcast and connected routes that Linux adds."""
     def del_address(self, dev: int, address: bytes, prefix_len: int) -> None: ...
     # ---- tables
-    def add_route(
-        self,
-        ns: int,
-        prefix: bytes,
-        prefix_len: int,
-        *,
-        kind: str = "unicast",
-        via: bytes | None = None,
-        dev: int = -1,
-        onlink: bool = False,
-        metric: int = 0,
-        src: bytes | None = None,
-        mtu: int = 0,
-        mtu_lock: bool = False,
-        scope: int = -1,
-        replace: bool = False,
-        origin: int = 0,
-    ) -> None:
+    def add_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str = "unicast", via: bytes | None = None, dev: int = -1,
+                  onlink: bool = False, metric: int = 0, src: bytes | None = None, mtu: int = 0, mtu_lock: bool = False,
+                  scope: int = -1, replace: bool = False, origin: int = 0) -> None:
         """Main table. kind: unicast blackhole unreachable prohibit throw. ``mtu_lock``: no path MTU below it is learned or told.
         ValueError: exists, or gateway not reachable."""
-    def del_route(
-        self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None, dev: int = -1, metric: int = -1
-    ) -> bool: ...
+    def del_route(self, ns: int, prefix: bytes, prefix_len: int, *, kind: str | None = None, via: bytes | None = None,
+                  dev: int = -1, metric: int = -1) -> bool: ...
     def add_neighbour(self, dev: int, address: bytes, mac: bytes, *, permanent: bool = True, origin: int = 0) -> None: ...
     def del_neighbour(self, dev: int, address: bytes) -> bool: ...
     def add_proxy(self, dev: int, address: bytes, *, origin: int = 0) -> None:
         """Answer neighbour solicitations on ``dev`` for this IPv6 address (proxy_ndp on). ValueError: another family, or a full table."""
     def del_proxy(self, dev: int, address: bytes) -> bool: ...
-    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None, origin: int = 0) -> None:
+    def add_fdb(self, dev: int, mac: bytes, *, local: bool = False, static: bool = True, dst: bytes | None = None,
+                origin: int = 0) -> None:
         """``dev`` a bridge port (its bridge's FDB) or a tunnel with ``dst`` (the tunnel's FDB)."""
     def del_fdb(self, dev: int, mac: bytes) -> bool: ...
     def set_rules(self, ns: int, family: int, table: str, chains: Sequence[Chain]) -> None:
         """Replace table ``raw``, ``mangle``, ``nat`` or ``filter`` of family 4 or 6. ValueError: unknown chain, loop, or
         match without sense."""
     def use_book(self, ns: int, family: int, table: str, book: RuleBook, local: bytes = b"") -> None:
-        """Like ``set_rules``, with rules that other namespaces have too; ``local``: those of the last chains (``local_rules``).
-        ValueError: more than the book holds."""
+        """Like ``set_rules``, with rules that other namespaces have too; ``local``: those of the book's last chains (``local_rules``).
+        Connections are tracked from now on. ValueError: another number of rules than these chains have, or a book without an index."""
     def add_pin(self, ns: int, proto: int, orig: tuple[bytes, int, bytes, int], reply: tuple[bytes, int, bytes, int]) -> None:
         """The next connection with this original tuple (src, sport, dst, dport) is translated so that its reply tuple is
         this one, if the rules allow it."""
@@ -355,7 +328,8 @@ class Engine:
         src, dst (bytes) and sport, dport (TCP, UDP, UDP-Lite, SCTP, DCCP) | type, code, id (ICMP) | srckey, dstkey (GRE);
         zone; mark."""
     def del_conntrack(self, ns: int, proto: int, orig: dict[str, Any]) -> bool:
-        """Forget the connection with this original tuple, as ``conntrack`` shows it, of a protocol with ports. False: there is none."""
+        """Forget the connection with this original tuple, as ``conntrack`` shows it, of a protocol with ports. False: there is none.
+        ValueError: addresses of another length, or of two families."""
     # ---- traffic
     def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is

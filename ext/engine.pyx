@@ -71,6 +71,8 @@ ADDR_BLACKHOLE = 1 << 6
 ADDR_UNREACHABLE = 1 << 7
 ADDR_PROHIBIT = 1 << 8
 
+recent_lists = {}  # numbers by name; a list is a namespace's own all the same
+
 _capsules = []  # keeps the registered encapsulations' modules alive
 
 
@@ -195,7 +197,6 @@ cdef void supply_place(Core *c, int dev) noexcept with gil:
 
 cdef class Engine:
     cdef Core c
-    cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
     cdef dict open_sockets  # id -> address of its struct
     cdef object book_failure  # what the source of a book raised
     cdef dict books  # (namespace, family, table) -> its RuleBook
@@ -213,7 +214,6 @@ cdef class Engine:
         self.c.supply = supply_place
         self.c.engine = <void *>self
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
-        self.recent_lists = {}
         self.books = {}
         self.open_sockets = {}
         if self.c.drop_count == NULL:
@@ -507,7 +507,7 @@ cdef class Engine:
         cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table]
         memset(&fresh, 0, sizeof(RuleTable))
         try:
-            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}), 16 if family == 6 else 4)
+            table_build(&fresh, chains, recent_lists, 16 if family == 6 else 4)
         except BaseException:
             rules_free(&fresh)
             raise
@@ -519,8 +519,10 @@ cdef class Engine:
 
     def use_book(self, int ns, int family, str table, book, bytes local=b""):
         self.c.generation += 1
+        key = ns, family, table
+        self.books.setdefault(key, book)  # there is room for it: nothing can go wrong once the old book is let go
         use_book(self.ns_at(ns), family, table, book.table(), local)
-        self.books[ns, family, table] = book
+        self.books[key] = book
         self.book_failure = book.take_failure
 
     def add_pin(self, int ns, int proto, tuple orig, tuple reply):
@@ -553,8 +555,10 @@ cdef class Engine:
 
     def outcomes(self, int ns, int family, str hook, bytes packet, *, int iif=-1):
         cdef Ns *n = self.ns_at(ns)
-        return enumerate_outcomes(&self.c, n, family, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
-                                  Outcome)
+        found = enumerate_outcomes(&self.c, n, family, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
+                                   Outcome)
+        self.check_supply()
+        return found
 
     # ---- what tables hold
 

@@ -1,40 +1,30 @@
 """Rules that many namespaces have in common, kept once: see ``dataplane/_rulebook.pyi``."""
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from ext.border.rules cimport rule_from_dict
+from ext.border.rules cimport RULES_MAX, rule_from_dict
 from ext.tables.rule_index cimport index_free
-from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, T_GOTO, T_JUMP, rules_index
+from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, rule_jumps, rules_index
 
 cdef enum:
     LINE = 64  # bytes of a cache line
-    FIRST_LIST = 1 << 20  # of ``recent``; below it are those of tables that are a namespace's own
 
 _HOOK_NUMBERS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
-_failures = []  # what sources raised, for ``take_failure``
+_failures = []  # what a source raised, until ``take_failure``
 
-
-class _Lists(dict):
-    """Numbers of ``recent`` lists by name: above those of tables that are a namespace's own."""
-
-    def setdefault(self, name, _):
-        return super().setdefault(name, FIRST_LIST + len(self))
-
-
-_lists = _Lists()
 RULE_SIZE = sizeof(Rule)
 
 
-def pack_rules(matches, dict targets):
+def pack_rules(matches, dict targets, dict lists):
     cdef Rule r
     cdef bytes one
     packed = []
     for match in matches:
         memset(&r, 0, sizeof(Rule))
-        rule_from_dict(&r, match, targets, _lists)
+        rule_from_dict(&r, match, targets, lists)
         one = (<char *>&r)[:sizeof(Rule)]
         packed.append(one)
     return b"".join(packed)
@@ -50,9 +40,16 @@ cdef class RuleBook:
     cdef void *memory  # of ``t.rule``, which begins at a cache line in it
     cdef object source
 
-    def __cinit__(self, bytes counts, dict builtin, bint random, bint unsteady, source):
+    def __cinit__(self, bytes counts, int last, dict builtin, bint random, bint unsteady, source):
         cdef const int32_t *count = <const int32_t *><const char *>counts
-        cdef int i, n = <int>(len(counts) // 4)
+        cdef int64_t total = 0
+        cdef int i, n = <int>(len(counts) // sizeof(int32_t))
+        for i in range(n):
+            total += count[i]
+            if count[i] < 0 or total > RULES_MAX:
+                raise ValueError(f"the numbers of rules are negative, or more than a table takes ({RULES_MAX})")
+        if not 0 <= last <= n or any([not 0 <= chain < n - last for chain, _ in builtin.values()]):
+            raise ValueError("there are fewer chains, or a built-in one is among the last")
         self.source = source
         for i in range(HOOKS):
             self.t.builtin[i] = -1
@@ -62,12 +59,12 @@ cdef class RuleBook:
         for i in range(n):
             self.t.chain[i].first = self.t.n_rules
             self.t.chain[i].count = count[i]
-            self.t.chain[i].absent = count[i] > 0
+            self.t.chain[i].absent = count[i] > 0 and i < n - last
             self.t.n_rules += count[i]
         self.t.n_chains = n
         self.t.random = random
         self.t.unsteady = unsteady
-        self.t.local_from = self.t.n_rules
+        self.t.local_from = self.t.chain[n - last].first if last else self.t.n_rules
         self.memory = calloc(self.t.n_rules + 1, sizeof(Rule))  # memory that nobody writes costs none
         if self.memory == NULL:
             raise MemoryError
@@ -87,60 +84,70 @@ cdef class RuleBook:
         if self.t.index.place != NULL:
             raise ValueError("the book has an index already")
         if not rules_index(&self.t, 16 if family == 6 else 4):
+            index_free(&self.t.index)
+            memset(&self.t.index, 0, sizeof(self.t.index))
             raise MemoryError
 
     @staticmethod
     def take_failure():
-        return _failures.pop() if _failures else None
+        failure = _failures[0] if _failures else None
+        _failures.clear()
+        return failure
 
     def table(self):
         return PyCapsule_New(&self.t, b"dataplane.rule_book", NULL)
 
-    def write(self, int chain, pieces):
+    cdef bint wants(self, int chain) noexcept:
+        """Is it a chain without its rules?"""
+        return 0 <= chain < self.t.n_chains and self.t.chain[chain].absent
+
+    def write(self, int chain, list pieces):
         cdef RuleChain *c
         cdef Rule *to
-        cdef int done = 0, n
-        if not 0 <= chain < self.t.n_chains:
-            raise ValueError(f"the book has no chain {chain}")
+        cdef size_t size
+        if not self.wants(chain):
+            raise ValueError(f"the book has no chain {chain}, or it is written, empty or a namespace's own")
         c = &self.t.chain[chain]
-        for packed, base in pieces:
-            n = <int>(len(packed) // sizeof(Rule))
-            if done + n > c.count:
-                break
-            to = &self.t.rule[c.first + done]
-            memcpy(to, <const char *>(<bytes>packed), n * sizeof(Rule))
-            relocate(to, n, base, self.t.n_chains)
-            done += n
-        if done != c.count:
+        size = c.count * sizeof(Rule)
+        if any([len(packed) % sizeof(Rule) for packed, _ in pieces]) or sum([len(packed) for packed, _ in pieces]) != size:
             raise ValueError(f"chain {chain} has {c.count} rules, and others were given")
+        to = &self.t.rule[c.first]
+        try:
+            for packed, base in pieces:
+                memcpy(to, <const char *>(<bytes>packed), len(packed))
+                to += relocate(to, <int>(len(packed) // sizeof(Rule)), base, self.t.n_chains)
+        except BaseException:
+            memset(&self.t.rule[c.first], 0, size)
+            raise
         c.absent = False
 
     cdef int fill(self, int chain) noexcept:
-        """Let the source write what a walk wants. If it cannot, the chain's rules match nothing."""
+        """Let the source write what a walk wants. Where it cannot, the chain's rules, all zero, do nothing, and the next walk asks again."""
+        if _failures:
+            return 0
         try:
             for number, pieces in self.source(chain):
-                self.write(number, pieces)
+                if self.wants(number):
+                    self.write(number, pieces)
+            if self.wants(chain):
+                raise ValueError(f"nobody wrote chain {chain}")
         except BaseException as error:
             _failures.append(error)
-        if self.t.chain[chain].absent:
-            self.t.chain[chain].count = 0
-            self.t.chain[chain].absent = False
         return 0
 
 
 cdef int relocate(Rule *rules, int n, int base, int n_chains) except -1:
-    """Jumps to chains of the same part count from its first one, others from the table's first, as -1 - NUMBER."""
+    """Jumps to chains of the same part count from its first one, others from the table's first, as -1 - NUMBER. Returns ``n``."""
     cdef int i
     for i in range(n):
-        if rules[i].target == T_JUMP or rules[i].target == T_GOTO:
+        if rule_jumps(&rules[i]):
             rules[i].chain = rules[i].chain + base if rules[i].chain >= 0 else -1 - rules[i].chain
             if not 0 <= rules[i].chain < n_chains:
                 raise ValueError("a rule jumps to no chain of the book")
-    return 0
+    return n
 
 
 def local_rules(packed, int base, int n_chains):
-    """Those of one namespace's own last chains, relocated."""
     cdef bytearray rules = bytearray(packed)
     relocate(<Rule *><char *>rules, <int>(len(rules) // sizeof(Rule)), base, n_chains)
     return bytes(rules)

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 PROXY_MODES = ("iptables",)
 CNIS = {
     "flannel": Cni(
-        flannel.build, flannel.describe, flannel.can_wait, flannel.attach, flannel.detach, flannel.no_announcement, flannel.no_announcement
+        flannel.build, flannel.describe, flannel.can_wait, flannel.attach, flannel.detach, flannel.check,
+        flannel.no_announcement, flannel.no_announcement,
     ),
     "calico": Cni(
-        calico.build, calico.describe, calico.can_wait, calico.attach, calico.detach, calico.announce_borrowed, calico.withdraw_borrowed
+        calico.build, calico.describe, calico.can_wait, calico.attach, calico.detach, calico.check,
+        calico.announce_borrowed, calico.withdraw_borrowed,
     ),
-}
+}  # fmt: skip
 """Name in ``cni.name`` to what sets up its data path on nodes and pods."""
 MADE_AT_ONCE = 256
 """Up to so many nodes and pods a cluster is made as a whole: it is soon done, and every mistake in it shows."""

@@ -7,8 +7,8 @@ kube-proxy deletes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from dataplane.control.addrconf import add_own_address
 from dataplane.control.build import CNIS, finish
@@ -45,11 +45,21 @@ class Changes:
                 self._pods[pod.node].append(pod)
 
     def apply(self, put: Iterable[Changeable] = (), delete: Iterable[Changeable] = ()) -> None:
-        """Raises InputError for what cannot be; the world has then not changed, or only by what stood before it."""
+        """Raises InputError for what cannot be; the world is then what it was."""
+        put, delete = list(put), list(delete)
+        self._objects.check(put, delete)
+        for pod in put:
+            if isinstance(pod, Pod) and has_network(pod):
+                CNIS[self._topology.manifests.config.cni.name].check(self._nodes[pod.node], pod)
         found = self._objects.apply(put, delete)
         self._move_on(found)
-        for before, now in found.pods:
-            self._change_pod(before, now)
+        pods = [each for each in found.pods if not self._is_attached_alike(*each)]
+        for before, _ in pods:
+            if before is not None:
+                self._take(before)
+        for _, now in pods:
+            if now is not None:
+                self._bring(now)
         if found.services:
             self._clean_conntrack(found)
             self._rewrite_rules()
@@ -60,7 +70,7 @@ class Changes:
         changed = {key: self._objects.slices_of(key) for key in found.services}
         books = books_of(self._topology)
         now.memo.update({name: before.memo[name] for name in KEPT if name in before.memo})
-        now.memo.update({"networked pods": self._pods, "rule books": books.after(now, changed) if changed else books})
+        now.memo["rule books"] = books.after(now, changed) if changed else books
         self._topology.manifests = now
         if before is self._passing:
             before.memo.clear()  # nobody else has seen these manifests: let go of their tables at once
@@ -71,6 +81,10 @@ class Changes:
     def _made(self) -> list[Node]:
         sites = self._topology.sites
         return list(self._nodes.values()) if sites is None else sites.made
+
+    def named(self, documents: Iterable[Mapping[str, Any]]) -> list[Changeable]:
+        """The objects of the cluster, as it is now, that have these kinds and names. Raises InputError where there is none."""
+        return self._objects.named(documents)
 
     # ---- rules
     def _rewrite_rules(self) -> None:
@@ -92,21 +106,17 @@ class Changes:
                 self._engine.del_conntrack(namespace, UDP, entry["orig"])
 
     # ---- pods
-    def _change_pod(self, before: Pod | None, now: Pod | None) -> None:
-        if before is not None and now is not None and network_of(before) == network_of(now):
-            if has_network(now):
-                pods = self._pods[now.node]
-                pods[next(number for number, pod in enumerate(pods) if pod.key == now.key)] = now
-            return
-        if before is not None:
-            self._take(before)
-        if now is not None:
-            self._bring(now)
+    def _is_attached_alike(self, before: Pod | None, now: Pod | None) -> bool:
+        """Such a pod stays where it is."""
+        if before is None or now is None or network_of(before) != network_of(now):
+            return False
+        if has_network(now):
+            pods = self._pods[now.node]
+            pods[next(number for number, pod in enumerate(pods) if pod.key == now.key)] = now
+        return True
 
     def _bring(self, pod: Pod) -> None:
-        node, topology = self._nodes.get(pod.node), self._topology
-        if node is None:
-            return
+        node, topology = self._nodes[pod.node], self._topology
         machine = topology.endpoint(f"node/{node.name}")
         if pod.host_network:
             topology.add_alias(f"pod/{pod.key}", machine)

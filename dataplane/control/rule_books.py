@@ -18,7 +18,7 @@ from dataplane.control.iptables import BUILT_IN, IptablesTables
 from dataplane.control.iptables_compile import compile_rule
 from dataplane.control.iptables_parse import Rule, parse_rule
 from dataplane.control.proxy.iptables import NodeRules
-from dataplane.control.proxy.parts import Part, Parts, pack
+from dataplane.control.proxy.parts import Part, Parts, pack, pack_matches
 from dataplane.k8s.objects import EndpointSlice, Manifests, Node, Origin
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Books:
 
     def _table(self, table: str, frame: Frame, parts: Parts, node: Node) -> Shared:
         content = tuple((name, tuple(frame.rules[name])) for name in frame.policies)
-        last = tuple(len(frame.rules[name]) for name in frame.last)
+        last = tuple((name, len(frame.rules[name])) for name in frame.last)
         key = (parts.family, table, content, last, node.name if parts.differ else "")
         if key not in self._shared:
             self._shared[key] = _build(table, frame, parts, node)
@@ -151,9 +151,10 @@ def _build(table: str, frame: Frame, parts: Parts, node: Node) -> Shared:
 
     builtin = {name: (static.index(name), policy) for name, policy in frame.policies.items() if name in BUILT_IN[table]}
     by_chance = any(part.asks_chance for part in chained)
-    book = RuleBook(counts, builtin, by_chance, by_chance or any(part.remembers for part in chained), write_part)
+    book = RuleBook(counts, len(frame.last), builtin, by_chance, by_chance or any(part.remembers for part in chained), write_part)
     for number, name in enumerate(static):
-        book.write(number, pieces[name])
+        if pieces[name]:
+            book.write(number, pieces[name])
     book.index(parts.family)
     return Shared(book, own, bases, static, last_base, [], counts)
 
@@ -198,9 +199,7 @@ def _targets(frame: Frame) -> dict[str, int]:
 
 
 def _pack_rules(rules: Iterable[tuple[Rule, int]], family: int, targets: dict[str, int]) -> bytes:
-    from dataplane._rulebook import pack_rules
-
-    return pack_rules((match for rule, origin in rules for match in compile_rule(rule, family, origin)), targets)
+    return pack_matches((match for rule, origin in rules for match in compile_rule(rule, family, origin)), targets)
 
 
 def _rule_size() -> int:

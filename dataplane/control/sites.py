@@ -43,6 +43,7 @@ class Cni(NamedTuple):
     can_wait: Callable[[ClusterConfig], bool]
     attach: Callable[[Wiring, Node, Pod], None]  # a pod that comes later
     detach: Callable[[Wiring, Node, Pod], None]
+    check: Callable[[Node, Pod], None]  # raises InputError for a pod that cannot be attached
     announce: Callable[[Wiring, Node, Pod, Sequence[Node]], None]  # to nodes that are there already
     withdraw: Callable[[Wiring, Node, Pod, Sequence[Node]], None]
 

@@ -81,9 +81,7 @@ class Topology:
     def add_device(self, namespace: int, name: str, device: int, *, ethernet: bool = True) -> None:
         """``ethernet``: its frames begin with an Ethernet header, not with an IP header."""
         self._devices[device] = (namespace, name)
-        if namespace in self._adopted:
-            self._adopted.remove(namespace)
-            self._device_ids[namespace] = dict(self._device_ids[namespace])
+        self._own_devices(namespace)
         self._device_ids[namespace][name] = device
         if not ethernet:
             self._bare.add(device)
@@ -106,19 +104,28 @@ class Topology:
     def add_machine(self, machine: Machine) -> None:
         self.machines[machine.namespace] = machine
         self._refs[machine.ref] = machine
+        if self._described_macs:
+            self._described_macs |= {each.packed: machine.mac for each in machine.addresses}
 
     def forget_device(self, namespace: int, name: str) -> None:
         """It is gone; what the core still says of it keeps its name."""
+        self._own_devices(namespace)
+        self._gone.add(self._device_ids[namespace].pop(name))
+
+    def _own_devices(self, namespace: int) -> None:
+        """Their dictionary is about to change: let other worlds keep theirs."""
         if namespace in self._adopted:
             self._adopted.remove(namespace)
             self._device_ids[namespace] = dict(self._device_ids[namespace])
-        self._gone.add(self._device_ids[namespace].pop(name))
 
     def forget_machine(self, machine: Machine) -> None:
         """With its namespace and all devices."""
         for name in list(self._device_ids[machine.namespace]):
             self.forget_device(machine.namespace, name)
         del self.machines[machine.namespace], self._refs[machine.ref], self._namespace_ids[machine.name]
+        for address in machine.addresses:
+            self.macs.pop(address.packed, None)
+            self._described_macs.pop(address.packed, None)
 
     def forget_alias(self, ref: str) -> None:
         self._refs.pop(ref, None)
@@ -192,6 +199,10 @@ class Topology:
     def devices_of(self, namespace: int) -> dict[str, int]:
         """A namespace's devices by name, in the order they were made, ``lo`` first."""
         return dict(self._device_ids[namespace])
+
+    def is_captured(self, device: int) -> bool:
+        """Are frames captured on it? On a device that is gone they were."""
+        return device in self._devices and self._devices[device][0] != self.switch
 
     def device_ids(self) -> list[int]:
         """Every device that frames are captured on: all but the underlay's switch."""

@@ -6,7 +6,7 @@ from selectors follow. What is put is complete: nothing is derived for it that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,19 +15,20 @@ from dataplane.k8s.derive import complete_pod
 from dataplane.k8s.fields import place
 from dataplane.k8s.found import objects_of
 from dataplane.k8s.loader import read_objects
-from dataplane.k8s.objects import EndpointSlice, Manifests, Pod, Service
+from dataplane.k8s.objects import EndpointSlice, IPAddress, Manifests, Pod, Service
 from dataplane.k8s.positions import line_of
 from dataplane.k8s.slices import derive_slices
 from dataplane.k8s.yaml_source import Document
 
 Changeable = Service | EndpointSlice | Pod
+Key = tuple[type, str, str]  # what it is, its namespace and its name
 
 
 @dataclass(slots=True)
 class Difference:
     """What a change has come to."""
 
-    services: set[str] = field(default_factory=set)  # NAMESPACE/NAME of those whose ports or endpoints may differ
+    services: dict[str, None] = field(default_factory=dict)  # NAMESPACE/NAME of those whose ports or endpoints may differ, in order
     pods: list[tuple[Pod | None, Pod | None]] = field(default_factory=list)  # before and after
 
 
@@ -45,20 +46,42 @@ class Changing:
         self._next_place = len(self._places)
         self._labelled: dict[tuple[str, str, str], dict[str, None]] = {}
         self._selecting: dict[str, dict[str, None]] = {}  # services with a selector, by namespace
+        self._holders: dict[type, dict[IPAddress, Service | Pod]] = {Service: {}, Pod: {}}
         for each in manifests.endpoint_slices:
             self._slices_of.setdefault(f"{each.namespace}/{each.service}", {})[each.namespace, each.name] = None
         for pod in manifests.pods:
             self._label(pod)
+            self._hold(None, pod)
         for service in manifests.services:
             self._note_selector(service)
+            self._hold(None, service)
 
     def apply(self, put: Iterable[Changeable], delete: Iterable[Changeable]) -> Difference:
-        """Raises InputError for a pod on no node, and for the deletion of what is not there."""
+        """Delete, then put, what ``check`` has let pass; of several with one name the last is put."""
         found = Difference()
         for each in delete:
             self._change(each, None, found)
-        for each in put:
+        for each in {key_of(each): each for each in put}.values():
             self._change(each, each, found)
+        return found
+
+    def named(self, documents: Iterable[Mapping[str, Any]]) -> list[Changeable]:
+        """The objects that have these kinds and names. Raises InputError where there is none."""
+        return [self._named(data) for data in documents]
+
+    def _named(self, data: Mapping[str, Any]) -> Changeable:
+        kind, metadata = data.get("kind"), data.get("metadata")
+        metadata = metadata if isinstance(metadata, Mapping) else {}
+        namespace, name = str(metadata.get("namespace") or "default"), str(metadata.get("name"))
+        found: Changeable | None = None
+        if kind == "Service":
+            found = self.services.get(f"{namespace}/{name}")
+        elif kind == "Pod":
+            found = self.pods.get(f"{namespace}/{name}")
+        elif kind == "EndpointSlice":
+            found = self.slices.get((namespace, name))
+        if found is None:
+            raise InputError(f"{kind} {namespace}/{name}: there is no such object to delete; only Service, EndpointSlice and Pod can go")
         return found
 
     def manifests(self, found: Difference) -> Manifests:
@@ -71,6 +94,50 @@ class Changing:
     def slices_of(self, service: str) -> list[EndpointSlice]:
         return [self.slices[key] for key in self._slices_of.get(service, ())]
 
+    # ---- what cannot be
+    def check(self, put: Iterable[Changeable], delete: Iterable[Changeable]) -> None:
+        """Raises InputError for objects to delete that are not there, and for new ones that a cluster would refuse."""
+        gone: set[Key] = set()
+        for each in delete:
+            if key_of(each) in gone or self._known(each) is None:
+                raise InputError(f"{place(each.origin)}: there is no such object to delete; correct its name")
+            gone.add(key_of(each))
+        coming = {key_of(each): each for each in put}
+        for key, each in coming.items():
+            before = None if key in gone else self._known(each)
+            if isinstance(each, EndpointSlice) and isinstance(before, EndpointSlice) and before.service != each.service:
+                wrong = f"the slice is of service {before.service}"
+                raise InputError(f"{place(each.origin)}: {wrong}; delete it and add one of another name")
+            if isinstance(each, Pod) and each.node not in self._nodes:
+                raise InputError(f"{place(each.origin)}: there is no node {each.node[:60]!r}; correct spec.nodeName")
+        self._check_addresses(coming, gone)
+
+    def _known(self, named: Changeable) -> Changeable | None:
+        if isinstance(named, Service):
+            return self.services.get(named.key)
+        return self.pods.get(named.key) if isinstance(named, Pod) else self.slices.get((named.namespace, named.name))
+
+    def _check_addresses(self, coming: Mapping[Key, Changeable], gone: Set[Key]) -> None:
+        """No two pods have one address, and no two services one cluster IP."""
+        held: dict[tuple[type, IPAddress], Changeable] = {}
+        for each in coming.values():
+            for address in addresses_of(each):
+                first = held.setdefault((type(each), address), each)
+                other = self._holders[type(each)].get(address)
+                if first is each and other is not None and key_of(other) not in gone and key_of(other) not in coming:
+                    first = other
+                if first is not each:
+                    wrong = f"address {address} is taken by {first.origin}"
+                    raise InputError(f"{place(each.origin)}: {wrong}; give one of the two another address")
+
+    def _hold(self, before: Service | Pod | None, now: Service | Pod | None) -> None:
+        """Note whose addresses they are."""
+        for address in addresses_of(before) if before is not None else ():
+            if self._holders[type(before)].get(address) is before:
+                del self._holders[type(before)][address]
+        if now is not None:
+            self._holders[type(now)] |= dict.fromkeys(addresses_of(now), now)
+
     # ---- one object
     def _change(self, named: Changeable, now: Changeable | None, found: Difference) -> None:
         if isinstance(named, Service):
@@ -82,8 +149,8 @@ class Changing:
 
     def _change_service(self, named: Service, now: Service | None, found: Difference) -> None:
         key, before = named.key, self.services.get(named.key)
-        _expect(before is not None or now is not None, named)
-        found.services.add(key)
+        found.services[key] = None
+        self._hold(before, now)
         if before is not None:
             self._selecting.get(before.namespace, {}).pop(key, None)
         derived = [each for each in self.slices_of(key) if is_derived(each)]
@@ -99,11 +166,7 @@ class Changing:
 
     def _change_slice(self, named: EndpointSlice, now: EndpointSlice | None, found: Difference) -> None:
         key, service = (named.namespace, named.name), f"{named.namespace}/{named.service}"
-        before = self.slices.get(key)
-        _expect(before is not None or now is not None, named)
-        if before is not None and before.service != named.service:
-            raise InputError(f"{place(named.origin)}: the slice is of service {before.service}; delete it and add one of another name")
-        found.services.add(service)
+        found.services[service] = None
         if now is None:
             del self.slices[key]
             del self._slices_of[service][key]
@@ -115,9 +178,7 @@ class Changing:
 
     def _change_pod(self, named: Pod, now: Pod | None, found: Difference) -> None:
         key, before = named.key, self.pods.get(named.key)
-        _expect(before is not None or now is not None, named)
-        if now is not None and now.node not in self._nodes:
-            raise InputError(f"{place(now.origin)}: there is no node {now.node[:60]!r}; correct spec.nodeName")
+        self._hold(before, now)
         if before is not None:
             self._unlabel(before)
         if now is None:
@@ -132,7 +193,7 @@ class Changing:
         for service in self._services_of([pod for pod in (before, now) if pod is not None]):
             derived = [each for each in self.slices_of(service.key) if is_derived(each)]
             if derived or not self.slices_of(service.key):
-                found.services.add(service.key)
+                found.services[service.key] = None
                 self._replace_slices(service.key, derived, derive_slices(service, self._selected(service), self._nodes))
 
     # ---- who belongs to whom
@@ -177,26 +238,15 @@ def is_derived(item: EndpointSlice) -> bool:
     return item.origin.line == 0
 
 
-def _expect(there: bool, named: Changeable) -> None:
-    if not there:
-        raise InputError(f"{place(named.origin)}: there is no such object to delete; correct its name")
+def key_of(item: Changeable) -> Key:
+    return type(item), item.namespace, item.name
 
 
-def read_names(documents: Iterable[Mapping[str, Any]], manifests: Manifests) -> list[Changeable]:
-    """The objects of a cluster that have these kinds and names. Raises InputError where there is none."""
-    return [_named(data, manifests) for data in documents]
-
-
-def _named(data: Mapping[str, Any], manifests: Manifests) -> Changeable:
-    kind, metadata = data.get("kind"), data.get("metadata") or {}
-    namespace, name = metadata.get("namespace") or "default", metadata.get("name")
-    groups: dict[Any, Iterable[Changeable]] = {
-        "Service": manifests.services, "Pod": manifests.pods, "EndpointSlice": manifests.endpoint_slices,
-    }  # fmt: skip
-    for each in groups.get(kind, ()):
-        if (each.namespace, each.name) == (namespace, name):
-            return each
-    raise InputError(f"{kind} {namespace}/{name}: there is no such object to delete; only Service, EndpointSlice and Pod can go")
+def addresses_of(item: Changeable) -> tuple[IPAddress, ...]:
+    """Those that nothing else of its kind may have."""
+    if isinstance(item, Service):
+        return item.cluster_ips
+    return item.addresses if isinstance(item, Pod) and not item.host_network and item.phase == "Running" else ()
 
 
 def read_changeable(documents: Iterable[Mapping[str, Any]], manifests: Manifests, file: str) -> list[Changeable]:

@@ -105,11 +105,11 @@ def parse_traffic(data: Mapping[str, Any], file: str, warnings: list[str], line:
     """
     subject = Subject(file, KIND, warnings)
     document = Fields(data, subject, line=line)
-    document.warn_unknown(("apiVersion", "kind", "metadata", "spec"))
+    document.warn_unknown({"apiVersion", "kind", "metadata", "spec"})
     name = document.child("metadata").text("name")
     subject.what = f"{KIND} {name}".rstrip()
     spec = document.child("spec")
-    spec.warn_unknown(("flows",))
+    spec.warn_unknown({"flows"})
     flows = tuple(_parse_flow(fields, index) for index, fields in enumerate(spec.children("flows")))
     if not flows:
         raise spec.error("flows", "is missing or empty", "list at least one flow with from, to and kind")

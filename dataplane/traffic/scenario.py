@@ -34,9 +34,9 @@ def _cluster_paths(document: Document, warnings: list[str]) -> list[str]:
     if not (isinstance(data, Mapping) and data.get("kind") == KIND and data.get("apiVersion") == API_VERSION):
         return []
     fields = Fields(data, Subject(document.file, KIND, warnings), line=document.line)
-    fields.warn_unknown(("apiVersion", "kind", "metadata", "spec"))
+    fields.warn_unknown({"apiVersion", "kind", "metadata", "spec"})
     spec = fields.child("spec")
-    spec.warn_unknown(("cluster",))
+    spec.warn_unknown({"cluster"})
     return [_beside(document.file, name, item) for name, item in spec.texts("cluster")]
 
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Ns
 from ext.tables.rules cimport *
@@ -159,7 +159,7 @@ cdef inline int check_loops(RuleTable *t, list names) except -1:
         for i in range(t.n_chains):
             for k in range(t.chain[i].count):
                 r = t.rule[t.chain[i].first + k]
-                if (r.target == T_JUMP or r.target == T_GOTO) and depths[r.chain] < depths[i] + 1:
+                if rule_jumps(&r) and depths[r.chain] < depths[i] + 1:
                     depths[r.chain] = depths[i] + 1
                     changed = True
         if not changed:
@@ -204,17 +204,19 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
 cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes local) except -1:
     """Let the namespace see a book (``ext/rulebook.pyx``) as its table, with ``local`` as the rules of the last chains."""
     cdef RuleTable fresh = (<RuleTable *>PyCapsule_GetPointer(capsule, b"dataplane.rule_book"))[0]
-    cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = <int>(len(local) // sizeof(Rule)), i
-    if n > fresh.n_rules or len(local) % sizeof(Rule) or fresh.index.place == NULL:
-        raise ValueError("a namespace cannot have more rules than its book, nor one without an index")
+    cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = fresh.n_rules - fresh.local_from, i
+    if len(local) != n * sizeof(Rule):
+        raise ValueError(f"the last chains have {n} rules, and others were given")
+    if fresh.index.place == NULL:
+        raise ValueError("the book has no index")
     fresh.local = <Rule *>rules_memory(max(n, 1) * sizeof(Rule))
     if fresh.local == NULL:
         raise MemoryError
     memcpy(fresh.local, <const char *>local, len(local))
-    fresh.local_from = fresh.n_rules - n
-    for i in range(fresh.n_chains):
-        if fresh.chain[i].first >= fresh.local_from:
-            fresh.chain[i].absent = False
+    for i in range(n):
+        if rule_jumps(&fresh.local[i]) and not 0 <= fresh.local[i].chain < fresh.n_chains:
+            free(fresh.local)
+            raise ValueError("a rule jumps to no chain of the book")
     rules_free(&ns.rules[family == 6][k])
     ns.rules[family == 6][k] = fresh
     table_speaks(ns, family, k)

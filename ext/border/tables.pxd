@@ -336,6 +336,8 @@ cdef inline bint conntrack_remove(Core *c, Ns *ns, int proto, dict orig) except 
     cdef Ct *ct
     cdef int dir = 0
     memset(&t, 0, sizeof(Tuple))
+    if len(orig["src"]) not in (4, 16) or len(orig["dst"]) != len(orig["src"]):
+        raise ValueError("addresses have 4 or 16 bytes, and are of one family")
     t.family = 4 if len(orig["src"]) == 4 else 6
     t.proto = proto
     memcpy(t.src, <const char *>(<bytes>orig["src"]), len(orig["src"]))

@@ -140,7 +140,7 @@ cdef struct RuleTable:
     # of a table that several namespaces have in common, but for its last chains:
     void *book  # whose ``rule`` and ``chain`` are, NULL: the table's own
     RuleFillFn fill  # writes the rules of an absent chain
-    Rule *local  # the rules from number ``local_from`` on
+    Rule *local  # the rules from number ``local_from`` on; those of ``rule`` are zero there, and in no run of the index
     int local_from  # n_rules: there are none
     uint8_t unsteady  # some rule may say something else of the next packet of the same connection
     RuleIndex index
@@ -358,6 +358,10 @@ cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices
     return not r.match & MATCH_REST or match_rest(r, f, mark, c, v, at)
 
 
+cdef inline bint rule_jumps(const Rule *r) noexcept nogil:
+    return r.target == T_JUMP or r.target == T_GOTO
+
+
 cdef inline RuleKey rule_key(const Rule *r, int alen) noexcept nogil:
     """What the index may find the rule by."""
     cdef RuleKey key
@@ -463,7 +467,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
         if v.n_matched < MATCHED_MAX:
             v.matched[v.n_matched] = r
             v.n_matched += 1
-        if r.target == T_JUMP or r.target == T_GOTO:
+        if rule_jumps(r):
             if r.target == T_JUMP and depth < JUMPS_MAX:
                 back[depth] = at
                 back_end[depth] = end

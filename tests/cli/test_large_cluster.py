@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from dataplane import Cluster, Emulator, InputError, k8s
+from dataplane.bench import scale_cluster
 from dataplane.cli.main import main
 from dataplane.control import build
 from dataplane.traffic import packets
 from dataplane.traffic.segment import SYN, Segment, build_segment
 
-ROOT = Path(__file__).parents[2]
 NODES = 12
-
-
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale_cluster", ROOT / "bench" / "scale_cluster.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["scale_cluster"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(params=["flannel", "calico"])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    module, path = generator(), tmp_path / "cluster.json"
+    path = tmp_path / "cluster.json"
     with path.open("w") as stream:
-        module.write_json(module.Size(NODES, 4, 8, request.param), stream)
+        scale_cluster.write_json(scale_cluster.Size(NODES, 4, 8, request.param), stream)
     return path
 
 
@@ -54,10 +42,10 @@ def test_a_trace_is_the_same(
 
 
 def test_one_cluster_in_all_formats(tmp_path: Path) -> None:
-    module, loaded = generator(), []
+    loaded = []
     for name in ("x.json", "x.yaml"):
         text = io.StringIO()
-        (module.write_json if name == "x.json" else module.write_yaml)(module.Size(NODES, 4, 8), text)
+        (scale_cluster.write_json if name == "x.json" else scale_cluster.write_yaml)(scale_cluster.Size(NODES, 4, 8), text)
         loaded.append(k8s.load_text(text.getvalue(), name))
     one, other = loaded
     assert [pod.key for pod in one.pods] == [pod.key for pod in other.pods] and len(one.pods) == 4 * NODES

@@ -78,6 +78,10 @@ def detach(wiring: Wiring, node: Node, pod: Pod) -> None:
     """What led to the pod through its device goes with that."""
 
 
+def check(node: Node, pod: Pod) -> None:
+    """A pod may have any address."""
+
+
 def announce_borrowed(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
     """An address from outside the blocks of its node is announced on its own."""
     pools = read_pools(wiring.manifests.config)

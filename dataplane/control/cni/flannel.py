@@ -86,6 +86,12 @@ def attach(wiring: Wiring, node: Node, pod: Pod) -> None:
     attach_pod(wiring, read_settings(wiring.manifests.config), Placed(node, machine.namespace, machine.eth0, bridge, bridge_mac(node)), pod)
 
 
+def check(node: Node, pod: Pod) -> None:
+    """Its addresses must be of its node."""
+    for address in pod.addresses:
+        cidr_of(node, pod, address)
+
+
 def no_announcement(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
     """Other nodes know the way to all addresses of a node."""
 

@@ -1,7 +1,8 @@
 """What each service port contributes to the rules of nodes, worked out once for all nodes that see the port alike.
 
 Most ports are the same everywhere. A port is a node's own affair where traffic policies or topology hints choose among endpoints, where
-a load balancer's sources are limited (a node may be one of them), and where the node's podCIDR tells local traffic from other.
+two slices name one endpoint, where a load balancer's sources are limited (a node may be one of them), and where the node's podCIDR tells
+local traffic from other.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane.control.iptables_compile import compile_rule
 from dataplane.control.iptables_parse import parse_rule
 from dataplane.control.proxy.iptables import LARGE_CLUSTER_ENDPOINTS, NodeRules, ServiceRules, service_rules
-from dataplane.control.proxy.service_ports import ProxyServicePort, ports_of, slices_by_service
+from dataplane.control.proxy.service_ports import ProxyServicePort, endpoints_named, ports_of, slices_by_service
 from dataplane.k8s.objects import EndpointSlice, Manifests, Node, Origin, Service
+
+if TYPE_CHECKING:
+    from dataplane._core import Match
 
 Text = tuple[str, int]
 """A rule's text, and the number of its origin."""
 
 EMPTY: Mapping[str, Sequence[EndpointSlice]] = MappingProxyType({})
-EVERYWHERE = Node("", (), Origin("", 0, "any node"))
-"""A node that no port knows, for ports that are the same on all."""
+EVERYWHERE = Node("*", (), Origin("", 0, "any node"))
+"""A node that no endpoint is on, for ports that are the same on all."""
 
 
 class RuleTexts:
@@ -58,7 +62,7 @@ class Part:
     @property
     def remembers(self) -> bool:
         """Do rules look at who came before?"""
-        return self.rules.port.affinity_seconds > 0
+        return self.rules.port.affinity_seconds > 0 and bool(self.rules.reachable)
 
 
 class Ports(NamedTuple):
@@ -120,7 +124,7 @@ class Parts:
 
     # ---- made
     def _follow(self, changed: Mapping[str, Sequence[EndpointSlice]]) -> None:
-        now = {service.key: service for service in self.manifests.services if service.key in changed} if changed else {}
+        now = {service.key: service for service in self.manifests.services}
         for key, slices in changed.items():
             before = self._ports.get(key)
             if before is not None:
@@ -134,10 +138,18 @@ class Parts:
             self._ports[key] = self._of_service(now[key])
             self._endpoints += self._ports[key].endpoints
             self._different += self._ports[key].differ
+        self._ports = {key: self._ports[key] for key in now}  # one that went and came back stands behind the others
 
     def _of_service(self, service: Service) -> Ports:
-        ports = ports_of(service, self._slices.get(service.key, ()), "", self.family)
-        parts = [self._part(service_rules(port, EVERYWHERE), EVERYWHERE) if self._is_common(port) else None for port in ports]
+        slices = self._slices.get(service.key, ())
+        ports = ports_of(service, slices, EVERYWHERE.name, self.family)
+        named = endpoints_named(slices, self.family)
+        parts = [
+            self._part(service_rules(port, EVERYWHERE), EVERYWHERE)
+            if self._is_common(port) and named.get((written.name, written.protocol), 0) == len(port.endpoints)
+            else None  # or what counts of an endpoint that two slices name depends on where it is
+            for port, written in zip(ports, service.ports, strict=False)  # of some kinds of services no port counts
+        ]
         return Ports(ports, parts, sum(len(port.endpoints) for port in ports), None in parts)
 
     def _is_common(self, port: ProxyServicePort) -> bool:
@@ -160,6 +172,12 @@ class Parts:
 
 def pack(texts: Iterable[Text], family: int, targets: Mapping[str, int]) -> bytes:
     """Rules for the core; see ``_rulebook.pack_rules`` for ``targets``."""
+    return pack_matches((match for text, origin in texts for match in compile_rule(parse_rule(text, family), family, origin)), targets)
+
+
+def pack_matches(matches: Iterable[Match], targets: Mapping[str, int]) -> bytes:
+    """The same of rules that are compiled."""
+    from dataplane._core import recent_lists
     from dataplane._rulebook import pack_rules
 
-    return pack_rules((match for text, origin in texts for match in compile_rule(parse_rule(text, family), family, origin)), targets)
+    return pack_rules(matches, targets, recent_lists)

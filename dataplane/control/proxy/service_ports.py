@@ -103,6 +103,16 @@ def _endpoints(slices: Iterable[EndpointSlice], node_name: str, family: int) -> 
     return {key: tuple(known[text] for text in sorted(known)) for key, known in joined.items()}
 
 
+def endpoints_named(slices: Iterable[EndpointSlice], family: int) -> dict[tuple[str, str], int]:
+    """How many endpoints slices name for each port (name and protocol), those that are named twice counted twice."""
+    found: dict[tuple[str, str], int] = {}
+    for item in slices:
+        for port in item.ports if item.address_type == f"IPv{family}" else ():
+            key = port.name, port.protocol
+            found[key] = found.get(key, 0) + len(item.endpoints)
+    return found
+
+
 def _join(known: dict[str, ProxyEndpoint], endpoint: ProxyEndpoint) -> None:
     """An endpoint that two slices hold counts once; the slice that knows it as local wins."""
     if endpoint.text not in known or endpoint.local:
