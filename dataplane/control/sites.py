@@ -8,9 +8,10 @@ switch, its ports and the hosts on it are made at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv6Network
 from typing import NamedTuple
 
-from dataplane.control.addrconf import MIN_MTU, link_local
+from dataplane.control.addrconf import MIN_MTU, carries_ipv6, link_local
 from dataplane.control.places import Places
 from dataplane.control.sysctl import apply_baseline, apply_written
 from dataplane.control.topology import Machine, Topology
@@ -33,6 +34,7 @@ from dataplane.k8s.objects import ClusterConfig, Node, Pod
 
 PodsByNode = dict[str, list[Pod]]
 STAND_IN = "stand-in"
+IPV6_GROUPS = IPv6Network("ff00::/8")
 
 
 class Cni(NamedTuple):
@@ -136,6 +138,9 @@ class Sites:
         machine = Machine(namespace, STAND_IN, "node", f"node/{STAND_IN}", eth0, bytes(6), (), self._wiring.manifests.config.origin)
         apply_baseline(aside, [machine])
         apply_written(aside, [machine])
+        device = next(each for each in aside.engine.devices(namespace) if each["id"] == eth0)
+        if carries_ipv6(aside.engine, namespace, device):  # what any IPv6 address brings with it
+            aside.engine.add_route(namespace, IPV6_GROUPS.network_address.packed, IPV6_GROUPS.prefixlen, kind="multicast", dev=eth0)
         self._wiring.topology.warnings += aside.topology.warnings
         self._wiring.engine.stand_in(eth0)
 

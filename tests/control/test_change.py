@@ -20,7 +20,7 @@ from dataplane.control.topology import Topology
 from dataplane.errors import InputError
 from dataplane.explain.walk import answering
 from dataplane.k8s.changed import Changeable, read_changeable
-from dataplane.k8s.objects import EndpointSlice, Manifests, Pod, Service
+from dataplane.k8s.objects import Manifests, Pod, Service
 from dataplane.traffic import packets
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,7 @@ class World:
 
 def changes(manifests: Manifests, rng: random.Random) -> Iterator[tuple[list[Changeable], list[Changeable]]]:
     """What may befall a cluster, one thing after the other: put, delete."""
+    known = {each.key for each in (*manifests.services, *manifests.pods)}
     service = rng.choice([each for each in manifests.services if each.cluster_ips])
     item = rng.choice([each for each in manifests.endpoint_slices if each.endpoints and each.origin.line] or [None])
     if item is not None:
@@ -79,14 +80,20 @@ def changes(manifests: Manifests, rng: random.Random) -> Iterator[tuple[list[Cha
         yield [replace(item, endpoints=(unready, *item.endpoints[1:]))], []
         yield [replace(item, endpoints=item.endpoints[1:])], []
         yield [replace(item, endpoints=(*item.endpoints, replace(endpoint, addresses=(other_address(endpoint.addresses[0]),))))], []
-    yield [new_service(service)], []
-    yield [replace(service, affinity_seconds=100 - service.affinity_seconds)], []
+    if new_service(service).key not in known:
+        yield [new_service(service)], []
+    yield [replace(service, affinity_seconds=0 if service.affinity_seconds else 100)], []
     yield [replace(service, internal_policy="Local" if service.internal_policy == "Cluster" else "Cluster")], []
     yield [], [service]
-    pod = rng.choice([each for each in manifests.pods if each.addresses and not each.host_network])
+    yield [service], [service]  # it comes back, behind all others
+    pods = [each for each in manifests.pods if each.addresses and not each.host_network]
+    if not pods:
+        return
+    pod = rng.choice(pods)
     yield [replace(pod, ready=not pod.ready)], []
     yield [replace(pod, labels={})], []
-    yield [new_pod(pod)], []
+    if not any(each.name.endswith("-new") for each in manifests.pods):
+        yield [new_pod(pod)], []
     yield [replace(pod, phase="Succeeded", addresses=())], []
     yield [], [pod]
     yield [pod], [pod]  # it comes back, as a new one
@@ -132,11 +139,7 @@ def test_many_changes_in_a_row(seed: int) -> None:
     world = World(answering(k8s.load([str(path)])), at_once=False)
     changing = Changes(world.engine, world.topology)
     for _ in range(6):
-        put, delete = rng.choice(list(changes(world.topology.manifests, rng)))
-        known = {each.key for each in world.topology.manifests.pods} | {each.key for each in world.topology.manifests.services}
-        new = [each for each in put if not isinstance(each, EndpointSlice) and each.key.endswith("-new") and each.key in known]
-        if not new:
-            changing.apply(put, delete)
+        changing.apply(*rng.choice(list(changes(world.topology.manifests, rng))))
     fresh = World(replace(world.topology.manifests), at_once=True)
     assert world.tables() == fresh.tables()
     assert world.walks(seed) == fresh.walks(seed)
