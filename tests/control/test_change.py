@@ -22,6 +22,7 @@ from dataplane.explain.walk import answering
 from dataplane.k8s.changed import Changeable, read_changeable
 from dataplane.k8s.objects import Manifests, Pod, Service
 from dataplane.traffic import packets
+from dataplane.traffic.segment import SYN, Segment, build_segment
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted([*(ROOT / "pcaps").glob("sample*/cluster.yaml"), *(ROOT / "pcaps" / "clusters").glob("*.yaml")])
@@ -207,3 +208,95 @@ def test_what_cannot_change_is_refused() -> None:
         read_changeable([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}], manifests, "x.yaml")
     with pytest.raises(InputError, match=r"status.podIP is missing"):
         read_changeable([{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": "n1"}}], manifests, "x.yaml")
+
+
+def test_a_change_that_is_refused_changes_nothing() -> None:
+    manifests = answering(k8s.load([str(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")]))
+    world, fresh = World(manifests, at_once=False), World(manifests, at_once=False)
+    changing = Changes(world.engine, world.topology)
+    service = next(each for each in manifests.services if each.cluster_ips)
+    pod, other = [each for each in manifests.pods if each.addresses and not each.host_network][:2]
+    outside = replace(new_pod(pod), addresses=(ip_address("203.0.113.9"),))
+    for put, delete, why in (
+        ([new_service(service), replace(pod, node="nowhere")], [], "no node 'nowhere'"),
+        ([new_service(service), outside], [], "not in the podCIDR"),
+        ([new_service(service)], [service, service], "no such object to delete"),
+        ([new_service(service), replace(new_pod(pod), addresses=other.addresses, node=other.node)], [], "is taken by"),
+        ([new_service(service), replace(new_service(service), name="twin")], [], "is taken by"),
+        ([replace(service, name="twin")], [], "is taken by"),
+    ):
+        with pytest.raises(InputError, match=why):
+            changing.apply(put, delete)
+    assert world.topology.manifests is manifests
+    changing.apply([pod])  # which is there already
+    assert world.tables() == fresh.tables()
+    assert world.walks(1) == fresh.walks(1)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("name", ["flannel-vxlan", "calico"])
+def test_two_pods_of_a_node_exchange_their_addresses(name: str, at_once: bool) -> None:
+    manifests = answering(k8s.load([str(ROOT / "pcaps" / "clusters" / f"{name}.yaml")]))
+    pods = [each for each in manifests.pods if each.addresses and not each.host_network]
+    one, other = next((a, b) for a in pods for b in pods if a is not b and a.node == b.node and len(a.addresses) == len(b.addresses))
+    world = World(manifests, at_once=at_once)
+    swapped = [replace(one, addresses=other.addresses), replace(other, addresses=one.addresses)]
+    Changes(world.engine, world.topology).apply([replace(one, ready=not one.ready), *swapped])  # the last of one name counts
+    fresh = World(replace(world.topology.manifests), at_once=True)
+    assert world.topology.endpoint(f"pod/{one.key}").addresses == other.addresses
+    assert world.topology.mac_of(other.addresses[0].packed) == world.topology.endpoint(f"pod/{one.key}").mac
+    assert world.tables() == fresh.tables()
+    assert world.walks(2) == fresh.walks(2)
+
+
+def test_an_endpoint_that_two_slices_name_is_each_nodes_own_affair() -> None:
+    """On the endpoint's node the slice counts that knows where it is, elsewhere the first one, which here says that it is not ready."""
+    manifests = answering(k8s.load([str(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")]))
+    item = next(each for each in manifests.endpoint_slices if len(each.endpoints) > 1 and each.endpoints[0].node)
+    nameless = replace(item.endpoints[0], node="", ready=False, serving=False)
+    first = replace(item, endpoints=(nameless, *item.endpoints[1:]))
+    second = replace(item, name="second", endpoints=item.endpoints[:1])
+    both = replace(manifests, endpoint_slices=tuple(each for each in manifests.endpoint_slices if each is not item) + (first, second))
+    whole, books = World(both, at_once=True), World(both, at_once=False)
+    assert books.walks(3) == whole.walks(3)
+    changed = World(manifests, at_once=False)
+    Changes(changed.engine, changed.topology).apply([first, second])
+    assert changed.walks(3) == World(replace(changed.topology.manifests), at_once=True).walks(3)
+
+
+def test_a_world_built_from_a_changed_ones_objects_does_not_follow_its_further_changes() -> None:
+    manifests = answering(k8s.load([str(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")]))
+    pod = next(each for each in manifests.pods if each.addresses and not each.host_network)
+    world = World(manifests, at_once=False)
+    changing = Changes(world.engine, world.topology)
+    changing.apply([new_pod(pod)])
+    heir, expected = World(world.topology.manifests, at_once=False), World(replace(world.topology.manifests), at_once=True)
+    changing.apply(delete=[pod])
+    assert heir.tables() == expected.tables()
+    assert heir.walks(4) == expected.walks(4)
+
+
+def test_what_a_client_is_tied_to_survives_a_change_of_other_services() -> None:
+    manifests = answering(k8s.load([str(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")]))
+    slices = [each for each in manifests.endpoint_slices if len(each.endpoints) > 1]
+    item, service = next((each, own) for each in slices for own in manifests.services if own.key == f"{each.namespace}/{each.service}")
+    tied = replace(service, affinity_seconds=10_000)
+    manifests = replace(manifests, services=tuple(tied if each is service else each for each in manifests.services))
+    world = World(manifests, at_once=True)  # its nodes have tables of their own until the change
+    pod = next(machine for machine in world.topology.machines.values() if machine.kind == "pod")
+    target, own = service.cluster_ips[0].packed, pod.addresses[0].packed
+    port = next(each for each in service.ports if each.protocol == "TCP")
+
+    def chosen(sports: range) -> set[bytes]:
+        for sport in sports:
+            syn = build_segment(own, target, Segment(sport, port.port, 1, 0, SYN, 64240))
+            world.engine.send(pod.namespace, packets.ip_packet(own, target, packets.PROTO_TCP, syn))
+            while world.engine.run():
+                world.engine.deliveries()
+        addresses = {each.addresses[0].packed for each in item.endpoints}
+        return {frame.data[30:34] for frame in world.engine.frames() if frame.data[30:34] in addresses and frame.data[47] == SYN}
+
+    (before,) = chosen(range(2000, 2005))
+    other = next(each for each in manifests.services if each.cluster_ips and each.key != service.key)
+    Changes(world.engine, world.topology).apply([new_service(other)])
+    assert chosen(range(3000, 3012)) == {before}
