@@ -39,7 +39,8 @@ class World:
 
     def play(self, seed: int) -> None:
         """Connections of all kinds, of which some go on for a while."""
-        traffic, rng, known = Traffic(self.topology, seed), random.Random(seed), []
+        traffic, rng = Traffic(self.topology, seed), random.Random(seed)
+        known: list[Any] = []
         services = self.topology.manifests.services
         node_ports = [port.node_port for each in services for port in each.ports if port.node_port]
         traffic.ports |= {one.address: 80 for each in services for one in each.load_balancer}

@@ -75,10 +75,10 @@ def with_stretches(draw: st.DrawFn, builtin: tuple[str, ...], nat: bool) -> list
     found = []
     for chain in draw(tables(builtin, nat)):
         if chain.policy and draw(st.booleans()):
-            stretches = {"dst": [(ip(each), 32) for each in ADDRESSES], "dport": [(each, each) for each in PORTS]}
-            key, values = draw(st.sampled_from(sorted(stretches.items())))
+            stretches: dict[str, list[Any]] = {"dst": [(ip(each), 32) for each in ADDRESSES], "dport": [(each, each) for each in PORTS]}
+            key = draw(st.sampled_from(sorted(stretches)))
             target = st.sampled_from(("first", "second", "third", "ACCEPT", "DROP", "", "RETURN"))
-            more: Any = [{key: draw(st.sampled_from(values)), "target": draw(target)} for _ in range(draw(st.integers(8, 14)))]
+            more: Any = [{key: draw(st.sampled_from(stretches[key])), "target": draw(target)} for _ in range(draw(st.integers(8, 14)))]
             rules = [*chain.rules, *more] if draw(st.booleans()) else [*more, *chain.rules]
             found.append(chain._replace(rules=rules))
         else:
@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_refused() -> None:
     ],
 )
 def test_numbers_that_do_not_go_together_make_no_book(counts: list[int], last: int, builtin: dict[str, tuple[int, str]]) -> None:
-    with pytest.raises(ValueError, match="more than a table takes|fewer chains"):
+    with pytest.raises(ValueError, match=r"more than a table takes|fewer chains"):
         RuleBook(array("i", counts).tobytes(), last, builtin, False, False, lambda chain: [])
 
 
