@@ -15,7 +15,7 @@ from dataplane.control.build import CNIS, finish
 from dataplane.control.firewall import books_of, use_books
 from dataplane.control.proxy.cleanup import stale_entries
 from dataplane.control.proxy.service_ports import ports_of
-from dataplane.control.sysctl import apply_written_to
+from dataplane.control.sysctl import apply_written_to, uses_ipv6
 from dataplane.control.topology import Topology
 from dataplane.control.wiring import Wiring
 from dataplane.k8s.changed import Changeable, Changing, Difference
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dataplane._core import Engine
 
 UDP = 17
-KEPT = ("origins", "uses IPv6")  # of what is remembered of a cluster
 
 
 class Changes:
@@ -66,12 +65,13 @@ class Changes:
 
     def _move_on(self, found: Difference) -> None:
         """The manifests are others now, and what was found out from them and still holds is kept."""
-        before, now = self._topology.manifests, self._objects.manifests(found)
+        before = self._topology.manifests
+        now = self._objects.manifests(before, found)
         changed = {key: self._objects.slices_of(key) for key in found.services}
         books = books_of(self._topology)
-        now.memo.update({name: before.memo[name] for name in KEPT if name in before.memo})
+        now.remembered("uses IPv6", lambda: uses_ipv6(before))
         now.memo["rule books"] = books.after(now, changed) if changed else books
-        self._topology.manifests = now
+        self._topology.follow(now)
         if before is self._passing:
             before.memo.clear()  # nobody else has seen these manifests: let go of their tables at once
         self._passing = now

@@ -123,7 +123,7 @@ def run_cluster(target: Target, words: list[str]) -> None:
         raise InputError(f"use cluster {' or '.join(choices)}")
     manifests = target.topology.manifests
     proxy = replace(manifests.config.proxy, masquerade_random_fully=choices[words[1]])
-    target.topology.manifests = replace(manifests, config=replace(manifests.config, proxy=proxy))
+    target.topology.follow(replace(manifests, config=replace(manifests.config, proxy=proxy)))
     load_node_rules(target.engine, target.topology, target.topology.manifests.nodes)
 
 

@@ -65,6 +65,11 @@ class Topology:
         self.sites: Sites | None = None  # who makes nodes and pods when something concerns them; None: they were made at once
         self._described_macs: dict[bytes, bytes] = {}
 
+    def follow(self, manifests: Manifests) -> None:
+        """The cluster is another from now on, and origins keep their numbers."""
+        manifests.memo["origins"] = self.origins, self._origin_ids
+        self.manifests = manifests
+
     # ---- filled while building
     def origin_id(self, origin: Origin) -> int:
         """The integer that stands for ``origin`` in the core; the same one each time."""

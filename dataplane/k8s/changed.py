@@ -36,7 +36,6 @@ class Changing:
     """The objects of a cluster, ready to change. Building it takes one look at every object."""
 
     def __init__(self, manifests: Manifests) -> None:
-        self._manifests = manifests
         self._nodes = {node.name: node for node in manifests.nodes}
         self.services = {service.key: service for service in manifests.services}
         self.pods = {pod.key: pod for pod in manifests.pods}
@@ -84,12 +83,10 @@ class Changing:
             raise InputError(f"{kind} {namespace}/{name}: there is no such object to delete; only Service, EndpointSlice and Pod can go")
         return found
 
-    def manifests(self, found: Difference) -> Manifests:
+    def manifests(self, before: Manifests, found: Difference) -> Manifests:
         """The cluster as it is after a change."""
-        pods = tuple(self.pods.values()) if found.pods else self._manifests.pods
-        services, slices = tuple(self.services.values()), tuple(self.slices.values())
-        self._manifests = replace(self._manifests, services=services, endpoint_slices=slices, pods=pods)
-        return self._manifests
+        pods = tuple(self.pods.values()) if found.pods else before.pods
+        return replace(before, services=tuple(self.services.values()), endpoint_slices=tuple(self.slices.values()), pods=pods)
 
     def slices_of(self, service: str) -> list[EndpointSlice]:
         return [self.slices[key] for key in self._slices_of.get(service, ())]
@@ -111,6 +108,7 @@ class Changing:
             if isinstance(each, Pod) and each.node not in self._nodes:
                 raise InputError(f"{place(each.origin)}: there is no node {each.node[:60]!r}; correct spec.nodeName")
         self._check_addresses(coming, gone)
+        self._check_node_ports(coming, gone)
 
     def _known(self, named: Changeable) -> Changeable | None:
         if isinstance(named, Service):
@@ -129,6 +127,20 @@ class Changing:
                 if first is not each:
                     wrong = f"address {address} is taken by {first.origin}"
                     raise InputError(f"{place(each.origin)}: {wrong}; give one of the two another address")
+
+    def _check_node_ports(self, coming: Mapping[Key, Changeable], gone: Set[Key]) -> None:
+        """No two services have one node port."""
+        new = [each for each in coming.values() if isinstance(each, Service)]
+        if not any(port.node_port for service in new for port in service.ports):
+            return
+        staying = [service for service in self.services.values() if key_of(service) not in gone and key_of(service) not in coming]
+        seen: dict[tuple[str, int], Service] = {}
+        for service in (*staying, *new):
+            for key in ((port.protocol, port.node_port) for port in service.ports if port.node_port):
+                first = seen.setdefault(key, service)
+                if first is not service:
+                    wrong = f"nodePort {key[1]} {key[0]} is taken by {first.origin}"
+                    raise InputError(f"{place(service.origin)}: {wrong}; give one of the two another nodePort")
 
     def _hold(self, before: Service | Pod | None, now: Service | Pod | None) -> None:
         """Note whose addresses they are."""

@@ -205,7 +205,7 @@ cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes lo
     """Let the namespace see a book (``ext/rulebook.pyx``) as its table, with ``local`` as the rules of the last chains."""
     cdef RuleTable fresh = (<RuleTable *>PyCapsule_GetPointer(capsule, b"dataplane.rule_book"))[0]
     cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = fresh.n_rules - fresh.local_from, i
-    if len(local) != n * sizeof(Rule):
+    if <size_t>len(local) != <size_t>n * sizeof(Rule):
         raise ValueError(f"the last chains have {n} rules, and others were given")
     if fresh.index.place == NULL:
         raise ValueError("the book has no index")

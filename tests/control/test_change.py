@@ -224,6 +224,7 @@ def test_a_change_that_is_refused_changes_nothing() -> None:
         ([new_service(service), replace(new_pod(pod), addresses=other.addresses, node=other.node)], [], "is taken by"),
         ([new_service(service), replace(new_service(service), name="twin")], [], "is taken by"),
         ([replace(service, name="twin")], [], "is taken by"),
+        ([with_node_port(new_service(service)), with_node_port(replace(service, cluster_ips=()))], [], "nodePort 31999 TCP is taken"),
     ]
     for put, delete, why in wrong:
         with pytest.raises(InputError, match=why):
@@ -232,6 +233,10 @@ def test_a_change_that_is_refused_changes_nothing() -> None:
     changing.apply([pod])  # which is there already
     assert world.tables() == fresh.tables()
     assert world.walks(1) == fresh.walks(1)
+
+
+def with_node_port(service: Service) -> Service:
+    return replace(service, ports=(replace(service.ports[0], protocol="TCP", node_port=31999),))
 
 
 @pytest.mark.parametrize("at_once", [True, False])
