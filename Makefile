@@ -11,7 +11,7 @@ SANITIZED_TESTS := tests/core tests/agreement tests/encap tests/testing tests/tr
 
 SOURCES   := $(shell find ext -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c')
 SANITIZED := build/sanitized
-COMPILED  := dataplane._core dataplane._build dataplane._lpm dataplane._capture_read dataplane._capture_write dataplane._generate dataplane._declarative_encap dataplane._python_encap $(patsubst ext/encap/%.pyx,dataplane._encap_%,$(wildcard ext/encap/*.pyx))
+COMPILED  := dataplane._core dataplane._build dataplane._lpm dataplane._rulebook dataplane._capture_read dataplane._capture_write dataplane._generate dataplane._declarative_encap dataplane._python_encap $(patsubst ext/encap/%.pyx,dataplane._encap_%,$(wildcard ext/encap/*.pyx))
 
 .PHONY: demo test lint sanitize clean
 .DELETE_ON_ERROR:

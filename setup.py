@@ -22,6 +22,7 @@ MODULES = {
     "dataplane._core": "ext/engine.pyx",
     "dataplane._build": "ext/build_info.pyx",
     "dataplane._lpm": "ext/lpm.pyx",
+    "dataplane._rulebook": "ext/rulebook.pyx",
     "dataplane._capture_read": "ext/capture_read.pyx",
     "dataplane._capture_write": "ext/capture_write.pyx",
     "dataplane._generate": "ext/generate.pyx",

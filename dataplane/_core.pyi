@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self, TypedDict, type_check_only
 
 from typing_extensions import Buffer, disjoint_base
 
+from dataplane._rulebook import RuleBook
+
 class Frame(NamedTuple):
     """One frame as a packet socket on one interface saw it."""
 
@@ -137,6 +139,8 @@ ADDR_MULTICAST: int
 ADDR_BLACKHOLE: int
 ADDR_UNREACHABLE: int
 ADDR_PROHIBIT: int
+recent_lists: dict[str, int]
+"""Numbers by which rules name the lists of match ``recent``, for ``_rulebook.pack_rules``. Each namespace has lists of its own."""
 
 def drop_reasons() -> list[DropReason]:
     """Those of the core, then those of each encapsulation once it is registered; ``Drop.reason`` is a place in this list."""
@@ -229,9 +233,11 @@ class Engine:
         from stage to stage, none through the flow cache; what comes out is the same."""
     @property
     def now(self) -> int: ...
-    # ---- namespaces and devices
+    # ---- what is described and not made: namespaces and devices with a number of their own that are made when something concerns them
     def reserve(self, namespaces: int, devices: int) -> None:
-        """Make places for so many namespaces and devices that are described and not made. ValueError: there are some already."""
+        """Make places for so many namespaces and devices that are described and not made. ValueError: there are more already."""
+    def places(self) -> tuple[int, int]:
+        """How many namespaces and devices there are, empty places included."""
     def supply_with(self, supplier: Callable[[int, int], None]) -> None:
         """Called with the number of a namespace or of a device (the other one is -1) that is not there and is needed: it makes it, with
         ``number``. Its exception leaves the call that needed it."""
@@ -243,6 +249,7 @@ class Engine:
         """The device that receives, in place of those that are not made, what does not concern them."""
     def is_made(self, ns: int) -> bool:
         """Is a namespace there, and not only described?"""
+    # ---- namespaces and devices
     def add_namespace(self, name: str, *, number: int = -1, lo: int = -1) -> int:
         """A namespace with Linux' default sysctls and a device ``lo`` (127.0.0.1/8, up). ``number`` and ``lo``: reserved places for it and
         its ``lo``."""
@@ -253,6 +260,9 @@ class Engine:
         its own options, see ``encap_options``; ``number``: a reserved place (an int); one called ``mtu`` is given the device's.
         ValueError: a name in use, an
         unknown kind, or a parameter that the kind does not take."""
+    def del_device(self, dev: int) -> None:
+        """Take a veth device out of its namespace, with its addresses, routes, neighbours and FDB entries. What is on its way to it is
+        dropped. ValueError: another kind."""
     def find_device(self, ns: int, name: str) -> int:
         """-1 if there is none."""
     def connect(self, a: int, b: int, *, latency: int = 0) -> None:
@@ -294,6 +304,9 @@ class Engine:
     def set_rules(self, ns: int, family: int, table: str, chains: Sequence[Chain]) -> None:
         """Replace table ``raw``, ``mangle``, ``nat`` or ``filter`` of family 4 or 6. ValueError: unknown chain, loop, or
         match without sense."""
+    def use_book(self, ns: int, family: int, table: str, book: RuleBook, local: bytes = b"") -> None:
+        """Like ``set_rules``, with rules that other namespaces have too; ``local``: those of the book's last chains (``local_rules``).
+        Connections are tracked from now on. ValueError: another number of rules than these chains have, or a book without an index."""
     def add_pin(self, ns: int, proto: int, orig: tuple[bytes, int, bytes, int], reply: tuple[bytes, int, bytes, int]) -> None:
         """The next connection with this original tuple (src, sport, dst, dport) is translated so that its reply tuple is
         this one, if the rules allow it."""
@@ -314,6 +327,9 @@ class Engine:
         """family, proto, state (None: the protocol has none), assured, seen_reply, timeout (ns left), orig and reply: dicts of
         src, dst (bytes) and sport, dport (TCP, UDP, UDP-Lite, SCTP, DCCP) | type, code, id (ICMP) | srckey, dstkey (GRE);
         zone; mark."""
+    def del_conntrack(self, ns: int, proto: int, orig: dict[str, Any]) -> bool:
+        """Forget the connection with this original tuple, as ``conntrack`` shows it, of a protocol with ports. False: there is none.
+        ValueError: addresses of another length, or of two families."""
     # ---- traffic
     def inject(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataplane.encap.secrets import take_secrets
 from dataplane.errors import InputError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scapy.packet import Packet
 
     from dataplane._core import Engine
+    from dataplane.control.change import Changes
     from dataplane.control.topology import Topology
 
 
@@ -97,12 +98,12 @@ class Emulator:
         self.topology: Topology = build(cluster.manifests, self.engine)
         self.warnings = (*cluster.warnings, *self.topology.warnings)
         self._reasons = drop_reasons()
-        self._captured = frozenset(self.topology.device_ids())
         self._traced = trace
         self._frames: list[CapturedFrame] = []
         self._secrets: list[tuple[int, bytes]] = []
         self._drops: list[DroppedFrame] = []
         self._steps: dict[int, list[Step]] = {}
+        self._changes: Changes | None = None
         self.engine.trace(trace)
 
     @property
@@ -130,6 +131,22 @@ class Emulator:
         Unlike ``inject`` it passes that machine's own output rules, routes and neighbours.
         """
         return self.engine.send(self.topology.endpoint(at).namespace, to_bytes(packet), at=time)
+
+    def change(self, put: Iterable[Mapping[str, Any]] = (), delete: Iterable[Mapping[str, Any]] = ()) -> None:
+        """At this point of virtual time objects of the cluster come, change (``put``) or go (``delete``).
+
+        Objects are Services, EndpointSlices and Pods as manifests have them, as dicts; of those that go kind and metadata do. Rules,
+        routes and the like become those of a cluster that had been like that from the start. Raises ``InputError`` for other kinds, a
+        service without clusterIP, a pod without podIP, an address that is taken, and the deletion of what is not there; nothing has
+        then changed.
+        """
+        from dataplane.control.change import Changes
+        from dataplane.k8s.changed import read_changeable
+
+        if self._changes is None:
+            self._changes = Changes(self.engine, self.topology)
+        manifests = self.topology.manifests
+        self._changes.apply(read_changeable(list(put), manifests, "change"), self._changes.named(delete))
 
     def run(self, duration: int | None = None, *, until: int | None = None) -> None:
         """Carry everything due: within ``duration`` from now, up to ``until`` (virtual nanoseconds), or without both all there is."""
@@ -178,7 +195,7 @@ class Emulator:
 
     def _new_frames(self) -> Iterator[CapturedFrame]:
         for frame in self.engine.frames():
-            if frame.device in self._captured:
+            if self.topology.is_captured(frame.device):
                 name, direction = self.topology.device_name(frame.device), "out" if frame.outgoing else "in"
                 yield CapturedFrame(frame.time, name, direction, frame.packet, frame.data, self.topology.has_ethernet(frame.device))
 

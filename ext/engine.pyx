@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from ext.border.answers cimport cache_dict, route_answer
 from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list
-from ext.border.devices cimport device_find, device_init, device_kind, device_mac, device_master, device_mtu
+from ext.border.devices cimport device_find, device_init, device_kind, device_remove, device_settings
 from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
 from ext.border.encap cimport codec_pop, codec_push, describe_fields, encap_new, option_list, protocol_list, push_info
 from ext.border.exchange cimport records_exchange
@@ -21,9 +21,9 @@ from ext.border.outcomes cimport enumerate_outcomes
 from ext.border.pins cimport pin_add, pin_complaints
 from ext.border.reasons cimport reason_list, reason_places, registry_add, registry_find, registry_names, registry_open
 from ext.border.records cimport packets_held, take_deliveries, take_drops, take_events, take_frames
-from ext.border.rules cimport table_build
-from ext.border.sysctl cimport conf_defaults, sys_defaults, sysctl_read, sysctl_write
-from ext.border.tables cimport address_add, address_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
+from ext.border.rules cimport table_build, table_speaks, table_tracks, use_book
+from ext.border.sysctl cimport namespace_defaults, sysctl_read, sysctl_write
+from ext.border.tables cimport address_add, address_remove, conntrack_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.fast.flows cimport FlowCache, cache_free, cache_new
@@ -37,10 +37,10 @@ from ext.stages.tunnel_host cimport TIMER_REST
 from ext.stages.verdict cimport DROPS_END
 from ext.tables.conntrack cimport Ct, ct_expire_all, ct_first, ct_flush, ct_next, ct_table_init
 from ext.tables.fdb cimport FdbEntry, FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
-from ext.tables.fib cimport fib_init, fib_device_state
+from ext.tables.fib cimport fib_init
 from ext.tables.htab cimport htab_free_all, htab_insert, htab_remove
 from ext.tables.neighbour cimport Neigh, NUD_PERMANENT, NUD_STALE, neigh_find, neigh_get
-from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, HOOKS, RuleTable, M_CTSTATE, TABLE_NAT, rules_free, rules_have_a_say
+from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, rules_free
 from ext.wire.hash cimport hash_bytes
 from ext.wire.ipv4 cimport IPV4_HLEN
 from ext.wire.ipv6 cimport IPV6_HLEN
@@ -70,6 +70,8 @@ ADDR_MULTICAST = 1 << 5
 ADDR_BLACKHOLE = 1 << 6
 ADDR_UNREACHABLE = 1 << 7
 ADDR_PROHIBIT = 1 << 8
+
+recent_lists = {}  # numbers by name; a list is a namespace's own all the same
 
 _capsules = []  # keeps the registered encapsulations' modules alive
 
@@ -195,8 +197,9 @@ cdef void supply_place(Core *c, int dev) noexcept with gil:
 
 cdef class Engine:
     cdef Core c
-    cdef dict recent_lists  # per namespace: name of a ``recent`` list -> number
     cdef dict open_sockets  # id -> address of its struct
+    cdef object book_failure  # what the source of a book raised
+    cdef dict books  # (namespace, family, table) -> its RuleBook
     cdef object supplier
     cdef object supply_error
 
@@ -211,7 +214,7 @@ cdef class Engine:
         self.c.supply = supply_place
         self.c.engine = <void *>self
         self.c.drop_count = <uint64_t *>calloc(DROPS_END, sizeof(uint64_t))
-        self.recent_lists = {}
+        self.books = {}
         self.open_sockets = {}
         if self.c.drop_count == NULL:
             raise MemoryError
@@ -280,6 +283,9 @@ cdef class Engine:
     def reserve(self, int namespaces, int devices):
         places_reserve(&self.c, namespaces, devices)
 
+    def places(self):
+        return self.c.n_ns, self.c.n_dev
+
     def supply_with(self, supplier):
         self.supplier = supplier
 
@@ -295,17 +301,16 @@ cdef class Engine:
 
     cdef int supply_now(self, int ns, int dev) noexcept:
         """Let the supplier make what is described; its exception is raised by ``check_supply``."""
-        if self.supplier is None or self.supply_error is not None:
-            return 0
         try:
-            self.supplier(ns, dev)
+            if self.supplier is not None and self.supply_error is None:
+                self.supplier(ns, dev)
         except BaseException as error:
             self.supply_error = error
             self.c.supply_failed = True
         return 0
 
     cdef int check_supply(self) except -1:
-        error = self.supply_error
+        error = self.supply_error or (self.book_failure() if self.book_failure is not None else None)
         if error is not None:
             self.supply_error = None
             self.c.supply_failed = False
@@ -326,12 +331,7 @@ cdef class Engine:
         if not fib_init(&ns.fib4, 32) or not fib_init(&ns.fib6, 128):
             raise MemoryError
         ct_table_init(&ns.ct)
-        for key, value in conf_defaults().items():
-            ns.conf_default[<int>key] = value
-            ns.conf_all[<int>key] = value
-        for key, value in sys_defaults().items():
-            ns.sys[<int>key] = value
-        ns.icmp_last = -1000000000
+        namespace_defaults(ns)
         self.c.ns[ns.id] = ns
         if ns.id == self.c.n_ns:
             self.c.n_ns += 1
@@ -378,6 +378,10 @@ cdef class Engine:
             fdb_set(&d.fdb, d.mac, -1, FDB_LOCAL | FDB_STATIC, 0)
         return d.id
 
+    def del_device(self, int dev):
+        self.c.generation += 1
+        device_remove(&self.c, self.dev_at(dev))
+
     def find_device(self, int ns, str name):
         return device_find(&self.c, self.ns_at(ns), name)
 
@@ -395,37 +399,12 @@ cdef class Engine:
 
     def set_device(self, int dev, *, up=None, mtu=None, mac=None, master=None, hairpin=None, learning=None, capture=None,
                    filters_too_big=None, unfinished_checksums=None, wire=None):
-        cdef Dev *d
-        cdef Ns *ns
         if capture is not None and 0 <= dev < self.c.n_reserved and self.c.dev[dev] == NULL:
             self.c.uncaptured[dev] = not capture  # which is no reason to make it
             if up is mtu is mac is master is hairpin is learning is filters_too_big is unfinished_checksums is wire is None:
                 return
         self.c.generation += 1
-        d = self.dev_at(dev)
-        ns = self.c.ns[d.ns]
-        if up is not None:
-            d.up = bool(up)
-            fib_device_state(&ns.fib4, d.id, d.up)
-            fib_device_state(&ns.fib6, d.id, d.up)
-        if mtu is not None:
-            device_mtu(&self.c, d, mtu)
-        if mac is not None:
-            device_mac(&self.c, d, mac)
-        if master is not None:
-            device_master(&self.c, d, master)
-        if hairpin is not None:
-            d.hairpin = bool(hairpin)
-        if learning is not None:
-            d.learning = bool(learning)
-        if capture is not None:
-            d.capture = bool(capture)
-        if filters_too_big is not None:
-            d.filters_too_big = bool(filters_too_big)
-        if unfinished_checksums is not None:
-            d.unfinished_checksums = bool(unfinished_checksums)
-        if wire is not None:
-            d.wire = bool(wire)
+        device_settings(&self.c, self.dev_at(dev), up, mtu, mac, master, hairpin, learning, capture, filters_too_big, unfinished_checksums, wire)
 
     # ---- sysctls
 
@@ -525,24 +504,26 @@ cdef class Engine:
         self.c.generation += 1
         cdef Ns *n = self.ns_at(ns)
         cdef RuleTable fresh
-        cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], i
+        cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table]
         memset(&fresh, 0, sizeof(RuleTable))
         try:
-            table_build(&fresh, chains, self.recent_lists.setdefault(ns, {}), 16 if family == 6 else 4)
+            table_build(&fresh, chains, recent_lists, 16 if family == 6 else 4)
         except BaseException:
             rules_free(&fresh)
             raise
         rules_free(&n.rules[family == 6][k])
         n.rules[family == 6][k] = fresh
-        for i in range(HOOKS):
-            n.tables_at[family == 6][i] &= ~(1 << k)
-            n.tables_at[family == 6][i] |= rules_have_a_say(&fresh, i) << k
-        n.rules_on = True
-        if k == TABLE_NAT:
-            n.conntrack = True
-        for i in range(fresh.n_rules):
-            if fresh.rule[i].match & M_CTSTATE:
-                n.conntrack = True
+        table_speaks(n, family, k)
+        self.books.pop((ns, family, table), None)
+        table_tracks(n, family, k)
+
+    def use_book(self, int ns, int family, str table, book, bytes local=b""):
+        self.c.generation += 1
+        key = ns, family, table
+        self.books.setdefault(key, book)  # there is room for it: nothing can go wrong once the old book is let go
+        use_book(self.ns_at(ns), family, table, book.table(), local)
+        self.books[key] = book
+        self.book_failure = book.take_failure
 
     def add_pin(self, int ns, int proto, tuple orig, tuple reply):
         pin_add(self.ns_at(ns), proto, orig, reply)
@@ -574,8 +555,10 @@ cdef class Engine:
 
     def outcomes(self, int ns, int family, str hook, bytes packet, *, int iif=-1):
         cdef Ns *n = self.ns_at(ns)
-        return enumerate_outcomes(&self.c, n, family, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
-                                  Outcome)
+        found = enumerate_outcomes(&self.c, n, family, {"prerouting": HOOK_PREROUTING, "output": HOOK_OUTPUT}[hook], packet, n.lo if iif < 0 else iif,
+                                   Outcome)
+        self.check_supply()
+        return found
 
     # ---- what tables hold
 
@@ -604,6 +587,10 @@ cdef class Engine:
             rows.append(ct_dict(ct, self.c.now))
             ct = ct_next(&n.ct, ct)
         return rows
+
+    def del_conntrack(self, int ns, int proto, dict orig):
+        self.c.generation += 1
+        return conntrack_remove(&self.c, self.ns_at(ns), proto, orig)
 
     # ---- traffic
 

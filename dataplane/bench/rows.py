@@ -9,6 +9,7 @@ from functools import partial
 
 from dataplane.bench.captures import PACKETS, ReadWork, ReplayWork
 from dataplane.bench.cluster import CLIENTS, Shape
+from dataplane.bench.cluster_change import ClusterChangeWork
 from dataplane.bench.connections import ConnectionMemoryWork
 from dataplane.bench.first_packet import FirstPacketWork
 from dataplane.bench.flows import scattered, structured
@@ -19,7 +20,8 @@ from dataplane.bench.service import EstablishedWork
 from dataplane.bench.work import Settings, Work
 from dataplane.errors import InputError
 
-PACKET, LOOKUP, CONNECTION, SECONDS, BYTES = "ns/packet", "ns/lookup", "ns/connection", "s", "B/connection"
+PACKET, LOOKUP, CONNECTION, BYTES = "ns/packet", "ns/lookup", "ns/connection", "B/connection"
+SECONDS, MILLISECONDS = "s", "ms"
 SERVICES = 100  # that established connections go to
 MILLION = 1_000_000
 
@@ -111,6 +113,8 @@ def _all_rows() -> list[Row]:
         Row("capture/read", "reading a capture packet by packet in Python", PACKET, ReadWork, (PACKETS,), 500, "", "packets"),
         Row("cluster/5000-nodes", "5,000 nodes, 150,000 pods, 10,000 services: manifests to the walk of one packet, whole process", SECONDS,
             LargeClusterWork, (5000,), 4, "<= 30 s, <= 4 GiB", "nodes"),
+        Row("cluster/change", "a service, an EndpointSlice or a pod of the same cluster comes, goes or changes in a running emulation",
+            MILLISECONDS, ClusterChangeWork, (5000,), 4, "<= 50", "nodes"),
         Row("growth/flows", "established connections through VXLAN by their number, random keys", PACKET, established,
             (1000, 10_000, 100_000, MILLION, 10 * MILLION), 40, "at most 4 times", "flows", 4),
         Row("growth/services", "SYN of a new connection by the number of services", CONNECTION, FirstPacketWork,

@@ -55,6 +55,10 @@ def pod_address(size: Size, number: int) -> IPv4Address:
     return POD_NETWORK + 256 * node + 2 + place
 
 
+def service_address(number: int) -> IPv4Address:
+    return SERVICE_NETWORK + 256 + number
+
+
 def service_of(size: Size, pod: int) -> int:
     """Which service a pod stands behind; those of one service follow each other and are of one namespace."""
     return pod * size.service_count // size.pods
@@ -73,16 +77,17 @@ def objects(size: Size) -> Iterator[dict[str, Any]]:
     for pod in range(size.pods):
         members.setdefault(service_of(size, pod), []).append(pod)
     for service in range(size.service_count):
-        yield _service(service)
+        yield service_object(service)
         if size.slices:
-            yield _slice(size, service, members.get(service, []))
+            yield slice_object(size, service, members.get(service, []))
 
 
 def _cluster(size: Size) -> dict[str, Any]:
     return {
         "apiVersion": "dataplane/v1alpha1", "kind": "Cluster", "metadata": {"name": "large"},
         "spec": {
-            "podCIDRs": [f"{POD_NETWORK}/10"], "serviceCIDRs": [f"{SERVICE_NETWORK}/16"], "underlay": {"cidrs": [f"{UNDERLAY}/16"]},
+            "podCIDRs": [f"{POD_NETWORK}/10"], "serviceCIDRs": [f"{SERVICE_NETWORK}/16"],
+            "underlay": {"cidrs": [f"{UNDERLAY}/16"], "defaultGateways": [str(UNDERLAY + 1)]},
             "cni": {"name": size.cni},
         },
     }  # fmt: skip
@@ -101,8 +106,14 @@ def _node(size: Size, number: int) -> dict[str, Any]:
 
 
 def _pod(size: Size, number: int) -> dict[str, Any]:
-    service, address, node = service_of(size, number), str(pod_address(size, number)), number % size.nodes
-    host = str(UNDERLAY + 256 + node)
+    service = service_of(size, number)
+    labels = {"app": service_name(service)}
+    return pod_object(pod_name(number), namespace_of(service), labels, pod_address(size, number), number % size.nodes)
+
+
+def pod_object(name: str, namespace: str, labels: dict[str, str], ip: IPv4Address, node: int) -> dict[str, Any]:
+    """A running pod of two containers."""
+    address, host = str(ip), str(UNDERLAY + 256 + node)
     containers: list[dict[str, Any]] = [
         {"name": "app", "image": "example/app:1", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]},
         {"name": "sidecar", "image": "example/sidecar:1"},
@@ -110,7 +121,7 @@ def _pod(size: Size, number: int) -> dict[str, Any]:
     states = [{"name": each["name"], "ready": True, "restartCount": 0, "image": each["image"]} for each in containers]
     return {
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": pod_name(number), "namespace": namespace_of(service), "labels": {"app": service_name(service)}},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {"nodeName": f"node-{node:04d}", "containers": containers},
         "status": {
             "phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": host, "hostIPs": [{"ip": host}],
@@ -119,8 +130,8 @@ def _pod(size: Size, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _service(number: int) -> dict[str, Any]:
-    address = str(SERVICE_NETWORK + 256 + number)
+def service_object(number: int) -> dict[str, Any]:
+    address = str(service_address(number))
     return {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": service_name(number), "namespace": namespace_of(number)},
         "spec": {
@@ -130,7 +141,7 @@ def _service(number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _slice(size: Size, service: int, pods: list[int]) -> dict[str, Any]:
+def slice_object(size: Size, service: int, pods: list[int]) -> dict[str, Any]:
     namespace = namespace_of(service)
     endpoints = [
         {

@@ -72,6 +72,9 @@ def _detail_lines(document: Document) -> list[str]:
             details: dict[str, Any] = point["details"]
             if "share_of_cp" in details:
                 found.append(f"{row['name']}: {details['share_of_cp']:.0%} of the byte rate of cp")
+            for kind, times in details.get("kinds", {}).items():
+                span = f"{times['least']:.1f} to {times['most']:.1f}, median {times['median']:.1f} {row['unit']}"
+                found.append(f"{row['name']}: {kind}: {span}")
             if "peak_bytes" in details:
                 found.append(f"{row['name']}: at most {details['peak_bytes'] / 2**30:.2f} GiB in memory")
             if "rules_walked" in details and len(row["points"]) == 1:

@@ -58,6 +58,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0: delivered; 1: dropped, in some outcome at least."""
+    from dataplane.k8s.loader import collector_paused
+
+    with collector_paused():  # a large cluster stays as it is until the process ends
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from dataplane.cli.options import progress
     from dataplane.explain.outcomes import as_it_fell, every_outcome
     from dataplane.explain.walk import DELIVERED, LEFT, answering

@@ -35,13 +35,18 @@ def add_own_addresses(wiring: Wiring, machines: Iterable[Machine]) -> None:
     """
     for namespace in (machine.namespace for machine in machines):
         for device in wiring.engine.devices(namespace):
-            if device["master"] >= 0:
-                wiring.engine.set_sysctl(namespace, setting(DISABLE, device), 1)
-            if carries_ipv6(wiring.engine, namespace, device):
-                start(wiring.engine, wiring.topology, device)
-            elif ipv6_addresses(device):
-                refuse_written(wiring, namespace, device)
-                stop(wiring.engine, namespace, device)
+            add_own_address(wiring, namespace, device)
+
+
+def add_own_address(wiring: Wiring, namespace: int, device: Mapping[str, Any]) -> None:
+    """The same for one device, as ``Engine.devices`` describes it."""
+    if device["master"] >= 0:
+        wiring.engine.set_sysctl(namespace, setting(DISABLE, device), 1)
+    if carries_ipv6(wiring.engine, namespace, device):
+        start(wiring.engine, wiring.topology, device)
+    elif ipv6_addresses(device):
+        refuse_written(wiring, namespace, device)
+        stop(wiring.engine, namespace, device)
 
 
 def refuse_written(wiring: Wiring, namespace: int, device: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from dataplane.control.topology import Machine, Topology
 from dataplane.control.underlay import build_underlay
 from dataplane.control.wiring import Wiring
 from dataplane.errors import InputError
+from dataplane.k8s.loader import collector_paused
 from dataplane.k8s.objects import Manifests
 
 if TYPE_CHECKING:
@@ -24,9 +25,15 @@ if TYPE_CHECKING:
 
 PROXY_MODES = ("iptables",)
 CNIS = {
-    "flannel": Cni(flannel.build, flannel.describe, flannel.can_wait),
-    "calico": Cni(calico.build, calico.describe, calico.can_wait),
-}
+    "flannel": Cni(
+        flannel.build, flannel.describe, flannel.can_wait, flannel.attach, flannel.detach, flannel.check,
+        flannel.no_announcement, flannel.no_announcement,
+    ),
+    "calico": Cni(
+        calico.build, calico.describe, calico.can_wait, calico.attach, calico.detach, calico.check,
+        calico.announce_borrowed, calico.withdraw_borrowed,
+    ),
+}  # fmt: skip
 """Name in ``cni.name`` to what sets up its data path on nodes and pods."""
 MADE_AT_ONCE = 256
 """Up to so many nodes and pods a cluster is made as a whole: it is soon done, and every mistake in it shows."""
@@ -55,7 +62,12 @@ def build(manifests: Manifests, engine: Engine, *, at_once: bool | None = None) 
         raise InputError(f"{config.origin}: cni.name {config.cni.name!r} is not supported: write one of {', '.join(CNIS)}")
     if config.proxy.mode not in PROXY_MODES:
         raise InputError(f"{config.origin}: proxy.mode {config.proxy.mode!r} is not supported: write {' or '.join(PROXY_MODES)}")
-    topology = Topology(manifests)
+    with collector_paused():
+        return _build(manifests, engine, at_once)
+
+
+def _build(manifests: Manifests, engine: Engine, at_once: bool | None) -> Topology:
+    config, topology = manifests.config, Topology(manifests)
     topology.warnings += not_carried(manifests)
     wiring, cni, pods = Wiring(engine, topology), CNIS[config.cni.name], networked_pods(manifests)
     small = len(manifests.nodes) + len(manifests.pods) <= MADE_AT_ONCE
@@ -64,7 +76,7 @@ def build(manifests: Manifests, engine: Engine, *, at_once: bool | None = None) 
         cni.build(wiring, pods, manifests.nodes)
         finish(wiring, list(topology.machines.values()))
     else:
-        Sites(wiring, cni, pods, finish)  # the engine holds it
+        Sites(wiring, cni, pods, finish)  # ``topology.sites`` from now on
     add_host_network_pods(topology)
     return topology
 
@@ -75,7 +87,7 @@ def finish(wiring: Wiring, machines: Sequence[Machine]) -> None:
     apply_baseline(wiring, machines)
     apply_written(wiring, machines)
     add_own_addresses(wiring, machines)
-    made = {machine.ref for machine in machines}
-    load_node_rules(wiring.engine, wiring.topology, [node for node in wiring.manifests.nodes if f"node/{node.name}" in made])
+    names = {machine.ref.removeprefix("node/") for machine in machines if machine.kind == "node"}
+    load_node_rules(wiring.engine, wiring.topology, [node for node in wiring.manifests.nodes if node.name in names] if names else [])
     if wiring.manifests.config.end_systems == "silent":
         silence(wiring.engine, wiring.topology, machines)

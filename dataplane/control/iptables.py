@@ -232,6 +232,19 @@ class IptablesTables:
             for table, chains in self._tables.items()
         }
 
+    # ---- looked at
+    def names(self) -> list[str]:
+        """The tables that exist."""
+        return list(self._tables)
+
+    def policies(self, table: str) -> list[tuple[str, str]]:
+        """The chains of a table in order, each with its policy ("" for a user chain)."""
+        return [(name, chain.policy) for name, chain in self._table(table).items()]
+
+    def entries(self, table: str, chain: str) -> list[tuple[Rule, int]]:
+        """The rules of a chain, each with its origin."""
+        return [(entry.rule, entry.origin) for entry in self._chain(table, chain).entries]
+
     # ---- helpers
     def _table(self, table: str) -> dict[str, _Chain]:
         if table not in BUILT_IN:

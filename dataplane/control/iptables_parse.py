@@ -7,6 +7,7 @@ Words and defaults: iptables-extensions(8); extensions/libxt_*.c and libipt_*.c 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -159,8 +160,14 @@ _MARK_REWRITES: Mapping[str, Callable[[int, int], tuple[int, int]]] = {
 }
 
 
+_WORD = re.compile(r'"[^"\\]*"|[^\s"\\]+')
+_SIMPLE = re.compile(rf"\s*(?:{_WORD.pattern})(?:\s+(?:{_WORD.pattern}))*\s*")  # words that are quoted whole or not at all
+
+
 def split_words(text: str) -> list[str]:
     """Words of a line as iptables-restore splits them: blanks separate, double quotes group, a backslash inside quotes escapes."""
+    if _SIMPLE.fullmatch(text):
+        return [word.strip('"') for word in _WORD.findall(text)]
     words: list[str] = []
     word: list[str] | None = None
     quoted = False

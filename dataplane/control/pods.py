@@ -14,6 +14,10 @@ DEFAULT_NAMESPACE = "default"
 
 def networked_pods(manifests: Manifests) -> dict[str, list[Pod]]:
     """By node, in the order written: pods that run, have an address and do not share their node's network."""
+    return manifests.remembered("networked pods", lambda: _networked_pods(manifests))
+
+
+def _networked_pods(manifests: Manifests) -> dict[str, list[Pod]]:
     pods: dict[str, list[Pod]] = {node.name: [] for node in manifests.nodes}
     for pod in manifests.pods:
         if pod.host_network or pod.phase != "Running" or not pod.node or not pod.addresses:
@@ -53,9 +57,9 @@ def pod_name(topology: Topology, pod: Pod) -> str:
 
 
 def pod_mac(pod: Pod) -> bytes:
-    return mac_of(pod.mac, str(pod.origin), "pod", pod.key)
+    return mac_of(pod.mac, pod.origin, "pod", pod.key)
 
 
 def host_mac(pod: Pod) -> bytes:
     """Of the node's end of the pod's veth pair."""
-    return mac_of(pod.host_mac, str(pod.origin), "veth", pod.key)
+    return mac_of(pod.host_mac, pod.origin, "veth", pod.key)

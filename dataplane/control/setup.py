@@ -113,7 +113,7 @@ def set_sysctl(target: Target, name: str, value: int) -> None:
 def run_iptables(target: Target, words: list[str]) -> None:
     tables = firewall_of(target.topology, target.namespace)[6 if words[0] == "ip6tables" else 4]
     tables.command(shlex.join(words))
-    load(target.engine, target.namespace, tables)
+    load(target.engine, target.topology, target.namespace, tables)
 
 
 def run_cluster(target: Target, words: list[str]) -> None:
@@ -123,7 +123,7 @@ def run_cluster(target: Target, words: list[str]) -> None:
         raise InputError(f"use cluster {' or '.join(choices)}")
     manifests = target.topology.manifests
     proxy = replace(manifests.config.proxy, masquerade_random_fully=choices[words[1]])
-    target.topology.manifests = replace(manifests, config=replace(manifests.config, proxy=proxy))
+    target.topology.follow(replace(manifests, config=replace(manifests.config, proxy=proxy)))
     load_node_rules(target.engine, target.topology, target.topology.manifests.nodes)
 
 

@@ -221,7 +221,7 @@ def make(command: Command, name: str, wanted: Wanted) -> None:
     if wanted.remote and not fdb_remote:
         ends["remote"] = wanted.remote
     device = command.engine.add_device(
-        command.namespace, name, wanted.kind, mac=mac, mtu=mtu, up=False,
+        command.namespace, name, wanted.kind, mac=mac, mtu=mtu, up=False, number=-1,
         **ends, dev=wanted.lower, **wanted.options,
     )  # fmt: skip
     command.topology.add_device(command.namespace, name, device, ethernet=ethernet)

@@ -30,4 +30,4 @@ def silence(engine: Engine, topology: Topology, machines: Iterable[Machine]) -> 
                     for kind in NEIGHBOUR_DISCOVERY:
                         tables.append("raw", chain, f"-p icmpv6 --icmpv6-type {kind} -j ACCEPT", origin)
                 tables.append("raw", chain, "-j DROP", origin)
-            load(engine, machine.namespace, tables)
+            load(engine, topology, machine.namespace, tables)

@@ -8,9 +8,10 @@ switch, its ports and the hosts on it are made at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv6Network
 from typing import NamedTuple
 
-from dataplane.control.addrconf import MIN_MTU, link_local
+from dataplane.control.addrconf import MIN_MTU, carries_ipv6, link_local
 from dataplane.control.places import Places
 from dataplane.control.sysctl import apply_baseline, apply_written
 from dataplane.control.topology import Machine, Topology
@@ -33,6 +34,7 @@ from dataplane.k8s.objects import ClusterConfig, Node, Pod
 
 PodsByNode = dict[str, list[Pod]]
 STAND_IN = "stand-in"
+IPV6_GROUPS = IPv6Network("ff00::/8")
 
 
 class Cni(NamedTuple):
@@ -41,6 +43,11 @@ class Cni(NamedTuple):
     build: Callable[[Wiring, PodsByNode, Sequence[Node]], None]
     describe: Callable[[Places, Wiring, PodsByNode], None]
     can_wait: Callable[[ClusterConfig], bool]
+    attach: Callable[[Wiring, Node, Pod], None]  # a pod that comes later
+    detach: Callable[[Wiring, Node, Pod], None]
+    check: Callable[[Node, Pod], None]  # raises InputError for a pod that cannot be attached
+    announce: Callable[[Wiring, Node, Pod, Sequence[Node]], None]  # to nodes that are there already
+    withdraw: Callable[[Wiring, Node, Pod, Sequence[Node]], None]
 
 
 class Sites:
@@ -54,10 +61,11 @@ class Sites:
         self._finish = finish
         self._nodes = {node.name: node for node in wiring.manifests.nodes}
         self._bridge = add_switch(wiring)
-        wiring.topology.is_described = True
-        self._places = Places(wiring.topology, wiring.topology.switch + 1, self._bridge + 1)
-        self._describe()
-        wiring.engine.reserve(self._places.namespaces, self._places.devices)
+        wiring.topology.sites = self
+        places = self._described()
+        self._site_of = dict(places.site_of)
+        self.made: list[Node] = []
+        wiring.engine.reserve(places.namespaces, places.devices)
         ports = {machine.ref: self._add_port(machine) for machine in wiring.topology.machines.values() if machine.kind != "pod"}
         attach_hosts(wiring, self._bridge, {name: ports[f"node/{name}"] for name in self._nodes})
         finish(wiring, [machine for machine in wiring.topology.machines.values() if machine.kind == "host"])
@@ -70,9 +78,19 @@ class Sites:
             self._make(node)
 
     # ---- described
-    def _describe(self) -> None:
+    def _described(self) -> Places:
+        """Names and numbers of all machines, found once for all worlds of the same manifests."""
+        topology = self._wiring.topology
+        places = self._wiring.manifests.remembered("places", self._describe)
+        topology.adopt(places.topology)
+        return places
+
+    def _describe(self) -> Places:
         """The machines in the order in which ``build_underlay`` and the CNI would make them."""
-        places, topology = self._places, self._wiring.topology
+        topology = Topology(self._wiring.manifests)
+        topology.adopt(self._wiring.topology)
+        topology.switch = self._wiring.topology.switch
+        places = Places(topology, topology.switch + 1, self._bridge + 1)
         for node in self._wiring.manifests.nodes:
             name = free_name(topology, node.name, f"node/{node.name}")
             machine = places.machine(name, f"node/{node.name}", uplink_mac(node), node.addresses, node.origin)
@@ -84,6 +102,7 @@ class Sites:
                 machine = places.machine(name, f"host/{host.name}", host_mac(host), host.addresses, host.origin)
                 places.device(topology.switch, switch_port(self._wiring, machine.namespace).device)
         self._cni.describe(places, self._wiring, self._pods)
+        return places
 
     def _add_port(self, machine: Machine) -> int:
         """The switch's port of a node or host, and what the core has to know of a node that is not there."""
@@ -119,6 +138,9 @@ class Sites:
         machine = Machine(namespace, STAND_IN, "node", f"node/{STAND_IN}", eth0, bytes(6), (), self._wiring.manifests.config.origin)
         apply_baseline(aside, [machine])
         apply_written(aside, [machine])
+        device = next(each for each in aside.engine.devices(namespace) if each["id"] == eth0)
+        if carries_ipv6(aside.engine, namespace, device):  # what any IPv6 address brings with it
+            aside.engine.add_route(namespace, IPV6_GROUPS.network_address.packed, IPV6_GROUPS.prefixlen, kind="multicast", dev=eth0)
         self._wiring.topology.warnings += aside.topology.warnings
         self._wiring.engine.stand_in(eth0)
 
@@ -126,13 +148,27 @@ class Sites:
     def _supply(self, namespace: int, device: int) -> None:
         """One of the two is -1."""
         at = namespace if namespace >= 0 else self._wiring.topology.device_namespace(device)
-        self._make(self._nodes[self._places.site_of[at]])
+        self._make(self._nodes[self._site_of[at]])
 
     def _make(self, node: Node) -> None:
         wiring, topology = self._wiring, self._wiring.topology
         machine = topology.endpoint(f"node/{node.name}")
         if wiring.engine.is_made(machine.namespace):
             return
+        self.made.append(node)
         attach_node(wiring, self._bridge, node)
         self._cni.build(wiring, self._pods, [node])
         self._finish(wiring, [machine, *(topology.endpoint(f"pod/{pod.key}") for pod in self._pods[node.name])])
+
+    # ---- changed
+    def follow(self, pods: PodsByNode) -> None:
+        """From now on these are the pods."""
+        self._pods = pods
+
+    def describe_pod(self, pod: Pod, node: Node) -> None:
+        """A pod that comes to a node which is not made."""
+        engine = self._wiring.engine
+        places = Places(self._wiring.topology, *engine.places())
+        places.pod(pod, node)
+        engine.reserve(places.namespaces, places.devices)
+        self._site_of |= places.site_of

@@ -39,8 +39,11 @@ def apply_baseline(wiring: Wiring, machines: Iterable[Machine]) -> None:
 
 
 def uses_ipv6(manifests: Manifests) -> bool:
-    owners: tuple[Node | Pod | Host, ...] = (*manifests.nodes, *manifests.pods, *manifests.config.underlay.hosts)
-    return any(address.version == 6 for owner in owners for address in owner.addresses)
+    def find() -> bool:
+        owners: tuple[Node | Pod | Host, ...] = (*manifests.nodes, *manifests.pods, *manifests.config.underlay.hosts)
+        return any(address.version == 6 for owner in owners for address in owner.addresses)
+
+    return manifests.remembered("uses IPv6", find)
 
 
 def apply_written(wiring: Wiring, machines: Iterable[Machine]) -> None:
@@ -60,6 +63,15 @@ def apply_written(wiring: Wiring, machines: Iterable[Machine]) -> None:
                 unknown.add(PER_DEVICE.sub(r"\1.*.\4", name))
     lines = [f"{config.origin}: sysctls: {name} is not emulated and has no effect" for name in sorted(unknown)]
     wiring.topology.warnings += [line for line in lines if line not in wiring.topology.warnings]
+
+
+def apply_written_to(wiring: Wiring, namespace: int, device: str) -> None:
+    """Of the cluster's ``sysctls`` those of one device, which has come to a node later."""
+    name = device.replace(".", "/")
+    for key, value in resolve(wiring.manifests.config.sysctls, [name]).items():
+        match = PER_DEVICE.fullmatch(key)
+        if match is not None and match[3] == name:
+            wiring.engine.set_sysctl(namespace, key, value)
 
 
 def device_names(topology: Topology, namespace: int) -> list[str]:

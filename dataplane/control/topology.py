@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dataplane.control.iptables import IptablesTables
 from dataplane.errors import InputError
 from dataplane.k8s.objects import IPAddress, Manifests, Origin
+
+if TYPE_CHECKING:
+    from dataplane.control.rule_books import Local
+    from dataplane.control.sites import Sites
 
 Firewall = dict[int, IptablesTables]
 """The iptables of one namespace by family, 4 or 6."""
@@ -28,6 +33,10 @@ class Machine:
     origin: Origin
 
 
+def first_origins() -> tuple[list[Origin], dict[Origin, int]]:
+    return [NO_ORIGIN], {NO_ORIGIN: 0}
+
+
 class Topology:
     """Names of everything in the core. Filled by ``build``; everybody else only reads.
 
@@ -37,21 +46,29 @@ class Topology:
 
     def __init__(self, manifests: Manifests) -> None:
         self.manifests = manifests
-        self.origins: list[Origin] = [NO_ORIGIN]
+        # Of all worlds of the same manifests, which may have rules in common.
+        self.origins, self._origin_ids = manifests.remembered("origins", first_origins)
         self.machines: dict[int, Machine] = {}
         self.switch = -1
-        self.firewalls: dict[int, Firewall] = {}
+        self.firewalls: dict[int, Firewall] = {}  # of those whose rules are not in ``books``, see ``firewall.firewall_of``
+        self.books: dict[tuple[int, int], dict[str, Local]] = {}  # by namespace and family: tables that nodes have in common
         self.macs: dict[bytes, bytes] = {}
         self.warnings: list[str] = []
-        self._origin_ids: dict[Origin, int] = {NO_ORIGIN: 0}
         self._namespaces: dict[int, str] = {}
         self._namespace_ids: dict[str, int] = {}
         self._devices: dict[int, tuple[int, str]] = {}
         self._bare: set[int] = set()
+        self._gone: set[int] = set()  # devices that were there once
+        self._adopted: set[int] = set()  # namespaces whose devices another world names too, in the same dictionary
         self._device_ids: dict[int, dict[str, int]] = {}
         self._refs: dict[str, Machine] = {}
-        self.is_described = False  # machines are named, and made when something concerns them
+        self.sites: Sites | None = None  # who makes nodes and pods when something concerns them; None: they were made at once
         self._described_macs: dict[bytes, bytes] = {}
+
+    def follow(self, manifests: Manifests) -> None:
+        """The cluster is another from now on, and origins keep their numbers."""
+        manifests.memo["origins"] = self.origins, self._origin_ids
+        self.manifests = manifests
 
     # ---- filled while building
     def origin_id(self, origin: Origin) -> int:
@@ -69,6 +86,7 @@ class Topology:
     def add_device(self, namespace: int, name: str, device: int, *, ethernet: bool = True) -> None:
         """``ethernet``: its frames begin with an Ethernet header, not with an IP header."""
         self._devices[device] = (namespace, name)
+        self._own_devices(namespace)
         self._device_ids[namespace][name] = device
         if not ethernet:
             self._bare.add(device)
@@ -81,13 +99,50 @@ class Topology:
         """As ``endpoint``; None: there is none."""
         return self._refs.get(ref)
 
+    def adopt(self, other: Topology) -> None:
+        """Take all names of another world of the same manifests, in which nothing has been made by hand so far."""
+        self.machines, self._refs = dict(other.machines), dict(other._refs)
+        self._namespaces, self._namespace_ids = dict(other._namespaces), dict(other._namespace_ids)
+        self._devices, self._device_ids, self._bare = dict(other._devices), dict(other._device_ids), set(other._bare)
+        self._adopted = set(self._device_ids)
+
     def add_machine(self, machine: Machine) -> None:
         self.machines[machine.namespace] = machine
         self._refs[machine.ref] = machine
+        if self._described_macs:
+            self._described_macs |= {each.packed: machine.mac for each in machine.addresses}
+
+    def forget_device(self, namespace: int, name: str) -> None:
+        """It is gone; what the core still says of it keeps its name."""
+        self._own_devices(namespace)
+        self._gone.add(self._device_ids[namespace].pop(name))
+
+    def _own_devices(self, namespace: int) -> None:
+        """Their dictionary is about to change: let other worlds keep theirs."""
+        if namespace in self._adopted:
+            self._adopted.remove(namespace)
+            self._device_ids[namespace] = dict(self._device_ids[namespace])
+
+    def forget_machine(self, machine: Machine) -> None:
+        """With its namespace and all devices."""
+        for name in list(self._device_ids[machine.namespace]):
+            self.forget_device(machine.namespace, name)
+        del self.machines[machine.namespace], self._refs[machine.ref], self._namespace_ids[machine.name]
+        for address in machine.addresses:
+            self.macs.pop(address.packed, None)
+            self._described_macs.pop(address.packed, None)
+
+    def forget_alias(self, ref: str) -> None:
+        self._refs.pop(ref, None)
 
     def add_alias(self, ref: str, machine: Machine) -> None:
         """A pod on its node's network is reached as that node."""
         self._refs[ref] = machine
+
+    @property
+    def is_described(self) -> bool:
+        """Machines are named, and made when something concerns them."""
+        return self.sites is not None
 
     # ---- looked up
     def origin(self, number: int) -> Origin | None:
@@ -150,9 +205,13 @@ class Topology:
         """A namespace's devices by name, in the order they were made, ``lo`` first."""
         return dict(self._device_ids[namespace])
 
+    def is_captured(self, device: int) -> bool:
+        """Are frames captured on it? On a device that is gone they were."""
+        return device in self._devices and self._devices[device][0] != self.switch
+
     def device_ids(self) -> list[int]:
         """Every device that frames are captured on: all but the underlay's switch."""
-        return [device for device, (namespace, _) in self._devices.items() if namespace != self.switch]
+        return [device for device, (namespace, _) in self._devices.items() if namespace != self.switch and device not in self._gone]
 
     def endpoint(self, ref: str) -> Machine:
         """The machine behind ``pod/NAMESPACE/NAME``, ``node/NAME`` or ``host/NAME``; ``InputError`` if there is none."""

@@ -130,7 +130,7 @@ def hint_of(node: Node, device: str) -> InterfaceHint:
 
 
 def uplink_mac(node: Node) -> bytes:
-    return mac_of(hint_of(node, UPLINK).mac, str(node.origin), UPLINK, node.name)
+    return mac_of(hint_of(node, UPLINK).mac, node.origin, UPLINK, node.name)
 
 
 def uplink_mtu(wiring: Wiring, node: Node) -> int:
@@ -138,7 +138,7 @@ def uplink_mtu(wiring: Wiring, node: Node) -> int:
 
 
 def host_mac(host: Host) -> bytes:
-    return mac_of(host.mac, str(host.origin), "host", host.name)
+    return mac_of(host.mac, host.origin, "host", host.name)
 
 
 def free_name(topology: Topology, name: str, ref: str) -> str:

@@ -79,10 +79,8 @@ class Wiring:
         if kind not in PLAIN_KINDS:
             registry.ensure(kind)
         described = self.topology.described_device(namespace, name)
-        if described >= 0:
-            params["number"] = described
         with refused(origin, f"interface {name}"):
-            device = self.engine.add_device(namespace, name, kind, mac=mac, mtu=mtu, up=True, **params)
+            device = self.engine.add_device(namespace, name, kind, mac=mac, mtu=mtu, up=True, number=described, **params)
         if described < 0:
             self.topology.add_device(namespace, name, device, ethernet=kind in PLAIN_KINDS or has_ethernet(self.engine, namespace, device))
         return device

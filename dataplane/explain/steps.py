@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from dataplane.capture.dissect import dissect
 from dataplane.capture.headers import bare_ip_version
 from dataplane.capture.layer import Layer
+from dataplane.control.firewall import NumberedRule, numbered_rules
 from dataplane.control.topology import Topology
 from dataplane.k8s.objects import Origin
 from dataplane.traffic.packets import checksum
 
 if TYPE_CHECKING:
-    from dataplane._core import Chain, DropReason, Event, Match
+    from dataplane._core import DropReason, Event, Match
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_IPV6 = 0x86DD
@@ -144,7 +146,7 @@ class Words:
     def __init__(self, topology: Topology, reasons: list[DropReason]) -> None:
         self._topology = topology
         self._reasons = reasons
-        self._rules: dict[tuple[int, int, str], list[MatchedRule]] = {}
+        self._rules: dict[tuple[int, int, str], Callable[[int], NumberedRule]] = {}
 
     def reason(self, number: int) -> DropReason:
         return self._reasons[number]
@@ -154,24 +156,21 @@ class Words:
         if event.what != "rule":
             return event.what, event.detail, None
         table, _, number = event.detail.partition(" ")
-        rule = self._table(event, table)[int(number)]
+        rule = self._rule(event, table, int(number))
         return table, f"{rule.chain}: {rule.text}", rule
 
-    def _table(self, event: Event, table: str) -> list[MatchedRule]:
-        """The rules of a table in the order that the core numbers them in."""
+    def _rule(self, event: Event, table: str, number: int) -> MatchedRule:
         family = 6 if link_type(event.data) == ETHERTYPE_IPV6 or event.data[12:14] == b"\x86\xdd" else 4
         key = (event.namespace, family, table)
         if key not in self._rules:
-            chains: list[Chain] = self._topology.firewalls[event.namespace][family].compile()[table]
-            names = {chain.name for chain in chains}
-            self._rules[key] = [_matched(chain, match, names) for chain in chains for match in chain.rules]
-        return self._rules[key]
+            self._rules[key] = numbered_rules(self._topology, *key)
+        return _matched(self._rules[key](number))
 
 
-def _matched(chain: Chain, match: Match, names: set[str]) -> MatchedRule:
-    target = match.get("target") or "counted"
+def _matched(rule: NumberedRule) -> MatchedRule:
+    match, target = rule.match, rule.match.get("target") or "counted"
     comment = f' "{match["comment"]}"' if match.get("comment") else ""
-    return MatchedRule(chain.name, target, target in names, bool(chain.policy), target_text(match) + comment)
+    return MatchedRule(rule.chain, target, rule.is_jump, rule.built_in, target_text(match) + comment)
 
 
 def target_text(match: Match) -> str:

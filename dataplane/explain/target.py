@@ -179,15 +179,12 @@ def listeners(topology: Topology, protocol: str, port: int) -> Iterator[tuple[in
     no port of this protocol nothing is known: it is taken to listen on ``port`` too. A node is not.
     """
     known = _known_ports(topology, protocol)
+    declaring = {f"pod/{pod.key}" for pod in topology.manifests.pods if any(each.protocol == protocol.upper() for each in pod.ports)}
     for namespace, machine in topology.machines.items():
         ports = known.get(namespace, set())
-        if machine.kind != "node" and not _declares(topology.manifests, machine, protocol):
+        if machine.kind != "node" and machine.ref not in declaring:
             ports = ports | {port}
         yield from ((namespace, number) for number in sorted(ports))
-
-
-def _declares(manifests: Manifests, machine: Machine, protocol: str) -> bool:
-    return bool(_pod_ports(manifests, machine.ref, protocol))
 
 
 def _known_ports(topology: Topology, protocol: str) -> dict[int, set[int]]:

@@ -12,7 +12,7 @@ from dataplane.k8s.cidrs import derive_config
 from dataplane.k8s.collected import Collected
 from dataplane.k8s.fields import place
 from dataplane.k8s.ipam import CalicoIpam, ClusterIps, HostLocal, Ipam, NodeCidrs, NodePorts, next_host_address, stable_number
-from dataplane.k8s.objects import ClusterConfig, Host, IPAddress, Namespace, Node, Origin, Pod, Service, ServicePort
+from dataplane.k8s.objects import ClusterConfig, Host, IPAddress, Manifests, Namespace, Node, Origin, Pod, Service, ServicePort
 from dataplane.k8s.slices import PodIndex, derive_slices
 
 CALICO_HOST_MAC = "ee:ee:ee:ee:ee:ee"  # of every host end of a Calico veth
@@ -113,7 +113,17 @@ def _derive_pod(pod: Pod, nodes: dict[str, Node], ipam: Ipam, cni: str) -> Pod:
         return pod
     if pod.host_network:
         return pod if pod.addresses else replace(pod, addresses=nodes[pod.node].addresses)
-    addresses = pod.addresses or ipam.assign(pod)
+    return _with_names(pod, pod.addresses or ipam.assign(pod), cni)
+
+
+def complete_pod(pod: Pod, manifests: Manifests) -> Pod:
+    """A pod that comes to a cluster later, with the MAC addresses and the interface that the cluster would give it."""
+    if pod.host_network and not pod.addresses:
+        return replace(pod, addresses=next((node.addresses for node in manifests.nodes if node.name == pod.node), ()))
+    return _with_names(pod, pod.addresses, manifests.config.cni.name) if pod.addresses and not pod.host_network else pod
+
+
+def _with_names(pod: Pod, addresses: tuple[IPAddress, ...], cni: str) -> Pod:
     calico = cni == "calico"
     return replace(
         pod,

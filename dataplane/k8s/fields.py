@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -90,8 +90,8 @@ class Fields:
     def _place(self, key: str) -> str:
         return f"{self.subject.file}:{self.line_at(key)}: {self.subject.what}"
 
-    def warn_unknown(self, known: Set[str]) -> None:
-        if self.data.keys() <= known:
+    def warn_unknown(self, known: Collection[str]) -> None:
+        if isinstance(known, frozenset) and self.data.keys() <= known:
             return
         for key in self.data:
             if key not in known:
@@ -157,6 +157,10 @@ class Fields:
         if not isinstance(value, list):
             raise self.error(key, f"must be a list, not {_kind(value)}", 'write lines that begin with "- " below it')
         return value
+
+    def count(self, key: str) -> int:
+        """How many items the list under ``key`` has."""
+        return len(self._list(key))
 
     def children(self, key: str) -> Iterator[Fields]:
         """The mappings of the list under ``key``."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from dataplane.errors import InputError
-from dataplane.k8s import json_list
+from dataplane.k8s import json_list, yaml_plain
 from dataplane.k8s.positions import line_of
 from dataplane.k8s.yaml_source import Document, parse_text
 
@@ -33,14 +34,19 @@ class Found:
 
 def objects_of_texts(texts: Iterable[tuple[str, str]]) -> Iterator[Found]:
     """Of texts and the names of their files. Raises InputError where one is neither YAML nor JSON, or holds something else."""
-    for text, file in texts:
+    remaining = iter(texts)
+    for text, file in remaining:
         taken = 0
         try:
-            for found in _objects_of_list(text, file):
+            for found in _objects_of_list(text, file) if text.startswith("{") else _objects_of_yaml(text, file):
                 yield found
                 taken += 1
-        except json_list.NotPlain:
+        except (json_list.NotPlain, yaml_plain.NotPlain):
             yield from islice(objects_of(parse_text(text, file)), taken, None)
+        except InputError:
+            for again in ((text, file), *remaining):
+                parse_text(*again)  # what is not even YAML or JSON is complained of first, wherever it stands
+            raise
 
 
 def objects_of(documents: Iterable[Document]) -> Iterator[Found]:
@@ -51,8 +57,6 @@ def objects_of(documents: Iterable[Document]) -> Iterator[Found]:
 
 def _objects_of_list(text: str, file: str) -> Iterator[Found]:
     """The objects of a JSON list. NotPlain, perhaps after some of them: the text needs a closer look."""
-    if not text.startswith("{"):
-        raise json_list.NotPlain
     whole = json_list.list_text(text)
     outer = Found(whole.members, file, 1, whole.members.get("apiVersion"), whole.members.get("kind"))
     if not (isinstance(outer.kind, str) and outer.kind.endswith("List")):
@@ -63,6 +67,30 @@ def _objects_of_list(text: str, file: str) -> Iterator[Found]:
             raise json_list.NotPlain
         version, kind = item.data.get("apiVersion", inherited[0]), item.data.get("kind", inherited[1])
         yield Found(item.data, file, item.line, version, kind, item.located)
+
+
+def _objects_of_yaml(text: str, file: str) -> Iterator[Found]:
+    """The objects of YAML documents. NotPlain, perhaps after some of them: the text needs a closer look."""
+    if text.lstrip()[:1] in ("{", "["):
+        raise yaml_plain.NotPlain
+    reader = yaml_plain.Reader(text, file)
+    for stretch in reader.stretches():
+        outer = stretch.outer or {"kind": "List"}
+        inherited = _inherited(Found({}, file, 1, outer.get("apiVersion"), outer["kind"]))
+        try:
+            data, line = reader.read(stretch)
+        except yaml_plain.NotPlain:
+            data = reader.located(stretch)
+            if data is not None:
+                if not isinstance(data, dict):
+                    raise yaml_plain.NotPlain from None
+                yield from _unfold(file, data, line_of(data, stretch.line), inherited)
+            continue
+        if data is not None:
+            if not isinstance(data, dict) or ("items" in data and str(data.get("kind", "")).endswith("List")):
+                raise yaml_plain.NotPlain
+            version, kind = data.get("apiVersion", inherited[0]), data.get("kind", inherited[1])
+            yield Found(data, file, line, version, kind, partial(reader.located, stretch))
 
 
 def _unfold(file: str, data: Any, line: int, inherited: tuple[Any, Any]) -> Iterator[Found]:

@@ -79,6 +79,13 @@ def collect(documents: Iterable[Document], name: str) -> Collected:
 
 def collect_objects(objects: Iterator[Found], name: str) -> Collected:
     """The same of objects that have been found already."""
+    collected = read_objects(objects, name)
+    check_written(collected)
+    return collected
+
+
+def read_objects(objects: Iterator[Found], name: str) -> Collected:
+    """The same without a look at how they go together. Raises InputError where there are none, or what is wrong with one."""
     collected = Collected()
     ignored: Counter[str] = Counter()
     total = 0
@@ -95,7 +102,6 @@ def collect_objects(objects: Iterator[Found], name: str) -> Collected:
     if ignored:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         collected.warnings.append(f"{name}: ignored objects of kinds that are not read: {counts}")
-    check_written(collected)
     return collected
 
 

@@ -42,13 +42,13 @@ class Item:
 def read_item(data: Mapping[str, Any], kind: str, file: str, line: int, warnings: list[str]) -> Item:
     """Read the metadata of an object of ``kind``."""
     line = line_of(data, line)
-    top = Fields(data, Subject(file, kind, warnings), line=line)
+    subject = Subject(file, kind, warnings)
+    top = Fields(data, subject, line=line)
     meta = top.child("metadata")
     name = _checked_name(meta, "name", meta.text("name", "cluster") if kind == "Cluster" else meta.required_text("name"))
     namespace = "" if kind in CLUSTER_SCOPED else _checked_name(meta, "namespace", meta.text("namespace") or "default")
     what = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-    subject = Subject(file, what, warnings)
-    meta = Fields(data, subject, line=line).child("metadata")
+    subject.what = what
     meta.warn_unknown(api_fields.METADATA)
     metadata = Metadata(
         name=name,
@@ -59,7 +59,7 @@ def read_item(data: Mapping[str, Any], kind: str, file: str, line: int, warnings
         recorded=meta.has("uid") or meta.has("resourceVersion"),
         origin=Origin(file, line, what),
     )
-    return Item(Fields(data, subject, line=line), metadata)
+    return Item(top, metadata)
 
 
 def _checked_name(meta: Fields, key: str, name: str) -> str:

@@ -7,13 +7,14 @@ as the cluster would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, TypeVar
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +260,11 @@ class Manifests:
     namespaces: tuple[Namespace, ...] = ()
     warnings: tuple[str, ...] = ()
     extra: tuple[tuple[Mapping[str, Any], Origin], ...] = ()  # kind: Traffic, kind: Scenario, as written
-    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)  # what others have found out from it
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)  # see ``remembered``
+
+    def remembered(self, name: str, find: Callable[[], Found]) -> Found:
+        """What ``find`` finds out from these objects, once for all who ask by this ``name``."""
+        if name not in self.memo:
+            self.memo[name] = find()
+        found: Found = self.memo[name]
+        return found

@@ -79,7 +79,7 @@ def _containers(spec: Fields, status: Fields, ready: bool) -> tuple[int, int, in
     Without states (a pod written by hand) they are as ready as the pod.
     """
     sidecars = {entry.text("name") for entry in spec.children("initContainers") if entry.text("restartPolicy") == "Always"}
-    total = len(list(spec.children("containers"))) + len(sidecars)
+    total = spec.count("containers") + len(sidecars)
     states = [*status.children("containerStatuses")]
     states += [entry for entry in status.children("initContainerStatuses") if entry.text("name") in sidecars]
     if not states:

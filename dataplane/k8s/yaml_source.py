@@ -21,6 +21,7 @@ from dataplane.k8s.positions import LocatedDict, LocatedList
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN_NAME = "<stdin>"
+BROKEN = object()
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is about ten times as fast, where it was built in
 
@@ -111,16 +112,25 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "syntax error").split())
 
 
-def _parse_yaml(text: str, file: str) -> Iterator[Document]:
+def parse_located_yaml(text: str, file: str, first_line: int) -> Any:
+    """The value of the one document in ``text``, which starts on a line of its file: None if it is empty, BROKEN if it is none."""
+    try:
+        documents = list(_parse_yaml(text, file, first_line))
+    except (yaml.YAMLError, UnicodeEncodeError, InputError):
+        return BROKEN
+    return BROKEN if len(documents) > 1 else documents[0].data if documents else None
+
+
+def _parse_yaml(text: str, file: str, first_line: int = 1) -> Iterator[Document]:
     loader = _Loader(text)
     try:
-        builder = _Builder(file)
+        builder = _Builder(file, first_line)
         while (event := loader.get_event()) is not None:
             builder.feed(event)
             if isinstance(event, yaml.DocumentEndEvent):
                 if builder.root is not None:
                     yield Document(builder.root, file, builder.root_line)
-                builder = _Builder(file)
+                builder = _Builder(file, first_line)
     finally:
         loader.dispose()
 
@@ -153,8 +163,9 @@ class _Frame:
 class _Builder:
     """Builds one document from parser events, without recursion: nesting depth is bounded by memory only."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, first_line: int) -> None:
         self.file = file
+        self.first_line = first_line
         self.root: Any = None
         self.root_line = 1
         self.stack: list[_Frame] = []
@@ -165,9 +176,9 @@ class _Builder:
         if kind is yaml.ScalarEvent:
             self._scalar(event)
         elif kind is yaml.MappingStartEvent:
-            self._start(LocatedDict(event.start_mark.line + 1), event, _TAG + "map")
+            self._start(LocatedDict(event.start_mark.line + self.first_line), event, _TAG + "map")
         elif kind is yaml.SequenceStartEvent:
-            self._start(LocatedList(event.start_mark.line + 1), event, _TAG + "seq")
+            self._start(LocatedList(event.start_mark.line + self.first_line), event, _TAG + "seq")
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             _apply_merges(self.stack.pop())
         elif kind is yaml.AliasEvent:
@@ -177,7 +188,7 @@ class _Builder:
         return InputError(f"{self.file}:{line}: {text}")
 
     def _scalar(self, event: Any) -> None:
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + self.first_line
         tag = event.tag
         if tag is None:
             value = resolve_scalar(event.value) if event.implicit[0] else event.value
@@ -210,7 +221,7 @@ class _Builder:
         self.stack.append(_Frame(container))
 
     def _alias(self, event: Any) -> None:
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + self.first_line
         if event.anchor not in self.anchors:
             raise self._error(line, f"alias *{event.anchor} has no anchor &{event.anchor} before it; define it or write the value")
         value = self.anchors[event.anchor]

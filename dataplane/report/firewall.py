@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from dataplane.control.firewall import firewall_of
 from dataplane.control.iptables import IptablesTables
 from dataplane.control.topology import Machine, Topology
 from dataplane.errors import InputError
@@ -27,7 +28,7 @@ def tables_of(topology: Topology, machine: Machine, family: int) -> IptablesTabl
     if family not in families:
         known = " and ".join(map(str, families)) or "none"
         raise InputError(f"{machine.origin}: no IPv{family} address, so no rules of that family: choose {known}")
-    return topology.firewalls.get(machine.namespace, {}).get(family) or IptablesTables(family)
+    return firewall_of(topology, machine.namespace)[family]
 
 
 def rule_lines(tables: IptablesTables) -> Iterator[RuleLine]:

@@ -1,13 +1,20 @@
 # Making devices: their kind, their MAC, the bridge they belong to.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, strcmp
 from ext.border.encap cimport encap_new, option_list
 from ext.border.reasons cimport registry_find
+from ext.border.tables cimport address_remove
 from ext.devices.core cimport *
 from ext.stages.tunnel_host cimport host_init
+from ext.tables.conntrack cimport ct_first, ct_kill, ct_next
+from ext.tables.ct_entry cimport Ct
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
+from ext.tables.fib cimport Fib, fib_device_state, fib_remove
+from ext.tables.htab cimport HNode, htab_free_all, htab_step
+from ext.tables.neighbour cimport Neigh
+from ext.wire.packet cimport Pkt
 
 
 cdef enum:
@@ -149,3 +156,94 @@ cdef inline int device_master(Core *c, Dev *d, int master) except -1:
     d.master = master
     fdb_set(&br.fdb, d.mac, d.id, FDB_LOCAL | FDB_STATIC, 0)
     return 0
+
+
+cdef inline int device_settings(Core *c, Dev *d, object up, object mtu, object mac, object master, object hairpin, object learning, object capture,
+                                object filters_too_big, object unfinished_checksums, object wire) except -1:
+    """None: leave it as it is."""
+    cdef Ns *ns = c.ns[d.ns]
+    if up is not None:
+        d.up = bool(up)
+        fib_device_state(&ns.fib4, d.id, d.up)
+        fib_device_state(&ns.fib6, d.id, d.up)
+    if mtu is not None:
+        device_mtu(c, d, mtu)
+    if mac is not None:
+        device_mac(c, d, mac)
+    if master is not None:
+        device_master(c, d, master)
+    if hairpin is not None:
+        d.hairpin = bool(hairpin)
+    if learning is not None:
+        d.learning = bool(learning)
+    if capture is not None:
+        d.capture = bool(capture)
+    if filters_too_big is not None:
+        d.filters_too_big = bool(filters_too_big)
+    if unfinished_checksums is not None:
+        d.unfinished_checksums = bool(unfinished_checksums)
+    if wire is not None:
+        d.wire = bool(wire)
+    return 0
+
+
+cdef inline void routes_through(Fib *f, int dev) noexcept nogil:
+    """Remove them: their device is gone (fib_sync_down_dev() and what follows)."""
+    cdef int i
+    for i in range(f.n):
+        if f.route[i].type and f.route[i].dev == dev:
+            fib_remove(f, i)
+
+
+cdef inline int device_remove(Core *c, Dev *d) except -1:
+    """Take a veth device out of its namespace, with its routes, neighbours and FDB entries; its peer goes without.
+
+    What is on its way to it still finds it, and finds it down.
+    """
+    cdef Ns *ns = c.ns[d.ns]
+    cdef HNode *node
+    cdef Pkt *p
+    cdef int i, k = 0
+    if d.kind != DEV_VETH:
+        raise ValueError(f"{d.name.decode()} is no veth device: only those can go")
+    device_master(c, d, -1)
+    d.up = False
+    while d.n_addr:
+        address_remove(c, d, <bytes>(<char *>d.addr[0].addr)[:4 if d.addr[0].family == 4 else 16], d.addr[0].plen)
+    routes_through(&ns.fib4, d.id)
+    routes_through(&ns.fib6, d.id)
+    node = htab_step(&d.neigh.tab, NULL)
+    while node != NULL:
+        while (<Neigh *>node).queue != NULL:
+            p = (<Neigh *>node).queue
+            (<Neigh *>node).queue = p.next
+            pkt_consume(c, p)
+        node = htab_step(&d.neigh.tab, node)
+    htab_free_all(&d.neigh.tab)
+    htab_free_all(&d.proxies.tab)
+    if d.peer >= 0 and c.dev[d.peer] != NULL:
+        c.dev[d.peer].peer = -1
+        c.dev[d.peer].up = False  # veth_close(): no carrier
+    d.peer = -1
+    for i in range(ns.n_devs):
+        if ns.devs[i] != d.id:
+            ns.devs[k] = ns.devs[i]
+            c.dev[ns.devs[k]].place = <uint16_t>k
+            k += 1
+        else:
+            masquerade_gone(ns, i)
+    ns.n_devs = k
+    return 0
+
+
+cdef inline void masquerade_gone(Ns *ns, int place) noexcept nogil:
+    """Connections that had their source address from the device at this place end (masq_device_event()); later devices move up."""
+    cdef Ct *ct = ct_first(&ns.ct)
+    cdef Ct *after
+    while ct != NULL:
+        after = ct_next(&ns.ct, ct)
+        if ct.masq_dev == place + 1:
+            ct_kill(&ns.ct, ct)
+        elif ct.masq_dev > place + 1:
+            ct.masq_dev -= 1
+        ct = after

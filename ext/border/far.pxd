@@ -6,29 +6,26 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport *
 
 
+cdef inline void *places_grown(void *at, int before, int now, size_t size) except NULL:
+    """Room for more places, the new ones empty."""
+    cdef char *grown = <char *>realloc(at, max(now, 1) * size)
+    if grown == NULL:
+        raise MemoryError
+    memset(grown + before * size, 0, (now - before) * size)
+    return grown
+
+
 cdef inline int places_reserve(Core *c, int namespaces, int devices) except -1:
     """Empty places up to these numbers; what is added without a number comes behind them."""
-    cdef Ns **ns
-    cdef Dev **dev
     if namespaces < c.n_ns or devices < c.n_dev:
         raise ValueError("there are more namespaces or devices already")
-    ns = <Ns **>realloc(c.ns, max(namespaces, 1) * sizeof(Ns *))
-    if ns != NULL:
-        c.ns = ns
-    dev = <Dev **>realloc(c.dev, max(devices, 1) * sizeof(Dev *))
-    if dev != NULL:
-        c.dev = dev
-    free(c.far_of)
-    c.far_of = <Far **>calloc(max(devices, 1), sizeof(Far *))
-    free(c.uncaptured)
-    c.uncaptured = <uint8_t *>calloc(max(devices, 1), 1)
-    c.n_reserved = devices
-    if ns == NULL or dev == NULL or c.far_of == NULL or c.uncaptured == NULL:
-        raise MemoryError
-    memset(&c.ns[c.n_ns], 0, (namespaces - c.n_ns) * sizeof(Ns *))
-    memset(&c.dev[c.n_dev], 0, (devices - c.n_dev) * sizeof(Dev *))
+    c.ns = <Ns **>places_grown(c.ns, c.n_ns, namespaces, sizeof(Ns *))
     c.n_ns = namespaces
+    c.dev = <Dev **>places_grown(c.dev, c.n_dev, devices, sizeof(Dev *))
     c.n_dev = devices
+    c.far_of = <Far **>places_grown(c.far_of, c.n_reserved, devices, sizeof(Far *))
+    c.uncaptured = <uint8_t *>places_grown(c.uncaptured, c.n_reserved, devices, 1)
+    c.n_reserved = devices
     return 0
 
 

@@ -1,8 +1,10 @@
 # From the rule dictionaries of Python (``Match`` in _core.pyi) to the structs of tables/rules.pxd.
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
-from libc.stdlib cimport calloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from ext.devices.core cimport Ns
 from ext.tables.rules cimport *
 
 cdef enum:
@@ -95,7 +97,7 @@ cdef inline int rule_transport(Rule *r, dict m) except -1:
     return 0
 
 
-cdef inline int rule_state(Rule *r, dict m, dict lists) except -1:
+cdef inline int rule_state(Rule *r, dict m, object lists) except -1:
     if match_bit(r, m, "ctstate", M_CTSTATE):
         r.ctstate = m["ctstate"]
     if match_bit(r, m, "mark", M_MARK):
@@ -141,7 +143,7 @@ cdef inline int rule_target(Rule *r, dict m, dict chains) except -1:
     return 0
 
 
-cdef inline int rule_from_dict(Rule *r, dict m, dict chains, dict lists) except -1:
+cdef inline int rule_from_dict(Rule *r, dict m, dict chains, object lists) except -1:
     rule_addresses(r, m)
     rule_transport(r, m)
     rule_state(r, m, lists)
@@ -157,7 +159,7 @@ cdef inline int check_loops(RuleTable *t, list names) except -1:
         for i in range(t.n_chains):
             for k in range(t.chain[i].count):
                 r = t.rule[t.chain[i].first + k]
-                if (r.target == T_JUMP or r.target == T_GOTO) and depths[r.chain] < depths[i] + 1:
+                if rule_jumps(&r) and depths[r.chain] < depths[i] + 1:
                     depths[r.chain] = depths[i] + 1
                     changed = True
         if not changed:
@@ -192,8 +194,49 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
             t.random = t.random or (t.rule[at].match & M_STATISTIC) != 0
             t.unsteady = t.unsteady or t.random or (t.rule[at].match & M_RECENT) != 0 or (t.rule[at].tcp_mask & STEADY_TCP_FLAGS) != 0
             at += 1
-            t.n_rules = at
+            t.n_rules = t.local_from = at
     check_loops(t, [chain.name for chain in chains])
     if not rules_index(t, alen):
         raise MemoryError
     return 0
+
+
+cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes local) except -1:
+    """Let the namespace see a book (``ext/rulebook.pyx``) as its table, with ``local`` as the rules of the last chains."""
+    cdef RuleTable fresh = (<RuleTable *>PyCapsule_GetPointer(capsule, b"dataplane.rule_book"))[0]
+    cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = fresh.n_rules - fresh.local_from, i
+    if <size_t>len(local) != <size_t>n * sizeof(Rule):
+        raise ValueError(f"the last chains have {n} rules, and others were given")
+    if fresh.index.place == NULL:
+        raise ValueError("the book has no index")
+    fresh.local = <Rule *>rules_memory(max(n, 1) * sizeof(Rule))
+    if fresh.local == NULL:
+        raise MemoryError
+    memcpy(fresh.local, <const char *>local, len(local))
+    for i in range(n):
+        if rule_jumps(&fresh.local[i]) and not 0 <= fresh.local[i].chain < fresh.n_chains:
+            free(fresh.local)
+            raise ValueError("a rule jumps to no chain of the book")
+    rules_free(&ns.rules[family == 6][k])
+    ns.rules[family == 6][k] = fresh
+    table_speaks(ns, family, k)
+    ns.conntrack = True
+    return 0
+
+
+cdef inline void table_speaks(Ns *ns, int family, int k) noexcept nogil:
+    """Note at which hooks a table has something to say."""
+    cdef int i
+    for i in range(HOOKS):
+        ns.tables_at[family == 6][i] &= ~(1 << k)
+        ns.tables_at[family == 6][i] |= rules_have_a_say(&ns.rules[family == 6][k], i) << k
+    ns.rules_on = True
+
+
+cdef inline void table_tracks(Ns *ns, int family, int k) noexcept nogil:
+    """A table that needs connections tracked has them tracked."""
+    cdef const RuleTable *t = &ns.rules[family == 6][k]
+    cdef int i
+    ns.conntrack = ns.conntrack or k == TABLE_NAT
+    for i in range(t.n_rules):
+        ns.conntrack = ns.conntrack or (t.rule[i].match & M_CTSTATE) != 0

@@ -200,3 +200,14 @@ cdef inline object sysctl_read(Core *c, Ns *ns, str name):
         if ct_flag(&ns.ct.set, name[27:]) != NULL:
             return ct_flag(&ns.ct.set, name[27:])[0]
     raise KeyError(name)
+
+
+cdef inline int namespace_defaults(Ns *ns) except -1:
+    """Linux' sysctls, and no ICMP sent so far."""
+    for key, value in conf_defaults().items():
+        ns.conf_default[<int>key] = value
+        ns.conf_all[<int>key] = value
+    for key, value in sys_defaults().items():
+        ns.sys[<int>key] = value
+    ns.icmp_last = -1000000000
+    return 0

@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport *
-from ext.tables.conntrack cimport ct_table_free
+from ext.tables.conntrack cimport ct_find, ct_kill, ct_table_free
+from ext.tables.ct_entry cimport Ct, Tuple
 from ext.tables.fdb cimport fdb_clear
 from ext.tables.fib cimport *
 from ext.tables.fragments cimport FragQueue
@@ -325,6 +326,28 @@ cdef inline bint route_remove(Ns *ns, bytes prefix, int prefix_len, str kind, ob
             return True
         i = f.route[i].next
     return False
+
+
+# ---- conntrack
+
+cdef inline bint conntrack_remove(Core *c, Ns *ns, int proto, dict orig) except -1:
+    """The entry of a protocol with ports whose original tuple this is (``tuple_dict``). False: there is none."""
+    cdef Tuple t
+    cdef Ct *ct
+    cdef int dir = 0
+    memset(&t, 0, sizeof(Tuple))
+    if len(orig["src"]) not in (4, 16) or len(orig["dst"]) != len(orig["src"]):
+        raise ValueError("addresses have 4 or 16 bytes, and are of one family")
+    t.family = 4 if len(orig["src"]) == 4 else 6
+    t.proto = proto
+    memcpy(t.src, <const char *>(<bytes>orig["src"]), len(orig["src"]))
+    memcpy(t.dst, <const char *>(<bytes>orig["dst"]), len(orig["dst"]))
+    t.sport, t.dport = orig["sport"], orig["dport"]
+    ct = ct_find(&ns.ct, &t, c.now, &dir)
+    if ct == NULL or dir != 0:
+        return False
+    ct_kill(&ns.ct, ct)
+    return True
 
 
 # ---- proxied neighbours

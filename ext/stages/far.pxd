@@ -7,6 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.core cimport Core, Dev, Far
+from ext.tables.fib cimport Fib
 from ext.wire.arp cimport ARP_HRD, ARP_HLN, ARP_LEN, ARP_OP, ARP_PLN, ARP_PRO, ARP_REQUEST, ARP_SPA, ARP_TPA, ARP_HRD_ETHER
 from ext.wire.bytes cimport ld16, ld32
 from ext.wire.ether cimport (ETH_DST, ETH_HLEN, ETH_TYPE, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, mac_equal, mac_is_broadcast,
@@ -67,6 +68,11 @@ cdef inline bint far_concerned(const Far *far, const Pkt *p) noexcept nogil:
 cdef inline Dev *far_stand_in(Core *c, const Far *far) noexcept nogil:
     """The stand-in as the machine's device; it is put into its place by ``far_enter`` alone."""
     cdef Dev *d = c.stand_in
+    cdef Fib *f = &c.stand_in_ns.fib6
+    cdef int i
+    for i in range(f.n):
+        if f.route[i].dev == d.id:
+            f.route[i].dev = far.dev  # the route to groups, its only one, which counts for its own device alone
     d.id = far.dev
     d.ns = far.ns
     d.mtu = far.mtu

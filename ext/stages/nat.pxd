@@ -23,7 +23,8 @@ from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_family, ct_set_tuple
 from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
+from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, rules_walk, recent_apply, T_DNAT, T_SNAT,
+                               T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
@@ -599,7 +600,7 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
         if ev != NULL:
-            snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, <int>(v.matched[i] - t.rule))
+            snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, rule_number(t, v.matched[i]))
 
 
 cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out) noexcept nogil:

@@ -126,6 +126,9 @@ cdef struct RuleChain:
     int first
     int count
     uint8_t policy  # T_ACCEPT, T_DROP; T_NONE: a user chain
+    uint8_t absent  # its rules are written when a walk first comes by
+
+ctypedef void (*RuleFillFn)(void *book, int chain) noexcept nogil
 
 cdef struct RuleTable:
     Rule *rule
@@ -134,6 +137,11 @@ cdef struct RuleTable:
     int n_chains
     int builtin[HOOKS]  # chain of a hook, -1: none
     uint8_t random  # some rule asks chance
+    # of a table that several namespaces have in common, but for its last chains:
+    void *book  # whose ``rule`` and ``chain`` are, NULL: the table's own
+    RuleFillFn fill  # writes the rules of an absent chain
+    Rule *local  # the rules from number ``local_from`` on; those of ``rule`` are zero there, and in no run of the index
+    int local_from  # n_rules: there are none
     uint8_t unsteady  # some rule may say something else of the next packet of the same connection
     RuleIndex index
 
@@ -350,6 +358,10 @@ cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices
     return not r.match & MATCH_REST or match_rest(r, f, mark, c, v, at)
 
 
+cdef inline bint rule_jumps(const Rule *r) noexcept nogil:
+    return r.target == T_JUMP or r.target == T_GOTO
+
+
 cdef inline RuleKey rule_key(const Rule *r, int alen) noexcept nogil:
     """What the index may find the rule by."""
     cdef RuleKey key
@@ -366,12 +378,14 @@ cdef inline RuleKey rule_key(const Rule *r, int alen) noexcept nogil:
 cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
     """Build the index of a table for addresses of ``alen`` bytes. False: memory is out."""
     cdef RuleIndex *x = &t.index
-    cdef int i
+    cdef int i, at
     if not index_begin(x, t.n_rules):
         return False
-    for i in range(t.n_rules):
-        x.key[i] = rule_key(&t.rule[i], alen)
     for i in range(t.n_chains):
+        if t.chain[i].absent:
+            continue  # what is written later is short
+        for at in range(t.chain[i].first, t.chain[i].first + t.chain[i].count):
+            x.key[at] = rule_key(&t.rule[at], alen)
         if not index_chain(x, t.chain[i].first, t.chain[i].first + t.chain[i].count):
             return False
     index_end(x, t.n_rules)
@@ -392,6 +406,24 @@ cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const F
             memcpy(address, f.dst, f.alen)
         next = run_first(x, x.place[at].run, address, f.dport if run.kind == RUN_PORT else 0)
     return next if next >= 0 else run.end
+
+
+cdef inline const Rule *rule_at(const RuleTable *t, int at) noexcept nogil:
+    return &t.rule[at] if at < t.local_from else &t.local[at - t.local_from]
+
+
+cdef inline int rule_number(const RuleTable *t, const Rule *r) noexcept nogil:
+    """Its place in the table, from 0."""
+    if t.local != NULL and t.local <= r < t.local + (t.n_rules - t.local_from):
+        return t.local_from + <int>(r - t.local)
+    return <int>(r - t.rule)
+
+
+cdef inline const RuleChain *chain_of(const RuleTable *t, int chain) noexcept nogil:
+    """A chain with its rules in it."""
+    if t.chain[chain].absent:
+        t.fill(t.book, chain)
+    return &t.chain[chain]
 
 
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
@@ -427,7 +459,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             at = to
             if at == run.end:
                 continue
-        r = &t.rule[at]
+        r = rule_at(t, at)
         v.walked += 1
         at += 1
         if not match_rule(r, f, mark[0], c, v, at):
@@ -435,12 +467,12 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
         if v.n_matched < MATCHED_MAX:
             v.matched[v.n_matched] = r
             v.n_matched += 1
-        if r.target == T_JUMP or r.target == T_GOTO:
+        if rule_jumps(r):
             if r.target == T_JUMP and depth < JUMPS_MAX:
                 back[depth] = at
                 back_end[depth] = end
                 depth += 1
-            at = t.chain[r.chain].first
+            at = chain_of(t, r.chain).first
             end = at + t.chain[r.chain].count
         elif r.target == T_MARK:
             mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
@@ -462,7 +494,9 @@ cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:
 
 
 cdef inline void rules_free(RuleTable *t) noexcept nogil:
-    index_free(&t.index)
-    free(t.rule)
-    free(t.chain)
+    if t.book == NULL:
+        index_free(&t.index)
+        free(t.rule)
+        free(t.chain)
+    free(t.local)
     memset(t, 0, sizeof(RuleTable))

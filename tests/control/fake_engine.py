@@ -63,7 +63,7 @@ class FakeEngine:
         self.add_address(lo, ip_address("::1").packed, 128)
         return len(self.names) - 1
 
-    def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, **params: Any) -> int:
+    def add_device(self, ns: int, name: str, kind: str, *, mac: bytes, mtu: int, up: bool = True, number: int = -1, **params: Any) -> int:
         if self.find_device(ns, name) >= 0:
             raise ValueError(f"{name} exists")
         self.all_devices.append(FakeDevice(ns, name, kind, mac.hex(":"), mtu, params, {"up": up}))

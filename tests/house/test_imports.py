@@ -30,7 +30,7 @@ PACKAGE_RANKS = {
 import rank 0; the Python interface (``dataplane/__init__.py`` and what only it uses) ranks with reports."""
 
 INTERFACE_RANK = 4
-COMPILED = {"_core", "_build", "_lpm", "_capture_read", "_capture_write", "_generate", "_declarative_encap", "_python_encap"}
+COMPILED = {"_core", "_build", "_lpm", "_rulebook", "_capture_read", "_capture_write", "_generate", "_declarative_encap", "_python_encap"}
 BORDER = COMPILED | {"errors", "version", "include_path", "scapy_border"}
 CORE_RANKS = {"capture": 4, "stages": 4, "fast": 3, "devices": 2, "tables": 2, "encap": 2, "wire": 1}
 ENGINE_RANK = 5

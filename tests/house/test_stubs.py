@@ -13,7 +13,7 @@ from house.sources import ROOT
 pytestmark = [pytest.mark.house, pytest.mark.slow]
 
 
-COMPILED = ("_core", "_build", "_lpm", "_capture_read", "_capture_write", "_generate", "_declarative_encap", "_python_encap")
+COMPILED = ("_core", "_build", "_lpm", "_rulebook", "_capture_read", "_capture_write", "_generate", "_declarative_encap", "_python_encap")
 
 
 @pytest.mark.parametrize("module", [*(f"dataplane.{name}" for name in COMPILED), *registry.compiled().values()])

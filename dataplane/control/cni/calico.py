@@ -63,10 +63,44 @@ def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None
     pools = read_pools(wiring.manifests.config)
     for node in wiring.manifests.nodes:
         for pod in pods[node.name]:
-            places.pod(pod)
+            places.pod(pod, node)
     for node in wiring.manifests.nodes:
         for name, overlay in tunnel_names(pools).items():
             places.device(places.node(node), name, ethernet=carries_frames(overlay))
+
+
+def attach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """A pod that comes later. Blocks stay whose they are."""
+    attach_pod(wiring, node, pod, pod_mtu(wiring, read_pools(wiring.manifests.config), node))
+
+
+def detach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """What led to the pod through its device goes with that."""
+
+
+def check(node: Node, pod: Pod) -> None:
+    """A pod may have any address."""
+
+
+def announce_borrowed(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """An address from outside the blocks of its node is announced on its own."""
+    pools = read_pools(wiring.manifests.config)
+    for network in borrowed(node, pod):
+        for other in others:
+            machine = wiring.topology.endpoint(f"node/{other.name}")
+            tunnels = wiring.topology.devices_of(machine.namespace)
+            route_to(wiring, pools, Place(other, machine.namespace, machine.eth0), tunnels, node, network)
+
+
+def withdraw_borrowed(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    for network in borrowed(node, pod):
+        for other in others:
+            namespace = wiring.topology.endpoint(f"node/{other.name}").namespace
+            wiring.engine.del_route(namespace, network.network_address.packed, network.prefixlen)
+
+
+def borrowed(node: Node, pod: Pod) -> list[IPNetwork]:
+    return [announced.network for announced in announce(node, [pod]) if not announced.is_block]
 
 
 def can_wait(config: ClusterConfig) -> bool:
@@ -76,10 +110,7 @@ def can_wait(config: ClusterConfig) -> bool:
 
 def all_announcements(manifests: Manifests, pods: dict[str, list[Pod]]) -> list[Announcement]:
     """Of all nodes, found once."""
-    if "announcements" not in manifests.memo:
-        manifests.memo["announcements"] = [each for node in manifests.nodes for each in announce(node, pods[node.name])]
-    found: list[Announcement] = manifests.memo["announcements"]
-    return found
+    return manifests.remembered("announcements", lambda: [each for node in manifests.nodes for each in announce(node, pods[node.name])])
 
 
 def attach_pod(wiring: Wiring, node: Node, pod: Pod, mtu: int) -> None:

@@ -69,16 +69,49 @@ def build(wiring: Wiring, pods: dict[str, list[Pod]], nodes: Sequence[Node]) -> 
 
 def describe(places: Places, wiring: Wiring, pods: dict[str, list[Pod]]) -> None:
     """Name what ``build`` would make of all nodes, in its order."""
-    settings = read_settings(wiring.manifests.config)
-    assert settings.mesh is None and settings.sleeve is None  # whose devices have work to do from the start
+    overlay = read_settings(wiring.manifests.config).overlay
     for node in wiring.manifests.nodes:
         places.device(places.node(node), BRIDGE)
     for node in wiring.manifests.nodes:
         for pod in pods[node.name]:
-            places.pod(pod)
-        if settings.overlay is not None:
+            places.pod(pod, node)
+        if overlay is not None:
             for version in versions(node):
-                places.device(places.node(node), settings.overlay.names[version], ethernet=carries_frames(settings.overlay))
+                places.device(places.node(node), overlay.names[version], ethernet=carries_frames(overlay))
+
+
+def attach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """A pod that comes later."""
+    machine, bridge = wiring.topology.endpoint(f"node/{node.name}"), bridge_of(wiring, node)
+    attach_pod(wiring, read_settings(wiring.manifests.config), Placed(node, machine.namespace, machine.eth0, bridge, bridge_mac(node)), pod)
+
+
+def check(node: Node, pod: Pod) -> None:
+    """Its addresses must be of its node."""
+    for address in pod.addresses:
+        cidr_of(node, pod, address)
+
+
+def no_announcement(wiring: Wiring, node: Node, pod: Pod, others: Sequence[Node]) -> None:
+    """Other nodes know the way to all addresses of a node."""
+
+
+def detach(wiring: Wiring, node: Node, pod: Pod) -> None:
+    """A pod goes, with the entries that lead to it."""
+    assert pod.host_interface
+    port = wiring.topology.described_device(wiring.topology.endpoint(f"node/{node.name}").namespace, pod.host_interface)
+    wiring.engine.del_fdb(port, pod_mac(pod))
+    if wiring.manifests.config.neighbours == "static":
+        for address in pod.addresses:
+            wiring.engine.del_neighbour(bridge_of(wiring, node), address.packed)
+
+
+def bridge_of(wiring: Wiring, node: Node) -> int:
+    return wiring.topology.described_device(wiring.topology.endpoint(f"node/{node.name}").namespace, BRIDGE)
+
+
+def bridge_mac(node: Node) -> bytes:
+    return mac_of(hint_of(node, BRIDGE).mac, node.origin, BRIDGE, node.name)
 
 
 def can_wait(config: ClusterConfig) -> bool:
@@ -170,7 +203,7 @@ def add_bridge(wiring: Wiring, settings: Settings, node: Node) -> Placed:
         raise InputError(f"{node.origin}: spec.podCIDR is missing, Flannel takes no node without one: add it")
     machine = wiring.topology.endpoint(f"node/{node.name}")
     hint = hint_of(node, BRIDGE)
-    mac = mac_of(hint.mac, str(node.origin), BRIDGE, node.name)
+    mac = bridge_mac(node)
     mtu = hint.mtu or pod_mtu(wiring, settings, node)
     bridge = wiring.device(machine.namespace, BRIDGE, "bridge", mac=mac, mtu=mtu, origin=node.origin)
     for interface in hinted_interfaces(hint, node.origin) or [gateway_of(cidr) for cidr in node.pod_cidrs]:

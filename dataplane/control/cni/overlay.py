@@ -91,7 +91,7 @@ def reach(
 
 
 def tunnel_mac(node: Node, device: str) -> bytes:
-    return mac_of(hint_of(node, device).mac, str(node.origin), device, node.name)
+    return mac_of(hint_of(node, device).mac, node.origin, device, node.name)
 
 
 def cidrs(node: Node, version: int) -> list[IPNetwork]:

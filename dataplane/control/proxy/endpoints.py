@@ -7,7 +7,7 @@ KEP-2086 (internal traffic policy), KEP-2433 (topology hints), KEP-3015 (same zo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dataplane.k8s.objects import IPAddress, Origin
 
@@ -25,11 +25,11 @@ class ProxyEndpoint:
     local: bool = False  # runs on the node in question
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
+    text: str = field(init=False)  # 10.0.0.1:80 or [fd00::1]:80
 
-    @property
-    def text(self) -> str:
-        """``10.0.0.1:80`` or ``[fd00::1]:80``."""
-        return f"{self.address}:{self.port}" if self.address.version == 4 else f"[{self.address}]:{self.port}"
+    def __post_init__(self) -> None:
+        text = f"{self.address}:{self.port}" if self.address.version == 4 else f"[{self.address}]:{self.port}"
+        object.__setattr__(self, "text", text)
 
     @property
     def fallback(self) -> bool:

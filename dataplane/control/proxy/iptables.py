@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Protocol
 
 from dataplane.control.iptables import IptablesTables
 from dataplane.control.proxy.endpoints import Categories, ProxyEndpoint, categorize
@@ -42,12 +44,14 @@ _JUMPS = (
     ("nat", "OUTPUT", "KUBE-SERVICES", "kubernetes service portals", ""),
     ("nat", "POSTROUTING", "KUBE-POSTROUTING", "kubernetes postrouting rules", ""),
 )
+_PREFIXES = ("EXT", "FW", "SVC", "SVL")  # of a service port's chains, in their order
 _CHAINS = {
     "filter": ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL", "KUBE-FIREWALL"),
     "nat": ("KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ"),
 }
 
 
+@lru_cache(maxsize=1 << 16)  # a name stands in several rules
 def chain_name(prefix: str, service_port: str, protocol: str, endpoint: str = "") -> str:
     """Name of a chain of one service port: ``prefix`` and 16 characters of a hash.
 
@@ -90,13 +94,39 @@ def node_rules(manifests: Manifests, node: Node, family: int, *, origins: Callab
     ``origins`` numbers what a rule comes from: the service, the slice of an endpoint, or for the rules that every
     node has the cluster's configuration. Raises InputError for a proxy configuration that is not supported.
     """
-    return _NodeRules(manifests, node, family, origins).build()
+    tables = IptablesTables(family)
+    ports = service_ports(manifests, node.name, family)
+    rules = NodeRules(manifests, node, family, origins, tables, comment_endpoints=comments_endpoints(ports))
+    rules.base()
+    for port in ports:
+        rules.service(service_rules(port, node))
+    rules.tail()
+    return tables
 
 
-class _NodeRules:
-    """One node and family; ``build`` once."""
+def comments_endpoints(ports: Iterable[ProxyServicePort]) -> bool:
+    """Do rules of endpoints say what they are for?"""
+    return sum(len(port.endpoints) for port in ports) <= LARGE_CLUSTER_ENDPOINTS
 
-    def __init__(self, manifests: Manifests, node: Node, family: int, origins: Callable[[Origin], int]) -> None:
+
+def service_rules(port: ProxyServicePort, node: Node) -> ServiceRules:
+    """Which traffic of a service port gets where on this node."""
+    return ServiceRules(port, categorize(port.endpoints, port.policy, node.name, node.labels.get(ZONE_LABEL, "")))
+
+
+class RuleSink(Protocol):
+    """Where rules are written: ``IptablesTables``, or what takes them as text."""
+
+    def new_chain(self, table: str, chain: str) -> None: ...
+    def append(self, table: str, chain: str, rule_text: str, origin: int) -> None: ...
+
+
+class NodeRules:
+    """Writes the rules of one node and family: ``base``, ``service`` for each port, ``tail``."""
+
+    def __init__(
+        self, manifests: Manifests, node: Node, family: int, origins: Callable[[Origin], int], tables: RuleSink, *, comment_endpoints: bool
+    ) -> None:
         self._manifests = manifests
         self._proxy = manifests.config.proxy
         self._node = node
@@ -104,22 +134,12 @@ class _NodeRules:
         self._origins = origins
         self._detector = local_detector(self._proxy, node, family)
         self._node_ports = _NodePorts(self._proxy, node, family)
-        self._tables = IptablesTables(family)
-        self._comment_endpoints = True
-
-    def build(self) -> IptablesTables:
-        ports = service_ports(self._manifests, self._node.name, self._family)
-        self._comment_endpoints = sum(len(port.endpoints) for port in ports) <= LARGE_CLUSTER_ENDPOINTS
-        self._base()
-        zone = self._node.labels.get(ZONE_LABEL, "")
-        for port in ports:
-            chosen = categorize(port.endpoints, port.policy, self._node.name, zone)
-            self._service(_ServiceRules(port, chosen))
-        self._tail()
-        return self._tables
+        self._tables = tables
+        self._comment_endpoints = comment_endpoints
 
     # ---- what every node has
-    def _base(self) -> None:
+    def base(self) -> None:
+        """The chains that all services have in common, and the jumps to them."""
         for table, chains in _CHAINS.items():
             for chain in chains:
                 self._tables.new_chain(table, chain)
@@ -141,7 +161,8 @@ class _NodeRules:
                 " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
             )
 
-    def _tail(self) -> None:
+    def tail(self) -> None:
+        """What stands behind the services' rules."""
         comment = _comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
         for destination in self._node_ports.destinations():
             self._static("nat", "KUBE-SERVICES", f"{comment} {destination} -j KUBE-NODEPORTS")
@@ -159,13 +180,22 @@ class _NodeRules:
         self._tables.append(table, chain, text, self._origins(self._manifests.config.origin))
 
     # ---- one service port
-    def _service(self, rules: _ServiceRules) -> None:
+    def service(self, rules: ServiceRules) -> None:
+        """All rules of one port."""
         # Chains first: a rule can only jump to a chain that is there.
         for chain in rules.chains():
             self._tables.new_chain("nat", chain)
+        self.entries(rules)
+        self.own_chains(rules)
+
+    def entries(self, rules: ServiceRules) -> None:
+        """What a port adds to the chains that all have in common."""
         self._cluster_ip(rules)
         self._external_addresses(rules)
         self._node_port(rules)
+
+    def own_chains(self, rules: ServiceRules) -> None:
+        """The rules of the port's own chains."""
         self._internal_chain(rules)
         if rules.uses_external_chain:
             self._external_chain(rules)
@@ -176,10 +206,24 @@ class _NodeRules:
         for endpoint in rules.reachable:
             self._endpoint_chain(rules.port, endpoint)
 
-    def _rule(self, rules: _ServiceRules, table: str, chain: str, text: str) -> None:
+    def own_counts(self, rules: ServiceRules) -> list[int]:
+        """How many rules ``own_chains`` writes into each of ``rules.chains()``."""
+        port, counts = rules.port, dict.fromkeys(rules.service_chains(), 0)
+        if rules.has_internal and (self._proxy.masquerade_all or self._detector.if_not_local):
+            counts[rules.internal_chain] += 1
+        if rules.uses_external_chain:
+            counts[rules.external_chain] = (2 + bool(self._detector.if_local) if port.policy.external_local else 1) + rules.has_external
+        if rules.uses_firewall:
+            counts[rules.firewall_chain] = len(self._allowed(port)) + 1
+        for chain, endpoints in ((rules.cluster_chain, rules.cluster), (rules.local_chain, rules.local)):
+            if endpoints:
+                counts[chain] += len(endpoints) * (2 if port.affinity_seconds else 1)
+        return [*counts.values(), *[2] * len(rules.reachable)]
+
+    def _rule(self, rules: ServiceRules, table: str, chain: str, text: str) -> None:
         self._tables.append(table, chain, text, self._origins(rules.port.origin))
 
-    def _cluster_ip(self, rules: _ServiceRules) -> None:
+    def _cluster_ip(self, rules: ServiceRules) -> None:
         if rules.has_internal:
             self._rule(
                 rules, "nat", "KUBE-SERVICES", f"{rules.comment('cluster IP')} {rules.to(rules.port.cluster_ip)} -j {rules.internal_chain}"
@@ -187,7 +231,7 @@ class _NodeRules:
         else:
             self._rule(rules, "filter", "KUBE-SERVICES", f"{rules.refusal_comment} {rules.to(rules.port.cluster_ip)} -j {rules.refusal}")
 
-    def _external_addresses(self, rules: _ServiceRules) -> None:
+    def _external_addresses(self, rules: ServiceRules) -> None:
         port = rules.port
         lead = [(address, "external IP", rules.external_chain) for address in port.external_ips]
         lead += [
@@ -204,7 +248,7 @@ class _NodeRules:
             for address in port.load_balancer_ips:
                 self._rule(rules, "filter", "KUBE-PROXY-FIREWALL", f"{fenced} {rules.to(address)} -j DROP")
 
-    def _node_port(self, rules: _ServiceRules) -> None:
+    def _node_port(self, rules: ServiceRules) -> None:
         port = rules.port
         if port.node_port:
             match = f"-m {port.protocol} -p {port.protocol} --dport {port.node_port}"
@@ -217,7 +261,7 @@ class _NodeRules:
             accepted = f"{rules.comment('health check node port')} -m tcp -p tcp --dport {port.health_check_node_port} -j ACCEPT"
             self._rule(rules, "filter", "KUBE-NODEPORTS", accepted)
 
-    def _internal_chain(self, rules: _ServiceRules) -> None:
+    def _internal_chain(self, rules: ServiceRules) -> None:
         if not rules.has_internal:
             return
         match = f"{rules.comment('cluster IP')} {rules.to(rules.port.cluster_ip)}"
@@ -227,7 +271,7 @@ class _NodeRules:
             # Somebody outside may route the service network to this node, which then bridges into the service.
             self._rule(rules, "nat", rules.internal_chain, f"{match} {self._detector.if_not_local} -j KUBE-MARK-MASQ")
 
-    def _external_chain(self, rules: _ServiceRules) -> None:
+    def _external_chain(self, rules: ServiceRules) -> None:
         name, chain = rules.port.name, rules.external_chain
         if not rules.port.policy.external_local:
             masquerade = _comment(f"masquerade traffic for {name} external destinations")
@@ -243,16 +287,20 @@ class _NodeRules:
         if rules.has_external:
             self._rule(rules, "nat", chain, f"-j {rules.local_chain if rules.port.policy.external_local else rules.cluster_chain}")
 
-    def _firewall_chain(self, rules: _ServiceRules) -> None:
+    def _firewall_chain(self, rules: ServiceRules) -> None:
         port, chain, comment = rules.port, rules.firewall_chain, rules.comment("loadbalancer IP")
+        for source in self._allowed(port):
+            self._rule(rules, "nat", chain, f"{comment} -s {source} -j {rules.external_chain}")
+        self._rule(rules, "nat", chain, _comment(f"other traffic to {port.name} will be dropped by KUBE-PROXY-FIREWALL"))
+
+    def _allowed(self, port: ProxyServicePort) -> list[IPAddress | IPNetwork]:
+        """Who may use the load balancer's addresses, where that is limited."""
         node_ip = next((address for address in self._node.addresses if address.version == self._family), None)
         allowed: list[IPAddress | IPNetwork] = list(port.source_ranges)
         if node_ip is not None and any(node_ip in prefix for prefix in port.source_ranges):
             # The address is often one of the node's own: the node's traffic to it then carries it as its source, too.
             allowed += port.load_balancer_ips
-        for source in allowed:
-            self._rule(rules, "nat", chain, f"{comment} -s {source} -j {rules.external_chain}")
-        self._rule(rules, "nat", chain, _comment(f"other traffic to {port.name} will be dropped by KUBE-PROXY-FIREWALL"))
+        return allowed
 
     # ---- endpoints
     def _balance(self, port: ProxyServicePort, chain: str, endpoints: Sequence[ProxyEndpoint]) -> None:
@@ -284,7 +332,7 @@ class _NodeRules:
         return f"{_comment(text)} " if self._comment_endpoints else ""
 
 
-class _ServiceRules:
+class ServiceRules:
     """One service port with its endpoints chosen: chain names and which traffic gets where."""
 
     def __init__(self, port: ProxyServicePort, chosen: Categories) -> None:
@@ -297,24 +345,38 @@ class _ServiceRules:
         self.has_external = bool(self.local) if port.policy.external_local else self.has_any
         self.uses_external_chain = self.has_any and port.policy.externally_accessible
         self.uses_firewall = self.has_any and bool(port.load_balancer_ips and port.source_ranges)
-        self.cluster_chain = chain_name("SVC", port.name, port.protocol)
-        self.local_chain = chain_name("SVL", port.name, port.protocol)
-        self.external_chain = chain_name("EXT", port.name, port.protocol)
-        self.firewall_chain = chain_name("FW", port.name, port.protocol)
-        self.internal_chain = self.local_chain if port.policy.internal_local else self.cluster_chain
         # Without any endpoint clients are told at once; with endpoints elsewhere a load balancer is to try another node.
         self.refusal = "DROP" if self.has_any else "REJECT"
         self.refusal_comment = self.comment("has no local endpoints" if self.has_any else "has no endpoints")
 
+    @property
+    def cluster_chain(self) -> str:
+        return chain_name("SVC", self.port.name, self.port.protocol)
+
+    @property
+    def local_chain(self) -> str:
+        return chain_name("SVL", self.port.name, self.port.protocol)
+
+    @property
+    def external_chain(self) -> str:
+        return chain_name("EXT", self.port.name, self.port.protocol)
+
+    @property
+    def firewall_chain(self) -> str:
+        return chain_name("FW", self.port.name, self.port.protocol)
+
+    @property
+    def internal_chain(self) -> str:
+        return self.local_chain if self.port.policy.internal_local else self.cluster_chain
+
     def chains(self) -> list[str]:
         """The chains of table nat that this port has."""
-        named = [
-            (self.uses_external_chain, self.external_chain),
-            (self.uses_firewall, self.firewall_chain),
-            (bool(self.cluster), self.cluster_chain),
-            (bool(self.local), self.local_chain),
-        ]
-        return [chain for used, chain in named if used] + [_endpoint_chain_name(self.port, endpoint) for endpoint in self.reachable]
+        return self.service_chains() + [_endpoint_chain_name(self.port, endpoint) for endpoint in self.reachable]
+
+    def service_chains(self) -> list[str]:
+        """Those that are not of a single endpoint, which come first."""
+        used = (self.uses_external_chain, self.uses_firewall, bool(self.cluster), bool(self.local))
+        return [chain_name(prefix, self.port.name, self.port.protocol) for prefix, own in zip(_PREFIXES, used, strict=True) if own]
 
     def comment(self, text: str) -> str:
         return _comment(f"{self.port.name} {text}")

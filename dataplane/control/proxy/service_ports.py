@@ -35,15 +35,27 @@ class ProxyServicePort:
 
 def service_ports(manifests: Manifests, node_name: str, family: int) -> list[ProxyServicePort]:
     """All ports that node ``node_name`` proxies for family 4 or 6, in the order written. Headless and ExternalName services have none."""
-    endpoints = _endpoints(manifests.endpoint_slices, node_name, family)
-    ports: list[ProxyServicePort] = []
-    for service in manifests.services:
-        if service.type == "ExternalName" or service.headless:
-            continue
-        cluster_ip = next(iter(_of_family(service.cluster_ips, family)), None)
-        if cluster_ip is not None:
-            ports += [_service_port(service, port, cluster_ip, endpoints) for port in service.ports]
-    return ports
+    slices = slices_by_service(manifests)
+    return [port for service in manifests.services for port in ports_of(service, slices.get(service.key, ()), node_name, family)]
+
+
+def slices_by_service(manifests: Manifests) -> dict[str, list[EndpointSlice]]:
+    """By NAMESPACE/NAME, in the order loaded."""
+    found: dict[str, list[EndpointSlice]] = {}
+    for item in manifests.endpoint_slices:
+        found.setdefault(f"{item.namespace}/{item.service}", []).append(item)
+    return found
+
+
+def ports_of(service: Service, slices: Iterable[EndpointSlice], node_name: str, family: int) -> list[ProxyServicePort]:
+    """The ports of one service, whose ``slices`` these are."""
+    if service.type == "ExternalName" or service.headless:
+        return []
+    cluster_ip = next(iter(_of_family(service.cluster_ips, family)), None)
+    if cluster_ip is None:
+        return []
+    endpoints = _endpoints(slices, node_name, family)
+    return [_service_port(service, port, cluster_ip, endpoints) for port in service.ports]
 
 
 def _of_family(addresses: Iterable[IPAddress], family: int) -> tuple[IPAddress, ...]:
@@ -89,6 +101,16 @@ def _endpoints(slices: Iterable[EndpointSlice], node_name: str, family: int) -> 
             for endpoint in endpoint_slice.endpoints:
                 _join(known, _proxy_endpoint(endpoint, port, endpoint_slice.origin, node_name))
     return {key: tuple(known[text] for text in sorted(known)) for key, known in joined.items()}
+
+
+def endpoints_named(slices: Iterable[EndpointSlice], family: int) -> dict[tuple[str, str], int]:
+    """How many endpoints slices name for each port (name and protocol), those that are named twice counted twice."""
+    found: dict[tuple[str, str], int] = {}
+    for item in slices:
+        for port in item.ports if item.address_type == f"IPv{family}" else ():
+            key = port.name, port.protocol
+            found[key] = found.get(key, 0) + len(item.endpoints)
+    return found
 
 
 def _join(known: dict[str, ProxyEndpoint], endpoint: ProxyEndpoint) -> None:
