@@ -19,7 +19,8 @@ class RecordWriter:
         cls, interfaces: Iterable[int], ethernet: Iterable[int], namespaces: Iterable[int], apart: bool = False, flush_at: int = 262144
     ) -> RecordWriter:
         """``interfaces``: by device the number of its interface, -1: not recorded; ``ethernet``: by device, do its frames begin with an
-        Ethernet header? ``namespaces``: by device its namespace. ``apart``: each interface has a file of its own. ``flush_at``: bytes gathered before they are written."""
+        Ethernet header? ``namespaces``: by device its namespace. ``apart``: each interface has a file of its own. ``flush_at``: bytes
+        gathered before they are written."""
     failed: int
     """The file whose writing raised OSError."""
     def open(self, file: int, fd: int) -> None:
