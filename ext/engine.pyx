@@ -738,10 +738,9 @@ cdef class Engine:
         return take_drops(&self.c, Drop, reason_places())
 
     def exchange(self, Records frames not None, Records drops not None, Records data not None, Records changes=None):
-        given = [frames, drops, data] + ([] if changes is None else [changes])
-        if len(set(given)) < len(given):
+        if frames is drops or drops is data or data is frames or changes is frames or changes is drops or changes is data:
             raise ValueError("frames, drops, data and changes must not be the same")
-        if any([(<Records>each).readers for each in given]):
+        if frames.readers or drops.readers or data.readers or (changes is not None and changes.readers):
             raise BufferError("records that are being read cannot be exchanged")
         if self.c.events.n:
             raise ValueError("steps of walks refer to the bytes: take events() before")

@@ -58,13 +58,13 @@ def write_capture(path: Path, packets: int, flows: Flows) -> None:
 class ReplayWork(Work):
     """``dataplane replay`` of a capture of one pod's connections to services on another node.
 
-    ``everywhere``: all interfaces are written, not the servers' alone. What a process needs to start and build the cluster is taken
-    off: it is the time of a replay of one packet.
+    ``everywhere``: all interfaces are written, not the servers' alone; ``comments`` as on the command line. What a process needs to
+    start and build the cluster is taken off: it is the time of a replay of one packet.
     """
 
     warm_up, shortest = 0, 3
 
-    def __init__(self, settings: Settings, packets: int, *, everywhere: bool) -> None:
+    def __init__(self, settings: Settings, packets: int, *, everywhere: bool, comments: str) -> None:
         self.settings, self.units = settings, packets
         self._folder = tempfile.TemporaryDirectory(prefix="dataplane-bench-")
         folder = Path(self._folder.name)
@@ -77,7 +77,7 @@ class ReplayWork(Work):
         write_capture(self.input, packets, self.flows)
         self.everywhere = everywhere
         patterns = [] if everywhere else ["--capture", "server*/eth0"]
-        self._command = ["replay", "-f", str(cluster), "--at", "pod/default/client0", "-w", str(self.output), "--comments", "none",
+        self._command = ["replay", "-f", str(cluster), "--at", "pod/default/client0", "-w", str(self.output), "--comments", comments,
                          "-q", "--seed", str(settings.seed), *patterns]  # fmt: skip
         self._start = self._startup(folder / "one.pcap")
         self.fixed_ns = self._start * 1e9

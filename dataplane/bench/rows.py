@@ -66,8 +66,8 @@ def connection_memory(settings: Settings, count: int, *, family: int) -> Work:
     return ConnectionMemoryWork(settings, family, count)
 
 
-def replay(settings: Settings, packets: int, *, everywhere: bool) -> Work:
-    return ReplayWork(settings, packets, everywhere=everywhere)
+def replay(settings: Settings, packets: int, *, everywhere: bool, comments: str) -> Work:
+    return ReplayWork(settings, packets, everywhere=everywhere, comments=comments)
 
 
 def _service_rows() -> list[Row]:
@@ -107,9 +107,11 @@ def _all_rows() -> list[Row]:
         Row("memory/v6", "resident memory for each IPv6 connection with NAT, both directions", BYTES,
             partial(connection_memory, family=6), (MILLION,), 100, "<= 256", "flows"),
         Row("capture/two-nodes", "replay, whole process: capture in, two nodes and their wire in virtual time, the receivers' capture out",
-            PACKET, partial(replay, everywhere=False), (PACKETS,), 500, "<= 250", "packets"),
+            PACKET, partial(replay, everywhere=False, comments="changes"), (PACKETS,), 500, "<= 250", "packets"),
         Row("capture/all-interfaces", "replay, whole process: the same with all ten interfaces on the way captured", PACKET,
-            partial(replay, everywhere=True), (PACKETS,), 500, ">= 70 % of cp's byte rate", "packets"),
+            partial(replay, everywhere=True, comments="none"), (PACKETS,), 500, ">= 70 % of cp's byte rate", "packets"),
+        Row("capture/comments", "replay, whole process: the same with comments on changes, as a plain command writes them", PACKET,
+            partial(replay, everywhere=True, comments="changes"), (PACKETS,), 500, "", "packets"),
         Row("capture/read", "reading a capture packet by packet in Python", PACKET, ReadWork, (PACKETS,), 500, "", "packets"),
         Row("cluster/5000-nodes", "5,000 nodes, 150,000 pods, 10,000 services: manifests to the walk of one packet, whole process", SECONDS,
             LargeClusterWork, (5000,), 4, "<= 30 s, <= 4 GiB", "nodes"),

@@ -62,7 +62,7 @@ def add_recording(parser: argparse.ArgumentParser, *, required: bool) -> None:
     output.add_argument("--per-interface", metavar="DIR", help="write one pcapng for each interface that saw a frame into DIR")
     explained = "interfaces to record, such as 'node1/eth0' or 'node*/flannel.1'; repeatable (default: all)"
     parser.add_argument("--capture", action="append", metavar="PATTERN", help=explained)
-    explained = "comment drops and changes, also every other step, or drops alone, which is faster (default: %(default)s)"
+    explained = "comment drops and changes, also every other step, which is slow, or drops alone (default: %(default)s)"
     parser.add_argument("--comments", choices=("changes", "all", "none"), default="changes", help=explained)
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from dataplane.cli.options import add_engine, add_plugin, add_quiet, add_read, add_recording, capture_options, progress
 
-_LARGE = 20_000_000  # bytes of a capture that takes more than a few seconds with comments
+_LARGE = 20_000_000  # bytes of a capture that takes more than a few seconds with comments on every step
 HELP = "carry a capture's frames through a cluster from a pod, node or host on"
 
 
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
         f"{len(manifests.nodes)} nodes, {len(manifests.pods)} pods, {len(manifests.services)} services; {args.read} at {args.at}",
         args.quiet,
     )
-    if options.comments != "none" and len(reader.data) > _LARGE:
-        progress("comments on changes are slow on a capture of this size: --comments none is many times as fast", args.quiet)
+    if options.comments == "all" and len(reader.data) > _LARGE:
+        progress("comments on every step are slow on a capture of this size: --comments changes is many times as fast", args.quiet)
     with recording(engine, topology, options) as capture:
         summary = replay(engine, machine, reader, fitter, wanted=wanted, drain=capture.drain, threads=args.threads)
     print(replay_text(summary))

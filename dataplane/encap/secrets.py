@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def take_secrets(engine: Engine) -> list[tuple[int, bytes]]:
     """New ones since the last call, in the form of ``CaptureWriter.add_secrets``: they stand in a capture before the frames they
     decrypt, so ask for them before ``engine.frames()``."""
-    if "dataplane._python_encap" not in sys.modules:  # no device can have any
+    plugins = sys.modules.get("dataplane._python_encap")
+    if plugins is None:  # no device can have any
         return []
-    from dataplane._python_encap import take_secrets as taken
-
-    return taken(engine)
+    taken: list[tuple[int, bytes]] = plugins.take_secrets(engine)
+    return taken

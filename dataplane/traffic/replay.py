@@ -169,16 +169,14 @@ class _Carrier:
             noted = summary.unfit.setdefault(reason, UnfitPackets())
             for first, last in runs:
                 noted.add(first, last)
-        done, most = 0, len(load.frames)
+        frames = load.frames
+        done, most = 0, len(frames)
+        starts, lengths, times = memoryview(frames.starts), memoryview(frames.lengths), memoryview(frames.times)
         while done < most:
             upto = min(most, done + _PACKETS_BETWEEN_DRAINS - summary.injected % _PACKETS_BETWEEN_DRAINS)
-            self._carry_some(load.frames, done, upto)
+            with self._lock:
+                self._engine.carry(frames.data, self._devices, starts[done:upto], lengths[done:upto], times[done:upto], self._refused)
             summary.injected += upto - done
             done = upto
             if self._drain is not None and summary.injected % _PACKETS_BETWEEN_DRAINS == 0:
                 self._drain()
-
-    def _carry_some(self, frames: Frames, done: int, upto: int) -> None:
-        starts, lengths, times = (memoryview(column)[done:upto] for column in (frames.starts, frames.lengths, frames.times))
-        with self._lock:
-            self._engine.carry(frames.data, self._devices, starts, lengths, times, self._refused)

@@ -184,15 +184,15 @@ cdef inline bint changes_room(ChangeMarks *m, uint64_t n, uint64_t n_frames) noe
     if mem == NULL:
         return False
     m.told = <Told *>mem
-    mem = grown(m.first, &m.first_cap, n_frames, sizeof(int32_t))
+    mem = grown(m.first, &m.first_cap, n_frames + 1, sizeof(int32_t))
     if mem == NULL:
         return False
     m.first = <int32_t *>mem
-    mem = grown(m.kinds, &m.kinds_cap, n_frames, 1)
+    mem = grown(m.kinds, &m.kinds_cap, n_frames + 1, 1)
     if mem == NULL:
         return False
     m.kinds = <uint8_t *>mem
-    mem = grown(m.next, &m.next_cap, n_frames, sizeof(int32_t))
+    mem = grown(m.next, &m.next_cap, n_frames + 1, sizeof(int32_t))
     if mem == NULL:
         return False
     m.next = <int32_t *>mem

@@ -66,12 +66,15 @@ cdef inline void change_text(char *to, int room, int kind, const char *device, c
 
 cdef inline bint shows_frames(const Core *c, int dev) noexcept nogil:
     """Is any device of this one's namespace captured? Else nothing shows what changes there."""
-    cdef const Ns *ns = c.ns[c.dev[dev].ns]
+    cdef Ns *ns = c.ns[c.dev[dev].ns]
     cdef int i
-    for i in range(ns.n_devs):
-        if c.dev[ns.devs[i]] != NULL and c.dev[ns.devs[i]].capture:
-            return True
-    return False
+    if ns.shown_at != c.generation:
+        ns.shown_at = c.generation
+        ns.shown = False
+        for i in range(ns.n_devs):
+            if c.dev[ns.devs[i]] != NULL and c.dev[ns.devs[i]].capture:
+                ns.shown = True
+    return ns.shown
 
 
 cdef inline void store_change(Core *c, int dev, int kind, const uint8_t *fact, int n, int origin, uint32_t packet, const uint8_t *data,

@@ -235,6 +235,8 @@ cdef struct Ns:
     int n_pins
     int64_t icmp_tokens
     int64_t icmp_last
+    uint32_t shown_at  # Core.generation for which ``shown`` holds
+    uint8_t shown  # one of its devices is captured
     uint16_t draws[DRAW_COUNTERS]  # how often chance has been asked for a subject; subjects may share a counter
     uint64_t name_hash
 

@@ -93,6 +93,13 @@ def test_what_happened_on_interfaces_left_out_does_not_disturb(tmp_path: Path) -
     assert [comment for packet in packets for comment in packet.comments if comment.startswith("decap")]
 
 
+def test_a_change_that_no_frame_shows_is_not_told(tmp_path: Path) -> None:
+    """Though an interface of its node is recorded, nothing was seen there."""
+    world = World(tmp_path / "x.pcapng", patterns=("node1/lo",))
+    frame = world.send("pod/default/shell", "10.96.0.25", UDP(sport=4000, dport=9125))
+    assert world.carry(frame, frame) == []
+
+
 def test_an_exception_leaves_nothing_behind(tmp_path: Path) -> None:
     world = World(tmp_path / "x.pcapng")
     with pytest.raises(RuntimeError), recording(world.engine, world.topology, world.options) as capture:
