@@ -92,9 +92,12 @@ cdef inline void note_learned(Core *c, Dev *br, Pkt *p) noexcept nogil:
 
 
 cdef inline void trace_fdb(Core *c, Pkt *p, const FdbEntry *e) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"bridge", b"fdb", e.origin if e != NULL else 0)
+    cdef EventRecord *ev
     cdef uint8_t *d = pkt_l2(p) + ETH_DST
     cdef const char *where = b"unknown: flooded"
+    if not c.tracing:
+        return
+    ev = log_event(c, p, b"bridge", b"fdb", e.origin if e != NULL else 0)
     if ev == NULL:
         return
     if e != NULL:

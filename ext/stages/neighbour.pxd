@@ -120,8 +120,11 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
 
 
 cdef inline void trace_neighbour(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"neighbour", b"neighbour", n.origin)
+    cdef EventRecord *ev
     cdef int at
+    if not c.tracing:
+        return
+    ev = log_event(c, p, b"neighbour", b"neighbour", n.origin)
     if ev != NULL:
         at = put_address(ev.detail, DETAIL_LEN, n.addr, 4 if n.alen == 4 else 6)
         snprintf(ev.detail + at, DETAIL_LEN - at, b" is at %02x:%02x:%02x:%02x:%02x:%02x", n.mac[0], n.mac[1], n.mac[2], n.mac[3], n.mac[4],

@@ -159,7 +159,10 @@ cdef inline bint peer_take_token(Core *c, Peer *peer, int64_t cost, int64_t burs
 
 
 cdef inline PmtuEntry *pmtu_find(Ns *ns, const uint8_t *dst, int alen) noexcept nogil:
-    cdef HNode *node = htab_first(&ns.pmtu, address_hash(dst, alen))
+    cdef HNode *node
+    if ns.pmtu.count == 0:
+        return NULL
+    node = htab_first(&ns.pmtu, address_hash(dst, alen))
     while node != NULL:
         if (<PmtuEntry *>node).alen == alen and memcmp((<PmtuEntry *>node).dst, dst, alen) == 0:
             return <PmtuEntry *>node
@@ -406,9 +409,12 @@ cdef inline int route_input(Core *c, Pkt *p, const uint8_t *daddr, const uint8_t
 
 
 cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibResult *res) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
+    cdef EventRecord *ev
     cdef const Route *r
     cdef int n
+    if not c.tracing:
+        return
+    ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
     if ev == NULL:
         return
     r = fib_stored(&pkt_ns(c, p).fib4, daddr, res.route)

@@ -253,8 +253,11 @@ cdef inline int tunnel_push(Dev *d, Pkt *p, dataplane_encap_push *info) noexcept
 
 
 cdef inline void trace_tunnel(Core *c, Pkt *p, const char *what, int family, const uint8_t *addr, int origin) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"tunnel", what, origin)
+    cdef EventRecord *ev
     cdef int n
+    if not c.tracing:
+        return
+    ev = log_event(c, p, b"tunnel", what, origin)
     if ev != NULL:
         n = snprintf(ev.detail, DETAIL_LEN, b"%s, remote ", c.dev[p.dev].name)
         put_address(ev.detail + n, DETAIL_LEN - n, addr, family)

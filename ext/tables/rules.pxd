@@ -33,6 +33,7 @@ cdef enum:
     M_ICMP = 1 << 13
     M_TCP_FLAGS = 1 << 14
     M_FRAGMENT = 1 << 15
+    M_RUN = 1 << 16  # matches nothing: the rule belongs to a run of the index
     MATCH_L3 = M_SRC | M_DST | M_IIF | M_OIF | M_PROTO
     MATCH_L4 = M_SPORT | M_DPORT | M_ICMP | M_TCP_FLAGS | M_FRAGMENT
     MATCH_REST = M_CTSTATE | M_SRC_TYPE | M_DST_TYPE | M_MARK | M_STATISTIC | M_RECENT
@@ -375,6 +376,9 @@ cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
         if not index_chain(x, t.chain[i].first, t.chain[i].first + t.chain[i].count):
             return False
     index_end(x, t.n_rules)
+    for i in range(t.n_rules):
+        if x.place[i].run >= 0:
+            t.rule[i].match |= M_RUN
     return True
 
 
@@ -388,8 +392,10 @@ cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const F
         next = -1
     else:
         memset(address, 0, 16)
-        if run.kind == RUN_ADDRESS:
-            memcpy(address, f.dst, f.alen)
+        if run.kind == RUN_ADDRESS and f.alen == 4:
+            memcpy(address, f.dst, 4)
+        elif run.kind == RUN_ADDRESS:
+            memcpy(address, f.dst, 16)
         next = run_first(x, x.place[at].run, address, f.dport if run.kind == RUN_PORT else 0)
     return next if next >= 0 else run.end
 
@@ -401,7 +407,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     """
     cdef int back[JUMPS_MAX]
     cdef int back_end[JUMPS_MAX]
-    cdef int depth = 0, at, end, to
+    cdef int depth = 0, walked = 0, matched = 0, at, end, to
     cdef const Rule *r
     cdef const RuleRun *run
     v.rule = NULL
@@ -415,26 +421,27 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
         if at == end:
             if depth == 0:
                 v.target = t.chain[t.builtin[hook]].policy  # goto may have led elsewhere
-                return
+                break
             depth -= 1
             at = back[depth]
             end = back_end[depth]
             continue
-        if t.index.place[at].run >= 0:
+        r = &t.rule[at]
+        if r.match & M_RUN:
             run = &t.index.run[t.index.place[at].run]
             to = run_seek(&t.index, run, at, f)
-            v.walked += to - at
+            walked += to - at
             at = to
             if at == run.end:
                 continue
-        r = &t.rule[at]
-        v.walked += 1
+            r = &t.rule[at]
+        walked += 1
         at += 1
         if not match_rule(r, f, mark[0], c, v, at):
             continue
-        if v.n_matched < MATCHED_MAX:
-            v.matched[v.n_matched] = r
-            v.n_matched += 1
+        if matched < MATCHED_MAX:
+            v.matched[matched] = r
+            matched += 1
         if r.target == T_JUMP or r.target == T_GOTO:
             if r.target == T_JUMP and depth < JUMPS_MAX:
                 back[depth] = at
@@ -449,7 +456,9 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
         elif r.target != T_NONE:
             v.target = r.target
             v.rule = r
-            return
+            break
+    v.walked = walked
+    v.n_matched = matched
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:

@@ -5,7 +5,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
+from ext.wire.bytes cimport zero_bytes
 
 cdef enum:
     PKT_HEADROOM = 192  # four nested tunnel headers of 46 bytes (VXLAN + Ethernet + IPv4) fit
@@ -161,7 +162,7 @@ cdef inline Pkt *pkt_new(PktPool *pool, uint32_t room) noexcept nogil:
         return NULL
     buf = p.buf
     size = p.size
-    memset(p, 0, sizeof(Pkt))
+    zero_bytes(p, sizeof(Pkt))
     p.buf = buf
     p.size = size
     p.cap = PKT_HEADROOM + room + PKT_TAILROOM
