@@ -19,7 +19,7 @@ from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
 from ext.tables.ct_tuple cimport ct_pkt_to_tuple
 from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
 from ext.tables.rules cimport HOOK_PREROUTING
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, rarely
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP,
@@ -316,7 +316,7 @@ cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
     cdef EventRecord *ev
     cdef Tuple t
     cdef int n
-    if not c.tracing:
+    if not rarely(c.tracing):
         return
     ev = log_event(c, p, b"conntrack", b"conntrack", 0)
     if ev == NULL:

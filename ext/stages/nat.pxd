@@ -24,7 +24,7 @@ from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rules_walk, recent_apply, T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ld16, ld32, st16, st32
+from ext.wire.bytes cimport ld16, ld32, rarely, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
@@ -211,7 +211,7 @@ cdef inline uint32_t nat_status_bit(int manip, int dir) noexcept nogil:
 cdef inline void trace_nat(Core *c, Pkt *p, int manip) noexcept nogil:
     cdef EventRecord *ev
     cdef int family = pkt_family(p), n
-    if not c.tracing:
+    if not rarely(c.tracing):
         return
     ev = log_event(c, p, b"nat", b"snat" if manip == MANIP_SRC else b"dnat", 0)
     if ev != NULL:
@@ -611,7 +611,7 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     """``detail``: the table, and the rule's number in it, from 0, in the order that ``set_rules`` was given the chains."""
     cdef int i
     cdef EventRecord *ev
-    if not c.tracing:
+    if not rarely(c.tracing):
         return
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)

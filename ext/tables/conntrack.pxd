@@ -59,7 +59,7 @@ cdef inline Ct *ct_of(const CtTable *t, CtRef ref) noexcept nogil:
 
 cdef inline CtRef ct_ref(const CtTable *t, const Ct *ct) noexcept nogil:
     """Without a direction, which is added."""
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         return slab_place(&t.memory[1], ct, sizeof(Ct6)) << CT_REF_BITS | CT_REF_SIX
     return slab_place(&t.memory[0], ct, sizeof(Ct)) << CT_REF_BITS
 
@@ -101,7 +101,7 @@ cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexc
     cdef Ct *ct = ct_memory(table, t.family == 6)
     if ct == NULL:
         return NULL
-    ct.status = CTS_IPV6 if t.family == 6 else 0
+    ct.family = t.family
     ct.number = t.proto
     ct_set_tuple(ct, 0, t)
     ct_set_tuple(ct, 1, reply)
@@ -175,14 +175,18 @@ cdef inline void sources_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t
 
 cdef inline bint hash_room(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
     """Make sure of buckets for one more. False: memory is out; with longer chains than wanted it goes on."""
+    if h.bucket != NULL and h.count < a_bucket * (<uint64_t>h.mask + 1):
+        return True
+    return hash_grow(t, h)
+
+
+cdef inline bint hash_grow(CtTable *t, CtHash *h) noexcept nogil:
     cdef uint32_t old = h.mask + 1, i
     cdef CtRef *bucket
     if h.bucket == NULL:
         h.bucket = <CtRef *>memory_take(CT_BUCKETS_FIRST * sizeof(CtRef))
         h.mask = CT_BUCKETS_FIRST - 1
         return h.bucket != NULL
-    if h.count < a_bucket * <uint64_t>old:
-        return True
     bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
     if bucket == NULL:
         return True
@@ -301,7 +305,7 @@ cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:
     ct.refs -= 1
     if ct.refs == 0:
         ct_unlink(t, ct)
-        six = (ct.status & CTS_IPV6) != 0
+        six = ct.family == 6
         ct.next = t.free[six]
         t.free[six] = ct_ref(t, ct)
         ct.serial += 1

@@ -31,7 +31,6 @@ cdef enum:
     CTS_DYING = 1 << 9
     # ours
     CTS_BY_SOURCE = 1 << 11  # it is in the table of sources
-    CTS_IPV6 = 1 << 12
     CT_TUPLE_BYTES = 38  # of Tuple that count as key
     # of a CtRef
     CT_REF_REPLY = 1 << 0  # it is meant in the direction of replies
@@ -75,7 +74,7 @@ cdef packed struct Ct:
     CtRef source  # the next entry of the same bucket in the table of sources
     uint16_t masq_dev  # place in its namespace of the device that MASQUERADE took the address of, plus 1; 0: none
     uint8_t number  # IP protocol
-    uint8_t unused
+    uint8_t family  # 4 or 6
     CtProto proto
 
 cdef packed struct Ct6:
@@ -158,19 +157,19 @@ cdef inline bint tuple_invert(Tuple *out, const Tuple *t) noexcept nogil:
 # ---- the tuples of an entry
 
 cdef inline int ct_family(const Ct *ct) noexcept nogil:
-    return 6 if ct.status & CTS_IPV6 else 4
+    return ct.family
 
 
 cdef inline uint8_t *ct_address(const Ct *ct, int dir, int side) noexcept nogil:
     """Source (``side`` 0) or destination (1) of a direction: 4 bytes, or 16 of IPv6."""
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         return <uint8_t *>(<const Ct6 *>ct).address[dir][side]
     return <uint8_t *>ct.address4[dir][side]
 
 
 cdef inline Tuple ct_tuple(const Ct *ct, int dir) noexcept nogil:
     cdef Tuple t
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         memcpy(t.src, ct_address(ct, dir, 0), 16)
         memcpy(t.dst, ct_address(ct, dir, 1), 16)
     else:
@@ -184,7 +183,7 @@ cdef inline Tuple ct_tuple(const Ct *ct, int dir) noexcept nogil:
 
 cdef inline void ct_set_tuple(Ct *ct, int dir, const Tuple *t) noexcept nogil:
     """``t`` has the entry's family and protocol."""
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         memcpy(ct_address(ct, dir, 0), t.src, 16)
         memcpy(ct_address(ct, dir, 1), t.dst, 16)
     else:

@@ -11,7 +11,7 @@ from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
 from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, index_begin, index_chain, index_end, index_free, run_first, RUN_ADDRESS,
                                     RUN_PORT)
-from ext.wire.bytes cimport ld32
+from ext.wire.bytes cimport ask_for, ld32
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
@@ -64,6 +64,7 @@ cdef enum:
     STEADY_TCP_FLAGS = 0xc8  # CWR, ECE and PSH, which come and go within a connection
     IFNAME_MAX = 16
     JUMPS_MAX = 32
+    RULES_AHEAD = 4  # of a chain that a walk jumps to
     MATCHED_MAX = 24  # a walk remembers; a node port's way through all of kube-proxy's chains matches 13
     CHOICES_MAX = 64
     RECENT_MAX = 65536  # addresses of all lists of a namespace; ip_list_tot is 100 a list, which kube-proxy's lists outgrow silently
@@ -194,7 +195,7 @@ cdef struct Verdict:
 cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits, int alen) noexcept nogil:
     cdef int whole = bits >> 3, rest = bits & 7
     if alen == 4:
-        return bits == 0 or (ld32(a) ^ ld32(b)) >> (32 - bits) == 0
+        return <uint64_t>(ld32(a) ^ ld32(b)) >> (32 - bits) == 0
     if memcmp(a, b, whole):
         return False
     return rest == 0 or ((a[whole] ^ b[whole]) >> (8 - rest)) == 0
@@ -405,54 +406,61 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
 
     It looks at each rule in turn, as the kernel does, but steps over those of a run that cannot match: they count as looked at.
     """
-    cdef int back[JUMPS_MAX]
-    cdef int back_end[JUMPS_MAX]
-    cdef int depth = 0, walked = 0, matched = 0, at, end, to
+    cdef const Rule *back[JUMPS_MAX]
+    cdef const Rule *back_end[JUMPS_MAX]
+    cdef const Rule *next
+    cdef const Rule *end
     cdef const Rule *r
+    cdef const RuleChain *chain
     cdef const RuleRun *run
+    cdef int depth = 0, walked = 0, matched = 0, at, to
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
     if t.builtin[hook] < 0:
         return
-    at = t.chain[t.builtin[hook]].first
-    end = at + t.chain[t.builtin[hook]].count
+    chain = &t.chain[t.builtin[hook]]
+    next = &t.rule[chain.first]
+    end = next + chain.count
     while True:
-        if at == end:
+        r = next
+        if r == end:
             if depth == 0:
                 v.target = t.chain[t.builtin[hook]].policy  # goto may have led elsewhere
                 break
             depth -= 1
-            at = back[depth]
+            next = back[depth]
             end = back_end[depth]
             continue
-        r = &t.rule[at]
         if r.match & M_RUN:
+            at = <int>(r - t.rule)
             run = &t.index.run[t.index.place[at].run]
             to = run_seek(&t.index, run, at, f)
             walked += to - at
-            at = to
-            if at == run.end:
+            r = next = &t.rule[to]
+            if to == run.end:
                 continue
-            r = &t.rule[at]
         walked += 1
-        at += 1
-        if not match_rule(r, f, mark[0], c, v, at):
+        next += 1
+        if not match_rule(r, f, mark[0], c, v, <int>(next - t.rule)):
             continue
         if matched < MATCHED_MAX:
             v.matched[matched] = r
             matched += 1
         if r.target == T_JUMP or r.target == T_GOTO:
             if r.target == T_JUMP and depth < JUMPS_MAX:
-                back[depth] = at
+                back[depth] = next
                 back_end[depth] = end
                 depth += 1
-            at = t.chain[r.chain].first
-            end = at + t.chain[r.chain].count
+            chain = &t.chain[r.chain]
+            next = &t.rule[chain.first]
+            end = next + chain.count
+            for at in range(min(chain.count, RULES_AHEAD)):
+                ask_for(next + at)
         elif r.target == T_MARK:
             mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
         elif r.target == T_RETURN:
-            at = end
+            next = end
         elif r.target != T_NONE:
             v.target = r.target
             v.rule = r

@@ -19,8 +19,21 @@ cdef extern from *:
     #endif
         memset(p, 0, n);
     }
+
+    /* A condition that does not hold where speed counts: what depends on it goes out of the way of the rest. */
+    #if defined(__has_builtin)
+    #if __has_builtin(__builtin_expect_with_probability)
+    #define rarely(x) __builtin_expect_with_probability(!!(x), 0, 1.0)
+    #endif
+    #endif
+    #ifndef rarely
+    #define rarely(x) (x)
+    #endif
+    #define ask_for(p) __builtin_prefetch(p)
     """
     void zero_bytes(void *p, size_t n) noexcept nogil
+    bint rarely(bint x) noexcept nogil
+    void ask_for(const void *p) noexcept nogil  # the cache line will be read soon
 
 
 cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:
