@@ -401,6 +401,25 @@ cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const F
     return next if next >= 0 else run.end
 
 
+cdef inline bint run_skip(const RuleTable *t, const Rule **next, const Flow *f, int *walked) noexcept nogil:
+    """Step over the rules of a run that cannot match, counting them. False: that is all of them, ``next`` is behind the run."""
+    cdef int at = <int>(next[0] - t.rule)
+    cdef const RuleRun *run = &t.index.run[t.index.place[at].run]
+    cdef int to = run_seek(&t.index, run, at, f)
+    walked[0] += to - at
+    next[0] = &t.rule[to]
+    return to != run.end
+
+
+cdef inline const Rule *chain_begin(const RuleTable *t, const RuleChain *chain) noexcept nogil:
+    """The chain's first rule, for a walk that goes there: some of its rules are asked for before their turn."""
+    cdef const Rule *first = &t.rule[chain.first]
+    cdef int i
+    for i in range(min(chain.count, RULES_AHEAD)):
+        ask_for(first + i)
+    return first
+
+
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
     """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way.
 
@@ -412,15 +431,14 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     cdef const Rule *end
     cdef const Rule *r
     cdef const RuleChain *chain
-    cdef const RuleRun *run
-    cdef int depth = 0, walked = 0, matched = 0, at, to
+    cdef int depth = 0, walked = 0, matched = 0
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
     if t.builtin[hook] < 0:
         return
     chain = &t.chain[t.builtin[hook]]
-    next = &t.rule[chain.first]
+    next = chain_begin(t, chain)
     end = next + chain.count
     while True:
         r = next
@@ -433,13 +451,9 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             end = back_end[depth]
             continue
         if r.match & M_RUN:
-            at = <int>(r - t.rule)
-            run = &t.index.run[t.index.place[at].run]
-            to = run_seek(&t.index, run, at, f)
-            walked += to - at
-            r = next = &t.rule[to]
-            if to == run.end:
+            if not run_skip(t, &next, f, &walked):
                 continue
+            r = next
         walked += 1
         next += 1
         if not match_rule(r, f, mark[0], c, v, <int>(next - t.rule)):
@@ -453,10 +467,8 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
                 back_end[depth] = end
                 depth += 1
             chain = &t.chain[r.chain]
-            next = &t.rule[chain.first]
+            next = chain_begin(t, chain)
             end = next + chain.count
-            for at in range(min(chain.count, RULES_AHEAD)):
-                ask_for(next + at)
         elif r.target == T_MARK:
             mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
         elif r.target == T_RETURN:
