@@ -2,25 +2,18 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Ns
+from ext.tables.memory cimport memory_lines
 from ext.tables.rules cimport *
 
 cdef enum:
     RULES_MAX = 1 << 22
 
 
-cdef extern from "<stdlib.h>":
-    void *aligned_alloc(size_t alignment, size_t size)
-
-
 cdef inline void *rules_memory(size_t size):
-    """Zeroed, at the beginning of a cache line; ``size``: a multiple of one."""
-    cdef void *at = aligned_alloc(64, size)
-    if at != NULL:
-        memset(at, 0, size)
-    return at
+    return memory_lines(size)
 
 
 cdef inline int copy_address(uint8_t *to, bytes addr) except -1:
@@ -177,7 +170,7 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
     if total > RULES_MAX:
         raise ValueError(f"{total} rules are more than a table takes ({RULES_MAX})")
     t.rule = <Rule *>rules_memory(max(total, 1) * sizeof(Rule))
-    t.chain = <RuleChain *>calloc(max(len(chains), 1), sizeof(RuleChain))
+    t.chain = <RuleChain *>memory_lines(max(len(chains), 1) * sizeof(RuleChain))
     if t.rule == NULL or t.chain == NULL:
         raise MemoryError
     for i in range(HOOKS):

@@ -15,6 +15,7 @@ from ext.tables.fragments cimport FragTable
 from ext.tables.htab cimport HTab, HNode
 from ext.tables.neighbour cimport NeighTable
 from ext.tables.rules cimport RuleTable, HOOKS, TABLES
+from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt, PktPool, pkt_release_memory, pkt_copy
 from ext.wire.hash cimport mix64, hash_bytes
 
@@ -460,7 +461,7 @@ cdef inline void log_drop(Core *c, const Pkt *p, int reason) noexcept nogil:
 
 cdef inline EventRecord *log_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:
     """A step of the walk, for tracing only; the caller fills ``detail`` in. NULL: not tracing, or memory is out."""
-    return new_event(c, p, stage, what, origin) if c.tracing == TRACE_STEPS else NULL
+    return new_event(c, p, stage, what, origin) if rarely(c.tracing == TRACE_STEPS) else NULL
 
 
 cdef inline EventRecord *new_event(Core *c, const Pkt *p, const char *stage, const char *what, int origin) noexcept nogil:

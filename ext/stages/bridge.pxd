@@ -8,6 +8,7 @@ from ext.stages.receive cimport receive_protocol
 from ext.stages.transmit cimport frame_fits
 from ext.stages.verdict cimport ST_DONE, ST_BRIDGE_UP, ST_BRIDGE_PORT, ST_TRANSMIT, DROPS_BRIDGE
 from ext.tables.fdb cimport FdbEntry, fdb_find, fdb_lookup, fdb_learn, FDB_LOCAL
+from ext.wire.bytes cimport rarely
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETH_SRC, mac_equal, mac_is_multicast, mac_is_zero, mac_is_link_local_group
 from ext.wire.packet cimport Pkt, TO_HOST, BRNF_BRIDGED_DNAT, DST_FAKE, pkt_l2
 from libc.stdio cimport snprintf
@@ -92,9 +93,12 @@ cdef inline void note_learned(Core *c, Dev *br, Pkt *p) noexcept nogil:
 
 
 cdef inline void trace_fdb(Core *c, Pkt *p, const FdbEntry *e) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"bridge", b"fdb", e.origin if e != NULL else 0)
+    cdef EventRecord *ev
     cdef uint8_t *d = pkt_l2(p) + ETH_DST
     cdef const char *where = b"unknown: flooded"
+    if not rarely(c.tracing):
+        return
+    ev = log_event(c, p, b"bridge", b"fdb", e.origin if e != NULL else 0)
     if ev == NULL:
         return
     if e != NULL:

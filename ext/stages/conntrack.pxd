@@ -2,12 +2,12 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, memcmp, memset
+from libc.string cimport memcpy, memcmp
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
 from ext.devices.record cimport rec_refuse, rec_refuse_once, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
 from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new
-from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
+from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_addresses4, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
                                   CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
@@ -19,7 +19,7 @@ from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
 from ext.tables.ct_tuple cimport ct_pkt_to_tuple
 from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
 from ext.tables.rules cimport HOOK_PREROUTING
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, rarely
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP,
@@ -110,13 +110,11 @@ cdef inline bint packet_tuple(const uint8_t *ip, const L4 *l4, Tuple *t) noexcep
     cdef uint16_t sport, dport
     if not ct_pkt_to_tuple(l4.proto, l4.at, <int>l4.len, &sport, &dport):
         return False
-    memset(t, 0, sizeof(Tuple))
     if l4.family == 6:
         memcpy(t.src, ip + IPV6_SRC, 16)
         memcpy(t.dst, ip + IPV6_DST, 16)
     else:
-        memcpy(t.src, ip + IPV4_SRC, 4)
-        memcpy(t.dst, ip + IPV4_DST, 4)
+        tuple_addresses4(t, ip + IPV4_SRC, ip + IPV4_DST)
     t.sport = sport
     t.dport = dport
     t.family = l4.family
@@ -322,9 +320,12 @@ cdef inline const char *state_word(const Pkt *p) noexcept nogil:
 
 cdef inline void trace_conntrack(Core *c, Pkt *p) noexcept nogil:
     """State, direction, and the original tuple of the connection."""
-    cdef EventRecord *ev = log_event(c, p, b"conntrack", b"conntrack", 0)
+    cdef EventRecord *ev
     cdef Tuple t
     cdef int n
+    if not rarely(c.tracing):
+        return
+    ev = log_event(c, p, b"conntrack", b"conntrack", 0)
     if ev == NULL:
         return
     if p.ct == NULL:
@@ -392,10 +393,14 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
 
 
 cdef inline int conntrack_confirm(Core *c, Ns *ns, Pkt *p) noexcept nogil:
-    """The packet got through: its connection enters the table. 0 or a drop."""
+    """The packet got through: its connection, if new, enters the table. 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
     if ct == NULL or ct.status & CTS_CONFIRMED or p.ctinfo >= CTI_REPLY:
         return 0
+    return connection_enters(c, ns, ct)
+
+
+cdef inline int connection_enters(Core *c, Ns *ns, Ct *ct) noexcept nogil:
     if not ct_insert(&ns.ct, ct, c.now):
         return -CONNTRACK_CLASH
     pin_settle(ns, ct)

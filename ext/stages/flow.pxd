@@ -2,12 +2,11 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from ext.devices.core cimport Core, Ns, ns_fib
-from ext.stages.conntrack cimport L4, pkt_find_l4
 from ext.tables.ct_entry cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
 from ext.tables.rules cimport Flow, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET
+from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_hlen
 from ext.wire.ipv6 cimport Ipv6Chain, IPV6_SRC, IPV6_DST, find_header
 from ext.wire.packet cimport Pkt, pkt_l3_len
 
@@ -28,7 +27,7 @@ cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
 
 cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
     cdef const uint8_t *ip = p.buf + p.l3
-    cdef L4 l4
+    cdef uint32_t hlen = ipv4_hlen(ip), n = pkt_l3_len(p)
     f.family = 4
     f.alen = 4
     f.proto = ip[IPV4_PROTO]
@@ -38,9 +37,9 @@ cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
     f.no_proto = False
     f.l4 = NULL
     f.l4len = 0
-    if pkt_find_l4(p, &l4):
-        f.l4 = l4.at
-        f.l4len = l4.len
+    if not f.later_fragment and hlen <= n:
+        f.l4 = ip + hlen
+        f.l4len = n - hlen
 
 
 cdef inline void flow_of6(const Pkt *p, Flow *f) noexcept nogil:

@@ -16,8 +16,8 @@ from ext.stages.nd_messages cimport ND_REDIRECT
 from ext.stages.route cimport route_output, select_address, trace_route_out
 from ext.stages.route_ipv6 cimport route_output6, select_source6, trace_route_out6
 from ext.stages.verdict cimport DROPS_NAT
-from ext.tables.conntrack cimport ct_kill, ct_tuple_taken, sources_at, sources_first, sources_insert
-from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_family, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED, CTI_NEW, CTI_REPLY,
+from ext.tables.conntrack cimport ct_kill, ct_reply_taken, ct_tuple_taken, sources_at, sources_first, sources_insert
+from ext.tables.ct_entry cimport (Ct, CtKey, Tuple, ct_address, ct_family, ct_key, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED, CTI_NEW, CTI_REPLY,
                                   CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
                                   CT_TUPLE_BYTES)
 from ext.tables.ct_sctp cimport sctp_crc32c
@@ -26,7 +26,7 @@ from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, rules_walk, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ld16, ld32, st16, st32
+from ext.wire.bytes cimport ld16, ld32, rarely, st16, st32
 from ext.wire.checksum cimport csum_replace, csum_bytes
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
@@ -466,10 +466,16 @@ cdef inline void unique_tuple(Core *c, Ns *ns, Ct *ct, const Tuple *orig, Tuple 
     choose_port(c, ns, ct, t, r, manip)
 
 
+cdef inline void nat_done(Ns *ns, Ct *ct, int manip) noexcept nogil:
+    """One half of the mapping stands."""
+    ct.status |= CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE
+    if manip == MANIP_SRC:
+        sources_insert(&ns.ct, ct)
+
+
 cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip) noexcept nogil:
     """nf_nat_setup_info(): fix one half of the connection's mapping."""
     cdef Tuple current, chosen, reply
-    cdef uint32_t done = CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE
     if ct.status & CTS_CONFIRMED:
         return
     reply = ct_tuple(ct, 1)
@@ -479,15 +485,20 @@ cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip
         tuple_invert(&reply, &chosen)
         ct_set_tuple(ct, 1, &reply)
         ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
-    ct.status |= done
-    if manip == MANIP_SRC:
-        sources_insert(&ns.ct, ct)
+    nat_done(ns, ct, manip)
 
 
 cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
     """No rule asks for a translation: the address stays, the port only if nobody else has it."""
     cdef NatRange r
-    cdef Tuple reply = ct_tuple(ct, 1)
+    cdef Tuple reply
+    cdef CtKey key = ct_key(ct, 1)
+    if ct.status & CTS_CONFIRMED:
+        return
+    if not ct_reply_taken(&ns.ct, &key, ct, c.now):
+        nat_done(ns, ct, manip)  # nearly always
+        return
+    reply = ct_tuple(ct, 1)
     memset(&r, 0, sizeof(NatRange))
     r.has_address = True
     memcpy(r.min, &reply.dst[0] if manip == MANIP_SRC else &reply.src[0], 16)
@@ -595,7 +606,7 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     """``detail``: the table, and the rule's number in it, from 0, in the order that ``set_rules`` was given the chains."""
     cdef int i
     cdef EventRecord *ev
-    if c.tracing != TRACE_STEPS:
+    if not rarely(c.tracing == TRACE_STEPS):
         return
     for i in range(v.n_matched):
         ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)

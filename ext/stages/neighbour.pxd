@@ -16,7 +16,7 @@ from ext.tables.fib cimport RT_BROADCAST, RT_MULTICAST, SCOPE_LINK
 from ext.tables.neighbour cimport (Neigh, neigh_get, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_FAILED,
                                    NUD_CONNECTED, NUD_VALID, NUD_PERMANENT, NUD_NOARP, NEIGH_QUEUE_MAX)
 from ext.wire.arp cimport arp_write, ARP_FRAME, ARP_REQUEST
-from ext.wire.bytes cimport st16
+from ext.wire.bytes cimport rarely, st16
 from ext.wire.ether cimport mac_equal, ETH_HLEN, ETH_DST, ETH_SRC, ETH_TYPE, ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_SRC, IPV4_DST, IPV4_HLEN, ipv4_hlen
 from ext.wire.ipv6 cimport IPV6_DST
@@ -126,8 +126,11 @@ cdef inline int neigh_output(Core *c, Dev *d, Neigh *n, Pkt *p) noexcept nogil:
 
 
 cdef inline void trace_neighbour(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"neighbour", b"neighbour", n.origin)
+    cdef EventRecord *ev
     cdef int at
+    if not rarely(c.tracing):
+        return
+    ev = log_event(c, p, b"neighbour", b"neighbour", n.origin)
     if ev != NULL:
         at = put_address(ev.detail, DETAIL_LEN, n.addr, 4 if n.alen == 4 else 6)
         snprintf(ev.detail + at, DETAIL_LEN - at, b" is at %02x:%02x:%02x:%02x:%02x:%02x", n.mac[0], n.mac[1], n.mac[2], n.mac[3], n.mac[4],

@@ -44,9 +44,14 @@ cdef inline RuleTable *pkt_rules(Ns *ns, const Pkt *p, int table) noexcept nogil
     return &ns.rules[p.protocol == ETHERTYPE_IPV6][table]
 
 
-cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, const char *name, int table, int hook, int in_dev, int out_dev) noexcept nogil:
-    """One table at one hook: 0 or a drop."""
-    if not ns.tables_at[p.protocol == ETHERTYPE_IPV6][hook] >> table & 1:
+cdef inline uint32_t tables_at(const Ns *ns, const Pkt *p, int hook) noexcept nogil:
+    """Bits by table: those that have something to say here."""
+    return ns.tables_at[p.protocol == ETHERTYPE_IPV6][hook]
+
+
+cdef inline int rules_hook(Core *c, Ns *ns, Pkt *p, uint32_t tables, const char *name, int table, int hook, int in_dev, int out_dev) noexcept nogil:
+    """One of the ``tables`` at one hook: 0 or a drop."""
+    if not tables >> table & 1:
         return 0
     return rules_at(c, ns, p, name, pkt_rules(ns, p, table), hook, in_dev, out_dev)
 
@@ -96,20 +101,22 @@ cdef inline int gather_fragments(Core *c, Ns *ns, Pkt *p, int user) noexcept nog
 cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
     """0, a drop, or NF_STOLEN."""
     cdef Ns *ns = pkt_ns(c, p)
+    cdef uint32_t tables
     cdef int v
     if p.brnf & BRNF_ACTIVE and not p.brnf & (BRNF_IN_PREROUTING | BRNF_SABOTAGED):
         p.brnf |= BRNF_SABOTAGED  # the bridge has been through this hook already (ip_sabotage_in())
         return 0
     if not ns.rules_on:
         return 0
+    tables = tables_at(ns, p, HOOK_PREROUTING)
     v = gather_fragments(c, ns, p, FRAG_USER_BRIDGE_IN if p.brnf & BRNF_IN_PREROUTING else FRAG_USER_CONNTRACK_IN)
     if v:
         return v
-    v = rules_hook(c, ns, p, b"raw", TABLE_RAW, HOOK_PREROUTING, in_dev, -1)
+    v = rules_hook(c, ns, p, tables, b"raw", TABLE_RAW, HOOK_PREROUTING, in_dev, -1)
     if v == 0 and ns.conntrack:
         v = conntrack_in(c, ns, p, HOOK_PREROUTING)
     if v == 0:
-        v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_PREROUTING, in_dev, -1)
+        v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_PREROUTING, in_dev, -1)
     if v == 0:
         v = nat_at(c, ns, p, HOOK_PREROUTING, in_dev, -1)
     return v
@@ -117,12 +124,14 @@ cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
 
 cdef inline int hook_input(Core *c, Pkt *p, int in_dev) noexcept nogil:
     cdef Ns *ns = pkt_ns(c, p)
+    cdef uint32_t tables
     cdef int v
     if not ns.rules_on:
         return 0
-    v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_INPUT, in_dev, -1)
+    tables = tables_at(ns, p, HOOK_INPUT)
+    v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_INPUT, in_dev, -1)
     if v == 0:
-        v = rules_hook(c, ns, p, b"filter", TABLE_FILTER, HOOK_INPUT, in_dev, -1)
+        v = rules_hook(c, ns, p, tables, b"filter", TABLE_FILTER, HOOK_INPUT, in_dev, -1)
     if v == 0:
         v = nat_at(c, ns, p, HOOK_INPUT, in_dev, -1)
     if v == 0:
@@ -132,41 +141,47 @@ cdef inline int hook_input(Core *c, Pkt *p, int in_dev) noexcept nogil:
 
 cdef inline int hook_forward(Core *c, Pkt *p, int in_dev, int out_dev) noexcept nogil:
     cdef Ns *ns = pkt_ns(c, p)
+    cdef uint32_t tables
     cdef int v
     if not ns.rules_on:
         return 0
-    v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_FORWARD, in_dev, out_dev)
+    tables = tables_at(ns, p, HOOK_FORWARD)
+    v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_FORWARD, in_dev, out_dev)
     if v == 0:
-        v = rules_hook(c, ns, p, b"filter", TABLE_FILTER, HOOK_FORWARD, in_dev, out_dev)
+        v = rules_hook(c, ns, p, tables, b"filter", TABLE_FILTER, HOOK_FORWARD, in_dev, out_dev)
     return v
 
 
 cdef inline int hook_output(Core *c, Pkt *p, int out_dev) noexcept nogil:
     cdef Ns *ns = pkt_ns(c, p)
+    cdef uint32_t tables
     cdef int v
     if not ns.rules_on:
         return 0
+    tables = tables_at(ns, p, HOOK_OUTPUT)
     v = gather_fragments(c, ns, p, FRAG_USER_CONNTRACK_OUT)
     if v:
         return v
-    v = rules_hook(c, ns, p, b"raw", TABLE_RAW, HOOK_OUTPUT, -1, out_dev)
+    v = rules_hook(c, ns, p, tables, b"raw", TABLE_RAW, HOOK_OUTPUT, -1, out_dev)
     if v == 0 and ns.conntrack:
         v = conntrack_in(c, ns, p, HOOK_OUTPUT)
     if v == 0:
-        v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_OUTPUT, -1, out_dev)
+        v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_OUTPUT, -1, out_dev)
     if v == 0:
         v = nat_at(c, ns, p, HOOK_OUTPUT, -1, out_dev)
     if v == 0:
-        v = rules_hook(c, ns, p, b"filter", TABLE_FILTER, HOOK_OUTPUT, -1, out_dev)
+        v = rules_hook(c, ns, p, tables, b"filter", TABLE_FILTER, HOOK_OUTPUT, -1, out_dev)
     return v
 
 
 cdef inline int hook_postrouting(Core *c, Pkt *p, int out_dev) noexcept nogil:
     cdef Ns *ns = pkt_ns(c, p)
+    cdef uint32_t tables
     cdef int v
     if not ns.rules_on:
         return 0
-    v = rules_hook(c, ns, p, b"mangle", TABLE_MANGLE, HOOK_POSTROUTING, -1, out_dev)
+    tables = tables_at(ns, p, HOOK_POSTROUTING)
+    v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_POSTROUTING, -1, out_dev)
     if v == 0:
         v = nat_at(c, ns, p, HOOK_POSTROUTING, -1, out_dev)
     if v == 0:

@@ -12,8 +12,7 @@ from ext.stages.route cimport (route_input, peer_get, peer_take_token, ROUTE_BLA
 from ext.stages.verdict cimport ST_DONE, ST_IP_ROUTE, ST_LOCAL, ST_FORWARD, DROPS_PARSE
 from ext.tables.fib cimport ERR_EHOSTUNREACH, ERR_ENETUNREACH, ERR_EACCES, RT_UNICAST, RT_LOCAL
 from ext.wire.bytes cimport ld16
-from ext.wire.checksum cimport csum_bytes
-from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPPROTO_TCP, IPPROTO_UDP, ipv4_hlen
+from ext.wire.ipv4 cimport IPV4_HLEN, IPV4_LEN, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPPROTO_TCP, IPPROTO_UDP, ipv4_csum_ok, ipv4_hlen
 from ext.wire.packet cimport (Pkt, IpOptions, pkt_l3, pkt_l3_len, pkt_pull_head, TO_OTHERHOST, TO_HOST, TO_BROADCAST, TO_MULTICAST,
                               DST_LOCAL, PF_GENERATED, PF_IGNORE_DF)
 
@@ -60,7 +59,7 @@ cdef inline int validate_ipv4(Pkt *p) noexcept nogil:
         return -PARSE_IPV4_BAD_HEADER
     if n < hlen:
         return -PARSE_IPV4_TRUNCATED
-    if csum_bytes(ip, hlen) != 0:
+    if not ipv4_csum_ok(ip):
         return -PARSE_IPV4_BAD_CHECKSUM
     total = ld16(ip + IPV4_LEN)
     if n < total:

@@ -13,7 +13,7 @@ from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_stored, RT_UNICAS
                              SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
 from ext.tables.own cimport own_find
 from ext.tables.htab cimport HNode, htab_first, htab_next, htab_insert
-from ext.wire.bytes cimport ld32
+from ext.wire.bytes cimport ld32, rarely
 from ext.wire.ether cimport ETHERTYPE_IPV4
 from ext.wire.hash cimport address_hash
 from ext.wire.ipv4 cimport IPV4_DST, ipv4_is_multicast, ipv4_is_lbcast, ipv4_is_zeronet, ipv4_is_loopback
@@ -159,7 +159,10 @@ cdef inline bint peer_take_token(Core *c, Peer *peer, int64_t cost, int64_t burs
 
 
 cdef inline PmtuEntry *pmtu_find(Ns *ns, const uint8_t *dst, int alen) noexcept nogil:
-    cdef HNode *node = htab_first(&ns.pmtu, address_hash(dst, alen))
+    cdef HNode *node
+    if ns.pmtu.count == 0:
+        return NULL
+    node = htab_first(&ns.pmtu, address_hash(dst, alen))
     while node != NULL:
         if (<PmtuEntry *>node).alen == alen and memcmp((<PmtuEntry *>node).dst, dst, alen) == 0:
             return <PmtuEntry *>node
@@ -406,9 +409,12 @@ cdef inline int route_input(Core *c, Pkt *p, const uint8_t *daddr, const uint8_t
 
 
 cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibResult *res) noexcept nogil:
-    cdef EventRecord *ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
+    cdef EventRecord *ev
     cdef const Route *r
     cdef int n
+    if not rarely(c.tracing):
+        return
+    ev = log_event(c, p, b"route", b"route", res.route.origin if res.route != NULL else 0)
     if ev == NULL:
         return
     r = fib_stored(&pkt_ns(c, p).fib4, daddr, res.route)
@@ -426,7 +432,7 @@ cdef inline void trace_route(Core *c, Pkt *p, const uint8_t *daddr, const FibRes
 cdef inline void trace_route_out(Core *c, Pkt *p) noexcept nogil:
     """The route of a packet of this namespace's own."""
     cdef FibResult res
-    if c.tracing == TRACE_STEPS:
+    if rarely(c.tracing == TRACE_STEPS):
         res = fib_lookup(&pkt_ns(c, p).fib4, pkt_l3(p) + IPV4_DST, -1)
         trace_route(c, p, pkt_l3(p) + IPV4_DST, &res)
 

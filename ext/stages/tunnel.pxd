@@ -21,7 +21,7 @@ from ext.stages.route_ipv6 cimport pmtu_learn6, route_output6
 from ext.stages.transmit cimport TRANSMIT_NESTED_TOO_DEEP, packet_scrub
 from ext.stages.verdict cimport ST_DONE, ST_LOCAL_OUT, DROPS_TUNNEL
 from ext.tables.fdb cimport FdbEntry, fdb_find
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, rarely
 from ext.wire.ether cimport ETH_HLEN, ETH_DST, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
 from ext.wire.ipv4 cimport IPV4_DF, IPV4_DST, IPV4_FRAG, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_MIN_MTU

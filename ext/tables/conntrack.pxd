@@ -11,6 +11,7 @@ from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_l
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
+from ext.wire.bytes cimport zero_bytes
 
 cdef enum:
     CT_BUCKETS_FIRST = 16
@@ -58,7 +59,7 @@ cdef inline Ct *ct_of(const CtTable *t, CtRef ref) noexcept nogil:
 
 cdef inline CtRef ct_ref(const CtTable *t, const Ct *ct) noexcept nogil:
     """Without a direction, which is added."""
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         return slab_place(&t.memory[1], ct, sizeof(Ct6)) << CT_REF_BITS | CT_REF_SIX
     return slab_place(&t.memory[0], ct, sizeof(Ct)) << CT_REF_BITS
 
@@ -90,7 +91,7 @@ cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
     ct = ct_of(t, t.free[six])
     t.free[six] = ct.next
     serial = ct.serial
-    memset(ct, 0, size)
+    zero_bytes(ct, size)
     ct.serial = serial
     return ct
 
@@ -100,7 +101,7 @@ cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexc
     cdef Ct *ct = ct_memory(table, t.family == 6)
     if ct == NULL:
         return NULL
-    ct.status = CTS_IPV6 if t.family == 6 else 0
+    ct.family = t.family
     ct.number = t.proto
     ct_set_tuple(ct, 0, t)
     ct_set_tuple(ct, 1, reply)
@@ -174,14 +175,18 @@ cdef inline void sources_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t
 
 cdef inline bint hash_room(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
     """Make sure of buckets for one more. False: memory is out; with longer chains than wanted it goes on."""
+    if h.bucket != NULL and h.count < a_bucket * (<uint64_t>h.mask + 1):
+        return True
+    return hash_grow(t, h)
+
+
+cdef inline bint hash_grow(CtTable *t, CtHash *h) noexcept nogil:
     cdef uint32_t old = h.mask + 1, i
     cdef CtRef *bucket
     if h.bucket == NULL:
         h.bucket = <CtRef *>memory_take(CT_BUCKETS_FIRST * sizeof(CtRef))
         h.mask = CT_BUCKETS_FIRST - 1
         return h.bucket != NULL
-    if h.count < a_bucket * <uint64_t>old:
-        return True
     bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
     if bucket == NULL:
         return True
@@ -300,7 +305,7 @@ cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:
     ct.refs -= 1
     if ct.refs == 0:
         ct_unlink(t, ct)
-        six = (ct.status & CTS_IPV6) != 0
+        six = ct.family == 6
         ct.next = t.free[six]
         t.free[six] = ct_ref(t, ct)
         ct.serial += 1
@@ -315,8 +320,8 @@ cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:
         ct_put(t, ct)
 
 
-cdef inline Ct *ct_find_hashed(CtTable *t, const Tuple *key, uint64_t hash, int64_t now, int *dir) noexcept nogil:
-    """As ct_find(), by the tuple_hash() of ``key``."""
+cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t now, int *dir) noexcept nogil:
+    """As ct_find(), by the key_hash() of ``key``."""
     cdef CtRef ref
     cdef Ct *ct
     if t.tuples.bucket == NULL:
@@ -326,45 +331,52 @@ cdef inline Ct *ct_find_hashed(CtTable *t, const Tuple *key, uint64_t hash, int6
         ct = ct_of(t, ref)
         dir[0] = ref & CT_REF_REPLY
         ref = ct.chain[ref & CT_REF_REPLY]
-        if not ct_has_tuple(ct, dir[0], key):
+        if not ct_has_key(ct, dir[0], key):
             continue
         if ct.expires <= now:
             ct_kill(t, ct)
-            return ct_find_hashed(t, key, hash, now, dir)  # the chain may have lost both its tuples
+            return ct_find_key(t, key, hash, now, dir)  # the chain may have lost both its tuples
         return ct
     return NULL
 
 
 cdef inline Ct *ct_find(CtTable *t, const Tuple *key, int64_t now, int *dir) noexcept nogil:
     """The entry that has this tuple, and in which direction; expired entries are removed on the way. NULL: there is none."""
-    return ct_find_hashed(t, key, tuple_hash(key), now, dir)
+    cdef CtKey k = tuple_key(key)
+    return ct_find_key(t, &k, key_hash(&k), now, dir)
+
+
+cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, int64_t now) noexcept nogil:
+    """Would these answers to a connection clash with another one's? (nf_nat_used_tuple())"""
+    cdef CtKey original
+    cdef int dir
+    cdef Ct *found = ct_find_key(t, reply, key_hash(reply), now, &dir)
+    if found == NULL or found == mine:
+        return False
+    original = ct_key(mine, 0)
+    return not ct_has_key(found, 0, &original)  # two packets of one flow on their way at once are no clash
 
 
 cdef inline bint ct_tuple_taken(CtTable *t, const Tuple *wanted, const Ct *mine, int64_t now) noexcept nogil:
-    """Would answers to a connection translated to ``wanted`` clash with another one's? (nf_nat_used_tuple())"""
+    """The same of a connection that is translated to ``wanted``."""
     cdef Tuple reply
-    cdef Ct *found
-    cdef int dir
+    cdef CtKey key
     if not tuple_invert(&reply, wanted):
         return False
-    found = ct_find(t, &reply, now, &dir)
-    if found == NULL or found == mine:
-        return False
-    # two packets of one flow on their way at once are no clash
-    reply = ct_tuple(mine, 0)
-    return not ct_has_tuple(found, 0, &reply)
+    key = tuple_key(&reply)
+    return ct_reply_taken(t, &key, mine, now)
 
 
 cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm()), or memory is out."""
-    cdef Tuple tuple[2]
+    cdef CtKey key
     cdef uint64_t hash[2]
     cdef CtRef ref = ct_ref(t, ct)
     cdef int i, dir
     for i in range(2):
-        tuple[i] = ct_tuple(ct, i)
-        hash[i] = tuple_hash(&tuple[i])
-        if ct_find_hashed(t, &tuple[i], hash[i], now, &dir) != NULL:
+        key = ct_key(ct, i)
+        hash[i] = key_hash(&key)
+        if ct_find_key(t, &key, hash[i], now, &dir) != NULL:
             return False
     for i in range(2):
         if not hash_room(t, &t.tuples, CT_TUPLES_A_BUCKET):

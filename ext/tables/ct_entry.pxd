@@ -31,7 +31,6 @@ cdef enum:
     CTS_DYING = 1 << 9
     # ours
     CTS_BY_SOURCE = 1 << 11  # it is in the table of sources
-    CTS_IPV6 = 1 << 12
     CT_TUPLE_BYTES = 38  # of Tuple that count as key
     # of a CtRef
     CT_REF_REPLY = 1 << 0  # it is meant in the direction of replies
@@ -46,6 +45,13 @@ cdef struct Tuple:
     uint16_t dport  # ICMP: type << 8 | code
     uint8_t family  # 4 or 6
     uint8_t proto
+
+cdef struct CtKey:
+    # a tuple as it is sought, wherever it stands
+    uint64_t layer4  # all of it but its addresses
+    const uint8_t *src
+    const uint8_t *dst
+    uint8_t family
 
 cdef union CtProto:
     CtTcp tcp
@@ -64,7 +70,7 @@ cdef packed struct Ct:
     CtRef source  # the next entry of the same bucket in the table of sources
     uint16_t masq_dev  # place in its namespace of the device that MASQUERADE took the address of, plus 1; 0: none
     uint8_t number  # IP protocol
-    uint8_t unused
+    uint8_t family  # 4 or 6
     uint16_t refs  # packets that hold it, plus one while it is in the table; 0: free
     # from here on what each packet asks for or changes, side by side
     uint32_t serial  # another one for each connection that this memory holds: what was noted of an earlier one is seen to be stale
@@ -96,6 +102,13 @@ cdef inline uint64_t raw_pair(const uint8_t *src, const uint8_t *dst) noexcept n
     return <uint64_t>raw32(src) << 32 | raw32(dst)
 
 
+cdef inline void tuple_addresses4(Tuple *t, const uint8_t *src, const uint8_t *dst) noexcept nogil:
+    memcpy(t.src, src, 4)
+    memset(t.src + 4, 0, 12)
+    memcpy(t.dst, dst, 4)
+    memset(t.dst + 4, 0, 12)
+
+
 cdef inline bint tuple_equal(const Tuple *a, const Tuple *b) noexcept nogil:
     if layer4_word(a.family, a.proto, &a.sport) != layer4_word(b.family, b.proto, &b.sport):
         return False
@@ -104,16 +117,21 @@ cdef inline bint tuple_equal(const Tuple *a, const Tuple *b) noexcept nogil:
     return memcmp(a.src, b.src, 16) == 0 and memcmp(a.dst, b.dst, 16) == 0
 
 
-cdef inline uint64_t addresses_hash(uint64_t layer4, int family, const uint8_t *src, const uint8_t *dst) noexcept nogil:
+cdef inline CtKey tuple_key(const Tuple *t) noexcept nogil:
+    cdef CtKey key
+    key.layer4 = layer4_word(t.family, t.proto, &t.sport)
+    key.src = t.src
+    key.dst = t.dst
+    key.family = t.family
+    return key
+
+
+cdef inline uint64_t key_hash(const CtKey *k) noexcept nogil:
     cdef uint64_t h
-    if family == 4:
-        return word_hash(layer4, raw_pair(src, dst))
-    h = word_hash(word_hash(layer4, raw64(src)), raw64(src + 8))
-    return word_hash(word_hash(h, raw64(dst)), raw64(dst + 8))
-
-
-cdef inline uint64_t tuple_hash(const Tuple *t) noexcept nogil:
-    return addresses_hash(layer4_word(t.family, t.proto, &t.sport), t.family, t.src, t.dst)
+    if k.family == 4:
+        return word_hash(k.layer4, raw_pair(k.src, k.dst))
+    h = word_hash(word_hash(k.layer4, raw64(k.src)), raw64(k.src + 8))
+    return word_hash(word_hash(h, raw64(k.dst)), raw64(k.dst + 8))
 
 
 cdef inline uint64_t source_hash(int family, int proto, uint32_t sport, const uint8_t *src) noexcept nogil:
@@ -141,25 +159,23 @@ cdef inline bint tuple_invert(Tuple *out, const Tuple *t) noexcept nogil:
 # ---- the tuples of an entry
 
 cdef inline int ct_family(const Ct *ct) noexcept nogil:
-    return 6 if ct.status & CTS_IPV6 else 4
+    return ct.family
 
 
 cdef inline uint8_t *ct_address(const Ct *ct, int dir, int side) noexcept nogil:
     """Source (``side`` 0) or destination (1) of a direction: 4 bytes, or 16 of IPv6."""
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         return <uint8_t *>(<const Ct6 *>ct).address[dir][side]
     return <uint8_t *>ct.address4[dir][side]
 
 
 cdef inline Tuple ct_tuple(const Ct *ct, int dir) noexcept nogil:
     cdef Tuple t
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         memcpy(t.src, ct_address(ct, dir, 0), 16)
         memcpy(t.dst, ct_address(ct, dir, 1), 16)
     else:
-        memset(&t, 0, sizeof(Tuple))
-        memcpy(t.src, ct.address4[dir][0], 4)
-        memcpy(t.dst, ct.address4[dir][1], 4)
+        tuple_addresses4(&t, ct.address4[dir][0], ct.address4[dir][1])
     t.sport = ct.port[dir][0]
     t.dport = ct.port[dir][1]
     t.family = <uint8_t>ct_family(ct)
@@ -169,7 +185,7 @@ cdef inline Tuple ct_tuple(const Ct *ct, int dir) noexcept nogil:
 
 cdef inline void ct_set_tuple(Ct *ct, int dir, const Tuple *t) noexcept nogil:
     """``t`` has the entry's family and protocol."""
-    if ct.status & CTS_IPV6:
+    if ct.family == 6:
         memcpy(ct_address(ct, dir, 0), t.src, 16)
         memcpy(ct_address(ct, dir, 1), t.dst, 16)
     else:
@@ -179,19 +195,26 @@ cdef inline void ct_set_tuple(Ct *ct, int dir, const Tuple *t) noexcept nogil:
     ct.port[dir][1] = t.dport
 
 
-cdef inline bint ct_has_tuple(const Ct *ct, int dir, const Tuple *t) noexcept nogil:
-    if raw32(<const uint8_t *>ct.port[dir]) != raw32(<const uint8_t *>&t.sport) or ct.number != t.proto or ct_family(ct) != t.family:
+cdef inline CtKey ct_key(const Ct *ct, int dir) noexcept nogil:
+    cdef CtKey key
+    key.family = <uint8_t>ct_family(ct)
+    key.layer4 = layer4_word(key.family, ct.number, ct.port[dir])
+    key.src = ct_address(ct, dir, 0)
+    key.dst = ct_address(ct, dir, 1)
+    return key
+
+
+cdef inline bint ct_has_key(const Ct *ct, int dir, const CtKey *k) noexcept nogil:
+    if layer4_word(ct_family(ct), ct.number, ct.port[dir]) != k.layer4:
         return False
-    if t.family == 4:
-        return raw_pair(ct.address4[dir][0], ct.address4[dir][1]) == raw_pair(t.src, t.dst)
-    return memcmp(ct_address(ct, dir, 0), t.src, 16) == 0 and memcmp(ct_address(ct, dir, 1), t.dst, 16) == 0
+    if k.family == 4:
+        return raw_pair(ct.address4[dir][0], ct.address4[dir][1]) == raw_pair(k.src, k.dst)
+    return memcmp(ct_address(ct, dir, 0), k.src, 16) == 0 and memcmp(ct_address(ct, dir, 1), k.dst, 16) == 0
 
 
 cdef inline uint64_t ct_hash(const Ct *ct, int dir) noexcept nogil:
-    """tuple_hash() of one of its tuples."""
-    cdef int family = ct_family(ct)
-    cdef uint64_t layer4 = layer4_word(family, ct.number, ct.port[dir])
-    return addresses_hash(layer4, family, ct_address(ct, dir, 0), ct_address(ct, dir, 1))
+    cdef CtKey key = ct_key(ct, dir)
+    return key_hash(&key)
 
 
 cdef inline uint64_t ct_source_hash(const Ct *ct) noexcept nogil:

@@ -5,9 +5,10 @@
 # A node without a value is glue: it stands where two prefixes part and always has two children.
 # Keys are addresses in network byte order; host bits of keys that are inserted or sought are ignored.
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
+from ext.wire.bytes cimport ld32
 
 
 cdef enum:
@@ -217,11 +218,31 @@ cdef inline int lpm_delete(Lpm *t, const uint8_t *key, int plen) noexcept nogil:
     return 1
 
 
+cdef inline int lpm_lookup_word(const Lpm *t, uint32_t key, int longest, uint32_t *value_out) noexcept nogil:
+    # lpm_lookup_within() for keys of 32 bits.
+    cdef int32_t index = t.root
+    cdef const LpmNode *node
+    cdef int best = -1
+    while index != LPM_NONE:
+        node = &t.nodes[index]
+        if node.plen > longest or <uint64_t>(key ^ ld32(node.key)) >> (32 - node.plen):
+            break
+        if node.has_value:
+            best = node.plen
+            value_out[0] = node.value
+        if node.plen == 32:
+            break
+        index = node.child[key >> (31 - node.plen) & 1]
+    return best
+
+
 cdef inline int lpm_lookup_within(const Lpm *t, const uint8_t *key, int longest, uint32_t *value_out) noexcept nogil:
     # Length of the longest stored prefix of at most `longest` bits that contains the key, or -1.
     cdef int32_t index = t.root
     cdef const LpmNode *node
     cdef int best = -1
+    if t.bits == 32:
+        return lpm_lookup_word(t, ld32(key), longest, value_out)
     while index != LPM_NONE:
         node = &t.nodes[index]
         if node.plen > longest or lpm_common_bits(node.key, key, node.plen) < node.plen:

@@ -4,6 +4,7 @@ cdef extern from *:
     """
     #include <stdlib.h>
     #include <stdint.h>
+    #include <string.h>
     #if defined(__linux__)
     #include <sys/mman.h>
     #endif
@@ -47,6 +48,20 @@ cdef extern from *:
     #endif
         free(at);
     }
+
+    /* Zeroed, from the beginning of a cache line; NULL when there is none. Goes back with free(). */
+    static void *memory_lines(size_t size)
+    {
+        void *at = NULL;
+        if (posix_memalign(&at, size >= DP_HUGE_PAGE ? DP_HUGE_PAGE : 64, size))
+            return NULL;
+    #if defined(__linux__)
+        if (size >= DP_HUGE_PAGE)
+            madvise(at, size & ~(DP_HUGE_PAGE - 1), MADV_HUGEPAGE);
+    #endif
+        return memset(at, 0, size);
+    }
     """
     void *memory_take(size_t size) noexcept nogil
+    void *memory_lines(size_t size) noexcept nogil
     void memory_give(void *at, size_t size) noexcept nogil

@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memcmp
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next
+from ext.wire.bytes cimport raw32
 from ext.wire.hash cimport address_hash
 from ext.wire.packet cimport Pkt
 
@@ -48,7 +49,7 @@ cdef inline Neigh *neigh_find(const NeighTable *t, const uint8_t *addr, int alen
     cdef Neigh *n
     while node != NULL:
         n = <Neigh *>node
-        if n.alen == alen and memcmp(n.addr, addr, alen) == 0:
+        if n.alen == alen and (raw32(n.addr) == raw32(addr) if alen == 4 else memcmp(n.addr, addr, 16) == 0):
             return n
         node = htab_next(node)
     return NULL

@@ -4,8 +4,9 @@
 # does not match by is found out without side effects, so that a walk may step over it, counting it as looked at.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
+from ext.tables.memory cimport memory_lines
 from ext.wire.bytes cimport ld64
 from ext.wire.hash cimport word_hash
 
@@ -84,9 +85,9 @@ cdef inline bint index_begin(RuleIndex *x, int n_rules) noexcept nogil:
     cdef uint32_t i
     while slots < 2 * <uint32_t>n_rules:
         slots *= 2
-    x.place = <RulePlace *>calloc(n_rules + 1, sizeof(RulePlace))
-    x.key = <RuleKey *>calloc(n_rules + 1, sizeof(RuleKey))
-    x.slot = <int *>calloc(slots, sizeof(int))
+    x.place = <RulePlace *>memory_lines((n_rules + 1) * sizeof(RulePlace))
+    x.key = <RuleKey *>memory_lines((n_rules + 1) * sizeof(RuleKey))
+    x.slot = <int *>memory_lines(slots * sizeof(int))
     x.mask = slots - 1
     if x.place == NULL or x.key == NULL or x.slot == NULL:
         return False

@@ -11,7 +11,7 @@ from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
 from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, index_begin, index_chain, index_end, index_free, run_first, RUN_ADDRESS,
                                     RUN_PORT)
-from ext.wire.bytes cimport ld32
+from ext.wire.bytes cimport ask_for, ld32
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
@@ -33,6 +33,7 @@ cdef enum:
     M_ICMP = 1 << 13
     M_TCP_FLAGS = 1 << 14
     M_FRAGMENT = 1 << 15
+    M_RUN = 1 << 16  # matches nothing: the rule belongs to a run of the index
     MATCH_L3 = M_SRC | M_DST | M_IIF | M_OIF | M_PROTO
     MATCH_L4 = M_SPORT | M_DPORT | M_ICMP | M_TCP_FLAGS | M_FRAGMENT
     MATCH_REST = M_CTSTATE | M_SRC_TYPE | M_DST_TYPE | M_MARK | M_STATISTIC | M_RECENT
@@ -63,6 +64,7 @@ cdef enum:
     STEADY_TCP_FLAGS = 0xc8  # CWR, ECE and PSH, which come and go within a connection
     IFNAME_MAX = 16
     JUMPS_MAX = 32
+    RULES_AHEAD = 4  # of a chain that a walk jumps to
     MATCHED_MAX = 24  # a walk remembers; a node port's way through all of kube-proxy's chains matches 13
     CHOICES_MAX = 64
     RECENT_MAX = 65536  # addresses of all lists of a namespace; ip_list_tot is 100 a list, which kube-proxy's lists outgrow silently
@@ -201,7 +203,7 @@ cdef struct Verdict:
 cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits, int alen) noexcept nogil:
     cdef int whole = bits >> 3, rest = bits & 7
     if alen == 4:
-        return bits == 0 or (ld32(a) ^ ld32(b)) >> (32 - bits) == 0
+        return <uint64_t>(ld32(a) ^ ld32(b)) >> (32 - bits) == 0
     if memcmp(a, b, whole):
         return False
     return rest == 0 or ((a[whole] ^ b[whole]) >> (8 - rest)) == 0
@@ -389,6 +391,9 @@ cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
         if not index_chain(x, t.chain[i].first, t.chain[i].first + t.chain[i].count):
             return False
     index_end(x, t.n_rules)
+    for i in range(t.n_rules):
+        if x.place[i].run >= 0:
+            t.rule[i].match |= M_RUN
     return True
 
 
@@ -402,14 +407,16 @@ cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const F
         next = -1
     else:
         memset(address, 0, 16)
-        if run.kind == RUN_ADDRESS:
-            memcpy(address, f.dst, f.alen)
+        if run.kind == RUN_ADDRESS and f.alen == 4:
+            memcpy(address, f.dst, 4)
+        elif run.kind == RUN_ADDRESS:
+            memcpy(address, f.dst, 16)
         next = run_first(x, x.place[at].run, address, f.dport if run.kind == RUN_PORT else 0)
     return next if next >= 0 else run.end
 
 
 cdef inline const Rule *rule_at(const RuleTable *t, int at) noexcept nogil:
-    return &t.rule[at] if at < t.local_from else &t.local[at - t.local_from]
+    return &t.local[at - t.local_from] if t.local != NULL and at >= t.local_from else &t.rule[at]
 
 
 cdef inline int rule_number(const RuleTable *t, const Rule *r) noexcept nogil:
@@ -426,62 +433,84 @@ cdef inline const RuleChain *chain_of(const RuleTable *t, int chain) noexcept no
     return &t.chain[chain]
 
 
+cdef inline bint run_skip(const RuleTable *t, const Rule **next, const Flow *f, int *walked) noexcept nogil:
+    """Step over the rules of a run that cannot match, counting them. False: that is all of them, ``next`` is behind the run."""
+    cdef int at = <int>(next[0] - t.rule)
+    cdef const RuleRun *run = &t.index.run[t.index.place[at].run]
+    cdef int to = run_seek(&t.index, run, at, f)
+    walked[0] += to - at
+    next[0] = &t.rule[to]
+    return to != run.end
+
+
+cdef inline const Rule *chain_begin(const RuleTable *t, const RuleChain *chain) noexcept nogil:
+    """The chain's first rule, for a walk that goes there: some of its rules, which lie side by side, are asked for before their turn."""
+    cdef const Rule *first = rule_at(t, chain.first)
+    cdef int i
+    for i in range(min(chain.count, RULES_AHEAD)):
+        ask_for(first + i)
+    return first
+
+
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
     """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way.
 
     It looks at each rule in turn, as the kernel does, but steps over those of a run that cannot match: they count as looked at.
     """
-    cdef int back[JUMPS_MAX]
-    cdef int back_end[JUMPS_MAX]
-    cdef int depth = 0, at, end, to
+    cdef const Rule *back[JUMPS_MAX]
+    cdef const Rule *back_end[JUMPS_MAX]
+    cdef const Rule *next
+    cdef const Rule *end
     cdef const Rule *r
-    cdef const RuleRun *run
+    cdef const RuleChain *chain
+    cdef int depth = 0, walked = 0, matched = 0
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
     if t.builtin[hook] < 0:
         return
-    at = t.chain[t.builtin[hook]].first
-    end = at + t.chain[t.builtin[hook]].count
+    chain = &t.chain[t.builtin[hook]]
+    next = chain_begin(t, chain)
+    end = next + chain.count
     while True:
-        if at == end:
+        r = next
+        if r == end:
             if depth == 0:
                 v.target = t.chain[t.builtin[hook]].policy  # goto may have led elsewhere
-                return
+                break
             depth -= 1
-            at = back[depth]
+            next = back[depth]
             end = back_end[depth]
             continue
-        if t.index.place[at].run >= 0:
-            run = &t.index.run[t.index.place[at].run]
-            to = run_seek(&t.index, run, at, f)
-            v.walked += to - at
-            at = to
-            if at == run.end:
+        if r.match & M_RUN:
+            if not run_skip(t, &next, f, &walked):
                 continue
-        r = rule_at(t, at)
-        v.walked += 1
-        at += 1
-        if not match_rule(r, f, mark[0], c, v, at):
+            r = next
+        walked += 1
+        next += 1
+        if not match_rule(r, f, mark[0], c, v, rule_number(t, r) + 1):
             continue
-        if v.n_matched < MATCHED_MAX:
-            v.matched[v.n_matched] = r
-            v.n_matched += 1
+        if matched < MATCHED_MAX:
+            v.matched[matched] = r
+            matched += 1
         if rule_jumps(r):
             if r.target == T_JUMP and depth < JUMPS_MAX:
-                back[depth] = at
+                back[depth] = next
                 back_end[depth] = end
                 depth += 1
-            at = chain_of(t, r.chain).first
-            end = at + t.chain[r.chain].count
+            chain = chain_of(t, r.chain)
+            next = chain_begin(t, chain)
+            end = next + chain.count
         elif r.target == T_MARK:
             mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
         elif r.target == T_RETURN:
-            at = end
+            next = end
         elif r.target != T_NONE:
             v.target = r.target
             v.rule = r
-            return
+            break
+    v.walked = walked
+    v.n_matched = matched
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:

@@ -6,6 +6,36 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
+cdef extern from *:
+    """
+    #include <string.h>
+
+    /* memset() to zero by the library: for some hundred bytes whose number it knows, or for few whose number it does not,
+       gcc writes "rep stos", which takes three times as long. */
+    static inline void zero_bytes(void *p, size_t n)
+    {
+    #if defined(__GNUC__)
+        __asm__("" : "+r"(n));
+    #endif
+        memset(p, 0, n);
+    }
+
+    /* A condition that does not hold where speed counts: what depends on it goes out of the way of the rest. */
+    #if defined(__has_builtin)
+    #if __has_builtin(__builtin_expect_with_probability)
+    #define rarely(x) __builtin_expect_with_probability(!!(x), 0, 1.0)
+    #endif
+    #endif
+    #ifndef rarely
+    #define rarely(x) (x)
+    #endif
+    #define ask_for(p) __builtin_prefetch(p)
+    """
+    void zero_bytes(void *p, size_t n) noexcept nogil
+    bint rarely(bint x) noexcept nogil
+    void ask_for(const void *p) noexcept nogil  # the cache line will be read soon
+
+
 cdef inline uint16_t ld16(const uint8_t *p) noexcept nogil:
     return <uint16_t>((<uint16_t>p[0] << 8) | p[1])
 
@@ -16,6 +46,13 @@ cdef inline uint32_t ld32(const uint8_t *p) noexcept nogil:
 
 cdef inline uint64_t ld64(const uint8_t *p) noexcept nogil:
     return <uint64_t>ld32(p) << 32 | ld32(p + 4)
+
+
+cdef inline uint16_t raw16(const uint8_t *p) noexcept nogil:
+    """Two bytes in the order of this machine."""
+    cdef uint16_t v
+    memcpy(&v, p, 2)
+    return v
 
 
 cdef inline uint32_t raw32(const uint8_t *p) noexcept nogil:

@@ -4,15 +4,16 @@
 # kernel's 32-bit arithmetic does so too (~csum_unfold), which decides between 0x0000 and 0xffff.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from ext.wire.bytes cimport ld16, ld32, raw64, st16
+from ext.wire.bytes cimport ld16, ld32, raw16, raw32, raw64, st16
 
 
 cdef inline uint32_t csum_fold(uint64_t sum) noexcept nogil:
-    """64 bits to 16, carries brought round: 33 bits are left at first, then 18, 17 and 16."""
-    sum = <uint32_t>sum + (sum >> 32)
-    sum = (sum & 0xffff) + (sum >> 16)
-    sum = (sum & 0xffff) + (sum >> 16)
-    return <uint32_t>((sum & 0xffff) + (sum >> 16))
+    """64 bits to 16, carries brought round: the upper half of a number and itself with its halves exchanged is their sum, carry and all."""
+    cdef uint32_t half
+    sum += sum << 32 | sum >> 32
+    half = <uint32_t>(sum >> 32)
+    half += half << 16 | half >> 16
+    return half >> 16
 
 
 cdef inline uint32_t csum_from_raw(uint64_t sum) noexcept nogil:
@@ -24,25 +25,27 @@ cdef inline uint32_t csum_from_raw(uint64_t sum) noexcept nogil:
 
 cdef inline uint32_t csum_add_bytes(const uint8_t *p, uint32_t n, uint32_t sum) noexcept nogil:
     """Add ``n`` bytes to a running sum; an odd last byte counts as the high half of a word."""
-    cdef uint64_t acc = 0, word
+    cdef uint64_t acc = 0, tail = 0, word
+    cdef uint8_t last[2]
     while n >= 8:  # in this machine's byte order, which RFC 1071 2 (B) allows; a carry comes round
         word = raw64(p)
         acc += word
         acc += acc < word
         p += 8
         n -= 8
-    acc = sum + csum_from_raw(acc)
-    if n >= 4:
-        acc += ld32(p)
+    if n & 4:
+        tail = raw32(p)
         p += 4
-        n -= 4
-    if n >= 2:
-        acc += ld16(p)
+    if n & 2:
+        tail += raw16(p)
         p += 2
-        n -= 2
-    if n:
-        acc += <uint32_t>p[0] << 8
-    return csum_fold(acc)
+    if n & 1:
+        last[0] = p[0]
+        last[1] = 0
+        tail += raw16(last)
+    acc += tail
+    acc += acc < tail
+    return csum_fold(<uint64_t>sum + csum_from_raw(acc))
 
 
 cdef inline uint16_t csum_bytes(const uint8_t *p, uint32_t n) noexcept nogil:
@@ -56,10 +59,12 @@ cdef inline uint32_t pseudo_sum(const uint8_t *src, const uint8_t *dst, int alen
 
 
 cdef inline void csum_replace(uint8_t *check, const uint8_t *old, const uint8_t *new, int n) noexcept nogil:
-    """Update the checksum field at ``check`` for ``n`` (even) bytes that change from ``old`` to ``new``."""
-    cdef uint64_t acc = 0xffff
+    """Update the checksum field at ``check`` for ``n`` bytes, 2 or a multiple of 4, that change from ``old`` to ``new``."""
+    cdef uint64_t acc = 0xffff + <uint64_t>(~ld16(check) & 0xffff)
     cdef int i
-    acc += ~ld16(check) & 0xffff
-    for i in range(0, n, 2):
-        acc += (~ld16(old + i) & 0xffff) + ld16(new + i)
+    if n == 2:
+        acc += <uint64_t>(~ld16(old) & 0xffff) + ld16(new)
+    else:
+        for i in range(0, n, 4):  # pairs of words, which folding adds
+            acc += <uint64_t>(~ld32(old + i)) + ld32(new + i)
     st16(check, ~csum_fold(acc) & 0xffff)

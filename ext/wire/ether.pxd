@@ -1,7 +1,7 @@
 # Ethernet II header: destination, source, EtherType (IEEE 802.3), and the 802.1Q tag.
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcmp
+from ext.wire.bytes cimport raw16, raw32
 
 cdef enum:
     ETH_ALEN = 6
@@ -20,7 +20,7 @@ cdef enum:
 
 
 cdef inline bint mac_equal(const uint8_t *a, const uint8_t *b) noexcept nogil:
-    return memcmp(a, b, ETH_ALEN) == 0
+    return raw32(a) == raw32(b) and raw16(a + 4) == raw16(b + 4)
 
 
 cdef inline bint mac_is_multicast(const uint8_t *m) noexcept nogil:

@@ -4,6 +4,20 @@ from libc.stdint cimport uint8_t, uint64_t
 from ext.wire.bytes cimport ld32, ld64, raw32, raw64
 
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+
+    /* Both halves of the product: every bit of a reaches every bit. */
+    static inline uint64_t dp_multiply_fold(uint64_t a, uint64_t b)
+    {
+        unsigned __int128 product = (unsigned __int128)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    """
+    uint64_t dp_multiply_fold(uint64_t a, uint64_t b) noexcept nogil
+
+
 cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
     """Finaliser of SplitMix64: every input bit reaches every output bit."""
     x ^= x >> 30
@@ -35,7 +49,7 @@ cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept
 
 cdef inline uint64_t word_hash(uint64_t seed, uint64_t word) noexcept nogil:
     """For the insides of tables, where a hash decides nothing that can be seen: of one word, which may be a hash itself."""
-    return mix64(word ^ seed * <uint64_t>0x9e3779b97f4a7c15)
+    return dp_multiply_fold(word ^ seed * <uint64_t>0x9e3779b97f4a7c15, <uint64_t>0xbf58476d1ce4e5b9)
 
 
 cdef inline uint64_t address_hash(const uint8_t *address, int n) noexcept nogil:

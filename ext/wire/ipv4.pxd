@@ -2,10 +2,10 @@
 #
 # Accessors read freely: callers have checked that the header is there.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
-from ext.wire.bytes cimport ld16, ld32, st16
-from ext.wire.checksum cimport csum_bytes
+from ext.wire.bytes cimport ld16, ld32, raw32, st16
+from ext.wire.checksum cimport csum_fold, csum_from_raw
 
 cdef enum:
     IPV4_HLEN = 20
@@ -60,9 +60,22 @@ cdef inline bint ipv4_is_fragment(const uint8_t *ip) noexcept nogil:
     return (ld16(ip + IPV4_FRAG) & (IPV4_MF | IPV4_OFFSET)) != 0
 
 
+cdef inline uint64_t ipv4_raw_sum(const uint8_t *ip) noexcept nogil:
+    """Sum of the header's words in this machine's byte order, not folded."""
+    cdef uint64_t sum = <uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16)
+    cdef uint32_t i
+    for i in range(IPV4_HLEN, ipv4_hlen(ip), 4):
+        sum += raw32(ip + i)
+    return sum
+
+
+cdef inline bint ipv4_csum_ok(const uint8_t *ip) noexcept nogil:
+    return csum_fold(ipv4_raw_sum(ip)) == 0xffff
+
+
 cdef inline void ipv4_set_csum(uint8_t *ip) noexcept nogil:
     st16(ip + IPV4_CSUM, 0)
-    st16(ip + IPV4_CSUM, csum_bytes(ip, ipv4_hlen(ip)))
+    st16(ip + IPV4_CSUM, ~csum_from_raw(ipv4_raw_sum(ip)))
 
 
 cdef inline void ipv4_decrease_ttl(uint8_t *ip) noexcept nogil:

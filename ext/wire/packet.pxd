@@ -5,7 +5,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
+from ext.wire.bytes cimport zero_bytes
 
 cdef enum:
     PKT_HEADROOM = 192  # four nested tunnel headers of 46 bytes (VXLAN + Ethernet + IPv4) fit
@@ -176,7 +177,7 @@ cdef inline void pkt_renew(Pkt *p) noexcept nogil:
     """Forget all about it but its memory; there must be nothing that it holds."""
     cdef uint8_t *buf = p.buf
     cdef uint32_t size = p.size, cap = p.cap
-    memset(p, 0, sizeof(Pkt))
+    zero_bytes(p, sizeof(Pkt))
     p.buf = buf
     p.size = size
     p.cap = cap
