@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from core.worlds import (
+    CLIENT,
     CLIENT_MAC,
     MILLISECOND,
     OUTSIDE,
@@ -27,7 +28,7 @@ from core.worlds import (
 from dataplane._core import Engine
 from dataplane.encap import registry
 
-ACK, FIN_ACK = 0x10, 0x11
+SYN, RST, ACK, FIN_ACK, SYN_ACK = 0x02, 0x04, 0x10, 0x11, 0x12
 
 
 @dataclass
@@ -147,6 +148,61 @@ def test_a_flow_to_another_host_is_no_business_of_the_router() -> None:
     assert world.router.dropped("parse/otherhost") == 2
     assert world.hits(stray) == 1
     assert world.router.dropped("parse/otherhost") == 3
+
+
+def test_nothing_is_learnt_from_the_first_packet_of_a_connection() -> None:
+    world = Watched()
+    world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[{"ctstate": 2, "target": "ACCEPT"}]))
+    learnt = []
+    for _ in range(3):
+        world.hits(PACKET)
+        learnt.append(world.router.engine.flow_cache()["learnt"])
+    assert learnt == [0, 1, 1], "the second one's walk leads all the way to the server"
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_datagram_is_carried_to_its_port_and_answered_there(is_open: bool) -> None:
+    """By the server's own stages: an application gets it, or the sender is told, as often as limits allow."""
+    slow, fast = (Watched(Router(engine=Engine(slow_path_only=each), silent=False)) for each in (True, False))
+    got = []
+    for world in (slow, fast):
+        engine = world.router.engine
+        if is_open:
+            engine.open_socket(world.router.server, 17, 2000)
+        deliveries = []
+        for _ in range(20):
+            world.hits(PACKET)
+            deliveries += engine.deliveries()
+        got.append((engine.frames(), engine.drops(), deliveries, engine.counters()))
+    assert got[0] == got[1]
+    *_, deliveries, counters = got[1]
+    assert len(deliveries) == (20 if is_open else 0)
+    assert counters.get("drop/local/udp_no_socket", 0) == (0 if is_open else 20)
+    assert is_open or 0 < counters["generated"] < 20
+    assert fast.router.engine.flow_cache()["hits"] >= 18
+
+
+def test_a_segment_that_resets_what_is_closed_is_served() -> None:
+    """The first one closes the connection; that is the stages' work."""
+    world = Watched()
+    world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[{"ctstate": 2, "target": "ACCEPT"}]))
+    there = [tcp_packet(SYN, seq=1), tcp_packet(ACK, seq=2, ack=2), tcp_packet(ACK, seq=2, ack=2)]
+    back = ether(tcp_packet(SYN_ACK, src=SERVER, dst=CLIENT, sport=80, dport=1000, seq=1, ack=2), dst=ROUTER1_MAC, src=SERVER_MAC)
+    world.hits(ether(there[0]))
+    world.router.engine.inject(world.router.server_eth, back)
+    world.router.engine.run()
+    world.hits(*map(ether, there[1:]))
+    reset = ether(tcp_packet(RST, seq=2))
+    assert world.hits(reset) == 0
+    assert [row["state"] for row in world.router.engine.conntrack(world.router.ns)] == ["CLOSE"]
+    assert world.hits(reset, reset) >= 1
+
+
+def test_tracing_changes_leaves_packets_to_the_cache() -> None:
+    world = Watched()
+    world.router.engine.trace(True, changes=True)
+    world.hits(PACKET, PACKET)
+    assert world.hits(PACKET) >= 1
 
 
 def test_tracing_leaves_the_cache_alone() -> None:
