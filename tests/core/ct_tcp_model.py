@@ -39,7 +39,7 @@ CLOSING = {"FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE"}
 
 
 def distance(start: int, end: int) -> int:
-    """From ``start`` forward to ``end``, between -2**31 and 2**31 - 1 (numbers 2**31 apart have no order)."""
+    """From ``start`` forward to ``end``, between -2**31 and 2**31 - 1: of numbers 2**31 apart the kernel takes each to be behind the other."""
     return (end - start + 2**31) % 2**32 - 2**31
 
 
@@ -224,7 +224,7 @@ class Model:
     def learn(self, direction: int, seg: Segment, sack: int) -> bool:
         """What a first segment or a new SYN says of its sender. True: nothing else is to be checked."""
         sender, receiver = self.sides[direction], self.sides[1 - direction]
-        renewed = "S" in seg.flags and distance(sender.end, seg.end) > 0 and self.state in ("SYN_SENT", "SYN_RECV")
+        renewed = "S" in seg.flags and distance(seg.end, sender.end) < 0 and self.state in ("SYN_SENT", "SYN_RECV")
         if sender.max_win and not renewed:
             return False
         if "S" not in seg.flags:
@@ -246,7 +246,7 @@ class Model:
         sender, receiver = self.sides[direction], self.sides[1 - direction]
         sack = seg.ack
         for edge in seg.sack_edges if receiver.sack else ():
-            sack = edge if distance(sack, edge) > 0 else sack
+            sack = edge if distance(edge, sack) < 0 else sack
         if self.learn(direction, seg, sack):
             return "accept"
         ack, seq, end = seg.ack, seg.seq, seg.end
@@ -287,11 +287,11 @@ class Model:
     def advance(sender: Side, receiver: Side, seg: Segment, end: int, ack: int, sack: int) -> None:
         win = seg.win if "S" in seg.flags else seg.win << sender.scale
         sender.max_win = max(sender.max_win, (win + sack - ack) % 2**32)
-        if distance(sender.end, end) > 0:
+        if distance(end, sender.end) < 0:
             sender.end, sender.unacked = end, True
-        if "A" in seg.flags and (sender.max_ack is None or distance(sender.max_ack, ack) > 0):
+        if "A" in seg.flags and (sender.max_ack is None or distance(ack, sender.max_ack) < 0):
             sender.max_ack = ack
-        if receiver.max_win and distance(sender.max_end, end) > 0:
+        if receiver.max_win and distance(end, sender.max_end) < 0:
             receiver.max_win = (receiver.max_win + end - sender.max_end) % 2**32
         if distance(receiver.max_end, sack + win) >= 0:
             receiver.max_end = (sack + max(win, 1)) % 2**32

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core.ct_segments import SACK_PERMITTED, SECOND, sack, segment, window_scale
@@ -61,6 +61,7 @@ OPEN = [Step(0, "S", **PLAIN), Step(1, "SA", **PLAIN), Step(0, "A", **PLAIN)]
 SIMULTANEOUS = [Step(0, "S", **PLAIN), Step(1, "S", **PLAIN), Step(0, "SA", **PLAIN), Step(1, "A", **PLAIN)]
 CLOSE = [Step(0, "FA", **PLAIN), Step(1, "A", **PLAIN), Step(1, "FA", **PLAIN), Step(0, "A", **PLAIN)]
 START = st.sampled_from(([], OPEN[:1], OPEN[:2], OPEN, OPEN, SIMULTANEOUS, OPEN + CLOSE, OPEN + CLOSE[:1], OPEN + CLOSE[:3]))
+DEFAULTS = {"tcp_be_liberal": 0, "tcp_loose": 1, "tcp_max_retrans": 3, "tcp_ignore_invalid_rst": 0}
 KNOBS = st.fixed_dictionaries(
     {
         "tcp_be_liberal": st.sampled_from((0, 0, 0, 1)),
@@ -103,6 +104,7 @@ class Sender:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.tuples(*[st.sampled_from((1000, 2**32 - 3, 2**31)) | st.integers(0, 2**32 - 1)] * 2), start=START,
        steps=st.lists(STEP, max_size=25), knobs=KNOBS)  # fmt: skip
+@example(first=(2**31, 1000), start=OPEN[:1], steps=[Step(0, "S", **(PLAIN | {"zero_seq": True}))], knobs=DEFAULTS)  # half of all apart
 def test_the_tracker_does_what_its_twin_does(
     ct: ModuleType, first: tuple[int, int], start: list[Step], steps: list[Step], knobs: dict[str, int]
 ) -> None:
