@@ -439,7 +439,7 @@ cdef inline bint run_skip(const RuleTable *t, const Rule **next, const Flow *f, 
     cdef const RuleRun *run = &t.index.run[t.index.place[at].run]
     cdef int to = run_seek(&t.index, run, at, f)
     walked[0] += to - at
-    next[0] = &t.rule[to]
+    next[0] += to - at
     return to != run.end
 
 
