@@ -39,7 +39,7 @@ CLOSING = {"FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE"}
 
 
 def distance(start: int, end: int) -> int:
-    """From ``start`` forward to ``end``, between -2**31 and 2**31 - 1: of numbers 2**31 apart the kernel takes each to be behind the other."""
+    """From ``start`` forward to ``end``, between -2**31 and 2**31 - 1: of numbers 2**31 apart the kernel takes each to be the earlier."""
     return (end - start + 2**31) % 2**32 - 2**31
 
 
