@@ -91,7 +91,8 @@ cdef inline void store_change(Core *c, int dev, int kind, const uint8_t *fact, i
     r.origin = origin
     r.kind = <uint8_t>kind
     r.n = <uint8_t>n
-    memcpy(r.fact, fact, n)
+    if n:
+        memcpy(r.fact, fact, n)
     if kind != CHANGE_RULE:
         frame_key(&r.key, data, size, bare_ip_version(data, size) == 0)
 
