@@ -33,7 +33,9 @@ cdef enum:
     SHORT_HEAD = 128  # bytes of headers before the inner IP header that a shortcut can have
     SHORT_TAPS = 4
     LEARN_ALL = 1 << 12  # flows; where there are more, most packets that no connection is tracked for may be of flows that never come again
-    LEARN_ONE_OF = 4  # packets then, a power of two: a flow that goes on is learnt soon
+    LEARN_ONE_OF = 4  # packets then, a power of two, beside those of flows that have been seen before
+    SEEN_BITS = 20  # of the table that says so, by which it is looked at
+    SEEN_SIZE = 2 << SEEN_BITS  # its bytes
     AHEAD = 8  # packets whose memory is asked for, a power of two
     AHEAD_FROM = 1 << 10  # slots of flows: fewer are near anyway
     LINE = 64  # bytes of a cache line
@@ -200,6 +202,7 @@ cdef struct FlowCache:
     uint64_t seed
     Key learning  # of the packet that the recorder follows
     uint64_t learning_hash
+    uint16_t *seen  # tags of flows that were not learnt when they were met
     uint32_t learning_length
     uint32_t learning_packet_hash
     Draft draft
@@ -244,6 +247,11 @@ cdef inline FlowCache *cache_new(uint64_t seed) noexcept nogil:
     if fc.flow == NULL:
         free(fc)
         return NULL
+    fc.seen = <uint16_t *>memory_take(SEEN_SIZE)
+    if fc.seen == NULL:
+        memory_give(fc.flow, FLOWS_FIRST * sizeof(Flow))
+        free(fc)
+        return NULL
     fc.mask = FLOWS_FIRST - 1
     fc.n_more = 1
     return fc
@@ -267,12 +275,13 @@ cdef inline void cache_free(FlowCache *fc) noexcept nogil:
     free(fc.by_content)
     free(fc.more)
     memory_give(fc.flow, (<size_t>fc.mask + 1) * sizeof(Flow))
+    memory_give(fc.seen, SEEN_SIZE)
     free(fc)
 
 
 cdef inline uint64_t cache_bytes(const FlowCache *fc) noexcept nogil:
     """Memory that it holds."""
-    return (sizeof(FlowCache) + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
+    return (sizeof(FlowCache) + SEEN_SIZE + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
             + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)))
 
 
@@ -285,9 +294,17 @@ cdef inline void cache_flush(FlowCache *fc) noexcept nogil:
     fc.flushes += 1
 
 
-cdef inline bint cache_learns(const FlowCache *fc) noexcept nogil:
-    """Is a flow that no connection vouches for to be learnt from this packet? That costs about as much as the packet itself."""
-    return fc.used < LEARN_ALL or mix64(fc.misses) & (LEARN_ONE_OF - 1) == 0
+cdef inline bint cache_learns(FlowCache *fc) noexcept nogil:
+    """Is a flow that no connection vouches for to be learnt from this packet? That costs about as much as the packet itself, so where
+    there are many it is when it comes again, or by chance, for those whose tags have been overwritten meanwhile."""
+    cdef uint16_t *seen = &fc.seen[fc.learning_hash >> (64 - SEEN_BITS)]
+    cdef uint16_t tag = <uint16_t>(fc.learning_hash | 1)
+    cdef bint again
+    if fc.used < LEARN_ALL:
+        return True
+    again = seen[0] == tag
+    seen[0] = tag
+    return again or mix64(fc.misses) & (LEARN_ONE_OF - 1) == 0
 
 
 cdef inline Flow *flow_find(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:

@@ -113,25 +113,8 @@ cdef inline int route_sent(Core *c, Pkt *p) noexcept nogil:
 
 # ---- the flow cache: packets at the beginning of a device's receive path, or of its transmit queue
 
-cdef inline void frame_to_packet(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
-    """The packet goes on to where the program leaves it."""
-    p.l2 = w.l2
-    p.end = w.end
-    p.hash = w.hash
-    p.hash_l4 = w.hash_l4
-    p.crossings = w.crossings
-    p.unfinished = w.unfinished
-    p.sound = w.sound
-    p.dev = g.dev
-    packet_classify(c, p)
-    packet_ahead(c, p)
-    event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
-
-
-cdef inline void packet_arrives(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
-    """The program leaves a fresh packet at the transport protocols of a namespace, which do with it as they will."""
-    cdef Arrival a
-    memcpy(&a, g.bytes + g.ops[g.n_ops - 1].at, sizeof(Arrival))
+cdef inline void packet_left(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """The packet is as and where the program leaves it."""
     p.l2 = w.l2
     p.end = w.end
     p.id = w.id
@@ -141,6 +124,21 @@ cdef inline void packet_arrives(Core *c, const Frame *w, const Program *g, Pkt *
     p.unfinished = w.unfinished
     p.dev = g.dev
     packet_classify(c, p)
+
+
+cdef inline void packet_crosses(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """It goes on to the next device."""
+    packet_left(c, w, g, p)
+    p.sound = w.sound
+    packet_ahead(c, p)
+    event_packet(c, c.now + g.delay, EV_RECEIVE, g.dev, p)
+
+
+cdef inline void packet_arrives(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
+    """The program leaves a fresh packet at the transport protocols of a namespace, which do with it as they will."""
+    cdef Arrival a
+    memcpy(&a, g.bytes + g.ops[g.n_ops - 1].at, sizeof(Arrival))
+    packet_left(c, w, g, p)
     p.dst = a.dst
     p.iif = a.iif
     p.flags = a.flags
@@ -216,7 +214,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
             fc.hits += 1
             flow_goes(c, f, g, &w, &a)
             if g.end == END_CROSS:
-                frame_to_packet(c, &w, g, p)
+                packet_crosses(c, &w, g, p)
             elif g.end == END_ARRIVE:
                 pkt_renew(p)
                 packet_arrives(c, &w, g, p)
@@ -255,10 +253,9 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uin
         if p == NULL:
             c.out_of_memory = True
             return True
-        p.id = w.id
     flow_goes_copied(c, f, g, &w, a, p.buf if p != NULL else fc.scratch, PKT_HEADROOM)
     if g.end == END_CROSS:
-        frame_to_packet(c, &w, g, p)
+        packet_crosses(c, &w, g, p)
     elif g.end == END_ARRIVE:
         packet_arrives(c, &w, g, p)
     return True
