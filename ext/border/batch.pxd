@@ -12,8 +12,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 
 cdef enum:
     BATCH_VIEWS = 6
-    KEYS_AHEAD = 8  # frames whose flow is looked for before their turn, a power of two
-    FRAMES_AHEAD = 16
+    KEYS_AHEAD = 16  # frames whose flow is looked for before their turn, a power of two
+    FRAMES_AHEAD = 32
 
 cdef struct Batch:
     const uint8_t *data

@@ -36,7 +36,7 @@ cdef enum:
     LEARN_ONE_OF = 4  # packets then, a power of two, beside those of flows that have been seen before
     SEEN_BITS = 20  # of the table that says so, by which it is looked at
     SEEN_SIZE = 2 << SEEN_BITS  # its bytes
-    AHEAD = 8  # packets whose memory is asked for, a power of two
+    AHEAD = 16  # packets whose memory is asked for, a power of two
     AHEAD_FROM = 1 << 10  # slots of flows: fewer are near anyway
     LINE = 64  # bytes of a cache line
     HASH_NONE = 0
