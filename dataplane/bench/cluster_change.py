@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dataplane.bench import scale_cluster as large
 from dataplane.bench.memory import peak
-from dataplane.bench.work import Measurement, Mismatch, Settings, Work
+from dataplane.bench.work import Measured, Measurement, Mismatch, Settings
 from dataplane.emulator import Cluster, Emulator
 from dataplane.k8s import load_text
 from dataplane.traffic.packets import PROTO_TCP, ip_packet
@@ -34,14 +34,13 @@ class Change(NamedTuple):
     receivers: tuple[set[str], set[str]]  # NAMESPACE/NAME; empty: nobody does
 
 
-class ClusterChangeWork(Work):
+class ClusterChangeWork(Measured):
     """``Emulator.change`` of a service, of endpoints and of pods, one of them on a node that no traffic has made so far.
 
     The row's values are those of the dearest kind of change; ``details`` has all kinds.
     """
 
     def __init__(self, settings: Settings, nodes: int) -> None:
-        self.units = 1
         self.size = large.Size(nodes)
         settings.say(f"reading the manifests of {nodes:,} nodes")
         text = io.StringIO()
@@ -49,9 +48,6 @@ class ClusterChangeWork(Work):
         self.emulator = Emulator(Cluster(load_text(text.getvalue(), "cluster.json")))
         self.source = f"pod/{large.namespace_of(large.service_of(self.size, 0))}/{large.pod_name(0)}"
         self.members = [pod for pod in range(self.size.pods) if large.service_of(self.size, pod) == SERVICE]
-
-    def run(self) -> None:
-        raise NotImplementedError("each kind of change is timed on its own")
 
     def measure(self, settings: Settings) -> Measurement:
         """Make each change and take it back, again and again; then once more, with a look at what it did."""

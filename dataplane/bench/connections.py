@@ -11,7 +11,7 @@ from dataplane.bench.memory import resident
 from dataplane.bench.node import Node
 from dataplane.bench.service import CHUNK, require_all_left
 from dataplane.bench.slots import Frames
-from dataplane.bench.work import Measurement, Mismatch, Settings, Work
+from dataplane.bench.work import Measured, Measurement, Mismatch, Settings
 
 SERVICES = 16
 SEGMENTS = 3  # each way after the handshake: what a fast path keeps of a connection is there by then
@@ -72,14 +72,11 @@ class Plain:
                 self.carry(frames)
 
 
-class ConnectionMemoryWork(Work):
+class ConnectionMemoryWork(Measured):
     """Bytes that resident memory grows by for each connection; nothing is timed."""
 
     def __init__(self, settings: Settings, family: int, count: int) -> None:
         self.settings, self.family, self.units = settings, family, count
-
-    def run(self) -> None:
-        raise NotImplementedError("memory is measured, not timed")
 
     def measure(self, settings: Settings) -> Measurement:
         """With all that is kept of a connection, and with the slow path's share alone."""

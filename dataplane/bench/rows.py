@@ -17,7 +17,7 @@ from dataplane.bench.forward import ForwardWork
 from dataplane.bench.large_cluster import LargeClusterWork
 from dataplane.bench.lookup import LookupWork
 from dataplane.bench.service import EstablishedWork
-from dataplane.bench.work import Settings, Work
+from dataplane.bench.work import Measured, Settings
 from dataplane.errors import InputError
 
 PACKET, LOOKUP, CONNECTION, BYTES = "ns/packet", "ns/lookup", "ns/connection", "B/connection"
@@ -33,7 +33,7 @@ class Row:
     name: str
     what: str
     unit: str
-    make: Callable[[Settings, int], Work]
+    make: Callable[[Settings, int], Measured]
     sizes: tuple[int, ...]
     quick: int  # the size, or the largest, where only the working matters
     goal: str = ""
@@ -51,22 +51,22 @@ class Row:
         return (max(1, self.quick // 4), self.quick) if self.curve else (self.quick,)
 
 
-def established(settings: Settings, flows: int, *, kind: str = "vxlan", keys: str = "random", **how: bool) -> Work:
+def established(settings: Settings, flows: int, *, kind: str = "vxlan", keys: str = "random", **how: bool) -> Measured:
     """Segments of ``flows`` connections through a tunnel of a kind."""
     services = min(SERVICES, flows)
     drawn = structured(flows, CLIENTS, services) if keys == "structured" else scattered(flows, CLIENTS, services, settings.seed)
     return EstablishedWork(settings, drawn, Shape(services=services), kind, **how)
 
 
-def lookup(settings: Settings, count: int, *, family: int) -> Work:
+def lookup(settings: Settings, count: int, *, family: int) -> Measured:
     return LookupWork(settings, family, count)
 
 
-def connection_memory(settings: Settings, count: int, *, family: int) -> Work:
+def connection_memory(settings: Settings, count: int, *, family: int) -> Measured:
     return ConnectionMemoryWork(settings, family, count)
 
 
-def replay(settings: Settings, packets: int, *, everywhere: bool, comments: str) -> Work:
+def replay(settings: Settings, packets: int, *, everywhere: bool, comments: str) -> Measured:
     return ReplayWork(settings, packets, everywhere=everywhere, comments=comments)
 
 

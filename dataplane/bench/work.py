@@ -44,7 +44,15 @@ class Measurement:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class Work(ABC):
+class Measured(ABC):
+    """What a row stands for at one size."""
+
+    @abstractmethod
+    def measure(self, settings: Settings) -> Measurement:
+        """Do it, and say what it cost. Raises Mismatch."""
+
+
+class Work(Measured):
     """Something that is done again and again, ``units`` at a time."""
 
     units: int
@@ -54,17 +62,17 @@ class Work(ABC):
     warm_up = 2  # passes before those that count: caches, and a fast path that has to see a flow repeat
     shortest = 5  # passes that count
 
-    def before(self) -> None:  # noqa: B027 (nothing to do is the usual case)
+    def before(self) -> None:
         """Get ready for a pass; not timed."""
 
     @abstractmethod
     def run(self) -> None:
         """One pass."""
 
-    def after(self) -> None:  # noqa: B027 (nothing to do is the usual case)
+    def after(self) -> None:
         """Raise Mismatch if the pass did not do what it should; not timed."""
 
-    def check(self) -> None:  # noqa: B027 (nothing to do is the usual case)
+    def check(self) -> None:
         """Compare the bytes of a sample with what they should be. Raises Mismatch."""
 
     def details(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 from ext.fast.flows cimport AHEAD, AHEAD_FROM, FLOW_TRACKS, Flow, FlowCache, Key, LINE
-from ext.tables.conntrack cimport Ct
 
 cdef enum:
     AHEAD_HALF = AHEAD // 2

@@ -1,6 +1,6 @@
 # A flow's packet goes its way: first everything is checked that may have changed, then what the stages would do to it is done.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, store_drop, store_frame

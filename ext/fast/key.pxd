@@ -1,6 +1,6 @@
 # What tells a flow's packets from others: read from a frame, without changing anything.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
 from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_header, sum_pseudo
 from ext.wire.bytes cimport ld16

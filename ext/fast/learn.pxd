@@ -1,11 +1,10 @@
 # From a walk that the recorder followed to a flow in the cache: what its next packets will meet, in the order they meet it.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
-from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER,
-                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM,
-                                 STEP_TTL)
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_CHANGE, STEP_CROSS,
+                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TRACK, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
                              NAT_BYTES, NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_slot, flows_grow, more_new, program_number)
