@@ -64,6 +64,17 @@ cdef class Tcp:
         verdict = ct_tcp.ct_tcp_packet(&self.t, direction, &seg[0], <int>seg.shape[0], &self.settings.s, remaining, &self.status, &timeout)
         return verdict, timeout
 
+    def standing(self, int direction, const uint8_t[::1] seg):
+        """What asking and telling, as the flow cache does, make of a copy: timeout, tracker, status; None: they leave the segment alone."""
+        cdef ct_tcp.CtTcp t = self.t
+        cdef ct_settings.CtStatus status = self.status
+        cdef ct_tcp.TcpSegment g
+        ct_tcp.tcp_segment(&g, &seg[0], <int>seg.shape[0])
+        if not ct_tcp.ct_tcp_stands(&t, direction, &g, &self.settings.s):
+            return None
+        timeout = ct_tcp.ct_tcp_goes_on(&t, direction, &g, &self.settings.s, &status)
+        return timeout, t, status
+
     def set_closing(self):
         return ct_tcp.ct_tcp_set_closing(&self.t, self.status, &self.settings.s)
 

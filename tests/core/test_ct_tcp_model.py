@@ -128,7 +128,11 @@ def compare(ct: ModuleType, sender: Sender, steps: list[Step], knobs: dict[str, 
             if not begun:
                 entry = None
                 continue
+        told = entry.standing(step.direction, raw) if set(step.flags) <= set("AP") else None
         verdict, timeout = entry.packet(step.direction, raw, int(max(remaining, 0) * SECOND))
+        if told is not None:
+            assert (verdict, timeout, entry.dump(), entry.status) == (ct.ACCEPT, *told), step
+            met["stands"] += 1
         expected, seconds = model.track(step.direction, seg, replied, remaining)
         assert (verdicts[verdict], None if timeout < 0 else timeout / SECOND) == (expected, seconds), step
         assert entry.state == model.state
@@ -141,6 +145,11 @@ def compare(ct: ModuleType, sender: Sender, steps: list[Step], knobs: dict[str, 
             replied = True
             entry.status |= ct.SEEN_REPLY
     return met
+
+
+def test_segments_of_a_connection_that_stands_are_told_without_the_state_machine(ct: ModuleType) -> None:
+    data = [Step(direction, "A", **(PLAIN | {"payload": 100})) for direction in (0, 1, 0, 0, 1)]
+    assert compare(ct, Sender((1000, 5000)), OPEN + data, DEFAULTS)["stands"] == len(data)
 
 
 def model_of(knobs: dict[str, int]) -> Model:
