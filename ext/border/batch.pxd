@@ -1,19 +1,22 @@
 # Many frames at once, in memory of the caller's that is only read: no Python object for each.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
-from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_due, event_packet
-from ext.fast.ahead cimport ahead_of, prefetch
-from ext.fast.flows cimport FlowCache
+from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
+from ext.fast.ahead cimport prefetch
+from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, LINE, flow_find
 from ext.fast.key cimport Parsed, key_parse
-from ext.stages.events cimport events_until, frame_begins, frame_flows, frame_packet, frame_refused, packet_comes
+from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frames_flow,
+                                packet_comes)
 from ext.stages.verdict cimport ST_TRANSMIT
+from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memset
 
 cdef enum:
     BATCH_VIEWS = 6
-    KEYS_AHEAD = 16  # frames whose flow is looked for before their turn, a power of two
-    FRAMES_AHEAD = 32
+    BURST = 16  # frames whose keys are read, and whose flows are found, before the first of them goes
+    FRAMES_AHEAD = 32  # frames that are asked for before their keys are read
 
 cdef struct Batch:
     const uint8_t *data
@@ -26,6 +29,14 @@ cdef struct Batch:
     uint8_t *refused  # set to 1 for each frame that a packet socket would refuse
     Py_buffer view[BATCH_VIEWS]
     int n_views
+
+cdef struct Burst:
+    # the next frames of a batch, as far as the flow cache knows them
+    Parsed seen[BURST]
+    const Flow *flow[BURST]
+    uint32_t n
+    int shapes  # FlowCache.n_shapes when keys were read
+    uint64_t learnt  # FlowCache.changes when flows were found
 
 
 cdef inline void *batch_view(Batch *b, object source, str name, uint64_t size, bint writable=False) except NULL:
@@ -83,20 +94,57 @@ cdef inline void batch_close(Batch *b):
     b.n_views = 0
 
 
-cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) noexcept nogil:
-    """Read the key of frame ``i`` before its turn; of one that has none ``length`` is 0."""
-    cdef FlowCache *fc = <FlowCache *>c.fast
+cdef inline void burst_keys(Core *c, const Batch *b, uint64_t first, Burst *burst) noexcept nogil:
+    """Read the keys of the frames from ``first`` on, and ask for what lies where their flows should; of a frame that has no key
+    ``length`` is 0."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Dev *d
-    seen.length = 0
-    if i + FRAMES_AHEAD < b.n:
-        prefetch(b.data + b.starts[i + FRAMES_AHEAD])
-    if i >= b.n:
-        return
-    d = c.dev[b.devs[i]]
-    if key_parse(fc, d.id, d.ns, carries_frames(d), True, b.data + b.starts[i], b.lengths[i], seen):
-        ahead_of(fc, &seen.key, seen.hash)
+    cdef Parsed *seen
+    cdef uint64_t i
+    cdef uint32_t k
+    for k in range(burst.n):
+        i = first + k
+        seen = &burst.seen[k]
+        if i + FRAMES_AHEAD < b.n:
+            prefetch(b.data + b.starts[i + FRAMES_AHEAD])
+        d = c.dev[b.devs[i]]
+        if b.lengths[i] <= FRAME_FLOWS_MAX and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen):
+            prefetch(&fc.flow[seen.hash & fc.mask])
+        else:
+            seen.length = 0
+
+
+cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
+    """Find the flows of frames that have keys, and ask for their connections."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef const Flow *f
+    cdef uint32_t k
+    cdef int i
+    for k in range(burst.n):
+        burst.flow[k] = NULL
+        if burst.seen[k].length == 0:
+            continue
+        f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
+        burst.flow[k] = f
+        if f == NULL:
+            continue
+        for i in range(FLOW_TRACKS):
+            if f.ct[i] != NULL:
+                prefetch(&f.ct[i].serial)
+                prefetch(<const char *>&f.ct[i].serial + LINE)
+    burst.learnt = fc.changes
+    burst.shapes = fc.n_shapes
+
+
+cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, Burst *burst) noexcept nogil:
+    """Look at the next frames before their turn, so that waiting for memory is done for all of them at once."""
+    burst.n = <uint32_t>min(b.n - first, <uint64_t>BURST)
+    if c.fast != NULL and frames_flow(c):
+        burst_keys(c, b, first, burst)
+        burst_flows(c, burst)
     else:
-        seen.length = 0
+        memset(burst.flow, 0, sizeof(burst.flow))
+        burst.learnt = burst.shapes = 0
 
 
 cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id) noexcept nogil:
@@ -140,36 +188,36 @@ cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i) noexcept nogil:
     return batch_frame(c, b, i, id)
 
 
-cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
-    """Does the frame go its flow's way, with nothing due before it? What goes that way no packet socket refuses: a frame as long went
-    there before."""
+cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, Burst *burst, uint32_t k) noexcept nogil:
+    """Does frame ``k`` of the burst, ``i`` of all, go its flow's way, with nothing due before it? What goes that way no packet socket
+    refuses: a frame as long went there before."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
     cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
-    if seen.length == 0 or event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
+    cdef const Parsed *seen = &burst.seen[k]
+    cdef const Flow *f = burst.flow[k]
+    if fc == NULL or event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
+        return False
+    if rarely(fc.changes != burst.learnt):
+        # flows have come or gone since; and what was read as a tunnel then may be none now
+        f = flow_find(fc, &seen.key, seen.hash) if seen.length and fc.n_shapes == burst.shapes else NULL
+    if f == NULL:
         return False
     c.now = time
-    return frame_flows(c, seen, b.data + b.starts[i], b.lengths[i])
+    return frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i])
 
 
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
-    cdef Parsed seen[KEYS_AHEAD]
-    cdef Parsed *one
-    cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef uint64_t i
-    cdef int shapes = fc.n_shapes if fc != NULL else 0
-    for i in range(KEYS_AHEAD):
-        seen[i].length = 0
-        if fc != NULL:
-            batch_ahead(c, b, i, &seen[i])
-    for i in range(b.n):
-        one = &seen[i % KEYS_AHEAD]
-        if fc != NULL and fc.n_shapes != shapes:
-            one.length = 0  # what was read as a tunnel then may be none now
-        if not batch_flows(c, b, i, one):
-            events_until(c, c.now)
-            if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i):
-                return i
-        if fc != NULL:
-            batch_ahead(c, b, i + KEYS_AHEAD, one)
+    cdef Burst burst
+    cdef uint64_t i = 0
+    cdef uint32_t k
+    while i < b.n:
+        burst_read(c, b, i, &burst)
+        for k in range(burst.n):
+            if not burst_goes(c, b, i, &burst, k):
+                events_until(c, c.now)
+                if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i):
+                    return i
+            i += 1
     events_until(c, c.now)
     return b.n

@@ -75,20 +75,21 @@ cdef inline bint hash_as_known(const Flow *f, const Program *g, const Frame *p) 
             and p.unfinished == g.unfinished_in)
 
 
-cdef inline bint frame_as_known(const Core *c, const Flow *f, Program *g, const Frame *p, const Parsed *a) noexcept nogil:
-    """Headers, length and checksums."""
-    cdef const uint8_t *frame = p.buf + p.l2
-    if g.generation != c.generation or a.length > g.longest or p.crossings + g.cables > CABLES_MAX:
+cdef inline bint program_holds(const Core *c, Program *g) noexcept nogil:
+    """Is everything beside the packet and its connections what it was?"""
+    return g.generation == c.generation and ((g.moves == c.moves and c.now < g.checked_until) or checks_hold(c, g))
+
+
+cdef inline bint headers_as_known(const Flow *f, const Program *g, const uint8_t *frame, const Parsed *a) noexcept nogil:
+    """Length, Ethernet header, and those of the tunnel that the packet comes in."""
+    if a.length > g.longest or (g.link_len and (raw64(frame) != raw64(g.link) or raw32(frame + 8) != raw32(g.link + 8))):
         return False
-    if not (g.plain and p.hash == 0 and p.hash_l4 == 0 and p.unfinished == 0) and not hash_as_known(f, g, p):
-        return False
-    if g.link_len and (raw64(frame) != raw64(g.link) or raw32(frame + 8) != raw32(g.link + 8)):
-        return False
-    if g.pop and not tunnel_as_known(f, g, frame + a.l3):
-        return False
-    if (g.moves != c.moves or c.now >= g.checked_until) and not checks_hold(c, g):
-        return False
-    return p.sound or packet_sound(frame, a)
+    return not g.pop or tunnel_as_known(f, g, frame + a.l3)
+
+
+cdef inline bint packet_as_known(const Flow *f, const Program *g, const Frame *p) noexcept nogil:
+    """What a packet has found out before it came here; of a frame from outside a plain program asks nothing."""
+    return ((g.plain and p.hash == 0 and p.hash_l4 == 0 and p.unfinished == 0) or hash_as_known(f, g, p)) and p.crossings + g.cables <= CABLES_MAX
 
 
 # ---- what the stages would do
@@ -146,9 +147,11 @@ cdef inline void apply_refresh(Core *c, const Program *g) noexcept nogil:
         g.refreshed[i].updated = c.now
 
 
-cdef inline bint flow_agrees(Core *c, const Flow *f, Program *g, const Frame *p, const Parsed *a) noexcept nogil:
-    """Does the packet go the flow's way? If so the connections on it have seen it; if not, nothing has been done."""
-    return frame_as_known(c, f, g, p, a) and tracks_agree(c, f, g, p.buf + p.l2 + a.inner)
+cdef inline bint flow_agrees(Core *c, const Flow *f, Program *g, const uint8_t *frame, const Parsed *a, bint sound) noexcept nogil:
+    """Does the packet go the flow's way, if packet_as_known() allows it? If so the connections on it have seen it; if not, nothing has
+    been done. ``sound``: its checksums are known to be right."""
+    return (program_holds(c, g) and headers_as_known(f, g, frame, a) and (sound or packet_sound(frame, a))
+            and tracks_agree(c, f, g, frame + a.inner))
 
 
 cdef inline void flow_goes(Core *c, const Flow *f, const Program *g, Frame *p, const Parsed *a) noexcept nogil:

@@ -160,6 +160,8 @@ cdef struct Program:
     FdbEntry *refreshed[REFRESH_MAX]  # addresses that bridges see as the source of the packet
     uint8_t n_refreshed
     uint8_t plain  # at the beginning there is neither hash nor unfinished checksum
+    uint8_t many  # connections: more than stand in a flow, or more than one of TCP
+    uint8_t tcp_track  # the one of TCP, FLOW_TRACKS: none
     uint64_t content  # hash of all that is compared
     Shortcut short
     # all in one piece of memory, behind each other
@@ -213,6 +215,7 @@ cdef struct FlowCache:
     uint64_t misses  # packets of a kind that could have been in the cache
     uint64_t others  # packets of no such kind
     uint64_t learnt
+    uint64_t changes  # of which flows there are, and where
     uint64_t full  # flows that found no room
     uint64_t flushes
     uint8_t scratch[SCRATCH]
@@ -292,6 +295,7 @@ cdef inline void cache_flush(FlowCache *fc) noexcept nogil:
     fc.used = 0
     fc.n_more = 1
     fc.flushes += 1
+    fc.changes += 1
 
 
 cdef inline bint cache_learns(FlowCache *fc) noexcept nogil:
@@ -370,6 +374,7 @@ cdef inline bint flows_grow(FlowCache *fc, uint32_t generation) noexcept nogil:
     to = <Flow *>memory_take(old * 2 * sizeof(Flow))
     if to == NULL:
         return False
+    fc.changes += 1
     fc.flow = to
     fc.mask = <uint32_t>(old * 2 - 1)
     fc.used = 0

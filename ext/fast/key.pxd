@@ -1,6 +1,7 @@
 # What tells a flow's packets from others: read from a frame, without changing anything.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from ext.devices.core cimport Dev, carries_frames
 from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
 from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_header, sum_pseudo
 from ext.wire.bytes cimport ld16
@@ -49,16 +50,15 @@ cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t
     return NULL
 
 
-cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, bint transmit, const uint8_t *frame, uint32_t n,
-                           Parsed *a) noexcept nogil:
-    """False: a frame of no kind that is kept in the cache."""
+cdef inline bint key_parse(const FlowCache *fc, const Dev *d, bint transmit, const uint8_t *frame, uint32_t n, Parsed *a) noexcept nogil:
+    """Of a frame at device ``d``. False: it is of no kind that is kept in the cache."""
     cdef const uint8_t *ip
     cdef const Shape *s
     cdef uint32_t at = 0, total
     cdef uint64_t how = HOW_TRANSMIT if transmit else 0
-    if dev >= DEVICES_MAX:
+    if d.id >= DEVICES_MAX:
         return False
-    if ethernet:
+    if carries_frames(d):
         if n < ETH + IP or raw16(frame + 12) != net16(0x0800):
             return False
         at = ETH
@@ -69,7 +69,7 @@ cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, 
     a.l3 = a.inner = at
     a.length = n
     if fc.n_shapes:
-        s = tunnel_shape(fc, ns, ip)
+        s = tunnel_shape(fc, d.ns, ip)
         if s != NULL:
             if ip[9] == 17 and ld16(ip + IP + 4) != total - IP:
                 return False
@@ -90,7 +90,7 @@ cdef inline bint key_parse(const FlowCache *fc, int dev, int ns, bint ethernet, 
         return False
     if ip[9] == 6 and ip[IP + 13] & TCP_RESET:
         how |= HOW_RESET
-    a.key.place = <uint64_t>(dev + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
+    a.key.place = <uint64_t>(d.id + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)
     a.hash = key_hash(fc.seed, &a.key)

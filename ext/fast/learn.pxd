@@ -209,6 +209,17 @@ cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint3
     return learn_op(g, s, bytes, used)
 
 
+cdef inline void learn_tracks(Program *g) noexcept nogil:
+    """What there is to be known of the connections before a packet comes."""
+    cdef int i
+    g.many = g.n_tracks > FLOW_TRACKS
+    g.tcp_track = FLOW_TRACKS
+    for i in range(g.n_tracks):
+        if g.tracks[i].proto == 6:
+            g.many |= g.tcp_track < FLOW_TRACKS
+            g.tcp_track = <uint8_t>i
+
+
 cdef inline void learn_end(Core *c, Program *g) noexcept nogil:
     """How the walk ends, or where it is left to the stages again."""
     cdef Recorder *r = &c.rec
@@ -249,6 +260,7 @@ cdef inline void learn_store(Core *c, int number, const Lesson *l) noexcept nogi
         more = f.more if f.place == fc.learning.place and f.more else more_new(fc)
         if more == 0:
             return
+    fc.changes += 1
     f.place = fc.learning.place
     f.addresses = fc.learning.addresses
     f.ports = fc.learning.ports
@@ -307,6 +319,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if fc.n_programs >= PROGRAMS_MAX:
         cache_flush(fc)
     shortcut_make(g)
+    learn_tracks(g)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
     number = program_number(fc, g)
     if number >= 0:

@@ -4,30 +4,33 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from ext.devices.core cimport Core, Ns
-from ext.fast.flows cimport Flow, FlowCache, Program, TRACKS_MAX, Track, flow_track
+from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, Program, TRACKS_MAX, Track, flow_track
 from ext.fast.key cimport IP, TCP_RESET
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
-from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTV_ACCEPT, CtStatus
-from ext.tables.ct_tcp cimport CtTcp, TcpSegment, ct_tcp_goes_on, ct_tcp_packet, ct_tcp_stands, tcp_segment
+from ext.tables.ct_settings cimport CT_KEEP_TIMEOUT, CTV_ACCEPT, CtSettings, CtStatus
+from ext.tables.ct_tcp cimport CtTcp, TcpSegment, ct_tcp_goes_on, ct_tcp_packet, ct_tcp_passes, ct_tcp_stands, tcp_plain_segment
 from ext.tables.ct_udp cimport ct_udp_packet
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, rarely
 
 
-cdef inline void track_told(Core *c, const Track *t, Ct *ct, TcpSegment *segment) noexcept nogil:
-    cdef Ns *ns = <Ns *>t.ns
-    cdef int64_t timeout
-    if t.proto == 6:
-        timeout = ct_tcp_goes_on(&ct.proto.tcp, t.dir, segment, &ns.ct.set, &ct.status)
-    elif t.proto == 17:
-        ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, &timeout)
-    elif t.proto == 47:
-        ct_gre_packet(&ct.proto.gre, &ns.ct.set, &ct.status, &timeout)
-    else:
-        ct_generic_packet(&ns.ct.set, &timeout)
+cdef inline void track_expires(const Core *c, Ct *ct, int64_t timeout) noexcept nogil:
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + c.now
+
+
+cdef inline void track_told(Core *c, const Track *t, Ct *ct) noexcept nogil:
+    """A connection of another protocol than TCP, which never refuses."""
+    cdef const CtSettings *s = &(<Ns *>t.ns).ct.set
+    cdef int64_t timeout
+    if t.proto == 17:
+        ct_udp_packet(&ct.proto.udp, c.now, s, &ct.status, &timeout)
+    elif t.proto == 47:
+        ct_gre_packet(&ct.proto.gre, s, &ct.status, &timeout)
+    else:
+        ct_generic_packet(s, &timeout)
+    track_expires(c, ct, timeout)
 
 
 cdef struct Told:
@@ -50,8 +53,7 @@ cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, 
             or ct.proto.tcp.state != was.tcp.state):
         told_undone(was)
         return False
-    if timeout != CT_KEEP_TIMEOUT:
-        ct.expires = timeout + c.now
+    track_expires(c, ct, timeout)
     return True
 
 
@@ -79,15 +81,20 @@ cdef inline bint resets_agree(Core *c, const Flow *f, const Program *g, const ui
     else:
         for i in range(g.n_tracks):
             if g.tracks[i].proto != 6:
-                track_told(c, &g.tracks[i], flow_track(fc, f, i, &serial), NULL)
+                track_told(c, &g.tracks[i], flow_track(fc, f, i, &serial))
         return True
     for i in range(told - 1, -1, -1):
         told_undone(&was[i])
     return False
 
 
-cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
-    """All connections on the way see the packet, whose inner IP header this is, or none does."""
+cdef inline bint track_stands(const Core *c, const Track *t, const Ct *ct, uint32_t serial) noexcept nogil:
+    """Is it the connection that was noted, as it was then, and alive?"""
+    return ct.serial == serial and ct.status == t.status and ct.expires > c.now
+
+
+cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
+    """As tracks_agree() where TCP is tracked more than once, or more connections are on the way than a flow has room for."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef TcpSegment segment
     cdef Ct *ct[TRACKS_MAX]
@@ -95,16 +102,42 @@ cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const ui
     cdef uint32_t serial
     cdef int i
     if ip[9] == 6:
-        if ip[IP + 13] & TCP_RESET:
-            return resets_agree(c, f, g, ip)
-        tcp_segment(&segment, ip + IP, ld16(ip + 2) - IP)
+        tcp_plain_segment(&segment, ip + IP, ld16(ip + 2) - IP)
     for i in range(g.n_tracks):
         t = &g.tracks[i]
         ct[i] = flow_track(fc, f, i, &serial)
-        if ct[i].serial != serial or ct[i].status != t.status or ct[i].expires <= c.now:
+        if not track_stands(c, t, ct[i], serial):
             return False
         if t.proto == 6 and not ct_tcp_stands(&ct[i].proto.tcp, t.dir, &segment, &(<Ns *>t.ns).ct.set):
             return False
     for i in range(g.n_tracks):
-        track_told(c, &g.tracks[i], ct[i], &segment)
+        t = &g.tracks[i]
+        if t.proto == 6:
+            track_expires(c, ct[i], ct_tcp_goes_on(&ct[i].proto.tcp, t.dir, &segment, &(<Ns *>t.ns).ct.set, &ct[i].status))
+        else:
+            track_told(c, t, ct[i])
+    return True
+
+
+cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
+    """All connections on the way see the packet, whose inner IP header this is, or none does."""
+    cdef const Track *t = g.tracks
+    cdef int64_t timeout
+    cdef int i, tcp = g.tcp_track
+    if g.n_tracks == 0:
+        return True
+    if rarely(ip[9] == 6 and ip[IP + 13] & TCP_RESET):
+        return resets_agree(c, f, g, ip)
+    if rarely(g.many):
+        return many_agree(c, f, g, ip)
+    if not track_stands(c, &t[0], f.ct[0], f.serial[0]) or (g.n_tracks > 1 and not track_stands(c, &t[1], f.ct[1], f.serial[1])):
+        return False
+    if tcp < FLOW_TRACKS:
+        if not ct_tcp_passes(&f.ct[tcp].proto.tcp, t[tcp].dir, ip + IP, ld16(ip + 2) - IP, &(<Ns *>t[tcp].ns).ct.set, &f.ct[tcp].status,
+                             &timeout):
+            return False
+        track_expires(c, f.ct[tcp], timeout)
+    for i in range(g.n_tracks):
+        if i != tcp:
+            track_told(c, &t[i], f.ct[i])
     return True

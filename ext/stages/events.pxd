@@ -7,7 +7,7 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
 from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
-from ext.fast.apply cimport flow_agrees, flow_goes, flow_goes_copied
+from ext.fast.apply cimport flow_agrees, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_parse, packet_sound
@@ -35,6 +35,10 @@ from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ether
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_renew, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
+
+
+cdef enum:
+    FRAME_FLOWS_MAX = SCRATCH - PKT_HEADROOM - PKT_TAILROOM
 
 
 cdef inline bint drop_repeats(int reason) noexcept nogil:
@@ -150,7 +154,7 @@ cdef inline void packet_ahead(Core *c, Pkt *p) noexcept nogil:
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Dev *d = c.dev[p.dev]
     cdef Parsed a
-    if not key_parse(fc, d.id, d.ns, carries_frames(d), False, p.buf + p.l2, p.end - p.l2, &a):
+    if not key_parse(fc, d, False, p.buf + p.l2, p.end - p.l2, &a):
         return
     p.foreseen.place = a.key.place
     p.foreseen.addresses = a.key.addresses
@@ -166,7 +170,7 @@ cdef inline bint packet_key(const FlowCache *fc, const Dev *d, Pkt *p, bint tran
     cdef uint32_t shapes = p.foreseen.shapes
     p.foreseen.shapes = 0
     if transmit or shapes != <uint32_t>fc.n_shapes + 1:
-        return key_parse(fc, d.id, d.ns, carries_frames(d), transmit, p.buf + p.l2, p.end - p.l2, a)
+        return key_parse(fc, d, transmit, p.buf + p.l2, p.end - p.l2, a)
     a.key.place = p.foreseen.place
     a.key.addresses = p.foreseen.addresses
     a.key.ports = p.foreseen.ports
@@ -191,7 +195,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef const Flow *f
     cdef Parsed a
     cdef Frame w
-    if c.tracing == TRACE_STEPS or c.clock.on or p.vlan or p.mark or p.n_frags or p.frags != NULL:
+    if not frames_flow(c) or p.vlan or p.mark or p.n_frags or p.frags != NULL:
         return False
     if not packet_key(fc, d, p, transmit, &a):
         fc.others += 1
@@ -210,7 +214,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
         w.crossings = p.crossings
         w.sound = p.sound
         w.unfinished = p.unfinished
-        if p.l2 >= g.room and flow_agrees(c, f, g, &w, &a):
+        if p.l2 >= g.room and packet_as_known(f, g, &w) and flow_agrees(c, f, g, p.buf + p.l2, &a, p.sound):
             fc.hits += 1
             flow_goes(c, f, g, &w, &a)
             if g.end == END_CROSS:
@@ -227,25 +231,24 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     return False
 
 
-cdef inline bint frame_flows(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n) noexcept nogil:
-    """The same for a frame that a packet socket hands to a device now; it becomes a packet only if it has to wait for something."""
+cdef inline bint frames_flow(const Core *c) noexcept nogil:
+    """Is the flow cache asked at all?"""
+    return c.tracing != TRACE_STEPS and not c.clock.on
+
+
+cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """Does a frame of at most FRAME_FLOWS_MAX bytes that a packet socket hands to a device now go the way of its flow ``f``? It becomes
+    a packet only if it has to wait for something."""
     cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef Program *g
-    cdef const Flow *f
+    cdef Program *g = fc.program[f.program]
     cdef Pkt *p = NULL
     cdef Frame w
-    if c.tracing == TRACE_STEPS or c.clock.on or c.rec.state != REC_OFF or n > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+    if c.rec.state != REC_OFF or not g.plain or not flow_agrees(c, f, g, frame, a, False):
         return False
-    f = flow_find(fc, &a.key, a.hash)
-    if f == NULL:
-        return False
-    g = fc.program[f.program]
     w.buf = <uint8_t *>frame
     w.l2 = w.hash = 0
     w.end = n
     w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
-    if not flow_agrees(c, f, g, &w, a):
-        return False
     fc.hits += 1
     w.id = frame_begins(c)
     if g.end == END_CROSS or g.end == END_ARRIVE:

@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from ext.tables.ct_settings cimport (CT_DIR_ORIGINAL, CT_DIR_REPLY, CT_KEEP_TIMEOUT, CT_TCP_STATES, CTS_ASSURED, CTS_FIXED_TIMEOUT,
                                      CTS_SEEN_REPLY, CTV_ACCEPT, CTV_IGNORE, CTV_INVALID, CTV_KILL, CTV_REPEAT, DP_CT_SECOND, CtSettings, CtStatus)
-from ext.wire.bytes cimport ld16, ld32
+from ext.wire.bytes cimport ld16, ld32, rarely
 
 
 cdef enum:  # states; the order is that of the table below
@@ -196,6 +196,20 @@ cdef inline void tcp_segment(TcpSegment *g, const uint8_t *seg, int seglen) noex
         g.end += 1
     if g.flags & TCP_FLAG_FIN:
         g.end += 1
+    g.options = seg + TCP_HEADER
+    g.options_len = header - TCP_HEADER
+
+
+cdef inline void tcp_plain_segment(TcpSegment *g, const uint8_t *seg, int seglen) noexcept nogil:
+    """tcp_segment() of one whose flags are ACK, and perhaps PSH, ECE or CWR."""
+    cdef int header = (seg[12] >> 4) * 4
+    g.seq = ld32(seg + 4)
+    g.ack = ld32(seg + 8)
+    g.sack = g.ack
+    g.win = ld16(seg + 14)
+    g.flags = TCP_FLAG_ACK
+    g.kind = TCP_IS_ACK
+    g.end = g.seq + <uint32_t>(seglen - header)
     g.options = seg + TCP_HEADER
     g.options_len = header - TCP_HEADER
 
@@ -623,12 +637,17 @@ cdef inline int ct_tcp_packet(CtTcp *t, int dir, const uint8_t *seg, int seglen,
     return tcp_commit(t, dir, &g, old, state, s, status, timeout)
 
 
+cdef inline bint tcp_stays(const CtTcp *t) noexcept nogil:
+    """Is it in a state that segments with nothing but ACK, of either direction, leave as it is?"""
+    return t.state == CT_TCP_ESTABLISHED or t.state == CT_TCP_CLOSE_WAIT
+
+
 cdef inline bint ct_tcp_stands(const CtTcp *t, int dir, TcpSegment *g, const CtSettings *s) noexcept nogil:
     """Would ct_tcp_packet() accept this valid segment, of whose flags none but ACK and PSH is set, and leave the connection's state as
     it is? Nothing changes. False also where that takes a closer look."""
     cdef const CtTcpSide *sender = &t.side[dir]
     cdef const CtTcpSide *receiver = &t.side[1 - dir]
-    if (t.state != CT_TCP_ESTABLISHED and t.state != CT_TCP_CLOSE_WAIT) or sender.max_win == 0:
+    if not tcp_stays(t) or sender.max_win == 0:
         return False
     tcp_sack_for(receiver, g)
     return tcp_fits(sender, receiver, g) or tcp_unless_liberal(sender, s, CTV_INVALID) == CTV_ACCEPT
@@ -645,6 +664,29 @@ cdef inline int64_t ct_tcp_goes_on(CtTcp *t, int dir, TcpSegment *g, const CtSet
         tcp_count_retransmission(t, dir, g)
     tcp_commit(t, dir, g, t.state, t.state, s, status, &timeout)
     return timeout
+
+
+cdef inline bint ct_tcp_passes(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, CtStatus *status,
+                               int64_t *timeout) noexcept nogil:
+    """ct_tcp_stands() and, if so, ct_tcp_goes_on() of a segment at once, which are put together of the same parts here for what nearly
+    all segments are: without SACK blocks that somebody reads, of a connection whose windows are known."""
+    cdef TcpSegment g
+    cdef TcpSegment other
+    cdef const CtTcpSide *sender = &t.side[dir]
+    cdef const CtTcpSide *receiver = &t.side[1 - dir]
+    if rarely((sender.flags & CTF_LIBERAL or s.tcp_be_liberal) or (seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED)):
+        tcp_plain_segment(&other, seg, seglen)
+        if not ct_tcp_stands(t, dir, &other, s):
+            return False
+        timeout[0] = ct_tcp_goes_on(t, dir, &other, s, status)
+        return True
+    tcp_plain_segment(&g, seg, seglen)
+    if not tcp_stays(t) or sender.max_win == 0 or not tcp_fits(sender, receiver, &g):
+        return False
+    tcp_advance(t, dir, &g, <uint32_t>g.win << sender.scale)
+    tcp_count_retransmission(t, dir, &g)
+    tcp_commit(t, dir, &g, t.state, t.state, s, status, timeout)
+    return True
 
 
 cdef inline int64_t ct_tcp_set_closing(CtTcp *t, uint32_t status, const CtSettings *s) noexcept nogil:
