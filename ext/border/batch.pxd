@@ -164,7 +164,20 @@ cdef inline bint batch_waits(Core *c, const Batch *b, uint64_t i, uint32_t id, i
     return p != NULL and event_packet(c, time, EV_TRANSMIT, d.id, p)
 
 
-cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i) noexcept nogil:
+cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t k, uint32_t id) noexcept nogil:
+    """Does frame ``k`` of the burst, ``i`` of all, go its flow's way, now? ``id``: as in frame_flows()."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef const Parsed *seen = &burst.seen[k]
+    cdef const Flow *f = burst.flow[k]
+    if fc == NULL:
+        return False
+    if rarely(fc.changes != burst.learnt):
+        # flows have come or gone since; and what was read as a tunnel then may be none now
+        f = flow_find(fc, &seen.key, seen.hash) if seen.length and fc.n_shapes == burst.shapes else NULL
+    return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
+
+
+cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t k) noexcept nogil:
     """Inject one frame, and carry what is due before it. False: it was not taken.
 
     It gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
@@ -185,25 +198,18 @@ cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i) noexcept nogil:
     if c.n_deliveries or c.supply_failed:
         return batch_waits(c, b, i, id, time)
     c.now = time
-    return batch_frame(c, b, i, id)
+    return burst_goes(c, b, i, burst, k, id) or batch_frame(c, b, i, id)
 
 
-cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, Burst *burst, uint32_t k) noexcept nogil:
-    """Does frame ``k`` of the burst, ``i`` of all, go its flow's way, with nothing due before it? What goes that way no packet socket
-    refuses: a frame as long went there before."""
-    cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
-    cdef const Parsed *seen = &burst.seen[k]
-    cdef const Flow *f = burst.flow[k]
-    if fc == NULL or event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
-        return False
-    if rarely(fc.changes != burst.learnt):
-        # flows have come or gone since; and what was read as a tunnel then may be none now
-        f = flow_find(fc, &seen.key, seen.hash) if seen.length and fc.n_shapes == burst.shapes else NULL
-    if f == NULL:
+cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t k) noexcept nogil:
+    """Does the frame go its flow's way, with nothing due before it? What goes that way no packet socket refuses: a frame as long went
+    there before."""
+    cdef int64_t now = c.now
+    cdef int64_t time = b.times[i] if b.times[i] > now else now
+    if event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
         return False
     c.now = time
-    return frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i])
+    return burst_goes(c, b, i, burst, k, 0)
 
 
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
@@ -214,9 +220,9 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     while i < b.n:
         burst_read(c, b, i, &burst)
         for k in range(burst.n):
-            if not burst_goes(c, b, i, &burst, k):
+            if not batch_flows(c, b, i, &burst, k):
                 events_until(c, c.now)
-                if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i):
+                if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i, &burst, k):
                     return i
             i += 1
     events_until(c, c.now)

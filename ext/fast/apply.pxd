@@ -11,7 +11,7 @@ from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.shortcut cimport shortcut_take, shortcut_taps
-from ext.fast.sum cimport copy_short, raw16, raw32, raw64
+from ext.fast.sum cimport copy_short, raw16, raw32, raw64, sum_bytes, sum_fold
 from ext.fast.track cimport tracks_agree
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, FdbEntry
 from ext.tables.neighbour cimport Neigh
@@ -99,7 +99,7 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     cdef uint32_t start = p.l2 if op.x else p.l3, before = ETH if op.x else 0
     copy_short(p.buf + start - op.n, g.bytes + op.at, op.n)
     p.l2 = p.l3 = start - op.n
-    tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, p.buf + start + before, before)
+    tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, p.buf + start + before, sum_fold(sum_bytes(p.buf + start, before)))
 
 
 cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const Op *op) noexcept nogil:

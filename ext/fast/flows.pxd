@@ -116,6 +116,7 @@ cdef struct Shortcut:
     uint8_t pushes  # the head ends in a tunnel's headers
     uint8_t outer  # where in the head the tunnel's IP header begins
     uint8_t ethernet  # bytes of Ethernet header between tunnel and inner IP header
+    uint32_t link_sum  # of that Ethernet header, folded
     Tap tap[SHORT_TAPS]
     uint8_t head[SHORT_HEAD]  # its last bytes
 
@@ -410,7 +411,8 @@ cdef inline uint32_t more_new(FlowCache *fc) noexcept nogil:
 # ---- programs
 
 cdef inline void draft_begin(Draft *d) noexcept nogil:
-    memset(d, 0, sizeof(Draft))
+    """Empty; what its arrays have in them is never read."""
+    memset(&d.program, 0, sizeof(Program))
     d.program.ops = d.ops
     d.program.checks = d.checks
     d.program.tracks = d.tracks

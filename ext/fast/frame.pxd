@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Ns, chance_draw
 from ext.fast.flows cimport Flow, Program
-from ext.fast.key cimport ETH, IP
+from ext.fast.key cimport IP
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo, sum_words
 from ext.wire.bytes cimport ld16
 
@@ -57,24 +57,21 @@ cdef inline void nat_apply(uint8_t *ip, int manip, const uint8_t *now) noexcept 
     put_raw16(ip + 10, csum_patched(raw16(ip + 10), addresses))
 
 
-cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const uint8_t *inner, uint32_t before) noexcept nogil:
+cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const uint8_t *inner, uint32_t link_sum) noexcept nogil:
     """The checksum of the tunnel's UDP header. Of what is inside only the headers are read: a right checksum says what the rest
-    sums up to. ``inner``: the inner IP header; ``before``: bytes of Ethernet header before it."""
-    cdef uint32_t l4 = ld16(inner + 2) - IP
-    cdef bint padded = inner + IP + l4 != udp + n
-    cdef uint64_t sum = <uint64_t>g.push_udp_sum + raw16(udp) + 2 * <uint64_t>net16(n)
-    if before:
-        sum += sum_bytes(inner - ETH, ETH)
+    sums up to. ``inner``: the inner IP header; ``link_sum``: the sum of the Ethernet header before it, 0 if there is none."""
+    cdef uint64_t sum = <uint64_t>g.push_udp_sum + raw16(udp) + 2 * <uint64_t>net16(n) + link_sum
+    cdef bint padded = inner + ld16(inner + 2) != udp + n
     if padded or (inner[9] == 17 and raw16(inner + IP + 6) == 0):
         sum += sum_bytes(inner + IP, <uint32_t>(udp + n - inner) - IP)
     else:
-        sum += ~sum_fold(sum_pseudo(inner, l4)) & 0xffff
+        sum += ~sum_fold(sum_pseudo(inner)) & 0xffff
     n = ~sum_fold(sum) & 0xffff
     put_raw16(udp + 6, n if n else 0xffff)
 
 
 cdef inline void tunnel_finish(const Flow *f, const Program *g, uint8_t *ip, uint32_t total, const uint8_t *inner,
-                               uint32_t before) noexcept nogil:
+                               uint32_t link_sum) noexcept nogil:
     """What differs from packet to packet in a tunnel's headers, which are the template's still: the IP packet is ``total`` bytes long.
     The rest as in push_udp_sum()."""
     cdef uint32_t id = <uint16_t>chance_draw(<Ns *>g.push_ns, g.push_hash)
@@ -86,4 +83,4 @@ cdef inline void tunnel_finish(const Flow *f, const Program *g, uint8_t *ip, uin
         put_raw16(ip + IP, f.sport)
         put_raw16(ip + IP + 4, net16(total - IP))
         if g.push_udp:
-            push_udp_sum(g, ip + IP, total - IP, inner, before)
+            push_udp_sum(g, ip + IP, total - IP, inner, link_sum)

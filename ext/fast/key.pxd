@@ -102,7 +102,7 @@ cdef inline bint transport_sound(const uint8_t *ip) noexcept nogil:
     cdef uint32_t n = ld16(ip + 2) - IP
     if ip[9] == 17 and raw16(ip + IP + 6) == 0:
         return True
-    return sum_fold(sum_bytes(ip + IP, n) + sum_pseudo(ip, n)) == 0xffff
+    return sum_fold(sum_bytes(ip + IP, n) + sum_pseudo(ip)) == 0xffff
 
 
 cdef inline bint packet_sound(const uint8_t *frame, const Parsed *a) noexcept nogil:

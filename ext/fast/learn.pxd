@@ -134,6 +134,7 @@ cdef inline bint learn_check(Program *g, const Step *s) noexcept nogil:
         return False
     check = &g.checks[g.n_checks]
     g.n_checks += 1
+    memset(check, 0, sizeof(Check))
     check.kind = s.kind
     check.p = s.p
     check.x = s.x
@@ -156,6 +157,7 @@ cdef inline bint learn_track(Program *g, Lesson *l, const Step *s) noexcept nogi
     t = &g.tracks[g.n_tracks]
     l.ct[g.n_tracks] = <Ct *>s.p
     g.n_tracks += 1
+    memset(t, 0, sizeof(Track))
     t.ns = s.q
     t.status = (<Ct *>s.p).status
     t.dir = <uint8_t>s.x

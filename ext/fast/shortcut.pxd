@@ -11,7 +11,7 @@ from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER,
 from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
 from ext.fast.key cimport ETH
-from ext.fast.sum cimport net16, put_raw16, raw16
+from ext.fast.sum cimport net16, put_raw16, raw16, sum_bytes, sum_fold
 from ext.wire.bytes cimport ld16
 
 cdef struct Outline:
@@ -109,6 +109,7 @@ cdef inline void shortcut_make(Program *g) noexcept nogil:
             return
     s.head_len = <uint8_t>(SHORT_HEAD - o.at)
     s.outer = <uint8_t>(o.l3 - o.at)
+    s.link_sum = sum_fold(sum_bytes(s.head + SHORT_HEAD - ETH, ETH)) if s.ethernet else 0
     s.there = True
 
 
@@ -153,6 +154,6 @@ cdef inline void shortcut_take(Core *c, const Flow *f, const Program *g, Frame *
     p.l2 = <uint32_t>(ip - p.buf) - s.head_len
     p.l3 = p.l2 + s.outer
     if s.pushes:
-        tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, ip, s.ethernet)
+        tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, ip, s.link_sum)
     if s.n_taps:
         shortcut_taps(c, s, p.buf + p.l2, p.end - p.l2, p.id, True)

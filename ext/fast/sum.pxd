@@ -31,12 +31,30 @@ cdef extern from *:
         return (low & 0xffffffff) + (low >> 32) + high;
     }
 
+    /* The last bytes of many, fewer than eight, as a word in whose place zeros follow them; ``p``: behind them. */
+    static inline uint64_t sum_rest(const uint8_t *p, uint32_t rest)
+    {
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        return raw64(p - 8) << (64 - 8 * rest);
+    #else
+        return raw64(p - 8) >> (64 - 8 * rest);
+    #endif
+    }
+
+    /* Fewer than eight. */
+    static uint64_t sum_few(const uint8_t *p, uint32_t n)
+    {
+        uint8_t word[8] = {0};
+        memcpy(word, p, n);
+        return (uint64_t)raw32(word) + raw32(word + 4);
+    }
+
     /* Not folded; an odd last byte counts as if a zero followed. */
     static inline __attribute__((always_inline)) uint64_t sum_bytes(const uint8_t *p, uint32_t n)
     {
         unsigned __int128 a = 0;
-        uint64_t b = 0;
-        uint16_t last = 0;
+        if (n < 8)
+            return sum_few(p, n);
         for (; n >= 32; p += 32, n -= 32) {
             a += raw64(p);
             a += raw64(p + 8);
@@ -52,19 +70,9 @@ cdef extern from *:
             a += raw64(p);
             p += 8;
         }
-        if (n & 4) {
-            b += raw32(p);
-            p += 4;
-        }
-        if (n & 2) {
-            b += raw16(p);
-            p += 2;
-        }
-        if (n & 1) {
-            memcpy(&last, p, 1);
-            b += last;
-        }
-        return sum_narrow(a) + b;
+        if (n & 7)
+            a += sum_rest(p + (n & 7), n & 7);
+        return sum_narrow(a);
     }
 
     /* The same of an IPv4 header without options, folded. */
@@ -79,15 +87,16 @@ cdef extern from *:
     /* 16 bytes or more that do not overlap; short ones without a call. */
     static inline void copy_short(uint8_t *to, const uint8_t *from, uint32_t n)
     {
-        uint8_t *end = to + n - 16;
-        const uint8_t *last = from + n - 16;
-        if (n > 128) {
+        if (n > 64) {
             memcpy(to, from, n);
             return;
         }
-        for (; to < end; to += 16, from += 16)
-            memcpy(to, from, 16);
-        memcpy(end, last, 16);
+        memcpy(to, from, 16);
+        if (n > 32) {
+            memcpy(to + 16, from + 16, 16);
+            memcpy(to + n - 32, from + n - 32, 16);
+        }
+        memcpy(to + n - 16, from + n - 16, 16);
     }
 
     /* A small integer as the 16 bits that stand for it in network byte order. */
@@ -112,6 +121,7 @@ cdef extern from *:
     void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
 
 
-cdef inline uint64_t sum_pseudo(const uint8_t *ip, uint32_t n) noexcept nogil:
-    """Of the pseudo header of RFC 768 and 793 for ``n`` bytes behind an IPv4 header; not folded."""
-    return <uint64_t>raw32(ip + 12) + raw32(ip + 16) + (<uint32_t>net16(ip[9]) + net16(n))
+cdef inline uint64_t sum_pseudo(const uint8_t *ip) noexcept nogil:
+    """Of the pseudo header of RFC 768 and 793 for what is behind an IPv4 header without options; not folded. Its length is that of
+    the packet less 20, for which in ones' complement the complement of 20 is added."""
+    return <uint64_t>raw32(ip + 12) + raw32(ip + 16) + net16(ip[9]) + raw16(ip + 2) + (0xffff - <uint32_t>net16(20))

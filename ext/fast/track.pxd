@@ -123,7 +123,7 @@ cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const ui
     """All connections on the way see the packet, whose inner IP header this is, or none does."""
     cdef const Track *t = g.tracks
     cdef int64_t timeout
-    cdef int i, tcp = g.tcp_track
+    cdef int tcp = g.tcp_track
     if g.n_tracks == 0:
         return True
     if rarely(ip[9] == 6 and ip[IP + 13] & TCP_RESET):
@@ -137,7 +137,8 @@ cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const ui
                              &timeout):
             return False
         track_expires(c, f.ct[tcp], timeout)
-    for i in range(g.n_tracks):
-        if i != tcp:
-            track_told(c, &t[i], f.ct[i])
+    if tcp != 0:
+        track_told(c, &t[0], f.ct[0])
+    if tcp != 1 and g.n_tracks > 1:
+        track_told(c, &t[1], f.ct[1])
     return True

@@ -236,9 +236,9 @@ cdef inline bint frames_flow(const Core *c) noexcept nogil:
     return c.tracing != TRACE_STEPS and not c.clock.on
 
 
-cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint8_t *frame, uint32_t n) noexcept nogil:
+cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
     """Does a frame of at most FRAME_FLOWS_MAX bytes that a packet socket hands to a device now go the way of its flow ``f``? It becomes
-    a packet only if it has to wait for something."""
+    a packet only if it has to wait for something. ``id``: its number, 0: it gets one if it goes."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Program *g = fc.program[f.program]
     cdef Pkt *p = NULL
@@ -250,7 +250,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
     w.end = n
     w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
     fc.hits += 1
-    w.id = frame_begins(c)
+    w.id = id if id else frame_begins(c)
     if g.end == END_CROSS or g.end == END_ARRIVE:
         p = pkt_new(&c.pool, n + g.room)
         if p == NULL:

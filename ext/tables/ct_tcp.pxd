@@ -378,10 +378,8 @@ cdef inline int tcp_misfit(CtTcp *t, int dir, const TcpSegment *g, const CtSetti
     return tcp_unless_liberal(sender, s, CTV_IGNORE)  # acknowledged long ago, or an overly delayed ACK
 
 
-cdef inline void tcp_advance(CtTcp *t, int dir, const TcpSegment *g, uint32_t win) noexcept nogil:
+cdef inline void tcp_advance(CtTcpSide *sender, CtTcpSide *receiver, const TcpSegment *g, uint32_t win) noexcept nogil:
     """Move both sides on by a segment in window. ``win``: scaled."""
-    cdef CtTcpSide *sender = &t.side[dir]
-    cdef CtTcpSide *receiver = &t.side[1 - dir]
     cdef uint32_t reach = win + (g.sack - g.ack)
     if sender.max_win < reach:
         sender.max_win = reach
@@ -424,7 +422,7 @@ cdef inline int tcp_in_window(CtTcp *t, int dir, TcpSegment *g, const CtSettings
         return tcp_misfit(t, dir, g, s)
     if not g.flags & TCP_FLAG_SYN:  # the window of a SYN is never scaled (RFC 7323, section 2.2)
         win <<= sender.scale
-    tcp_advance(t, dir, g, win)
+    tcp_advance(sender, receiver, g, win)
     if g.kind == TCP_IS_ACK:
         tcp_count_retransmission(t, dir, g)
     return CTV_ACCEPT
@@ -660,30 +658,36 @@ cdef inline int64_t ct_tcp_goes_on(CtTcp *t, int dir, TcpSegment *g, const CtSet
     if tcp_unless_liberal(&t.side[dir], s, CTV_INVALID) == CTV_ACCEPT and not tcp_fits(&t.side[dir], &t.side[1 - dir], g):
         tcp_misfit(t, dir, g, s)
     else:
-        tcp_advance(t, dir, g, <uint32_t>g.win << t.side[dir].scale)
+        tcp_advance(&t.side[dir], &t.side[1 - dir], g, <uint32_t>g.win << t.side[dir].scale)
         tcp_count_retransmission(t, dir, g)
     tcp_commit(t, dir, g, t.state, t.state, s, status, &timeout)
     return timeout
 
 
+cdef inline bint tcp_passes_unusually(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, CtStatus *status,
+                                      int64_t *timeout) noexcept nogil:
+    """ct_tcp_passes() of any segment."""
+    cdef TcpSegment g
+    tcp_plain_segment(&g, seg, seglen)
+    if not ct_tcp_stands(t, dir, &g, s):
+        return False
+    timeout[0] = ct_tcp_goes_on(t, dir, &g, s, status)
+    return True
+
+
 cdef inline bint ct_tcp_passes(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, CtStatus *status,
                                int64_t *timeout) noexcept nogil:
     """ct_tcp_stands() and, if so, ct_tcp_goes_on() of a segment at once, which are put together of the same parts here for what nearly
-    all segments are: without SACK blocks that somebody reads, of a connection whose windows are known."""
+    all segments are: in the windows, and without SACK blocks that somebody reads."""
     cdef TcpSegment g
-    cdef TcpSegment other
-    cdef const CtTcpSide *sender = &t.side[dir]
-    cdef const CtTcpSide *receiver = &t.side[1 - dir]
-    if rarely((sender.flags & CTF_LIBERAL or s.tcp_be_liberal) or (seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED)):
-        tcp_plain_segment(&other, seg, seglen)
-        if not ct_tcp_stands(t, dir, &other, s):
-            return False
-        timeout[0] = ct_tcp_goes_on(t, dir, &other, s, status)
-        return True
+    cdef CtTcpSide *sender = &t.side[dir]
+    cdef CtTcpSide *receiver = &t.side[1 - dir]
     tcp_plain_segment(&g, seg, seglen)
-    if not tcp_stays(t) or sender.max_win == 0 or not tcp_fits(sender, receiver, &g):
+    if not tcp_stays(t) or sender.max_win == 0:
         return False
-    tcp_advance(t, dir, &g, <uint32_t>g.win << sender.scale)
+    if rarely((seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED) or not tcp_fits(sender, receiver, &g)):
+        return tcp_passes_unusually(t, dir, seg, seglen, s, status, timeout)
+    tcp_advance(sender, receiver, &g, <uint32_t>g.win << sender.scale)
     tcp_count_retransmission(t, dir, &g)
     tcp_commit(t, dir, &g, t.state, t.state, s, status, timeout)
     return True
