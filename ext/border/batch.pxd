@@ -5,10 +5,13 @@ from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_due,
 from ext.fast.ahead cimport ahead_of, prefetch
 from ext.fast.flows cimport FlowCache
 from ext.fast.key cimport Parsed, key_parse
-from ext.stages.events cimport events_until, frame_begins, frame_flows, frame_packet, frame_refused, packet_comes
+from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look
+from ext.stages.events cimport events_until, frame_begins, frame_flows, frame_packet, frame_routed, frame_refused, packet_comes
 from ext.stages.verdict cimport ST_TRANSMIT
+from ext.tables.fib cimport HOP_ASK
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memset
 
 cdef enum:
     BATCH_VIEWS = 6
@@ -83,15 +86,25 @@ cdef inline void batch_close(Batch *b):
     b.n_views = 0
 
 
-cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) noexcept nogil:
-    """Read the key of frame ``i`` before its turn; of one that has none ``length`` is 0."""
+cdef inline void batch_look(Core *c, const Batch *b, uint64_t i, Ways *ways) noexcept nogil:
+    """Find out which of the frames from number ``i`` on pass through a router by their destinations' routes alone."""
+    ways_look(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.lengths, i, b.n)
+
+
+cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Ways *ways) noexcept nogil:
+    """Let frames from number ``i`` on go that way; how many did."""
+    return ways_go(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.times, i, b.n)
+
+
+cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, const Ways *ways, Parsed *seen) noexcept nogil:
+    """Read the key of frame ``i``, unless it needs none, before its turn; of one that has none ``length`` is 0."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Dev *d
     seen.length = 0
+    if way_of(c, ways, i) != HOP_ASK:
+        return
     if i + FRAMES_AHEAD < b.n:
         prefetch(b.data + b.starts[i + FRAMES_AHEAD])
-    if i >= b.n:
-        return
     d = c.dev[b.devs[i]]
     if key_parse(fc, d.id, d.ns, carries_frames(d), True, b.data + b.starts[i], b.lengths[i], seen):
         ahead_of(fc, &seen.key, seen.hash)
@@ -140,36 +153,57 @@ cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i) noexcept nogil:
     return batch_frame(c, b, i, id)
 
 
-cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Parsed *seen) noexcept nogil:
-    """Does the frame go its flow's way, with nothing due before it? What goes that way no packet socket refuses: a frame as long went
-    there before."""
+cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Parsed *seen) noexcept nogil:
+    """Does the frame go its route's or its flow's way, with nothing due before it? What goes a flow's way no packet socket refuses: a
+    frame as long went there before."""
     cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
-    if seen.length == 0 or event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
+    cdef uint32_t hop = way_of(c, ways, i)
+    cdef const Entrance *e
+    if (hop == HOP_ASK and seen.length == 0) or event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
         return False
     c.now = time
+    if hop != HOP_ASK:
+        e = entrance_of(c, &(<FlowCache *>c.fast).routed, b.devs[i], True)
+        return e != NULL and frame_routed(c, e, hop, b.data + b.starts[i], b.lengths[i])
     return frame_flows(c, seen, b.data + b.starts[i], b.lengths[i])
+
+
+cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Parsed *seen) noexcept nogil:
+    """Carry frame ``i`` at its time. False: it was not taken."""
+    if c.fast != NULL and batch_flows(c, b, i, ways, seen):
+        return True
+    events_until(c, c.now)
+    if c.n_deliveries or c.out_of_memory or c.supply_failed:
+        return False
+    return batch_one(c, b, i)
 
 
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
     cdef Parsed seen[KEYS_AHEAD]
-    cdef Parsed *one
+    cdef Ways ways
     cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef uint64_t i
+    cdef uint64_t i = 0, gone, keys = 0  # frames whose keys have been read
     cdef int shapes = fc.n_shapes if fc != NULL else 0
-    for i in range(KEYS_AHEAD):
-        seen[i].length = 0
+    memset(&ways, 0, sizeof(Ways))
+    if fc != NULL:
+        batch_look(c, b, 0, &ways)
+    while i < b.n:
         if fc != NULL:
-            batch_ahead(c, b, i, &seen[i])
-    for i in range(b.n):
-        one = &seen[i % KEYS_AHEAD]
-        if fc != NULL and fc.n_shapes != shapes:
-            one.length = 0  # what was read as a tunnel then may be none now
-        if not batch_flows(c, b, i, one):
-            events_until(c, c.now)
-            if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i):
-                return i
-        if fc != NULL:
-            batch_ahead(c, b, i + KEYS_AHEAD, one)
+            if i % WAYS_BLOCK == 0:
+                batch_look(c, b, i + WAYS_BLOCK, &ways)
+            gone = batch_routed(c, b, i, &ways)
+            if gone:
+                i += gone
+                continue
+            keys = keys if keys > i else i
+            while keys < i + KEYS_AHEAD and keys < b.n:
+                batch_ahead(c, b, keys, &ways, &seen[keys % KEYS_AHEAD])
+                keys += 1
+            if fc.n_shapes != shapes:
+                seen[i % KEYS_AHEAD].length = 0  # what was read as a tunnel then may be none now
+        if not batch_step(c, b, i, &ways, &seen[i % KEYS_AHEAD]):
+            return i
+        i += 1
     events_until(c, c.now)
     return b.n

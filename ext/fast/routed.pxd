@@ -1,0 +1,467 @@
+# Packets that only pass through a router: what becomes of one depends on the route to its destination, not on its flow.
+#
+# That is so in a namespace whose netfilter hooks have nothing to say, for a packet whose header, addresses, TTL and length are of the
+# ordinary kind. Then the stages do nothing but find the route, take one off the TTL and write the next hop's Ethernet header. What they
+# ask on the way is answered once for each device that such packets come in by (an *entrance*) and once for each hop of the FIB that they
+# leave by (an *exit*), straight from the tables; both hold while ``Core.generation`` is what it was. Whatever is not plainly so is left to
+# the flow cache and to the stages.
+
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Due, Ns,
+                               TRACE_STEPS, conf_max, conf_or, event_first, store_frame)
+from ext.devices.record cimport REC_OFF
+from ext.fast.sum cimport copy_short, net16, raw16, raw32, sum_header
+from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
+from ext.tables.htab cimport HNode, htab_step
+from ext.tables.lpm_fast cimport lpm_fast_rebuild, lpm_fast_root
+from ext.tables.lpm_multibit cimport MB_BLOCK, Multibit, mb_find, mb_find_many, mb_key
+from ext.tables.neighbour cimport NUD_STALE, NUD_VALID, Neigh, neigh_find
+from ext.tables.own cimport Own, own_find
+from ext.tables.rules cimport HOOK_FORWARD, HOOK_POSTROUTING, HOOK_PREROUTING
+from ext.wire.bytes cimport ask_for, ld16, rarely
+from ext.wire.ipv4 cimport ipv4_decrease_ttl
+
+cdef enum:
+    ETH_LEN = 14
+    IP_LEN = 20  # without options
+    VLAN_LEN = 4
+    FRAME_LONGEST = 14 + 65535
+    SENT_LONGEST = 4096  # frames injected
+    HOPS_MAX = 1 << 16  # of a namespace that get exits: 4 MiB
+    OWN_WORDS = 8
+    OWN_SHIFT = 32 - 9  # leaves the number of a bit in them
+    WAYS_BLOCK = MB_BLOCK  # frames of a batch that are looked at together
+    WAYS = 2 * WAYS_BLOCK  # a power of two
+
+cdef struct Exit:
+    # what a hop comes to
+    uint32_t generation  # Core.generation for which it holds
+    uint32_t most  # bytes of an IP packet that passes; 0: none does
+    int dev
+    int peer  # -1: it leads out of the world
+    int64_t latency
+    uint64_t moves  # Core.moves for which the Ethernet header is the neighbour's
+    const Neigh *neigh
+    uint8_t gw[4]
+    uint8_t has_gw  # else each destination is a neighbour itself
+    uint8_t captured
+    uint8_t ether[ETH_LEN]
+
+cdef struct Router:
+    # a namespace that forwards
+    uint32_t generation
+    uint32_t n_exits
+    const Ns *ns
+    const Multibit *table  # NULL: packets do not pass through it by route alone
+    Exit *exits  # by number of the FIB's hop
+    uint64_t own[OWN_WORDS]  # bits by own_bit() that no address of the namespace's own lacks
+
+cdef struct Entrance:
+    # where packets come in
+    uint32_t generation
+    uint32_t most  # bytes of a frame
+    uint32_t mac_first  # of the receiving device, as they stand in the frame
+    uint16_t mac_last
+    uint8_t own_allowed  # own addresses are no wrong sources (accept_local)
+    uint8_t redirects  # what leaves by the device it came in by may be worth a redirect
+    uint8_t captured
+    uint8_t sender_captured
+    uint8_t wire
+    int dev  # that receives it
+    int sender  # that transmits it, -1: it has been received already
+    Router *router
+
+cdef struct Place:
+    Entrance *entrance
+    uint32_t refused  # Core.generation for which it is known to be none
+
+cdef struct Routed:
+    Place *place  # by device, received before transmitted
+    uint32_t n_places
+    Router **router  # by namespace
+    uint32_t n_routers
+    uint64_t bytes
+    uint64_t packets  # that went this way
+    uint8_t scratch[SENT_LONGEST]
+
+cdef struct Ways:
+    # of the frames of a batch that come next, by their numbers modulo WAYS
+    uint32_t generation
+    uint32_t hop[WAYS]  # HOP_ASK: another way
+
+
+cdef inline void routed_free(Routed *r) noexcept nogil:
+    cdef uint32_t i
+    for i in range(r.n_places):
+        free(r.place[i].entrance)
+    for i in range(r.n_routers):
+        if r.router[i] != NULL:
+            free(r.router[i].exits)
+        free(r.router[i])
+    free(r.place)
+    free(r.router)
+
+
+# ---- what the tables say
+
+cdef inline uint32_t own_bit(uint32_t address) noexcept nogil:
+    return (address * <uint32_t>0x9e3779b1) >> OWN_SHIFT
+
+
+cdef inline bint hooks_are_silent(const Ns *ns) noexcept nogil:
+    return not ns.rules_on or not (ns.conntrack or ns.tables_at[0][HOOK_PREROUTING] or ns.tables_at[0][HOOK_FORWARD]
+                                   or ns.tables_at[0][HOOK_POSTROUTING])
+
+
+cdef inline bint router_opens(Router *o, Ns *ns) noexcept nogil:
+    """Fill it in. False: packets do not pass there by route alone, or memory is out. The FIB gets its fast picture however few its
+    prefixes are: that answers as its tries do."""
+    cdef Fib *f = &ns.fib4
+    cdef uint32_t n = <uint32_t>f.n_hops if f.n_hops < HOPS_MAX else HOPS_MAX
+    cdef const HNode *node
+    cdef uint32_t bit
+    if not hooks_are_silent(ns):
+        return False
+    if f.fast.table == NULL and not f.fast.given_up:
+        f.fast.from_count = 1
+        lpm_fast_rebuild(&f.fast, lpm_fast_root(&f.fast))
+        n = <uint32_t>f.n_hops if f.n_hops < HOPS_MAX else HOPS_MAX
+    if f.fast.table == NULL:
+        return False
+    if n > o.n_exits:
+        free(o.exits)
+        o.exits = <Exit *>calloc(n, sizeof(Exit))
+        o.n_exits = n if o.exits != NULL else 0
+        if o.exits == NULL:
+            return False
+    o.ns = ns
+    o.table = f.fast.table
+    memset(o.own, 0, sizeof(o.own))
+    node = htab_step(&ns.own, NULL)
+    while node != NULL:
+        bit = own_bit(raw32((<const Own *>node).addr))
+        o.own[bit >> 6] |= <uint64_t>1 << (bit & 63)
+        node = htab_step(&ns.own, node)
+    return True
+
+
+cdef inline Router *router_of(Core *c, Routed *r, int ns) noexcept nogil:
+    """NULL: packets do not pass through the namespace by route alone."""
+    cdef Router **grown
+    cdef Router *o
+    cdef uint32_t had
+    if <uint32_t>ns >= r.n_routers:
+        grown = <Router **>realloc(r.router, c.n_ns * sizeof(Router *))
+        if grown == NULL:
+            return NULL
+        memset(grown + r.n_routers, 0, (c.n_ns - r.n_routers) * sizeof(Router *))
+        r.bytes += (c.n_ns - r.n_routers) * sizeof(Router *)
+        r.router = grown
+        r.n_routers = <uint32_t>c.n_ns
+    o = r.router[ns]
+    if o == NULL:
+        o = r.router[ns] = <Router *>calloc(1, sizeof(Router))
+        if o == NULL:
+            return NULL
+        r.bytes += sizeof(Router)
+    if o.generation != c.generation:
+        had = o.n_exits
+        o.generation = c.generation
+        if not router_opens(o, c.ns[ns]):
+            o.table = NULL
+        r.bytes += (<uint64_t>o.n_exits - had) * sizeof(Exit)
+    return o if o.table != NULL else NULL
+
+
+cdef inline bint entrance_opens(Core *c, Routed *r, int dev, bint transmit, Entrance *e) noexcept nogil:
+    """Fill it in. False: what comes in there has to be looked at by the stages."""
+    cdef const Dev *into = c.dev[dev]
+    cdef const Dev *sender
+    e.sender = -1
+    e.sender_captured = False
+    e.most = FRAME_LONGEST
+    if transmit and into != NULL:
+        sender = into
+        if sender.kind != DEV_VETH or not sender.up or sender.peer < 0 or sender.latency:
+            return False
+        into = c.dev[sender.peer]
+        if into == NULL:
+            return False
+        e.sender = dev
+        e.sender_captured = sender.capture
+        # what a packet socket takes (frame_refused() of stages/events), and what the cable does (frame_fits() of stages/transmit)
+        e.most = ETH_LEN + (sender.mtu if sender.mtu < into.mtu + VLAN_LEN else into.mtu + VLAN_LEN)
+        if e.most > SENT_LONGEST:
+            e.most = SENT_LONGEST
+    if into == NULL or into.kind != DEV_VETH or not into.up or into.master >= 0 or into.filters_too_big:
+        return False
+    if not into.conf[CONF_FORWARDING] or conf_max(c, into, CONF_RP_FILTER):
+        return False
+    e.dev = into.id
+    e.captured = into.capture
+    e.wire = into.wire
+    e.mac_first = raw32(into.mac)
+    e.mac_last = raw16(into.mac + 4)
+    e.own_allowed = conf_or(c, into, CONF_ACCEPT_LOCAL) != 0
+    e.redirects = conf_or(c, into, CONF_SEND_REDIRECTS) != 0
+    e.router = router_of(c, r, into.ns)
+    return e.router != NULL
+
+
+cdef inline Entrance *entrance_find(Core *c, Routed *r, int dev, bint transmit) noexcept nogil:
+    """entrance_of() of a place that nothing is known about since the last change."""
+    cdef uint32_t number = <uint32_t>dev * 2 + transmit, places
+    cdef Place *grown
+    cdef Place *place
+    if number >= r.n_places:
+        places = <uint32_t>c.n_dev * 2
+        grown = <Place *>realloc(r.place, places * sizeof(Place))
+        if grown == NULL:
+            return NULL
+        memset(grown + r.n_places, 0, (places - r.n_places) * sizeof(Place))
+        r.bytes += (places - r.n_places) * sizeof(Place)
+        r.place = grown
+        r.n_places = places
+    place = &r.place[number]
+    if place.entrance == NULL:
+        place.entrance = <Entrance *>calloc(1, sizeof(Entrance))
+        if place.entrance == NULL:
+            return NULL
+        r.bytes += sizeof(Entrance)
+    if entrance_opens(c, r, dev, transmit, place.entrance):
+        place.entrance.generation = c.generation
+        return place.entrance
+    free(place.entrance)
+    r.bytes -= sizeof(Entrance)
+    place.entrance = NULL
+    place.refused = c.generation
+    return NULL
+
+
+cdef inline const Entrance *entrance_of(Core *c, Routed *r, int dev, bint transmit) noexcept nogil:
+    """Where packets come in that ``dev`` receives, or that are handed to its transmit queue; NULL: only the stages can tell."""
+    cdef uint32_t number = <uint32_t>dev * 2 + transmit
+    if number < r.n_places:
+        if r.place[number].refused == c.generation:
+            return NULL
+        if r.place[number].entrance != NULL and r.place[number].entrance.generation == c.generation:
+            return r.place[number].entrance
+    return entrance_find(c, r, dev, transmit)
+
+
+cdef inline void exit_opens(const Core *c, const Router *o, Exit *x, uint32_t hop) noexcept nogil:
+    """Fill it in; ``most`` stays 0 if packets to the hop have to be looked at by the stages."""
+    cdef const Route *r = &o.ns.fib4.hop[hop].route
+    cdef const Dev *d
+    cdef const Dev *peer
+    memset(x, 0, sizeof(Exit))
+    x.generation = c.generation
+    if r.type != RT_UNICAST or r.dead or r.dev < 0:
+        return
+    d = c.dev[r.dev]
+    if d == NULL or d.kind != DEV_VETH or not d.up:
+        return
+    x.dev = d.id
+    x.peer = d.peer
+    x.latency = d.latency
+    x.captured = d.capture
+    x.has_gw = r.has_gw
+    x.moves = ~c.moves
+    memcpy(x.gw, r.gw, 4)
+    memcpy(x.ether + 6, d.mac, 6)
+    x.ether[12] = 8
+    x.most = r.mtu if r.mtu else d.mtu
+    if d.peer >= 0:
+        peer = c.dev[d.peer]
+        if peer == NULL or not peer.up:
+            x.most = 0
+        elif x.most > peer.mtu + VLAN_LEN:
+            x.most = peer.mtu + VLAN_LEN  # frame_fits() of stages/transmit
+
+
+# ---- packets
+
+cdef inline bint routed_may(const Core *c) noexcept nogil:
+    """Is nobody told of the steps on the way, or following a packet?"""
+    return c.tracing != TRACE_STEPS and not c.clock.on and c.rec.state == REC_OFF
+
+
+cdef inline void routed_counts(Core *c, Routed *r, uint64_t n) noexcept nogil:
+    """So many frames have come in from outside and go by their routes; the last one is in hand."""
+    r.packets += n
+    c.n_roots += n
+    c.root = c.n_roots if n else c.root
+    c.next_packet += <uint32_t>n
+    c.count.received += n
+
+
+cdef inline bint unusual(uint8_t first) noexcept nogil:
+    """Is the address that begins with this byte of a class that the stages look at? Loopback, group, broadcast or "this network"."""
+    return first == 127 or <uint8_t>(first - 1) >= 223
+
+
+cdef inline bint routed_sees(const Entrance *e, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """A frame for the router with a sound and ordinary IPv4 header, whose destination is all that is still to be looked at."""
+    cdef const uint8_t *ip = frame + ETH_LEN
+    cdef uint32_t total, bit
+    if n < ETH_LEN + IP_LEN or n > e.most or raw32(frame) != e.mac_first or raw16(frame + 4) != e.mac_last:
+        return False
+    total = ld16(ip + 2)
+    if raw16(frame + 12) != net16(0x0800) or ip[0] != 0x45 or total < IP_LEN or total > n - ETH_LEN:
+        return False
+    if sum_header(ip) != 0xffff or ip[8] < 2 or unusual(ip[12]) or unusual(ip[16]):
+        return False
+    bit = own_bit(raw32(ip + 12))
+    return not rarely(e.router.own[bit >> 6] >> (bit & 63) & 1) or e.own_allowed or own_find(&e.router.ns.own, ip + 12) == NULL
+
+
+cdef inline uint32_t routed_hop(const Entrance *e, const uint8_t *frame) noexcept nogil:
+    """The number of the hop that its destination leads to."""
+    return mb_find(e.router.table, mb_key(frame + ETH_LEN + 16, 4))
+
+
+cdef inline bint exit_agrees(const Core *c, Exit *x, const uint8_t *dst) noexcept nogil:
+    """Write the neighbour's address into the header. False: it is not known, or using it would change something."""
+    cdef const Neigh *n = x.neigh
+    if n == NULL:
+        n = neigh_find(&c.dev[x.dev].neigh, &x.gw[0] if x.has_gw else dst, 4)
+        if n == NULL:
+            return False
+    if not n.state & (NUD_VALID & ~NUD_STALE) or not n.header_cached:
+        return False
+    memcpy(x.ether, n.mac, 6)
+    if x.has_gw:
+        x.neigh = n
+        x.moves = c.moves
+    return True
+
+
+cdef inline const Exit *routed_exit(const Core *c, const Entrance *e, uint32_t hop, const uint8_t *ip) noexcept nogil:
+    """Where such a packet leaves; NULL: only the stages can tell. It holds until the next packet is asked for."""
+    cdef Exit *x
+    if hop == HOP_ASK or hop >= e.router.n_exits:
+        return NULL
+    x = &e.router.exits[hop]
+    if x.generation != c.generation:
+        exit_opens(c, e.router, x, hop)
+    if ld16(ip + 2) > x.most or (x.dev == e.dev and e.redirects):
+        return NULL
+    if x.moves != c.moves and not exit_agrees(c, x, ip + 16):
+        return NULL
+    return x
+
+
+cdef inline void routed_enters(Core *c, const Entrance *e, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
+    """Its devices see it before anything is changed."""
+    if rarely(e.sender_captured):
+        store_frame(c, c.dev[e.sender], frame, n, id, True)
+    if rarely(e.captured):
+        store_frame(c, c.dev[e.dev], frame, n, id, False)
+
+
+cdef inline uint32_t routed_leaves(Core *c, const Exit *x, uint8_t *frame, uint32_t id) noexcept nogil:
+    """Behind the room for an Ethernet header stands the packet as it came: it gets what it leaves with. Bytes of the frame."""
+    cdef uint32_t n = ETH_LEN + ld16(frame + ETH_LEN + 2)
+    memcpy(frame, x.ether, ETH_LEN)
+    ipv4_decrease_ttl(frame + ETH_LEN)
+    if rarely(x.captured):
+        store_frame(c, c.dev[x.dev], frame, n, id, True)
+    return n
+
+
+cdef inline uint32_t routed_copied(Core *c, const Exit *x, const uint8_t *frame, uint8_t *to, uint32_t id) noexcept nogil:
+    """The same for a frame whose bytes must stay as they are; ``to`` gets what leaves."""
+    copy_short(to + ETH_LEN, frame + ETH_LEN, ld16(frame + ETH_LEN + 2))
+    return routed_leaves(c, x, to, id)
+
+
+# ---- the frames of a batch, some at a time, so that their lookups wait for memory together
+
+cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
+                           const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
+    """Find the ways of up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all; each is for a transmit queue."""
+    cdef uint8_t addresses[4 * WAYS_BLOCK]
+    cdef uint8_t places[WAYS_BLOCK]
+    cdef uint32_t hops[WAYS_BLOCK]
+    cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i  # ``first`` may lie behind all of them
+    cdef const Multibit *table = NULL
+    cdef const Entrance *e = NULL
+    cdef const uint8_t *frame
+    cdef uint32_t k, m = 0
+    cdef int dev = -1
+    if w.generation != c.generation:
+        memset(w, 0, sizeof(Ways))
+        w.generation = c.generation
+    for i in range(first, end):
+        k = <uint32_t>i & (WAYS - 1)
+        w.hop[k] = HOP_ASK
+        if devs[i] != dev:
+            dev = devs[i]
+            e = entrance_of(c, r, dev, True)
+        if e == NULL:
+            continue
+        if i + WAYS_BLOCK < n:
+            ask_for(data + starts[i + WAYS_BLOCK])
+        frame = data + starts[i]
+        if not routed_sees(e, frame, lengths[i]):
+            continue
+        if table == NULL:
+            table = e.router.table
+        if table != e.router.table:
+            w.hop[k] = routed_hop(e, frame)
+            continue
+        memcpy(addresses + 4 * m, frame + ETH_LEN + 16, 4)
+        places[m] = <uint8_t>k
+        m += 1
+    if m:
+        mb_find_many(table, addresses, 4, m, hops)
+    for k in range(m):
+        w.hop[places[k]] = hops[k]
+
+
+cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept nogil:
+    """The hop of frame ``i``, which has been looked at; HOP_ASK: it goes another way, or something has changed since."""
+    return w.hop[i & (WAYS - 1)] if w.generation == c.generation else <uint32_t>HOP_ASK
+
+
+cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
+                             const int64_t *times, uint64_t first, uint64_t n) noexcept nogil:
+    """Carry frames from number ``first`` on, to the end of its block at most, out of the world, as long as they go by their routes alone,
+    nobody captures them and nothing is due before; how many."""
+    cdef const Due *waiting = event_first(c)
+    cdef int64_t due = waiting.time if waiting != NULL else INT64_MAX, now = c.now, time
+    cdef uint64_t i, end = (first | (WAYS_BLOCK - 1)) + 1
+    cdef const Entrance *e = NULL
+    cdef const Exit *x
+    cdef const uint8_t *frame
+    cdef uint32_t hop
+    cdef int dev = -1
+    if w.generation != c.generation or c.n_deliveries or c.out_of_memory or c.supply_failed or not routed_may(c):
+        return 0
+    if end > n:
+        end = n
+    i = first
+    while i < end:
+        hop = w.hop[i & (WAYS - 1)]
+        time = times[i] if times[i] > now else now
+        if hop == HOP_ASK or time >= due:
+            break
+        if devs[i] != dev:
+            dev = devs[i]
+            e = entrance_of(c, r, dev, True)
+            if e == NULL or e.captured or e.sender_captured:
+                break
+        frame = data + starts[i]
+        x = routed_exit(c, e, hop, frame + ETH_LEN)
+        if x == NULL or x.captured or x.peer >= 0:
+            break
+        routed_copied(c, x, frame, r.scratch, 0)
+        now = time
+        i += 1
+    c.now = now if i > first else c.now
+    n = i - first
+    routed_counts(c, r, n)
+    c.count.out += n
+    return n
