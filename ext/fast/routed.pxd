@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Due, Ns,
                                TRACE_STEPS, conf_max, conf_or, event_first, store_frame)
 from ext.devices.record cimport REC_OFF
-from ext.fast.sum cimport copy_short, net16, raw16, raw32, sum_header
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
 from ext.tables.htab cimport HNode, htab_step
 from ext.tables.lpm_fast cimport lpm_fast_rebuild, lpm_fast_root
@@ -21,7 +21,6 @@ from ext.tables.neighbour cimport NUD_STALE, NUD_VALID, Neigh, neigh_find
 from ext.tables.own cimport Own, own_find
 from ext.tables.rules cimport HOOK_FORWARD, HOOK_POSTROUTING, HOOK_PREROUTING
 from ext.wire.bytes cimport ask_for, ld16, rarely
-from ext.wire.ipv4 cimport ipv4_decrease_ttl
 
 cdef enum:
     ETH_LEN = 14
@@ -35,6 +34,66 @@ cdef enum:
     WAYS_BLOCK = MB_BLOCK  # frames of a batch that are looked at together
     WAYS = 2 * WAYS_BLOCK  # a power of two
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* First bytes of addresses of the ordinary classes: no loopback, group, broadcast or "this network". */
+    static const uint8_t address_usual[256] = {[1 ... 126] = 1, [128 ... 223] = 1};
+
+    /* The first six bytes of eight. */
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    #define MAC_BITS 0xffffffffffff0000u
+    #else
+    #define MAC_BITS 0x0000ffffffffffffu
+    #endif
+
+    /* Of an Ethernet frame: is it IPv4 without options? */
+    static inline int frame_plain(const uint8_t *frame)
+    {
+        static const uint8_t ask[4] = {0xff, 0xff, 0xff, 0}, want[4] = {0x08, 0x00, 0x45, 0};
+        uint32_t is, mask, wanted;
+        memcpy(&is, frame + 12, 4);
+        memcpy(&mask, ask, 4);
+        memcpy(&wanted, want, 4);
+        return (is & mask) == wanted;
+    }
+
+    /* Is the checksum of an IPv4 header without options right? */
+    static inline int header_sound(const uint8_t *ip)
+    {
+        uint64_t a, b, sum;
+        uint32_t c;
+        memcpy(&a, ip, 8);
+        memcpy(&b, ip + 8, 8);
+        memcpy(&c, ip + 16, 4);
+        sum = a + b;
+        sum += sum < b;
+        sum += c;
+        sum += sum < c;
+        return sum_fold(sum) == 0xffff;
+    }
+
+    /* 20 bytes or more that do not overlap. */
+    static inline void copy_packet(uint8_t *to, const uint8_t *from, uint32_t n)
+    {
+        if (n < 32 || n > 64) {
+            copy_short(to, from, n);
+            return;
+        }
+        memcpy(to, from, 16);
+        memcpy(to + 16, from + 16, 16);
+        memcpy(to + n - 32, from + n - 32, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    }
+    """
+    const uint64_t MAC_BITS
+    const uint8_t address_usual[256]
+    bint frame_plain(const uint8_t *frame) noexcept nogil
+    bint header_sound(const uint8_t *ip) noexcept nogil
+    void copy_packet(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
+
 cdef struct Exit:
     # what a hop comes to
     uint32_t generation  # Core.generation for which it holds
@@ -47,6 +106,7 @@ cdef struct Exit:
     uint8_t gw[4]
     uint8_t has_gw  # else each destination is a neighbour itself
     uint8_t captured
+    uint8_t quiet  # out of the world, seen by nobody
     uint8_t ether[ETH_LEN]
 
 cdef struct Router:
@@ -62,14 +122,13 @@ cdef struct Entrance:
     # where packets come in
     uint32_t generation
     uint32_t most  # bytes of a frame
-    uint32_t mac_first  # of the receiving device, as they stand in the frame
-    uint16_t mac_last
+    uint64_t mac  # of the receiving device, and two bytes of zero, as they stand in the frame
     uint8_t own_allowed  # own addresses are no wrong sources (accept_local)
-    uint8_t redirects  # what leaves by the device it came in by may be worth a redirect
     uint8_t captured
     uint8_t sender_captured
     uint8_t wire
     int dev  # that receives it
+    int never  # a device that it does not leave by: where it came in, if that may be worth a redirect; -1: none
     int sender  # that transmits it, -1: it has been received already
     Router *router
 
@@ -202,10 +261,10 @@ cdef inline bint entrance_opens(Core *c, Routed *r, int dev, bint transmit, Entr
     e.dev = into.id
     e.captured = into.capture
     e.wire = into.wire
-    e.mac_first = raw32(into.mac)
-    e.mac_last = raw16(into.mac + 4)
+    e.mac = 0
+    memcpy(&e.mac, into.mac, 6)
     e.own_allowed = conf_or(c, into, CONF_ACCEPT_LOCAL) != 0
-    e.redirects = conf_or(c, into, CONF_SEND_REDIRECTS) != 0
+    e.never = into.id if conf_or(c, into, CONF_SEND_REDIRECTS) else -1
     e.router = router_of(c, r, into.ns)
     return e.router != NULL
 
@@ -267,6 +326,7 @@ cdef inline void exit_opens(const Core *c, const Router *o, Exit *x, uint32_t ho
     x.peer = d.peer
     x.latency = d.latency
     x.captured = d.capture
+    x.quiet = d.peer < 0 and not d.capture
     x.has_gw = r.has_gw
     x.moves = ~c.moves
     memcpy(x.gw, r.gw, 4)
@@ -297,21 +357,16 @@ cdef inline void routed_counts(Core *c, Routed *r, uint64_t n) noexcept nogil:
     c.count.received += n
 
 
-cdef inline bint unusual(uint8_t first) noexcept nogil:
-    """Is the address that begins with this byte of a class that the stages look at? Loopback, group, broadcast or "this network"."""
-    return first == 127 or <uint8_t>(first - 1) >= 223
-
-
 cdef inline bint routed_sees(const Entrance *e, const uint8_t *frame, uint32_t n) noexcept nogil:
     """A frame for the router with a sound and ordinary IPv4 header, whose destination is all that is still to be looked at."""
     cdef const uint8_t *ip = frame + ETH_LEN
     cdef uint32_t total, bit
-    if n < ETH_LEN + IP_LEN or n > e.most or raw32(frame) != e.mac_first or raw16(frame + 4) != e.mac_last:
+    if n < ETH_LEN + IP_LEN or n > e.most or (raw64(frame) ^ e.mac) & MAC_BITS:
         return False
     total = ld16(ip + 2)
-    if raw16(frame + 12) != net16(0x0800) or ip[0] != 0x45 or total < IP_LEN or total > n - ETH_LEN:
+    if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not header_sound(ip):
         return False
-    if sum_header(ip) != 0xffff or ip[8] < 2 or unusual(ip[12]) or unusual(ip[16]):
+    if ip[8] < 2 or not address_usual[ip[12]] or not address_usual[ip[16]]:
         return False
     bit = own_bit(raw32(ip + 12))
     return not rarely(e.router.own[bit >> 6] >> (bit & 63) & 1) or e.own_allowed or own_find(&e.router.ns.own, ip + 12) == NULL
@@ -346,7 +401,7 @@ cdef inline const Exit *routed_exit(const Core *c, const Entrance *e, uint32_t h
     x = &e.router.exits[hop]
     if x.generation != c.generation:
         exit_opens(c, e.router, x, hop)
-    if ld16(ip + 2) > x.most or (x.dev == e.dev and e.redirects):
+    if ld16(ip + 2) > x.most or x.dev == e.never:
         return NULL
     if x.moves != c.moves and not exit_agrees(c, x, ip + 16):
         return NULL
@@ -361,20 +416,31 @@ cdef inline void routed_enters(Core *c, const Entrance *e, const uint8_t *frame,
         store_frame(c, c.dev[e.dev], frame, n, id, False)
 
 
-cdef inline uint32_t routed_leaves(Core *c, const Exit *x, uint8_t *frame, uint32_t id) noexcept nogil:
-    """Behind the room for an Ethernet header stands the packet as it came: it gets what it leaves with. Bytes of the frame."""
-    cdef uint32_t n = ETH_LEN + ld16(frame + ETH_LEN + 2)
+cdef inline void ttl_decrease(uint8_t *ip) noexcept nogil:
+    """ipv4_decrease_ttl(), with sums in the machine's own byte order (RFC 1071 2(B)): never 0xffff either."""
+    cdef uint32_t check = raw16(ip + 10) + net16(0x0100)
+    put_raw16(ip + 10, check + (check >= 0xffff))
+    ip[8] -= 1
+
+
+cdef inline void routed_written(const Exit *x, uint8_t *frame) noexcept nogil:
+    """Behind the room for an Ethernet header stands the packet as it came: it gets what it leaves with."""
     memcpy(frame, x.ether, ETH_LEN)
-    ipv4_decrease_ttl(frame + ETH_LEN)
+    ttl_decrease(frame + ETH_LEN)
+
+
+cdef inline void routed_copied(const Exit *x, const uint8_t *frame, uint8_t *to) noexcept nogil:
+    """The same for a frame whose bytes must stay as they are; ``to`` gets what leaves."""
+    copy_packet(to + ETH_LEN, frame + ETH_LEN, ld16(frame + ETH_LEN + 2))
+    routed_written(x, to)
+
+
+cdef inline uint32_t routed_leaves(Core *c, const Exit *x, const uint8_t *frame, uint32_t id) noexcept nogil:
+    """The device sees what leaves, of which this is the number of bytes."""
+    cdef uint32_t n = ETH_LEN + ld16(frame + ETH_LEN + 2)
     if rarely(x.captured):
         store_frame(c, c.dev[x.dev], frame, n, id, True)
     return n
-
-
-cdef inline uint32_t routed_copied(Core *c, const Exit *x, const uint8_t *frame, uint8_t *to, uint32_t id) noexcept nogil:
-    """The same for a frame whose bytes must stay as they are; ``to`` gets what leaves."""
-    copy_short(to + ETH_LEN, frame + ETH_LEN, ld16(frame + ETH_LEN + 2))
-    return routed_leaves(c, x, to, id)
 
 
 # ---- the frames of a batch, some at a time, so that their lookups wait for memory together
@@ -382,43 +448,44 @@ cdef inline uint32_t routed_copied(Core *c, const Exit *x, const uint8_t *frame,
 cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
                            const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
     """Find the ways of up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all; each is for a transmit queue."""
-    cdef uint8_t addresses[4 * WAYS_BLOCK]
-    cdef uint8_t places[WAYS_BLOCK]
-    cdef uint32_t hops[WAYS_BLOCK]
+    cdef uint32_t address[WAYS_BLOCK]
+    cdef uint32_t kept[WAYS_BLOCK]  # all bits of the hop, or none
+    cdef uint32_t *hop = &w.hop[first & (WAYS - 1)]
     cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i  # ``first`` may lie behind all of them
     cdef const Multibit *table = NULL
     cdef const Entrance *e = NULL
+    cdef Entrance held  # where its fields stay in registers
     cdef const uint8_t *frame
-    cdef uint32_t k, m = 0
+    cdef uint32_t k, m = <uint32_t>(end - first) if end > first else 0
     cdef int dev = -1
+    cdef bint mine = False
     if w.generation != c.generation:
         memset(w, 0, sizeof(Ways))
         w.generation = c.generation
-    for i in range(first, end):
-        k = <uint32_t>i & (WAYS - 1)
-        w.hop[k] = HOP_ASK
+    for k in range(m):
+        i = first + k
+        address[k] = kept[k] = 0
         if devs[i] != dev:
             dev = devs[i]
             e = entrance_of(c, r, dev, True)
-        if e == NULL:
+            if e != NULL:
+                held = e[0]
+                table = table if table != NULL else e.router.table
+                mine = e.router.table == table
+        if e == NULL or not mine:
             continue
         if i + WAYS_BLOCK < n:
             ask_for(data + starts[i + WAYS_BLOCK])
         frame = data + starts[i]
-        if not routed_sees(e, frame, lengths[i]):
-            continue
-        if table == NULL:
-            table = e.router.table
-        if table != e.router.table:
-            w.hop[k] = routed_hop(e, frame)
-            continue
-        memcpy(addresses + 4 * m, frame + ETH_LEN + 16, 4)
-        places[m] = <uint8_t>k
-        m += 1
-    if m:
-        mb_find_many(table, addresses, 4, m, hops)
+        if routed_sees(&held, frame, lengths[i]):
+            address[k] = raw32(frame + ETH_LEN + 16)
+            kept[k] = ~<uint32_t>0
+    if table == NULL:
+        memset(hop, 0, sizeof(w.hop) // 2)
+        return
+    mb_find_many(table, <const uint8_t *>address, 4, m, hop)
     for k in range(m):
-        w.hop[places[k]] = hops[k]
+        hop[k] &= kept[k]  # HOP_ASK is 0
 
 
 cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept nogil:
@@ -432,17 +499,18 @@ cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *d
     nobody captures them and nothing is due before; how many."""
     cdef const Due *waiting = event_first(c)
     cdef int64_t due = waiting.time if waiting != NULL else INT64_MAX, now = c.now, time
-    cdef uint64_t i, end = (first | (WAYS_BLOCK - 1)) + 1
-    cdef const Entrance *e = NULL
+    cdef uint64_t i = first, end = (first | (WAYS_BLOCK - 1)) + 1, moves = c.moves
+    cdef uint8_t *scratch = r.scratch
+    cdef const Exit *exits = NULL
     cdef const Exit *x
+    cdef const Entrance *e = NULL
     cdef const uint8_t *frame
-    cdef uint32_t hop
-    cdef int dev = -1
-    if w.generation != c.generation or c.n_deliveries or c.out_of_memory or c.supply_failed or not routed_may(c):
+    cdef uint32_t hop, generation = c.generation, n_exits = 0
+    cdef int dev = -1, never = -1
+    if w.generation != generation or c.n_deliveries or c.out_of_memory or c.supply_failed or not routed_may(c):
         return 0
     if end > n:
         end = n
-    i = first
     while i < end:
         hop = w.hop[i & (WAYS - 1)]
         time = times[i] if times[i] > now else now
@@ -453,15 +521,23 @@ cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *d
             e = entrance_of(c, r, dev, True)
             if e == NULL or e.captured or e.sender_captured:
                 break
-        frame = data + starts[i]
-        x = routed_exit(c, e, hop, frame + ETH_LEN)
-        if x == NULL or x.captured or x.peer >= 0:
+            exits = e.router.exits
+            n_exits = e.router.n_exits
+            never = e.never
+        if hop >= n_exits:
             break
-        routed_copied(c, x, frame, r.scratch, 0)
+        frame = data + starts[i]
+        x = &exits[hop]
+        if rarely(x.generation != generation or x.moves != moves) and routed_exit(c, e, hop, frame + ETH_LEN) == NULL:
+            break
+        if not x.quiet or x.dev == never or ld16(frame + ETH_LEN + 2) > x.most:
+            break
+        routed_copied(x, frame, scratch)
         now = time
         i += 1
-    c.now = now if i > first else c.now
-    n = i - first
-    routed_counts(c, r, n)
-    c.count.out += n
-    return n
+    if i == first:
+        return 0
+    c.now = now
+    c.count.out += i - first
+    routed_counts(c, r, i - first)
+    return i - first

@@ -13,7 +13,7 @@ from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.routed cimport (Entrance, Exit, entrance_of, routed_copied, routed_counts, routed_enters, routed_exit, routed_hop,
-                              routed_leaves, routed_may, routed_sees)
+                              routed_leaves, routed_may, routed_sees, routed_written)
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.far cimport far_enter, far_leave
@@ -211,6 +211,7 @@ cdef inline bint packet_routed(Core *c, Pkt *p, bint transmit) noexcept nogil:
         return False
     fc.routed.packets += 1
     routed_enters(c, e, frame, p.end - p.l2, p.id)
+    routed_written(x, frame)
     p.end = p.l2 + routed_leaves(c, x, frame, p.id)
     if x.peer >= 0:
         packet_routed_on(c, p, e, x)
@@ -233,7 +234,8 @@ cdef inline bint frame_routed(Core *c, const Entrance *e, uint32_t hop, const ui
     routed_counts(c, &fc.routed, 1)
     routed_enters(c, e, frame, n, c.next_packet)
     if x.peer < 0:
-        routed_copied(c, x, frame, fc.routed.scratch, c.next_packet)
+        routed_copied(x, frame, fc.routed.scratch)
+        routed_leaves(c, x, fc.routed.scratch, c.next_packet)
         c.count.out += 1
         return True
     p = pkt_new(&c.pool, n)
@@ -241,7 +243,8 @@ cdef inline bint frame_routed(Core *c, const Entrance *e, uint32_t hop, const ui
         c.out_of_memory = True
         return True
     p.id = c.next_packet
-    p.end = p.l2 + routed_copied(c, x, frame, p.buf + p.l2, p.id)
+    routed_copied(x, frame, p.buf + p.l2)
+    p.end = p.l2 + routed_leaves(c, x, p.buf + p.l2, p.id)
     packet_routed_on(c, p, e, x)
     return True
 
