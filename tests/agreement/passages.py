@@ -84,7 +84,7 @@ class Passages:
             self.maker.cable(down, self._uplink or 0, rng.choice((0, 5_000)))
         for _ in range(rng.choice((4, 20, 60))):
             self.maker.calls += [call for call in self.route(router) if self._works(call)]
-        for name, values in rng.sample(SETTINGS, rng.choice((0, 0, 0, 1, 3))):
+        for name, values in rng.sample(SETTINGS, rng.choice((0, 0, 1, 3))):
             self.maker.calls += [call for call in [Call("set_sysctl", (router, name, rng.choice(values)))] if self._works(call)]
 
     def _works(self, call: Call) -> bool:
@@ -159,7 +159,7 @@ class Passages:
         choices: list[Callable[[], list[Call]]] = [
             lambda: self.route(router),
             lambda: [Call("del_route", (router, rng.choice(self.networks), 24))],
-            lambda: [Call("set_sysctl", (router, name, setting))],
+            *[lambda: [Call("set_sysctl", (router, name, setting))]] * 4,
             lambda: [Call("add_neighbour", (beside, hop, mac(HOP_MAC + rng.randrange(64))), {"permanent": rng.random() < 0.8})],
             lambda: [Call("del_neighbour", (beside, hop))],
             lambda: [Call("flush", (router, rng.choice(("neighbours", "exceptions"))))],

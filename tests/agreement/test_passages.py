@@ -10,7 +10,7 @@ from .compare import Disagreement, Race
 from .minimise import minimised, report
 from .passages import Passages
 
-STEPS = 30
+STEPS = 40
 SECONDS_TO_MINIMISE = 60.0
 LEAST_SHARE = 0.1  # of all frames, two in five of which are odd, over some seeds
 
@@ -40,7 +40,7 @@ def checked(seed: int) -> Race:
         pytest.fail(report(minimised(found, SECONDS_TO_MINIMISE)), pytrace=False)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed > 2 else []) for seed in range(40)])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed > 2 else []) for seed in range(60)])
 def test_what_passes_through_routers_is_the_same_in_every_way_of_carrying_frames(seed: int) -> None:
     assert checked(seed).script.frame_count() > 0
 
