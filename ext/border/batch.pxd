@@ -59,11 +59,14 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
 
 
 cdef inline bint batch_is_sound(const Batch *b, int n_dev) noexcept nogil:
-    """Without a branch for each frame."""
-    cdef uint64_t i, wrong = 0
+    """Without a branch for each frame: what is below zero has its highest bit set."""
+    cdef uint64_t i, wrong = 0, rest
+    cdef uint32_t devs = 0
     for i in range(b.n):
-        wrong |= (b.starts[i] > b.size) | (b.starts[i] + b.lengths[i] > b.size) | (<uint32_t>b.devs[i] >= <uint32_t>n_dev)
-    return wrong == 0
+        rest = b.size - b.starts[i]
+        wrong |= b.starts[i] | rest | (rest - b.lengths[i])
+        devs |= <uint32_t>b.devs[i] | (<uint32_t>n_dev - 1 - <uint32_t>b.devs[i])
+    return (wrong >> 63 | devs >> 31) == 0
 
 
 cdef inline int batch_check(const Batch *b, int n_dev) except -1:
@@ -170,6 +173,8 @@ cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Ways *wa
 
 cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Parsed *seen) noexcept nogil:
     """Carry frame ``i`` at its time. False: it was not taken."""
+    if c.fast != NULL and event_due(c, c.now):
+        events_until(c, c.now)
     if c.fast != NULL and batch_flows(c, b, i, ways, seen):
         return True
     events_until(c, c.now)

@@ -24,6 +24,7 @@ from ext.wire.bytes cimport ask_for, ld16, rarely
 
 cdef enum:
     ETH_LEN = 14
+    ETH_ROOM = 16  # a header and what is read behind it
     IP_LEN = 20  # without options
     VLAN_LEN = 4
     FRAME_LONGEST = 14 + 65535
@@ -98,6 +99,7 @@ cdef struct Exit:
     # what a hop comes to
     uint32_t generation  # Core.generation for which it holds
     uint32_t most  # bytes of an IP packet that passes; 0: none does
+    uint32_t most_quiet  # of one that leaves the world and is seen by nobody
     int dev
     int peer  # -1: it leads out of the world
     int64_t latency
@@ -106,8 +108,7 @@ cdef struct Exit:
     uint8_t gw[4]
     uint8_t has_gw  # else each destination is a neighbour itself
     uint8_t captured
-    uint8_t quiet  # out of the world, seen by nobody
-    uint8_t ether[ETH_LEN]
+    uint8_t ether[ETH_ROOM]
 
 cdef struct Router:
     # a namespace that forwards
@@ -326,7 +327,6 @@ cdef inline void exit_opens(const Core *c, const Router *o, Exit *x, uint32_t ho
     x.peer = d.peer
     x.latency = d.latency
     x.captured = d.capture
-    x.quiet = d.peer < 0 and not d.capture
     x.has_gw = r.has_gw
     x.moves = ~c.moves
     memcpy(x.gw, r.gw, 4)
@@ -339,6 +339,8 @@ cdef inline void exit_opens(const Core *c, const Router *o, Exit *x, uint32_t ho
             x.most = 0
         elif x.most > peer.mtu + VLAN_LEN:
             x.most = peer.mtu + VLAN_LEN  # frame_fits() of stages/transmit
+    elif not x.captured:
+        x.most_quiet = x.most
 
 
 # ---- packets
@@ -366,7 +368,7 @@ cdef inline bint routed_sees(const Entrance *e, const uint8_t *frame, uint32_t n
     total = ld16(ip + 2)
     if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not header_sound(ip):
         return False
-    if ip[8] < 2 or not address_usual[ip[12]] or not address_usual[ip[16]]:
+    if not (address_usual[ip[12]] & address_usual[ip[16]] & (ip[8] > 1)):
         return False
     bit = own_bit(raw32(ip + 12))
     return not rarely(e.router.own[bit >> 6] >> (bit & 63) & 1) or e.own_allowed or own_find(&e.router.ns.own, ip + 12) == NULL
@@ -431,8 +433,9 @@ cdef inline void routed_written(const Exit *x, uint8_t *frame) noexcept nogil:
 
 cdef inline void routed_copied(const Exit *x, const uint8_t *frame, uint8_t *to) noexcept nogil:
     """The same for a frame whose bytes must stay as they are; ``to`` gets what leaves."""
+    memcpy(to, x.ether, ETH_ROOM)
     copy_packet(to + ETH_LEN, frame + ETH_LEN, ld16(frame + ETH_LEN + 2))
-    routed_written(x, to)
+    ttl_decrease(to + ETH_LEN)
 
 
 cdef inline uint32_t routed_leaves(Core *c, const Exit *x, const uint8_t *frame, uint32_t id) noexcept nogil:
@@ -449,8 +452,8 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
                            const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
     """Find the ways of up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all; each is for a transmit queue."""
     cdef uint32_t address[WAYS_BLOCK]
-    cdef uint32_t kept[WAYS_BLOCK]  # all bits of the hop, or none
     cdef uint32_t *hop = &w.hop[first & (WAYS - 1)]
+    cdef uint64_t others = 0  # bits of those that go another way
     cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i  # ``first`` may lie behind all of them
     cdef const Multibit *table = NULL
     cdef const Entrance *e = NULL
@@ -458,34 +461,39 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
     cdef const uint8_t *frame
     cdef uint32_t k, m = <uint32_t>(end - first) if end > first else 0
     cdef int dev = -1
-    cdef bint mine = False
+    cdef bint looks = False
     if w.generation != c.generation:
         memset(w, 0, sizeof(Ways))
         w.generation = c.generation
     for k in range(m):
         i = first + k
-        address[k] = kept[k] = 0
         if devs[i] != dev:
             dev = devs[i]
             e = entrance_of(c, r, dev, True)
-            if e != NULL:
+            looks = e != NULL
+            if looks:
                 held = e[0]
                 table = table if table != NULL else e.router.table
-                mine = e.router.table == table
-        if e == NULL or not mine:
-            continue
-        if i + WAYS_BLOCK < n:
-            ask_for(data + starts[i + WAYS_BLOCK])
-        frame = data + starts[i]
-        if routed_sees(&held, frame, lengths[i]):
-            address[k] = raw32(frame + ETH_LEN + 16)
-            kept[k] = ~<uint32_t>0
+                looks = e.router.table == table
+        if looks:
+            if i + WAYS_BLOCK < n:
+                ask_for(data + starts[i + WAYS_BLOCK])
+            frame = data + starts[i]
+            if routed_sees(&held, frame, lengths[i]):
+                address[k] = raw32(frame + ETH_LEN + 16)
+                continue
+        address[k] = 0
+        others |= <uint64_t>1 << k
     if table == NULL:
         memset(hop, 0, sizeof(w.hop) // 2)
         return
     mb_find_many(table, <const uint8_t *>address, 4, m, hop)
-    for k in range(m):
-        hop[k] &= kept[k]  # HOP_ASK is 0
+    k = 0
+    while others:
+        if others & 1:
+            hop[k] = HOP_ASK
+        others >>= 1
+        k += 1
 
 
 cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept nogil:
@@ -514,7 +522,7 @@ cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *d
     while i < end:
         hop = w.hop[i & (WAYS - 1)]
         time = times[i] if times[i] > now else now
-        if hop == HOP_ASK or time >= due:
+        if time >= due:
             break
         if devs[i] != dev:
             dev = devs[i]
@@ -524,13 +532,13 @@ cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *d
             exits = e.router.exits
             n_exits = e.router.n_exits
             never = e.never
-        if hop >= n_exits:
+        if hop - 1 >= n_exits - 1:  # HOP_ASK is 0
             break
         frame = data + starts[i]
         x = &exits[hop]
         if rarely(x.generation != generation or x.moves != moves) and routed_exit(c, e, hop, frame + ETH_LEN) == NULL:
             break
-        if not x.quiet or x.dev == never or ld16(frame + ETH_LEN + 2) > x.most:
+        if x.dev == never or ld16(frame + ETH_LEN + 2) > x.most_quiet:
             break
         routed_copied(x, frame, scratch)
         now = time
