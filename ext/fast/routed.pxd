@@ -16,7 +16,7 @@ from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
 from ext.tables.htab cimport HNode, htab_step
 from ext.tables.lpm_fast cimport lpm_fast_rebuild, lpm_fast_root
-from ext.tables.lpm_multibit cimport MB_BLOCK, Multibit, mb_find, mb_find_many, mb_key
+from ext.tables.lpm_multibit cimport MB_BLOCK, MB_WIDEST_ROOT, Multibit, mb_begin_wide, mb_end_wide, mb_find, mb_find_many, mb_key
 from ext.tables.neighbour cimport NUD_STALE, NUD_VALID, Neigh, neigh_find
 from ext.tables.own cimport Own, own_find
 from ext.tables.rules cimport HOOK_FORWARD, HOOK_POSTROUTING, HOOK_PREROUTING
@@ -150,6 +150,8 @@ cdef struct Ways:
     # of the frames of a batch that come next, by their numbers modulo WAYS
     uint32_t generation
     uint32_t hop[WAYS]  # HOP_ASK: another way
+    uint32_t address[WAYS]  # destinations
+    const Multibit *pending[2]  # by block: the table that its hops are still being looked up in, NULL: they are known
 
 
 cdef inline void routed_free(Routed *r) noexcept nogil:
@@ -448,52 +450,78 @@ cdef inline uint32_t routed_leaves(Core *c, const Exit *x, const uint8_t *frame,
 
 # ---- the frames of a batch, some at a time, so that their lookups wait for memory together
 
+cdef inline void ways_forget(const Core *c, Ways *w) noexcept nogil:
+    """Something has changed since frames were looked at."""
+    memset(w, 0, sizeof(Ways))
+    w.generation = c.generation
+
+
 cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
                            const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
-    """Find the ways of up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all; each is for a transmit queue."""
-    cdef uint32_t address[WAYS_BLOCK]
-    cdef uint32_t *hop = &w.hop[first & (WAYS - 1)]
-    cdef uint64_t others = 0  # bits of those that go another way
-    cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i  # ``first`` may lie behind all of them
+    """Look at up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all, each for a transmit queue. ``first`` may lie
+    behind all of them. Then the block before is ready: its hops are known."""
+    cdef uint64_t others = 0, apart = 0  # bits of frames that go another way, and of those that another table knows
+    cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i
+    cdef uint32_t *address = &w.address[first & (WAYS - 1)]
     cdef const Multibit *table = NULL
     cdef const Entrance *e = NULL
     cdef Entrance held  # where its fields stay in registers
     cdef const uint8_t *frame
     cdef uint32_t k, m = <uint32_t>(end - first) if end > first else 0
     cdef int dev = -1
-    cdef bint looks = False
     if w.generation != c.generation:
-        memset(w, 0, sizeof(Ways))
-        w.generation = c.generation
+        ways_forget(c, w)
     for k in range(m):
         i = first + k
         if devs[i] != dev:
             dev = devs[i]
             e = entrance_of(c, r, dev, True)
-            looks = e != NULL
-            if looks:
+            if e != NULL:
                 held = e[0]
                 table = table if table != NULL else e.router.table
-                looks = e.router.table == table
-        if looks:
+        if e != NULL:
             if i + WAYS_BLOCK < n:
                 ask_for(data + starts[i + WAYS_BLOCK])
             frame = data + starts[i]
             if routed_sees(&held, frame, lengths[i]):
                 address[k] = raw32(frame + ETH_LEN + 16)
+                apart |= <uint64_t>(held.router.table != table) << k
                 continue
         address[k] = 0
         others |= <uint64_t>1 << k
+    ways_begin(w, first, m, table, others | apart)
+    for k in range(m if apart else 0):
+        if apart >> k & 1:
+            w.hop[(first + k) & (WAYS - 1)] = routed_hop(entrance_of(c, r, devs[first + k], True), data + starts[first + k])
+    ways_end(w, first ^ WAYS_BLOCK)
+
+
+cdef inline void ways_begin(Ways *w, uint64_t first, uint32_t m, const Multibit *table, uint64_t others) noexcept nogil:
+    """Look the addresses of a block up, but for ``others``; in a large table no further than to what has to be waited for."""
+    cdef uint32_t place = <uint32_t>first & (WAYS - 1), k = 0
+    cdef uint32_t *hop = &w.hop[place]
+    w.pending[place != 0] = NULL
     if table == NULL:
         memset(hop, 0, sizeof(w.hop) // 2)
         return
-    mb_find_many(table, <const uint8_t *>address, 4, m, hop)
-    k = 0
+    if table.root_bits == MB_WIDEST_ROOT and others == 0 and m == WAYS_BLOCK:
+        mb_begin_wide(table, &w.address[place], <int32_t *>hop, m)
+        w.pending[place != 0] = table
+        return
+    mb_find_many(table, <const uint8_t *>&w.address[place], 4, m, hop)
     while others:
         if others & 1:
             hop[k] = HOP_ASK
         others >>= 1
         k += 1
+
+
+cdef inline void ways_end(Ways *w, uint64_t first) noexcept nogil:
+    """What ways_begin() has left to be done for this block."""
+    cdef uint32_t place = <uint32_t>first & (WAYS - 1)
+    if w.pending[place != 0] != NULL:
+        mb_end_wide(w.pending[place != 0], &w.address[place], <int32_t *>&w.hop[place], WAYS_BLOCK)
+        w.pending[place != 0] = NULL
 
 
 cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept nogil:

@@ -108,6 +108,7 @@ class Passages:
             addresses = [(f"{subnet}.{host}", 24) for host in (2, 3)] if kind == "answers" else []
             station = self.maker.station(f"end{number}.{port}", HOP_MAC + 16 * number + port, device, latency, addresses)
             self.doors.append((station.device, "inject", own))
+            do("set_device", station.device, capture=rng.random() < 0.3)
             if addresses:
                 do("add_route", station.namespace, bytes(4), 0, via=packed(f"{subnet}.1"))
         self.doors.append((device, "receive", own))
@@ -117,7 +118,7 @@ class Passages:
             self.targets.append(address)
             if kind != "answers" or rng.random() < 0.5:
                 do("add_neighbour", device, address, mac(HOP_MAC + 16 * number + port), permanent=rng.random() < 0.8)
-        do("set_device", device, capture=rng.random() < 0.4)
+        do("set_device", device, capture=rng.random() < 0.3)
 
     # ---- what happens
 
@@ -170,7 +171,7 @@ class Passages:
             lambda: [Call("del_address", (device, packed(taken), 32))],
             lambda: [Call("trace", (rng.random() < 0.5,), {"changes": rng.random() < 0.7})],
             lambda: [Call("set_rules", (router, 4, "filter", tracked if rng.random() < 0.1 else chains))],
-            lambda: [Call("set_device", (each,), {"capture": rng.random() < 0.3}) for _, each, _ in self.ports],
+            lambda: [Call("set_device", (each,), {"capture": rng.random() < 0.3}) for each, _, _ in self.doors],
         ]
         return rng.choice(choices)()
 
