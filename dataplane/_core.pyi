@@ -376,8 +376,9 @@ class Engine:
         of events, calls from Python) is not in it."""
     def events(self) -> list[Event]: ...
     def flow_cache(self) -> dict[str, int]:
-        """What the flow cache has done: ``hits``, ``misses`` (packets of a kind that it keeps), ``others``, ``learnt``, ``full`` (flows
-        that found no room), ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``bytes``.
-        All 0 with ``slow_path_only``."""
+        """What the fast path has done: ``routed`` (packets that passed through a router by their destinations' routes alone); of all
+        others ``hits``, ``misses`` (packets of a kind that the flow cache keeps), ``others``, ``learnt``, ``full`` (flows that found no
+        room), ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``bytes`` (with what
+        routers need). All 0 with ``slow_path_only``."""
     def counters(self) -> dict[str, int]:
         """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

@@ -6,6 +6,7 @@ import random
 import struct
 from array import array
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 from dataplane._core import Engine
@@ -34,9 +35,7 @@ def hop_mac(hop: int) -> bytes:
     return b"\x02\0\0\1\0" + bytes([hop])
 
 
-def table_of(count: int, seed: int) -> list[Route]:
-    """``count`` routes; the only one is the default route."""
-    return list(routes(4, count, seed, HOPS)) if count > 1 else [(0, 0, 1)]
+DEFAULT: Route = (0, 0, 1)
 
 
 class Router:
@@ -81,26 +80,32 @@ def _native(words: array[int]) -> array[int]:
 
 
 class ForwardWork(Work):
-    """Datagrams to random destinations that the table has routes for."""
+    """Datagrams to random destinations, the same ones whatever the table: each is drawn from another route of a list of BGP-like ones.
+
+    A table is the default route and the first routes of that list, so smaller ones know less of the same destinations. With a
+    million nearly each packet has a route of its own, and the table's whole size is met.
+    """
 
     def __init__(self, settings: Settings, count: int) -> None:
         self.settings = settings
-        self.table = table_of(count, settings.seed)
-        settings.say(f"adding {count:,} routes")
-        self.router = Router(self.table, settings.seed)
         self.units = 256 if settings.quick else PACKETS
-        self.keys = self._keys()
+        settings.say(f"adding {count:,} routes")
+        listed = list(routes(4, max(count, self.units), settings.seed, HOPS))
+        self.table = [DEFAULT, *listed[: count - 1]]
+        self.router = Router(self.table, settings.seed)
+        self.keys = self._keys(listed)
         self.frames = datagrams(self.keys, self.router.wire)
         self._times: array[int] = array("q")
         self._counters: dict[str, int] = {}
 
-    def _keys(self) -> bytes:
-        """Destinations spread over the routes, not over all addresses: every packet is forwarded, and the table's whole size is met."""
+    def _keys(self, listed: Sequence[Route]) -> bytes:
+        """The destinations, without addresses that a router does not forward to, and those beside it."""
         rng = random.Random(f"forward {self.settings.seed}")
         first, last = 0x01000000, 0xDFFFFFFF
         keys = bytearray()
-        while len(keys) < 4 * self.units:
-            address, length, _ = rng.choice(self.table)
+        for address, length, _ in cycle(listed):
+            if len(keys) == 4 * self.units:
+                break
             key = address | rng.getrandbits(32 - length) if length < 32 else address
             if first <= key <= last and key >> 24 != 127 and key >> 8 not in (0xC00002, 0xC63364):
                 keys += key.to_bytes(4, "big")

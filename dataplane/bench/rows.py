@@ -97,7 +97,7 @@ def _all_rows() -> list[Row]:
             partial(lookup, family=6), (200_000,), 1000, "ahead of rte_fib6", "routes"),
         Row("forward/1-route", "route and forward: parse, verify the checksum, look up, TTL, rewrite; the default route", PACKET,
             ForwardWork, (1,), 1, "<= 10", "routes"),
-        Row("forward/1m-routes", "route and forward, 1,000,000 BGP-like routes, random destinations", PACKET,
+        Row("forward/1m-routes", "route and forward, 1,000,000 BGP-like routes, a destination in each", PACKET,
             ForwardWork, (MILLION,), 1000, "<= 30", "routes"),
         *_service_rows(),
         *(Row(f"first-packet/{label}", first.format(f"{count:,}"), CONNECTION, FirstPacketWork, (count,), 10, "<= 600", "services")
@@ -121,7 +121,7 @@ def _all_rows() -> list[Row]:
             (1000, 10_000, 100_000, MILLION, 10 * MILLION), 40, "at most 4 times", "flows", 4),
         Row("growth/services", "SYN of a new connection by the number of services", CONNECTION, FirstPacketWork,
             (10, 100, 1000, 10_000), 20, "at most 1.3 times", "services", 1.3),
-        Row("growth/routes", "route and forward by the number of routes, random destinations", PACKET, ForwardWork,
+        Row("growth/routes", "route and forward by the number of routes, the same random destinations for all", PACKET, ForwardWork,
             (1, 10, 100, 1000, 10_000, 100_000, MILLION), 100, "at most 3 times", "routes", 3),
         Row("growth/lpm", "IPv4 longest-prefix match, batched, by the number of routes", LOOKUP, partial(lookup, family=4),
             (1, 100, 10_000, MILLION), 1000, "at most 3 times", "routes", 3),

@@ -5,9 +5,11 @@ from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.fast.ahead cimport prefetch
 from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, LINE, flow_find
 from ext.fast.key cimport Parsed, key_parse
-from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frames_flow,
-                                packet_comes)
+from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look
+from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frame_routed,
+                                frames_flow, packet_comes)
 from ext.stages.verdict cimport ST_TRANSMIT
+from ext.tables.fib cimport HOP_ASK
 from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
@@ -32,6 +34,7 @@ cdef struct Batch:
 
 cdef struct Burst:
     # the next frames of a batch, as far as the flow cache knows them
+    uint64_t first  # the first one's number
     Parsed seen[BURST]
     const Flow *flow[BURST]
     uint32_t n
@@ -94,21 +97,33 @@ cdef inline void batch_close(Batch *b):
     b.n_views = 0
 
 
-cdef inline void burst_keys(Core *c, const Batch *b, uint64_t first, Burst *burst) noexcept nogil:
-    """Read the keys of the frames from ``first`` on, and ask for what lies where their flows should; of a frame that has no key
-    ``length`` is 0."""
+cdef inline void batch_look(Core *c, const Batch *b, uint64_t i, Ways *ways) noexcept nogil:
+    """Find out which of the frames from number ``i`` on pass through a router by their destinations' routes alone."""
+    ways_look(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.lengths, i, b.n)
+
+
+cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Ways *ways) noexcept nogil:
+    """Let frames from number ``i`` on go that way; how many did."""
+    if way_of(c, ways, i) == HOP_ASK:
+        return 0
+    return ways_go(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.times, i, b.n)
+
+
+cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *burst) noexcept nogil:
+    """Read the keys of frames that need one, and ask for what lies where their flows should; of one that has none ``length`` is 0."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Dev *d
     cdef Parsed *seen
     cdef uint64_t i
     cdef uint32_t k
     for k in range(burst.n):
-        i = first + k
+        i = burst.first + k
         seen = &burst.seen[k]
         if i + FRAMES_AHEAD < b.n:
             prefetch(b.data + b.starts[i + FRAMES_AHEAD])
         d = c.dev[b.devs[i]]
-        if b.lengths[i] <= FRAME_FLOWS_MAX and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen):
+        if (way_of(c, ways, i) == HOP_ASK and b.lengths[i] <= FRAME_FLOWS_MAX
+                and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen)):
             prefetch(&fc.flow[seen.hash & fc.mask])
         else:
             seen.length = 0
@@ -136,15 +151,15 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     burst.shapes = fc.n_shapes
 
 
-cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, Burst *burst) noexcept nogil:
+cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, const Ways *ways, Burst *burst) noexcept nogil:
     """Look at the next frames before their turn, so that waiting for memory is done for all of them at once."""
+    burst.first = first
     burst.n = <uint32_t>min(b.n - first, <uint64_t>BURST)
-    if c.fast != NULL and frames_flow(c):
-        burst_keys(c, b, first, burst)
-        burst_flows(c, burst)
+    if frames_flow(c):
+        burst_keys(c, b, ways, burst)
     else:
-        memset(burst.flow, 0, sizeof(burst.flow))
-        burst.learnt = burst.shapes = 0
+        memset(burst.seen, 0, sizeof(burst.seen))
+    burst_flows(c, burst)
 
 
 cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id) noexcept nogil:
@@ -164,20 +179,19 @@ cdef inline bint batch_waits(Core *c, const Batch *b, uint64_t i, uint32_t id, i
     return p != NULL and event_packet(c, time, EV_TRANSMIT, d.id, p)
 
 
-cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t k, uint32_t id) noexcept nogil:
-    """Does frame ``k`` of the burst, ``i`` of all, go its flow's way, now? ``id``: as in frame_flows()."""
+cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t id) noexcept nogil:
+    """Does frame ``i``, which is in the burst, go its flow's way, now? ``id``: as in frame_flows()."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef uint64_t k = i - burst.first
     cdef const Parsed *seen = &burst.seen[k]
     cdef const Flow *f = burst.flow[k]
-    if fc == NULL:
-        return False
     if rarely(fc.changes != burst.learnt):
         # flows have come or gone since; and what was read as a tunnel then may be none now
         f = flow_find(fc, &seen.key, seen.hash) if seen.length and fc.n_shapes == burst.shapes else NULL
     return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
 
 
-cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t k) noexcept nogil:
+cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Burst *burst) noexcept nogil:
     """Inject one frame, and carry what is due before it. False: it was not taken.
 
     It gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
@@ -198,32 +212,71 @@ cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Burst *bur
     if c.n_deliveries or c.supply_failed:
         return batch_waits(c, b, i, id, time)
     c.now = time
-    return burst_goes(c, b, i, burst, k, id) or batch_frame(c, b, i, id)
+    return (c.fast != NULL and burst_goes(c, b, i, burst, id)) or batch_frame(c, b, i, id)
 
 
-cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Burst *burst, uint32_t k) noexcept nogil:
-    """Does the frame go its flow's way, with nothing due before it? What goes that way no packet socket refuses: a frame as long went
-    there before."""
-    cdef int64_t now = c.now
-    cdef int64_t time = b.times[i] if b.times[i] > now else now
-    if event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed:
+cdef inline bint batch_quiet(const Core *c, int64_t time) noexcept nogil:
+    """Does nothing come before a frame of that time?"""
+    return not (event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed)
+
+
+cdef inline bint batch_passes(Core *c, const Batch *b, uint64_t i, int64_t time, uint32_t hop) noexcept nogil:
+    """Does the frame go its route's way?"""
+    cdef const Entrance *e
+    if event_due(c, c.now):
+        events_until(c, c.now)
+    if not batch_quiet(c, time):
         return False
     c.now = time
-    return burst_goes(c, b, i, burst, k, 0)
+    e = entrance_of(c, &(<FlowCache *>c.fast).routed, b.devs[i], True)
+    return e != NULL and frame_routed(c, e, hop, b.data + b.starts[i], b.lengths[i])
+
+
+cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
+    """Does the frame go its route's or its flow's way, with nothing due before it? What goes a flow's way no packet socket refuses: a
+    frame as long went there before."""
+    cdef int64_t now = c.now
+    cdef int64_t time = b.times[i] if b.times[i] > now else now
+    cdef uint32_t hop = way_of(c, ways, i)
+    if rarely(hop != HOP_ASK):
+        return batch_passes(c, b, i, time, hop)
+    if not batch_quiet(c, time):
+        return False
+    c.now = time
+    return burst_goes(c, b, i, burst, 0)
+
+
+cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
+    """Carry frame ``i`` at its time. False: it was not taken."""
+    if c.fast != NULL and batch_flows(c, b, i, ways, burst):
+        return True
+    events_until(c, c.now)
+    if c.n_deliveries or c.out_of_memory or c.supply_failed:
+        return False
+    return batch_one(c, b, i, burst)
 
 
 cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
     """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
     cdef Burst burst
-    cdef uint64_t i = 0
-    cdef uint32_t k
+    cdef Ways ways
+    cdef uint64_t i = 0, gone
+    burst.first = burst.n = 0
+    memset(&ways, 0, sizeof(Ways))
+    if c.fast != NULL:
+        batch_look(c, b, 0, &ways)
     while i < b.n:
-        burst_read(c, b, i, &burst)
-        for k in range(burst.n):
-            if not batch_flows(c, b, i, &burst, k):
-                events_until(c, c.now)
-                if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i, &burst, k):
-                    return i
-            i += 1
+        if c.fast != NULL:
+            if i % WAYS_BLOCK == 0:
+                batch_look(c, b, i + WAYS_BLOCK, &ways)
+            gone = batch_routed(c, b, i, &ways)
+            if gone:
+                i += gone
+                continue
+            if i >= burst.first + burst.n:
+                burst_read(c, b, i, &ways, &burst)
+        if not batch_step(c, b, i, &ways, &burst):
+            return i
+        i += 1
     events_until(c, c.now)
     return b.n

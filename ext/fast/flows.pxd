@@ -7,6 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
+from ext.fast.routed cimport Routed, routed_free
 from ext.tables.conntrack cimport Ct
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.memory cimport memory_give, memory_take
@@ -219,6 +220,7 @@ cdef struct FlowCache:
     uint64_t changes  # of which flows there are, and where
     uint64_t full  # flows that found no room
     uint64_t flushes
+    Routed routed
     uint8_t scratch[SCRATCH]
 
 
@@ -274,6 +276,7 @@ cdef inline void programs_forget(FlowCache *fc) noexcept nogil:
 cdef inline void cache_free(FlowCache *fc) noexcept nogil:
     if fc == NULL:
         return
+    routed_free(&fc.routed)
     programs_forget(fc)
     free(fc.program)
     free(fc.by_content)
@@ -286,7 +289,7 @@ cdef inline void cache_free(FlowCache *fc) noexcept nogil:
 cdef inline uint64_t cache_bytes(const FlowCache *fc) noexcept nogil:
     """Memory that it holds."""
     return (sizeof(FlowCache) + SEEN_SIZE + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
-            + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)))
+            + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)) + fc.routed.bytes)
 
 
 cdef inline void cache_flush(FlowCache *fc) noexcept nogil:

@@ -12,6 +12,8 @@ from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_parse, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
+from ext.fast.routed cimport (Entrance, Exit, entrance_of, routed_copied, routed_counts, routed_enters, routed_exit, routed_hop,
+                              routed_leaves, routed_may, routed_sees, routed_written)
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.far cimport far_enter, far_leave
@@ -187,6 +189,70 @@ cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
     return first != NULL and first.time == c.now and first.root == c.root
 
 
+cdef inline void packet_routed_on(Core *c, Pkt *p, const Entrance *e, const Exit *x) noexcept nogil:
+    """It leaves for the next device, with nothing left of what this namespace knew of it."""
+    p.unfinished = p.unfinished and not e.wire
+    p.crossings = 1
+    p.dev = x.peer
+    packet_classify(c, p)
+    if entrance_of(c, &(<FlowCache *>c.fast).routed, x.peer, False) == NULL:
+        packet_ahead(c, p)
+    event_packet(c, c.now + x.latency, EV_RECEIVE, x.peer, p)
+
+
+cdef inline bint packet_routed(Core *c, Pkt *p, bint transmit) noexcept nogil:
+    """Does the packet pass through a router by its destination's route alone?"""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Entrance *e = entrance_of(c, &fc.routed, p.dev, transmit)
+    cdef uint8_t *frame = p.buf + p.l2
+    cdef const Exit *x
+    if e == NULL or not routed_sees(e, frame, p.end - p.l2):
+        return False
+    if transmit and instant_goes_on(c):
+        return False  # packets that the same frame caused take turns
+    x = routed_exit(c, e, routed_hop(e, frame), frame + ETH)
+    if x == NULL:
+        return False
+    fc.routed.packets += 1
+    routed_enters(c, e, frame, p.end - p.l2, p.id)
+    routed_written(x, frame)
+    p.end = p.l2 + routed_leaves(c, x, frame, p.id)
+    if x.peer >= 0:
+        packet_routed_on(c, p, e, x)
+    else:
+        c.count.out += 1
+        pkt_free(c, p)
+    return True
+
+
+cdef inline bint frame_routed(Core *c, const Entrance *e, uint32_t hop, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """The same for a frame that comes in there and has been looked at, which a packet socket hands to a device now."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef const Exit *x
+    cdef Pkt *p
+    if not routed_may(c):
+        return False
+    x = routed_exit(c, e, hop, frame + ETH)
+    if x == NULL:
+        return False
+    routed_counts(c, &fc.routed, 1)
+    routed_enters(c, e, frame, n, c.next_packet)
+    if x.peer < 0:
+        routed_copied(x, frame, fc.routed.scratch)
+        routed_leaves(c, x, fc.routed.scratch, c.next_packet)
+        c.count.out += 1
+        return True
+    p = pkt_new(&c.pool, n)
+    if p == NULL:
+        c.out_of_memory = True
+        return True
+    p.id = c.next_packet
+    routed_copied(x, frame, p.buf + p.l2)
+    p.end = p.l2 + routed_leaves(c, x, p.buf + p.l2, p.id)
+    packet_routed_on(c, p, e, x)
+    return True
+
+
 cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     """Does the packet go the way of its flow? If not, it is followed through the stages, where that may be of use."""
     cdef FlowCache *fc = <FlowCache *>c.fast
@@ -197,6 +263,8 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef Frame w
     if not frames_flow(c) or p.vlan or p.mark or p.n_frags or p.frags != NULL:
         return False
+    if packet_routed(c, p, transmit):
+        return True
     if not packet_key(fc, d, p, transmit, &a):
         fc.others += 1
         return False

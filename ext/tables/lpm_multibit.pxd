@@ -539,3 +539,25 @@ cdef inline void mb_find_many(const Multibit *t, const uint8_t *addresses, int b
     while start < n:
         mb_find_block(t, addresses + bytes * start, bytes, <int>(n - start if n - start < MB_BLOCK else MB_BLOCK), values + start)
         start += MB_BLOCK
+
+
+# ---- the same for who has something else to do while memory is waited for; IPv4, below the widest root
+
+cdef inline void mb_begin_wide(const Multibit *t, const uint32_t *addresses, int32_t *entries, uint32_t n) noexcept nogil:
+    """``addresses`` as they stand in packets."""
+    cdef const int32_t *root = <const int32_t *>t.base
+    cdef uint32_t i
+    for i in range(n):
+        entries[i] = root[ld32(<const uint8_t *>&addresses[i]) >> 14]
+        __builtin_prefetch(mb_node(t, mb_node_or_root(entries[i])))
+
+
+cdef inline void mb_end_wide(const Multibit *t, const uint32_t *addresses, int32_t *entries, uint32_t n) noexcept nogil:
+    """The values take the place of what mb_begin_wide() has found."""
+    cdef uint32_t i, address
+    cdef int32_t found
+    for i in range(n):
+        address = ld32(<const uint8_t *>&addresses[i])
+        found = mb_step_narrow(mb_node(t, mb_node_or_root(entries[i])), address >> 8)
+        found = found if entries[i] >= 0 else entries[i]
+        entries[i] = <int32_t>(mb_value(found) if found < 0 else mb_find_after(t, found, address))

@@ -10,11 +10,13 @@ import pytest
 from core.worlds import (
     CLIENT,
     CLIENT_MAC,
+    GRE,
     MILLISECOND,
     OUTSIDE,
     ROUTER0_MAC,
     ROUTER1,
     ROUTER1_MAC,
+    SCTP,
     SERVER,
     SERVER_MAC,
     Router,
@@ -33,9 +35,12 @@ SYN, RST, ACK, FIN_ACK, SYN_ACK = 0x02, 0x04, 0x10, 0x11, 0x12
 
 @dataclass
 class Watched:
-    """A router whose client sends frames one after the other."""
+    """A router whose client sends frames one after the other. Its rule is about none of them, but has them looked at flow by flow."""
 
     router: Router = field(default_factory=Router)
+
+    def __post_init__(self) -> None:
+        self.router.engine.set_rules(self.router.ns, 4, "filter", filter_table(FORWARD=[{"proto": SCTP, "target": "DROP"}]))
 
     def hits(self, *frames: bytes) -> int:
         """How many more times the cache has served once the client has sent these."""
@@ -80,7 +85,7 @@ CHANGES: dict[str, Callable[[Router], object]] = {
     "route": lambda router: router.engine.add_route(router.ns, ip(OUTSIDE), 32, via=ip(SERVER)),
     "sysctl": lambda router: router.engine.set_sysctl(router.ns, "net.ipv4.ip_default_ttl", 65),
     "device": lambda router: router.engine.set_device(router.eth1, mtu=1400),
-    "rules": lambda router: router.engine.set_rules(router.ns, 4, "filter", filter_table(FORWARD=[])),
+    "rules": lambda router: router.engine.set_rules(router.ns, 4, "filter", filter_table(FORWARD=[{"proto": GRE, "target": "DROP"}])),
     "address": lambda router: router.engine.add_address(router.eth1, ip("10.9.9.9"), 32),
 }
 

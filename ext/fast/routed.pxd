@@ -1,0 +1,579 @@
+# Packets that only pass through a router: what becomes of one depends on the route to its destination, not on its flow.
+#
+# That is so in a namespace whose netfilter hooks have nothing to say, for a packet whose header, addresses, TTL and length are of the
+# ordinary kind. Then the stages do nothing but find the route, take one off the TTL and write the next hop's Ethernet header. What they
+# ask on the way is answered once for each device that such packets come in by (an *entrance*) and once for each hop of the FIB that they
+# leave by (an *exit*), straight from the tables; both hold while ``Core.generation`` is what it was. Whatever is not plainly so is left to
+# the flow cache and to the stages.
+
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Due, Ns,
+                               TRACE_STEPS, conf_max, conf_or, event_first, store_frame)
+from ext.devices.record cimport REC_OFF
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
+from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
+from ext.tables.htab cimport HNode, htab_step
+from ext.tables.lpm_fast cimport lpm_fast_rebuild, lpm_fast_root
+from ext.tables.lpm_multibit cimport MB_BLOCK, MB_WIDEST_ROOT, Multibit, mb_begin_wide, mb_end_wide, mb_find, mb_find_many, mb_key
+from ext.tables.neighbour cimport NUD_STALE, NUD_VALID, Neigh, neigh_find
+from ext.tables.own cimport Own, own_find
+from ext.tables.rules cimport HOOK_FORWARD, HOOK_POSTROUTING, HOOK_PREROUTING
+from ext.wire.bytes cimport ask_for, ld16, rarely
+
+cdef enum:
+    ETH_LEN = 14
+    ETH_ROOM = 16  # a header and what is read behind it
+    IP_LEN = 20  # without options
+    VLAN_LEN = 4
+    FRAME_LONGEST = 14 + 65535
+    SENT_LONGEST = 4096  # frames injected
+    HOPS_MAX = 1 << 16  # of a namespace that get exits: 4 MiB
+    OWN_WORDS = 8
+    OWN_SHIFT = 32 - 9  # leaves the number of a bit in them
+    WAYS_BLOCK = MB_BLOCK  # frames of a batch that are looked at together
+    WAYS = 2 * WAYS_BLOCK  # a power of two
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* First bytes of addresses of the ordinary classes: no loopback, group, broadcast or "this network". */
+    static const uint8_t address_usual[256] = {[1 ... 126] = 1, [128 ... 223] = 1};
+
+    /* The first six bytes of eight. */
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    #define MAC_BITS 0xffffffffffff0000u
+    #else
+    #define MAC_BITS 0x0000ffffffffffffu
+    #endif
+
+    /* Of an Ethernet frame: is it IPv4 without options? */
+    static inline int frame_plain(const uint8_t *frame)
+    {
+        static const uint8_t ask[4] = {0xff, 0xff, 0xff, 0}, want[4] = {0x08, 0x00, 0x45, 0};
+        uint32_t is, mask, wanted;
+        memcpy(&is, frame + 12, 4);
+        memcpy(&mask, ask, 4);
+        memcpy(&wanted, want, 4);
+        return (is & mask) == wanted;
+    }
+
+    /* Is the checksum of an IPv4 header without options right? */
+    static inline int header_sound(const uint8_t *ip)
+    {
+        uint64_t a, b, sum;
+        uint32_t c;
+        memcpy(&a, ip, 8);
+        memcpy(&b, ip + 8, 8);
+        memcpy(&c, ip + 16, 4);
+        sum = a + b;
+        sum += sum < b;
+        sum += c;
+        sum += sum < c;
+        return sum_fold(sum) == 0xffff;
+    }
+
+    /* 20 bytes or more that do not overlap. */
+    static inline void copy_packet(uint8_t *to, const uint8_t *from, uint32_t n)
+    {
+        if (n < 32 || n > 64) {
+            copy_short(to, from, n);
+            return;
+        }
+        memcpy(to, from, 16);
+        memcpy(to + 16, from + 16, 16);
+        memcpy(to + n - 32, from + n - 32, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    }
+    """
+    const uint64_t MAC_BITS
+    const uint8_t address_usual[256]
+    bint frame_plain(const uint8_t *frame) noexcept nogil
+    bint header_sound(const uint8_t *ip) noexcept nogil
+    void copy_packet(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
+
+cdef struct Exit:
+    # what a hop comes to
+    uint32_t generation  # Core.generation for which it holds
+    uint32_t most  # bytes of an IP packet that passes; 0: none does
+    uint32_t most_quiet  # of one that leaves the world and is seen by nobody
+    int dev
+    int peer  # -1: it leads out of the world
+    int64_t latency
+    uint64_t moves  # Core.moves for which the Ethernet header is the neighbour's
+    const Neigh *neigh
+    uint8_t gw[4]
+    uint8_t has_gw  # else each destination is a neighbour itself
+    uint8_t captured
+    uint8_t ether[ETH_ROOM]
+
+cdef struct Router:
+    # a namespace that forwards
+    uint32_t generation
+    uint32_t n_exits
+    const Ns *ns
+    const Multibit *table  # NULL: packets do not pass through it by route alone
+    Exit *exits  # by number of the FIB's hop
+    uint64_t own[OWN_WORDS]  # bits by own_bit() that no address of the namespace's own lacks
+
+cdef struct Entrance:
+    # where packets come in
+    uint32_t generation
+    uint32_t most  # bytes of a frame
+    uint64_t mac  # of the receiving device, and two bytes of zero, as they stand in the frame
+    uint8_t own_allowed  # own addresses are no wrong sources (accept_local)
+    uint8_t captured
+    uint8_t sender_captured
+    uint8_t wire
+    int dev  # that receives it
+    int never  # a device that it does not leave by: where it came in, if that may be worth a redirect; -1: none
+    int sender  # that transmits it, -1: it has been received already
+    Router *router
+
+cdef struct Place:
+    Entrance *entrance
+    uint32_t refused  # Core.generation for which it is known to be none
+
+cdef struct Routed:
+    Place *place  # by device, received before transmitted
+    uint32_t n_places
+    Router **router  # by namespace
+    uint32_t n_routers
+    uint64_t bytes
+    uint64_t packets  # that went this way
+    uint8_t scratch[SENT_LONGEST]
+
+cdef struct Ways:
+    # of the frames of a batch that come next, by their numbers modulo WAYS
+    uint32_t generation
+    uint32_t hop[WAYS]  # HOP_ASK: another way
+    uint32_t address[WAYS]  # destinations
+    const Multibit *pending[2]  # by block: the table that its hops are still being looked up in, NULL: they are known
+
+
+cdef inline void routed_free(Routed *r) noexcept nogil:
+    cdef uint32_t i
+    for i in range(r.n_places):
+        free(r.place[i].entrance)
+    for i in range(r.n_routers):
+        if r.router[i] != NULL:
+            free(r.router[i].exits)
+        free(r.router[i])
+    free(r.place)
+    free(r.router)
+
+
+# ---- what the tables say
+
+cdef inline uint32_t own_bit(uint32_t address) noexcept nogil:
+    return (address * <uint32_t>0x9e3779b1) >> OWN_SHIFT
+
+
+cdef inline bint hooks_are_silent(const Ns *ns) noexcept nogil:
+    return not ns.rules_on or not (ns.conntrack or ns.tables_at[0][HOOK_PREROUTING] or ns.tables_at[0][HOOK_FORWARD]
+                                   or ns.tables_at[0][HOOK_POSTROUTING])
+
+
+cdef inline bint router_opens(Router *o, Ns *ns) noexcept nogil:
+    """Fill it in. False: packets do not pass there by route alone, or memory is out. The FIB gets its fast picture however few its
+    prefixes are: that answers as its tries do."""
+    cdef Fib *f = &ns.fib4
+    cdef uint32_t n = <uint32_t>f.n_hops if f.n_hops < HOPS_MAX else HOPS_MAX
+    cdef const HNode *node
+    cdef uint32_t bit
+    if not hooks_are_silent(ns):
+        return False
+    if f.fast.table == NULL and not f.fast.given_up:
+        f.fast.from_count = 1
+        lpm_fast_rebuild(&f.fast, lpm_fast_root(&f.fast))
+        n = <uint32_t>f.n_hops if f.n_hops < HOPS_MAX else HOPS_MAX
+    if f.fast.table == NULL:
+        return False
+    if n > o.n_exits:
+        free(o.exits)
+        o.exits = <Exit *>calloc(n, sizeof(Exit))
+        o.n_exits = n if o.exits != NULL else 0
+        if o.exits == NULL:
+            return False
+    o.ns = ns
+    o.table = f.fast.table
+    memset(o.own, 0, sizeof(o.own))
+    node = htab_step(&ns.own, NULL)
+    while node != NULL:
+        bit = own_bit(raw32((<const Own *>node).addr))
+        o.own[bit >> 6] |= <uint64_t>1 << (bit & 63)
+        node = htab_step(&ns.own, node)
+    return True
+
+
+cdef inline Router *router_of(Core *c, Routed *r, int ns) noexcept nogil:
+    """NULL: packets do not pass through the namespace by route alone."""
+    cdef Router **grown
+    cdef Router *o
+    cdef uint32_t had
+    if <uint32_t>ns >= r.n_routers:
+        grown = <Router **>realloc(r.router, c.n_ns * sizeof(Router *))
+        if grown == NULL:
+            return NULL
+        memset(grown + r.n_routers, 0, (c.n_ns - r.n_routers) * sizeof(Router *))
+        r.bytes += (c.n_ns - r.n_routers) * sizeof(Router *)
+        r.router = grown
+        r.n_routers = <uint32_t>c.n_ns
+    o = r.router[ns]
+    if o == NULL:
+        o = r.router[ns] = <Router *>calloc(1, sizeof(Router))
+        if o == NULL:
+            return NULL
+        r.bytes += sizeof(Router)
+    if o.generation != c.generation:
+        had = o.n_exits
+        o.generation = c.generation
+        if not router_opens(o, c.ns[ns]):
+            o.table = NULL
+        r.bytes += (<uint64_t>o.n_exits - had) * sizeof(Exit)
+    return o if o.table != NULL else NULL
+
+
+cdef inline bint entrance_opens(Core *c, Routed *r, int dev, bint transmit, Entrance *e) noexcept nogil:
+    """Fill it in. False: what comes in there has to be looked at by the stages."""
+    cdef const Dev *into = c.dev[dev]
+    cdef const Dev *sender
+    e.sender = -1
+    e.sender_captured = False
+    e.most = FRAME_LONGEST
+    if transmit and into != NULL:
+        sender = into
+        if sender.kind != DEV_VETH or not sender.up or sender.peer < 0 or sender.latency:
+            return False
+        into = c.dev[sender.peer]
+        if into == NULL:
+            return False
+        e.sender = dev
+        e.sender_captured = sender.capture
+        # what a packet socket takes (frame_refused() of stages/events), and what the cable does (frame_fits() of stages/transmit)
+        e.most = ETH_LEN + (sender.mtu if sender.mtu < into.mtu + VLAN_LEN else into.mtu + VLAN_LEN)
+        if e.most > SENT_LONGEST:
+            e.most = SENT_LONGEST
+    if into == NULL or into.kind != DEV_VETH or not into.up or into.master >= 0 or into.filters_too_big:
+        return False
+    if not into.conf[CONF_FORWARDING] or conf_max(c, into, CONF_RP_FILTER):
+        return False
+    e.dev = into.id
+    e.captured = into.capture
+    e.wire = into.wire
+    e.mac = 0
+    memcpy(&e.mac, into.mac, 6)
+    e.own_allowed = conf_or(c, into, CONF_ACCEPT_LOCAL) != 0
+    e.never = into.id if conf_or(c, into, CONF_SEND_REDIRECTS) else -1
+    e.router = router_of(c, r, into.ns)
+    return e.router != NULL
+
+
+cdef inline Entrance *entrance_find(Core *c, Routed *r, int dev, bint transmit) noexcept nogil:
+    """entrance_of() of a place that nothing is known about since the last change."""
+    cdef uint32_t number = <uint32_t>dev * 2 + transmit, places
+    cdef Place *grown
+    cdef Place *place
+    if number >= r.n_places:
+        places = <uint32_t>c.n_dev * 2
+        grown = <Place *>realloc(r.place, places * sizeof(Place))
+        if grown == NULL:
+            return NULL
+        memset(grown + r.n_places, 0, (places - r.n_places) * sizeof(Place))
+        r.bytes += (places - r.n_places) * sizeof(Place)
+        r.place = grown
+        r.n_places = places
+    place = &r.place[number]
+    if place.entrance == NULL:
+        place.entrance = <Entrance *>calloc(1, sizeof(Entrance))
+        if place.entrance == NULL:
+            return NULL
+        r.bytes += sizeof(Entrance)
+    if entrance_opens(c, r, dev, transmit, place.entrance):
+        place.entrance.generation = c.generation
+        return place.entrance
+    free(place.entrance)
+    r.bytes -= sizeof(Entrance)
+    place.entrance = NULL
+    place.refused = c.generation
+    return NULL
+
+
+cdef inline const Entrance *entrance_of(Core *c, Routed *r, int dev, bint transmit) noexcept nogil:
+    """Where packets come in that ``dev`` receives, or that are handed to its transmit queue; NULL: only the stages can tell."""
+    cdef uint32_t number = <uint32_t>dev * 2 + transmit
+    if number < r.n_places:
+        if r.place[number].refused == c.generation:
+            return NULL
+        if r.place[number].entrance != NULL and r.place[number].entrance.generation == c.generation:
+            return r.place[number].entrance
+    return entrance_find(c, r, dev, transmit)
+
+
+cdef inline void exit_opens(const Core *c, const Router *o, Exit *x, uint32_t hop) noexcept nogil:
+    """Fill it in; ``most`` stays 0 if packets to the hop have to be looked at by the stages."""
+    cdef const Route *r = &o.ns.fib4.hop[hop].route
+    cdef const Dev *d
+    cdef const Dev *peer
+    memset(x, 0, sizeof(Exit))
+    x.generation = c.generation
+    if r.type != RT_UNICAST or r.dead or r.dev < 0:
+        return
+    d = c.dev[r.dev]
+    if d == NULL or d.kind != DEV_VETH or not d.up:
+        return
+    x.dev = d.id
+    x.peer = d.peer
+    x.latency = d.latency
+    x.captured = d.capture
+    x.has_gw = r.has_gw
+    x.moves = ~c.moves
+    memcpy(x.gw, r.gw, 4)
+    memcpy(x.ether + 6, d.mac, 6)
+    x.ether[12] = 8
+    x.most = r.mtu if r.mtu else d.mtu
+    if d.peer >= 0:
+        peer = c.dev[d.peer]
+        if peer == NULL or not peer.up:
+            x.most = 0
+        elif x.most > peer.mtu + VLAN_LEN:
+            x.most = peer.mtu + VLAN_LEN  # frame_fits() of stages/transmit
+    elif not x.captured:
+        x.most_quiet = x.most
+
+
+# ---- packets
+
+cdef inline bint routed_may(const Core *c) noexcept nogil:
+    """Is nobody told of the steps on the way, or following a packet?"""
+    return c.tracing != TRACE_STEPS and not c.clock.on and c.rec.state == REC_OFF
+
+
+cdef inline void routed_counts(Core *c, Routed *r, uint64_t n) noexcept nogil:
+    """So many frames have come in from outside and go by their routes; the last one is in hand."""
+    r.packets += n
+    c.n_roots += n
+    c.root = c.n_roots if n else c.root
+    c.next_packet += <uint32_t>n
+    c.count.received += n
+
+
+cdef inline bint routed_sees(const Entrance *e, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """A frame for the router with a sound and ordinary IPv4 header, whose destination is all that is still to be looked at."""
+    cdef const uint8_t *ip = frame + ETH_LEN
+    cdef uint32_t total, bit
+    if n < ETH_LEN + IP_LEN or n > e.most or (raw64(frame) ^ e.mac) & MAC_BITS:
+        return False
+    total = ld16(ip + 2)
+    if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not header_sound(ip):
+        return False
+    if not (address_usual[ip[12]] & address_usual[ip[16]] & (ip[8] > 1)):
+        return False
+    bit = own_bit(raw32(ip + 12))
+    return not rarely(e.router.own[bit >> 6] >> (bit & 63) & 1) or e.own_allowed or own_find(&e.router.ns.own, ip + 12) == NULL
+
+
+cdef inline uint32_t routed_hop(const Entrance *e, const uint8_t *frame) noexcept nogil:
+    """The number of the hop that its destination leads to."""
+    return mb_find(e.router.table, mb_key(frame + ETH_LEN + 16, 4))
+
+
+cdef inline bint exit_agrees(const Core *c, Exit *x, const uint8_t *dst) noexcept nogil:
+    """Write the neighbour's address into the header. False: it is not known, or using it would change something."""
+    cdef const Neigh *n = x.neigh
+    if n == NULL:
+        n = neigh_find(&c.dev[x.dev].neigh, &x.gw[0] if x.has_gw else dst, 4)
+        if n == NULL:
+            return False
+    if not n.state & (NUD_VALID & ~NUD_STALE) or not n.header_cached:
+        return False
+    memcpy(x.ether, n.mac, 6)
+    if x.has_gw:
+        x.neigh = n
+        x.moves = c.moves
+    return True
+
+
+cdef inline const Exit *routed_exit(const Core *c, const Entrance *e, uint32_t hop, const uint8_t *ip) noexcept nogil:
+    """Where such a packet leaves; NULL: only the stages can tell. It holds until the next packet is asked for."""
+    cdef Exit *x
+    if hop == HOP_ASK or hop >= e.router.n_exits:
+        return NULL
+    x = &e.router.exits[hop]
+    if x.generation != c.generation:
+        exit_opens(c, e.router, x, hop)
+    if ld16(ip + 2) > x.most or x.dev == e.never:
+        return NULL
+    if x.moves != c.moves and not exit_agrees(c, x, ip + 16):
+        return NULL
+    return x
+
+
+cdef inline void routed_enters(Core *c, const Entrance *e, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
+    """Its devices see it before anything is changed."""
+    if rarely(e.sender_captured):
+        store_frame(c, c.dev[e.sender], frame, n, id, True)
+    if rarely(e.captured):
+        store_frame(c, c.dev[e.dev], frame, n, id, False)
+
+
+cdef inline void ttl_decrease(uint8_t *ip) noexcept nogil:
+    """ipv4_decrease_ttl(), with sums in the machine's own byte order (RFC 1071 2(B)): never 0xffff either."""
+    cdef uint32_t check = raw16(ip + 10) + net16(0x0100)
+    put_raw16(ip + 10, check + (check >= 0xffff))
+    ip[8] -= 1
+
+
+cdef inline void routed_written(const Exit *x, uint8_t *frame) noexcept nogil:
+    """Behind the room for an Ethernet header stands the packet as it came: it gets what it leaves with."""
+    memcpy(frame, x.ether, ETH_LEN)
+    ttl_decrease(frame + ETH_LEN)
+
+
+cdef inline void routed_copied(const Exit *x, const uint8_t *frame, uint8_t *to) noexcept nogil:
+    """The same for a frame whose bytes must stay as they are; ``to`` gets what leaves."""
+    memcpy(to, x.ether, ETH_ROOM)
+    copy_packet(to + ETH_LEN, frame + ETH_LEN, ld16(frame + ETH_LEN + 2))
+    ttl_decrease(to + ETH_LEN)
+
+
+cdef inline uint32_t routed_leaves(Core *c, const Exit *x, const uint8_t *frame, uint32_t id) noexcept nogil:
+    """The device sees what leaves, of which this is the number of bytes."""
+    cdef uint32_t n = ETH_LEN + ld16(frame + ETH_LEN + 2)
+    if rarely(x.captured):
+        store_frame(c, c.dev[x.dev], frame, n, id, True)
+    return n
+
+
+# ---- the frames of a batch, some at a time, so that their lookups wait for memory together
+
+cdef inline void ways_forget(const Core *c, Ways *w) noexcept nogil:
+    """Something has changed since frames were looked at."""
+    memset(w, 0, sizeof(Ways))
+    w.generation = c.generation
+
+
+cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
+                           const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
+    """Look at up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all, each for a transmit queue. ``first`` may lie
+    behind all of them. Then the block before is ready: its hops are known."""
+    cdef uint64_t others = 0, apart = 0  # bits of frames that go another way, and of those that another table knows
+    cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i
+    cdef uint32_t *address = &w.address[first & (WAYS - 1)]
+    cdef const Multibit *table = NULL
+    cdef const Entrance *e = NULL
+    cdef Entrance held  # where its fields stay in registers
+    cdef const uint8_t *frame
+    cdef uint32_t k, m = <uint32_t>(end - first) if end > first else 0
+    cdef int dev = -1
+    if w.generation != c.generation:
+        ways_forget(c, w)
+    for k in range(m):
+        i = first + k
+        if devs[i] != dev:
+            dev = devs[i]
+            e = entrance_of(c, r, dev, True)
+            if e != NULL:
+                held = e[0]
+                table = table if table != NULL else e.router.table
+        if e != NULL:
+            if i + WAYS_BLOCK < n:
+                ask_for(data + starts[i + WAYS_BLOCK])
+            frame = data + starts[i]
+            if routed_sees(&held, frame, lengths[i]):
+                address[k] = raw32(frame + ETH_LEN + 16)
+                apart |= <uint64_t>(held.router.table != table) << k
+                continue
+        address[k] = 0
+        others |= <uint64_t>1 << k
+    ways_begin(w, first, m, table, others | apart)
+    for k in range(m if apart else 0):
+        if apart >> k & 1:
+            w.hop[(first + k) & (WAYS - 1)] = routed_hop(entrance_of(c, r, devs[first + k], True), data + starts[first + k])
+    ways_end(w, first ^ WAYS_BLOCK)
+
+
+cdef inline void ways_begin(Ways *w, uint64_t first, uint32_t m, const Multibit *table, uint64_t others) noexcept nogil:
+    """Look the addresses of a block up, but for ``others``; in a large table no further than to what has to be waited for."""
+    cdef uint32_t place = <uint32_t>first & (WAYS - 1), k = 0
+    cdef uint32_t *hop = &w.hop[place]
+    w.pending[place != 0] = NULL
+    if table == NULL:
+        memset(hop, 0, sizeof(w.hop) // 2)
+        return
+    if table.root_bits == MB_WIDEST_ROOT and others == 0 and m == WAYS_BLOCK:
+        mb_begin_wide(table, &w.address[place], <int32_t *>hop, m)
+        w.pending[place != 0] = table
+        return
+    mb_find_many(table, <const uint8_t *>&w.address[place], 4, m, hop)
+    while others:
+        if others & 1:
+            hop[k] = HOP_ASK
+        others >>= 1
+        k += 1
+
+
+cdef inline void ways_end(Ways *w, uint64_t first) noexcept nogil:
+    """What ways_begin() has left to be done for this block."""
+    cdef uint32_t place = <uint32_t>first & (WAYS - 1)
+    if w.pending[place != 0] != NULL:
+        mb_end_wide(w.pending[place != 0], &w.address[place], <int32_t *>&w.hop[place], WAYS_BLOCK)
+        w.pending[place != 0] = NULL
+
+
+cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept nogil:
+    """The hop of frame ``i``, which has been looked at; HOP_ASK: it goes another way, or something has changed since."""
+    return w.hop[i & (WAYS - 1)] if w.generation == c.generation else <uint32_t>HOP_ASK
+
+
+cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
+                             const int64_t *times, uint64_t first, uint64_t n) noexcept nogil:
+    """Carry frames from number ``first`` on, to the end of its block at most, out of the world, as long as they go by their routes alone,
+    nobody captures them and nothing is due before; how many."""
+    cdef const Due *waiting = event_first(c)
+    cdef int64_t due = waiting.time if waiting != NULL else INT64_MAX, now = c.now, time
+    cdef uint64_t i = first, end = (first | (WAYS_BLOCK - 1)) + 1, moves = c.moves
+    cdef uint8_t *scratch = r.scratch
+    cdef const Exit *exits = NULL
+    cdef const Exit *x
+    cdef const Entrance *e = NULL
+    cdef const uint8_t *frame
+    cdef uint32_t hop, generation = c.generation, n_exits = 0
+    cdef int dev = -1, never = -1
+    if w.generation != generation or c.n_deliveries or c.out_of_memory or c.supply_failed or not routed_may(c):
+        return 0
+    if end > n:
+        end = n
+    while i < end:
+        hop = w.hop[i & (WAYS - 1)]
+        time = times[i] if times[i] > now else now
+        if time >= due:
+            break
+        if devs[i] != dev:
+            dev = devs[i]
+            e = entrance_of(c, r, dev, True)
+            if e == NULL or e.captured or e.sender_captured:
+                break
+            exits = e.router.exits
+            n_exits = e.router.n_exits
+            never = e.never
+        if hop - 1 >= n_exits - 1:  # HOP_ASK is 0
+            break
+        frame = data + starts[i]
+        x = &exits[hop]
+        if rarely(x.generation != generation or x.moves != moves) and routed_exit(c, e, hop, frame + ETH_LEN) == NULL:
+            break
+        if x.dev == never or ld16(frame + ETH_LEN + 2) > x.most_quiet:
+            break
+        routed_copied(x, frame, scratch)
+        now = time
+        i += 1
+    if i == first:
+        return 0
+    c.now = now
+    c.count.out += i - first
+    routed_counts(c, r, i - first)
+    return i - first
