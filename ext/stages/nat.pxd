@@ -412,10 +412,15 @@ cdef inline void set_port(Tuple *t, int manip, uint32_t port) noexcept nogil:
         t.dport = <uint16_t>port
 
 
+cdef inline Pin *connection_pin(Ns *ns, const Ct *ct) noexcept nogil:
+    cdef Tuple orig = ct_tuple(ct, 0)
+    return pin_for(ns, &orig)
+
+
 cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint32_t low, uint32_t span) noexcept nogil:
     """A pin chooses the port, if the rules would let chance choose it."""
-    cdef Tuple orig = ct_tuple(ct, 0), wanted = t[0]
-    cdef Pin *pin = pin_for(ns, &orig)
+    cdef Pin *pin = connection_pin(ns, ct) if ns.n_pins else NULL
+    cdef Tuple wanted = t[0]
     cdef uint32_t port
     if pin == NULL:
         return False
@@ -431,17 +436,18 @@ cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint3
 
 cdef inline void choose_port(Core *c, Ns *ns, Ct *ct, Tuple *t, const NatRange *r, int manip) noexcept nogil:
     cdef uint32_t low, span, off, attempts, i
-    cdef Tuple orig = ct_tuple(ct, 0)
+    cdef Tuple orig
     if not free_port_range(t, manip, r, &low, &span) or pinned_port(c, ns, ct, t, manip, low, span):
         return
     attempts = span if span < NAT_ATTEMPTS else NAT_ATTEMPTS
     while True:
         off = 0
         if manip == MANIP_SRC or r.random:
+            orig = ct_tuple(ct, 0)
             off = <uint32_t>(chance(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_PORT) & 0xffff)
         for i in range(attempts):
             set_port(t, manip, low + (off + i) % span)
-            if not ct_tuple_taken(&ns.ct, t, ct, c.now):
+            if span == 1 or not ct_tuple_taken(&ns.ct, t, ct, c.now):
                 return
         if attempts >= span or attempts < 16:
             return
@@ -532,11 +538,6 @@ cdef inline bint next_fall(Choices *ch) noexcept nogil:
             return True
         ch.n_fixed -= 1
     return False
-
-
-cdef inline Pin *connection_pin(Ns *ns, const Ct *ct) noexcept nogil:
-    cdef Tuple orig = ct_tuple(ct, 0)
-    return pin_for(ns, &orig)
 
 
 cdef inline uint64_t rules_chance(Core *c, Ns *ns, const Ct *ct) noexcept nogil:

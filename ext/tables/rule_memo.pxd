@@ -44,15 +44,13 @@ cdef inline bint memo_fits(const MemoWalk *w, const Flow *f, uint64_t facts) noe
                                                                                                  or w.ctstate == f.ctstate)
 
 
-cdef inline void memo_says(const MemoWalk *w, Verdict *v) noexcept nogil:
-    cdef int i
+cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
     v.target = w.target
     v.rule = w.rule
     v.walked = w.walked
     v.n_recent = 0
     v.n_matched = w.n_matched
-    for i in range(w.n_matched):
-        v.matched[i] = w.matched[i]
+    v.matched = w.matched
 
 
 cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:
@@ -85,7 +83,7 @@ cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t ge
                               Verdict *v) noexcept nogil:
     """rules_walk(), as long as ``generation`` stays the same by heart."""
     cdef RuleMemo *memo = <RuleMemo *>t.memo
-    cdef const MemoWalk *w
+    cdef MemoWalk *w
     cdef uint64_t facts = flow_facts(f, mark[0])
     cdef int i
     if rarely(memo == NULL):

@@ -197,7 +197,7 @@ cdef struct Flow:
     # what rules see of a packet
     uint8_t family
     uint8_t proto
-    uint8_t later_fragment
+    uint8_t later_fragment  # like the other flags 0 or 1
     uint8_t no_proto  # IPv6: the chain of extension headers is broken off
     uint8_t alen
     const uint8_t *src
@@ -229,8 +229,9 @@ cdef struct Verdict:
     # what ``recent --set`` and its kin want remembered, if the verdict is carried out
     RecentMark recent[4]
     int n_recent
-    const Rule *matched[MATCHED_MAX]  # the rules that matched, in order
+    const Rule **matched  # the rules that matched, in order
     int n_matched
+    const Rule *room[MATCHED_MAX]  # for them
     Looked looked
 
 
@@ -400,7 +401,7 @@ cdef inline bint match_asked(const RuleTable *t, const Rule *r, uint32_t asked, 
 cdef inline uint64_t facts_of(const Flow *f) noexcept nogil:
     """All but the mark, which rules change."""
     return (<uint64_t>f.dport << FACT_DPORT | <uint64_t>f.proto << FACT_PROTO | (f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
-            | (FACT_PORTS if f.has_ports else 0) | (FACT_NO_PROTO if f.no_proto else 0) | (FACT_LATER_FRAGMENT if f.later_fragment else 0))
+            | f.later_fragment * FACT_LATER_FRAGMENT | f.no_proto * FACT_NO_PROTO | f.has_ports * FACT_PORTS)
 
 
 cdef inline void flow_words(Flow *f) noexcept nogil:
@@ -611,6 +612,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
+    v.matched = v.room
     if t.builtin[hook] < 0:
         return
     next = rule_at(t, t.chain[t.builtin[hook]].first)
@@ -648,7 +650,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             if not match_asked(t, r, r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v):
                 continue
         if matched < MATCHED_MAX:
-            v.matched[matched] = r
+            v.room[matched] = r
             matched += 1
         if r.target == T_JUMP and r.count == 0:
             continue

@@ -18,6 +18,7 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
+    v.matched = v.room
     while True:
         if i >= t.chain[chain].count:
             if depth == 0:
