@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from ext.border.rules cimport RULES_MAX, rule_from_dict
 from ext.tables.rule_index cimport index_free
-from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, rule_jumps, rules_index
+from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, rule_jumps, rules_index, rules_link
 
 cdef enum:
     LINE = 64  # bytes of a cache line
@@ -119,6 +119,7 @@ cdef class RuleBook:
         except BaseException:
             memset(&self.t.rule[c.first], 0, size)
             raise
+        rules_link(&self.t, &self.t.rule[c.first], c.count)
         c.absent = False
 
     cdef int fill(self, int chain) noexcept:

@@ -99,11 +99,10 @@ cdef inline int rule_state(Rule *r, dict m, object lists) except -1:
         r.match |= M_STATISTIC
         r.probability = min(<uint32_t>0x80000000, <uint32_t>(m["probability"] * 2147483648.0 + 0.5))
     if match_bit(r, m, "recent", M_RECENT):
-        op, name, seconds, reap = m["recent"]
+        op, name, seconds, _ = m["recent"]
         r.recent_op = {"rcheck": RECENT_RCHECK, "update": RECENT_UPDATE, "set": RECENT_SET, "remove": RECENT_REMOVE}[op]
         r.recent_list = lists.setdefault(name, len(lists) + 1)
         r.recent_ns = <int64_t>seconds * 1000000000
-        r.recent_reap = bool(reap)
     return 0
 
 
@@ -137,10 +136,13 @@ cdef inline int rule_target(Rule *r, dict m, dict chains) except -1:
 
 
 cdef inline int rule_from_dict(Rule *r, dict m, dict chains, object lists) except -1:
+    cdef tuple prefix = m.get("src") or m.get("dst")
     rule_addresses(r, m)
     rule_transport(r, m)
     rule_state(r, m, lists)
-    return rule_target(r, m, chains)
+    rule_target(r, m, chains)
+    rule_glance(r, len(prefix[0]) if prefix is not None else 0)
+    return 0
 
 
 cdef inline int check_loops(RuleTable *t, list names) except -1:
@@ -189,6 +191,7 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
             at += 1
             t.n_rules = t.local_from = at
     check_loops(t, [chain.name for chain in chains])
+    rules_link(t, t.rule, t.n_rules)
     if not rules_index(t, alen):
         raise MemoryError
     return 0
@@ -210,6 +213,7 @@ cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes lo
         if rule_jumps(&fresh.local[i]) and not 0 <= fresh.local[i].chain < fresh.n_chains:
             free(fresh.local)
             raise ValueError("a rule jumps to no chain of the book")
+    rules_link(&fresh, fresh.local, n)
     rules_free(&ns.rules[family == 6][k])
     ns.rules[family == 6][k] = fresh
     table_speaks(ns, family, k)

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memcmp
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
 from ext.devices.record cimport rec_refuse, rec_refuse_once, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
-from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new
+from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new, note_free
 from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_addresses4, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
                                   CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
@@ -215,6 +215,7 @@ cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *ful
     if ct == NULL:
         c.out_of_memory = True
         return NULL
+    note_free(&ns.ct, ct, 0)
     p.ct = ct
     p.ctinfo = CTI_NEW
     return ct

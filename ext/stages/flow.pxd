@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from ext.devices.core cimport Core, Ns, ns_fib
 from ext.tables.ct_entry cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
-from ext.tables.rules cimport Flow, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT
+from ext.tables.rules cimport Flow, flow_words, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_hlen
@@ -78,7 +78,7 @@ cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev,
     if out_dev >= 0:
         f.oif = c.dev[out_dev].name
     f.ctstate = ctstate_bits(p)
-    f.mark = p.mark
     f.now = c.now
     f.recent = &ns.recent
     f.fib = ns_fib(ns, f.alen)
+    flow_words(f)

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.changes cimport CHANGE_DNAT, CHANGE_SNAT, log_change, log_nat_rule
-from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, DETAIL_LEN, TRACE_STEPS
+from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, chance_draw, chance_hash, DETAIL_LEN, TRACE_STEPS
 from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.flow cimport flow_of
@@ -16,14 +16,16 @@ from ext.stages.nd_messages cimport ND_REDIRECT
 from ext.stages.route cimport route_output, select_address, trace_route_out
 from ext.stages.route_ipv6 cimport route_output6, select_source6, trace_route_out6
 from ext.stages.verdict cimport DROPS_NAT
-from ext.tables.conntrack cimport ct_kill, ct_reply_taken, ct_tuple_taken, sources_at, sources_first, sources_insert
-from ext.tables.ct_entry cimport (Ct, CtKey, Tuple, ct_address, ct_family, ct_key, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED, CTI_NEW, CTI_REPLY,
-                                  CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
+from ext.tables.conntrack cimport (CtTable, ct_answers_taken, ct_kill, ct_tuple_taken, note_changed, sources_at, sources_first,
+                                   sources_insert)
+from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_family, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED,
+                                  CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
                                   CT_TUPLE_BYTES)
 from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, rules_walk, recent_apply, T_DNAT, T_SNAT,
+from ext.tables.rule_memo cimport rules_decide
+from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, rarely, st16, st32
@@ -410,10 +412,15 @@ cdef inline void set_port(Tuple *t, int manip, uint32_t port) noexcept nogil:
         t.dport = <uint16_t>port
 
 
+cdef inline Pin *connection_pin(Ns *ns, const Ct *ct) noexcept nogil:
+    cdef Tuple orig = ct_tuple(ct, 0)
+    return pin_for(ns, &orig)
+
+
 cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint32_t low, uint32_t span) noexcept nogil:
     """A pin chooses the port, if the rules would let chance choose it."""
-    cdef Tuple orig = ct_tuple(ct, 0), wanted = t[0]
-    cdef Pin *pin = pin_for(ns, &orig)
+    cdef Pin *pin = connection_pin(ns, ct) if ns.n_pins else NULL
+    cdef Tuple wanted = t[0]
     cdef uint32_t port
     if pin == NULL:
         return False
@@ -429,17 +436,18 @@ cdef inline bint pinned_port(Core *c, Ns *ns, Ct *ct, Tuple *t, int manip, uint3
 
 cdef inline void choose_port(Core *c, Ns *ns, Ct *ct, Tuple *t, const NatRange *r, int manip) noexcept nogil:
     cdef uint32_t low, span, off, attempts, i
-    cdef Tuple orig = ct_tuple(ct, 0)
+    cdef Tuple orig
     if not free_port_range(t, manip, r, &low, &span) or pinned_port(c, ns, ct, t, manip, low, span):
         return
     attempts = span if span < NAT_ATTEMPTS else NAT_ATTEMPTS
     while True:
         off = 0
         if manip == MANIP_SRC or r.random:
+            orig = ct_tuple(ct, 0)
             off = <uint32_t>(chance(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_PORT) & 0xffff)
         for i in range(attempts):
             set_port(t, manip, low + (off + i) % span)
-            if not ct_tuple_taken(&ns.ct, t, ct, c.now):
+            if span == 1 or not ct_tuple_taken(&ns.ct, t, ct, c.now):
                 return
         if attempts >= span or attempts < 16:
             return
@@ -484,6 +492,7 @@ cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip
     if not tuple_equal(&chosen, &current):
         tuple_invert(&reply, &chosen)
         ct_set_tuple(ct, 1, &reply)
+        note_changed(ct, 1)
         ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
     nat_done(ns, ct, manip)
 
@@ -492,10 +501,9 @@ cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
     """No rule asks for a translation: the address stays, the port only if nobody else has it."""
     cdef NatRange r
     cdef Tuple reply
-    cdef CtKey key = ct_key(ct, 1)
     if ct.status & CTS_CONFIRMED:
         return
-    if not ct_reply_taken(&ns.ct, &key, ct, c.now):
+    if not ct_answers_taken(&ns.ct, ct, c.now):
         nat_done(ns, ct, manip)  # nearly always
         return
     reply = ct_tuple(ct, 1)
@@ -532,22 +540,34 @@ cdef inline bint next_fall(Choices *ch) noexcept nogil:
     return False
 
 
+cdef inline uint64_t rules_chance(Core *c, Ns *ns, const Ct *ct) noexcept nogil:
+    """What the nat rules draw by; each hook draws for a new connection, so it is kept."""
+    cdef CtTable *t = &ns.ct
+    cdef Tuple orig
+    if t.drawn_for != ct or t.drawn_serial != ct.serial:
+        orig = ct_tuple(ct, 0)
+        t.drawn_for = ct
+        t.drawn_serial = ct.serial
+        t.drawn_hash = chance_hash(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
+    return t.drawn_hash
+
+
 cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt *p, Verdict *v) noexcept nogil:
     """Walk the nat chain; random matches fall by the seed, or as the connection's pin wants if they can."""
     cdef Choices ch
     cdef Pin *pin = NULL
-    cdef Tuple orig = ct_tuple(ct, 0)
+    cdef RuleTable *t = pkt_rule_table(ns, p)
     cdef uint32_t mark
     choices_begin(&ch)
-    if pkt_rule_table(ns, p).random and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
-        pin = pin_for(ns, &orig)
+    if t.random and ns.n_pins and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
+        pin = connection_pin(ns, ct)
     ch.enumerate = pin != NULL
     while True:
         ch.n = 0
         mark = p.mark
-        if pin == NULL and pkt_rule_table(ns, p).random:
-            ch.seed = chance(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
-        rules_walk(pkt_rule_table(ns, p), hook, f, &mark, &ch, v)
+        if pin == NULL and t.random:
+            ch.seed = chance_draw(ns, rules_chance(c, ns, ct))
+        rules_decide(t, hook, f, c.generation, &mark, &ch, v)
         if pin == NULL or verdict_is_pinned(v, pin):
             break
         if not next_fall(&ch):

@@ -18,7 +18,8 @@ from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
 from ext.tables.ct_entry cimport CTI_UNTRACKED
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
-from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, choices_begin, rules_walk, recent_apply, T_DROP, T_REJECT, TABLE_RAW,
+from ext.tables.rule_memo cimport rules_decide
+from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, choices_begin, recent_apply, T_DROP, T_REJECT, TABLE_RAW,
                                TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
                                HOOK_POSTROUTING)
 from ext.wire.ether cimport ETHERTYPE_IPV6
@@ -67,7 +68,7 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
     choices_begin(&ch)
     if t.random:
         ch.seed = chance(c, ns, f.src, 2 * f.alen, PURPOSE_RULES)
-    rules_walk(t, hook, &f, &p.mark, &ch, &v)
+    rules_decide(t, hook, &f, c.generation, &p.mark, &ch, &v)
     c.count.rules_walked += v.walked
     trace_rule(c, p, name, t, &v)
     for i in range(v.n_recent):

@@ -36,6 +36,7 @@ cdef struct CtTable:
     CtRef last
     uint32_t count
     uint32_t max
+    uint32_t insertions  # twice the number of entries that ever came in
     Slabs memory[2]  # of all entries, IPv4 and IPv6: it is an entry's, used or free, as long as the table lives
     CtRef free[2]
     # Who ends next and who may have to make room, found out only where a table is full or listed:
@@ -47,6 +48,9 @@ cdef struct CtTable:
     uint32_t ends_cap
     CtRef spare  # no entry before this one may make room; 0: none at all
     CtSettings set
+    const Ct *drawn_for  # the entry that chance was last asked about, and the hash that it draws by
+    uint32_t drawn_serial
+    uint64_t drawn_hash
 
 
 # ---- memory and references
@@ -346,6 +350,20 @@ cdef inline Ct *ct_find(CtTable *t, const Tuple *key, int64_t now, int *dir) noe
     return ct_find_key(t, &k, key_hash(&k), now, dir)
 
 
+cdef inline bint tuple_is_free(const CtTable *t, const Ct *ct, int dir) noexcept nogil:
+    """Has nobody else this tuple of an entry that is not in the table yet? It was looked for, and nothing has come in since."""
+    return ct.chain[dir] == (t.insertions | 1)
+
+
+cdef inline void note_free(const CtTable *t, Ct *ct, int dir) noexcept nogil:
+    """Its tuple was looked for, and nobody has it."""
+    ct.chain[dir] = t.insertions | 1
+
+
+cdef inline void note_changed(Ct *ct, int dir) noexcept nogil:
+    ct.chain[dir] = 0
+
+
 cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, int64_t now) noexcept nogil:
     """Would these answers to a connection clash with another one's? (nf_nat_used_tuple())"""
     cdef CtKey original
@@ -355,6 +373,19 @@ cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, 
         return False
     original = ct_key(mine, 0)
     return not ct_has_key(found, 0, &original)  # two packets of one flow on their way at once are no clash
+
+
+cdef inline bint ct_answers_taken(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
+    """The same of the answers that a connection expects, which is not in the table yet."""
+    cdef CtKey key
+    cdef int dir
+    if tuple_is_free(t, ct, 1):
+        return False
+    key = ct_key(ct, 1)
+    if ct_find_key(t, &key, key_hash(&key), now, &dir) == NULL:
+        note_free(t, ct, 1)
+        return False
+    return ct_reply_taken(t, &key, ct, now)
 
 
 cdef inline bint ct_tuple_taken(CtTable *t, const Tuple *wanted, const Ct *mine, int64_t now) noexcept nogil:
@@ -376,12 +407,13 @@ cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     for i in range(2):
         key = ct_key(ct, i)
         hash[i] = key_hash(&key)
-        if ct_find_key(t, &key, hash[i], now, &dir) != NULL:
+        if not tuple_is_free(t, ct, i) and ct_find_key(t, &key, hash[i], now, &dir) != NULL:
             return False
     for i in range(2):
         if not hash_room(t, &t.tuples, CT_TUPLES_A_BUCKET):
             return False
         tuples_insert(t, ct, ref, i, hash[i])
+    t.insertions += 2
     ct.status |= CTS_CONFIRMED
     ct.expires += now
     ct_hold(ct)

@@ -11,7 +11,7 @@ from ext.tables.ct_settings cimport CtStatus
 from ext.tables.ct_tcp cimport CtTcp
 from ext.tables.ct_tuple cimport ct_invert_tuple
 from ext.tables.ct_udp cimport CtUdp
-from ext.wire.bytes cimport raw32, raw64
+from ext.wire.bytes cimport raw32, raw64, raw_pair
 from ext.wire.hash cimport word_hash
 
 cdef enum:
@@ -62,7 +62,7 @@ cdef union CtProto:
 ctypedef uint32_t CtRef  # place in its slabs, family and direction; 0: none
 
 cdef packed struct Ct:
-    CtRef chain[2]  # by direction: the next entry of the same bucket
+    CtRef chain[2]  # by direction: the next entry of the same bucket; before confirmation see tuple_is_free()
     uint8_t address4[2][2][4]  # by direction: source, destination
     uint16_t port[2][2]
     CtRef next  # all entries, in order of confirmation; of free ones the next free one
@@ -95,11 +95,6 @@ cdef inline void ct_hold(Ct *ct) noexcept nogil:
 cdef inline uint64_t layer4_word(int family, int proto, const uint16_t *ports) noexcept nogil:
     """All of a tuple but its addresses; ``ports``: both, which stand side by side."""
     return <uint64_t>(family << 8 | proto) << 32 | raw32(<const uint8_t *>ports)
-
-
-cdef inline uint64_t raw_pair(const uint8_t *src, const uint8_t *dst) noexcept nogil:
-    """Two IPv4 addresses as one word."""
-    return <uint64_t>raw32(src) << 32 | raw32(dst)
 
 
 cdef inline void tuple_addresses4(Tuple *t, const uint8_t *src, const uint8_t *dst) noexcept nogil:

@@ -36,7 +36,7 @@ cdef enum:
     ERR_ENETUNREACH = 101
     ERR_EHOSTUNREACH = 113
     ERR_EAGAIN = 11
-    FIB_FAST_FROM = 16  # prefixes of both tables: more than a pod has
+    FIB_FAST_FROM = 10  # prefixes of both tables: more than a pod has
     # numbers of hops
     HOP_NONE = -1
     HOP_ASK = 0  # the tries have to be asked

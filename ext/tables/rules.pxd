@@ -1,6 +1,7 @@
 # Netfilter tables as iptables knows them: chains of rules with matches and a target.
 #
 # Rules are walked in the kernel's order, jumps on a small stack; an index steps over rules of long chains that cannot match.
+# Most rules are decided by a first glance: two words of the packet against two of the rule, under masks.
 # Random matches (``statistic``) take their outcome from a ``Choices`` record, so that a caller can let them
 # fall by the seed, enumerate them, or look for the fall that a pin asks for.
 
@@ -11,7 +12,7 @@ from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
 from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, index_begin, index_chain, index_end, index_free, run_first, RUN_ADDRESS,
                                     RUN_PORT)
-from ext.wire.bytes cimport ask_for, ld32
+from ext.wire.bytes cimport ask_for, ld32, rarely, raw32, raw_pair, seldom, st32
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
@@ -33,22 +34,34 @@ cdef enum:
     M_ICMP = 1 << 13
     M_TCP_FLAGS = 1 << 14
     M_FRAGMENT = 1 << 15
+    LOOKED_FURTHER = 0x80000000  # of Looked: the walk changed something, or had to be told more
     M_RUN = 1 << 16  # matches nothing: the rule belongs to a run of the index
     MATCH_L3 = M_SRC | M_DST | M_IIF | M_OIF | M_PROTO
     MATCH_L4 = M_SPORT | M_DPORT | M_ICMP | M_TCP_FLAGS | M_FRAGMENT
     MATCH_REST = M_CTSTATE | M_SRC_TYPE | M_DST_TYPE | M_MARK | M_STATISTIC | M_RECENT
     # targets
-    T_NONE = 0
-    T_ACCEPT = 1
-    T_DROP = 2
-    T_RETURN = 3
-    T_REJECT = 4
-    T_MARK = 5
-    T_DNAT = 6
-    T_SNAT = 7
-    T_MASQUERADE = 8
-    T_JUMP = 9
-    T_GOTO = 10
+    T_ABSENT = 0  # the rule is not written yet: it does nothing
+    T_NONE = 1
+    T_ACCEPT = 2
+    T_DROP = 3
+    T_RETURN = 4
+    T_REJECT = 5
+    T_MARK = 6
+    T_DNAT = 7
+    T_SNAT = 8
+    T_MASQUERADE = 9
+    T_JUMP = 10
+    T_GOTO = 11
+    # facts about a packet, in one word: these, its protocol, its destination port and its mark
+    FACT_PORTS = 1
+    FACT_NO_PROTO = 2
+    FACT_LATER_FRAGMENT = 4
+    FACT_CTSTATE = 3  # place of the states that a glance compares, CT_BITS_FACT
+    FACT_PROTO = 8
+    FACT_DPORT = 16
+    FACT_MARK = 32
+    WHOLE_PORT = 0xffff0001  # with FACT_PORTS
+    WHOLE_DESTINATION = 0xffffffff
     # conntrack states, as xt_conntrack's bits
     CT_BIT_INVALID = 1
     # 2: ESTABLISHED, 4: RELATED
@@ -56,6 +69,7 @@ cdef enum:
     CT_BIT_SNAT = 1 << 6
     CT_BIT_DNAT = 1 << 7
     CT_BIT_UNTRACKED = 1 << 8
+    CT_BITS_FACT = 15
     RECENT_RCHECK = 0
     RECENT_UPDATE = 1
     RECENT_SET = 2
@@ -64,7 +78,6 @@ cdef enum:
     STEADY_TCP_FLAGS = 0xc8  # CWR, ECE and PSH, which come and go within a connection
     IFNAME_MAX = 16
     JUMPS_MAX = 32
-    RULES_AHEAD = 4  # of a chain that a walk jumps to
     MATCHED_MAX = 24  # a walk remembers; a node port's way through all of kube-proxy's chains matches 13
     CHOICES_MAX = 64
     RECENT_MAX = 65536  # addresses of all lists of a namespace; ip_list_tot is 100 a list, which kube-proxy's lists outgrow silently
@@ -80,25 +93,25 @@ cdef enum:
     TABLE_NAT = 2
     TABLE_FILTER = 3
 
+cdef struct Rule
+
 cdef struct Rule:
-    # three cache lines: what most rules of long chains are decided by, what they do, the rest
-    uint32_t match
-    uint32_t invert
-    uint8_t src[16]
-    uint8_t dst[16]
+    # The first cache line has what most rules are decided by and what they do.
+    uint64_t addresses  # IPv4 source and destination as raw_pair() has them: the packet's must be the same under the mask
+    uint64_t addresses_mask
+    uint64_t facts  # the same of the packet's facts
+    uint64_t facts_mask
+    uint32_t rest  # matches that the glance does not decide
+    uint32_t probability  # of 2^31
+    const Rule *to  # jump and goto: the first rule of the chain; NULL: it is among the namespace's own
+    int count  # of that chain's rules
+    int origin
+    uint32_t ctstate
+    uint8_t target
     uint8_t src_len
     uint8_t dst_len
     uint8_t proto
-    uint8_t target
-    uint16_t sport[2]
-    uint16_t dport[2]
-    int chain  # jump and goto
-    uint32_t probability  # of 2^31
-    uint32_t ctstate
-    uint32_t mark
-    uint32_t mark_mask
-    uint32_t set_value
-    uint32_t set_mask
+    # what they translate to, and all else
     uint8_t to_min[16]
     uint8_t to_max[16]
     uint16_t port_min
@@ -107,22 +120,34 @@ cdef struct Rule:
     uint8_t random
     uint8_t persistent
     uint8_t recent_op
-    int origin
+    uint64_t rest_addresses  # at what the rest looks, as masks of a glance
+    uint64_t rest_facts
+    int64_t recent_ns
+    uint8_t src[16]
+    uint8_t dst[16]
+    char iif[IFNAME_MAX]
+    char oif[IFNAME_MAX]
+    int chain  # jump and goto
+    uint32_t match
+    uint32_t invert  # bits of ``match`` that are turned round
+    uint32_t set_value
+    uint32_t set_mask
+    uint32_t mark
+    uint32_t mark_mask
     uint32_t src_type
     uint32_t dst_type
     uint32_t recent_list
-    int64_t recent_ns
-    char iif[IFNAME_MAX]
-    char oif[IFNAME_MAX]
+    uint16_t sport[2]
+    uint16_t dport[2]
+    uint16_t reject_with
     uint8_t iif_len  # bytes to compare: with the terminating zero unless the name ended in +
     uint8_t oif_len
-    uint8_t recent_reap
     uint8_t tcp_mask
     uint8_t tcp_want
     uint8_t icmp_type
     uint8_t icmp_low
     uint8_t icmp_high
-    uint16_t reject_with
+    # padded to four lines, so that the next rule begins at one, too
 
 cdef struct RuleChain:
     int first
@@ -146,6 +171,7 @@ cdef struct RuleTable:
     int local_from  # n_rules: there are none
     uint8_t unsteady  # some rule may say something else of the next packet of the same connection
     RuleIndex index
+    void *memo  # of a namespace's own: a RuleMemo, see rule_memo.pxd
 
 cdef struct RecentEntry:
     HNode node
@@ -171,7 +197,7 @@ cdef struct Flow:
     # what rules see of a packet
     uint8_t family
     uint8_t proto
-    uint8_t later_fragment
+    uint8_t later_fragment  # like the other flags 0 or 1
     uint8_t no_proto  # IPv6: the chain of extension headers is broken off
     uint8_t alen
     const uint8_t *src
@@ -184,10 +210,17 @@ cdef struct Flow:
     const char *iif
     const char *oif
     uint32_t ctstate
-    uint32_t mark
+    uint64_t addresses  # IPv4: raw_pair()
+    uint64_t facts  # flow_facts() without a mark
     int64_t now
     HTab *recent
     const Fib *fib
+
+cdef struct Looked:
+    # at what of a packet a walk has looked, or at more
+    uint64_t addresses  # as masks of a glance
+    uint64_t facts
+    uint32_t asked  # M_* beside those, and LOOKED_FURTHER
 
 cdef struct Verdict:
     uint8_t target  # ACCEPT DROP REJECT DNAT SNAT MASQUERADE
@@ -196,8 +229,10 @@ cdef struct Verdict:
     # what ``recent --set`` and its kin want remembered, if the verdict is carried out
     RecentMark recent[4]
     int n_recent
-    const Rule *matched[MATCHED_MAX]  # the rules that matched, in order
+    const Rule **matched  # the rules that matched, in order
     int n_matched
+    const Rule *room[MATCHED_MAX]  # for them
+    Looked looked
 
 
 cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits, int alen) noexcept nogil:
@@ -279,27 +314,27 @@ cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nog
     return fall
 
 
-cdef inline bint match_ports(const Rule *r, const Flow *f) noexcept nogil:
+cdef inline bint match_ports(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
     if not f.has_ports:
         return False
-    if r.match & M_SPORT and (r.sport[0] <= f.sport <= r.sport[1]) == ((r.invert & M_SPORT) != 0):
+    if asked & M_SPORT and (r.sport[0] <= f.sport <= r.sport[1]) == ((r.invert & M_SPORT) != 0):
         return False
-    return not (r.match & M_DPORT and (r.dport[0] <= f.dport <= r.dport[1]) == ((r.invert & M_DPORT) != 0))
+    return not (asked & M_DPORT and (r.dport[0] <= f.dport <= r.dport[1]) == ((r.invert & M_DPORT) != 0))
 
 
-cdef inline bint match_l4(const Rule *r, const Flow *f) noexcept nogil:
+cdef inline bint match_l4(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
     cdef bint hit
-    if r.match & M_FRAGMENT and (f.later_fragment != 0) == ((r.invert & M_FRAGMENT) != 0):
+    if asked & M_FRAGMENT and (f.later_fragment != 0) == ((r.invert & M_FRAGMENT) != 0):
         return False
-    if r.match & (M_SPORT | M_DPORT) and not match_ports(r, f):
+    if asked & (M_SPORT | M_DPORT) and not match_ports(r, asked, f):
         return False
-    if r.match & M_TCP_FLAGS:
+    if asked & M_TCP_FLAGS:
         if f.later_fragment or f.l4len < 14:
             return False
         hit = (f.l4[13] & r.tcp_mask) == r.tcp_want
         if hit == ((r.invert & M_TCP_FLAGS) != 0):
             return False
-    if r.match & M_ICMP:
+    if asked & M_ICMP:
         if f.later_fragment or f.l4len < 2:
             return False
         hit = (r.icmp_type == 255 or f.l4[0] == r.icmp_type) and r.icmp_low <= f.l4[1] <= r.icmp_high
@@ -308,18 +343,18 @@ cdef inline bint match_l4(const Rule *r, const Flow *f) noexcept nogil:
     return True
 
 
-cdef inline bint match_l3(const Rule *r, const Flow *f) noexcept nogil:
-    if r.match & M_SRC and prefix_match(f.src, r.src, r.src_len, f.alen) == ((r.invert & M_SRC) != 0):
+cdef inline bint match_l3(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
+    if asked & M_SRC and prefix_match(f.src, r.src, r.src_len, f.alen) == ((r.invert & M_SRC) != 0):
         return False
-    if r.match & M_DST and prefix_match(f.dst, r.dst, r.dst_len, f.alen) == ((r.invert & M_DST) != 0):
+    if asked & M_DST and prefix_match(f.dst, r.dst, r.dst_len, f.alen) == ((r.invert & M_DST) != 0):
         return False
-    if r.match & M_IIF and (strncmp(f.iif, r.iif, r.iif_len) == 0) == ((r.invert & M_IIF) != 0):
+    if asked & M_IIF and (strncmp(f.iif, r.iif, r.iif_len) == 0) == ((r.invert & M_IIF) != 0):
         return False
-    if r.match & M_OIF and (strncmp(f.oif, r.oif, r.oif_len) == 0) == ((r.invert & M_OIF) != 0):
+    if asked & M_OIF and (strncmp(f.oif, r.oif, r.oif_len) == 0) == ((r.invert & M_OIF) != 0):
         return False
-    if r.match & M_PROTO and f.no_proto:
+    if asked & M_PROTO and f.no_proto:
         return False
-    return not (r.match & M_PROTO and (f.proto == r.proto) == ((r.invert & M_PROTO) != 0))
+    return not (asked & M_PROTO and (f.proto == r.proto) == ((r.invert & M_PROTO) != 0))
 
 
 cdef inline int addr_type(const Fib *fib, const uint8_t *addr, int alen) noexcept nogil:
@@ -338,26 +373,129 @@ cdef inline bint addr_type_in(const Flow *f, const uint8_t *addr, uint32_t types
     return (<uint32_t>1 << addr_type(f.fib, addr, f.alen)) & types != 0
 
 
-cdef inline bint match_rest(const Rule *r, const Flow *f, uint32_t mark, Choices *c, Verdict *v, int at) noexcept nogil:
-    if r.match & M_CTSTATE and ((f.ctstate & r.ctstate) != 0) == ((r.invert & M_CTSTATE) != 0):
+cdef inline bint match_rest(const RuleTable *t, const Rule *r, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
+    if asked & M_CTSTATE and ((f.ctstate & r.ctstate) != 0) == ((r.invert & M_CTSTATE) != 0):
         return False
-    if r.match & M_SRC_TYPE and addr_type_in(f, f.src, r.src_type) == ((r.invert & M_SRC_TYPE) != 0):
+    if asked & M_SRC_TYPE and addr_type_in(f, f.src, r.src_type) == ((r.invert & M_SRC_TYPE) != 0):
         return False
-    if r.match & M_DST_TYPE and addr_type_in(f, f.dst, r.dst_type) == ((r.invert & M_DST_TYPE) != 0):
+    if asked & M_DST_TYPE and addr_type_in(f, f.dst, r.dst_type) == ((r.invert & M_DST_TYPE) != 0):
         return False
-    if r.match & M_MARK and ((mark & r.mark_mask) == r.mark) == ((r.invert & M_MARK) != 0):
+    if asked & M_MARK and ((mark & r.mark_mask) == r.mark) == ((r.invert & M_MARK) != 0):
         return False
-    if r.match & M_STATISTIC and match_statistic(r, c, at) == ((r.invert & M_STATISTIC) != 0):
+    if asked & M_STATISTIC and match_statistic(r, c, rule_number(t, r) + 1) == ((r.invert & M_STATISTIC) != 0):
         return False
-    return not (r.match & M_RECENT and match_recent(r, f, v) == ((r.invert & M_RECENT) != 0))
+    return not (asked & M_RECENT and match_recent(r, f, v) == ((r.invert & M_RECENT) != 0))
 
 
-cdef inline bint match_rule(const Rule *r, const Flow *f, uint32_t mark, Choices *c, Verdict *v, int at) noexcept nogil:
-    if r.match & MATCH_L3 and not match_l3(r, f):
+cdef inline bint match_asked(const RuleTable *t, const Rule *r, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
+    """Those of a rule's matches that are bits of ``asked``."""
+    if asked & MATCH_L3 and not match_l3(r, asked, f):
         return False
-    if r.match & MATCH_L4 and not match_l4(r, f):
+    if asked & MATCH_L4 and not match_l4(r, asked, f):
         return False
-    return not r.match & MATCH_REST or match_rest(r, f, mark, c, v, at)
+    return not asked & MATCH_REST or match_rest(t, r, asked, f, mark, c, v)
+
+
+# ---- the glance
+
+cdef inline uint64_t facts_of(const Flow *f) noexcept nogil:
+    """All but the mark, which rules change."""
+    return (<uint64_t>f.dport << FACT_DPORT | <uint64_t>f.proto << FACT_PROTO | (f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
+            | f.later_fragment * FACT_LATER_FRAGMENT | f.no_proto * FACT_NO_PROTO | f.has_ports * FACT_PORTS)
+
+
+cdef inline void flow_words(Flow *f) noexcept nogil:
+    """What glances compare, when all else is known."""
+    f.addresses = raw_pair(f.src, f.dst) if f.alen == 4 else 0
+    f.facts = facts_of(f)
+
+
+cdef inline uint64_t flow_facts(const Flow *f, uint32_t mark) noexcept nogil:
+    return f.facts | <uint64_t>mark << FACT_MARK
+
+
+cdef inline uint32_t raw_mask(int length) noexcept nogil:
+    """The mask of an IPv4 prefix, in the order of raw32()."""
+    cdef uint8_t mask[4]
+    st32(mask, <uint32_t>(<uint64_t>0xffffffff << (32 - length)))
+    return raw32(mask)
+
+
+cdef inline bint one_bit(uint32_t bits) noexcept nogil:
+    return bits != 0 and bits & (bits - 1) == 0
+
+
+cdef inline void glance_at(Rule *r, uint64_t mask, uint64_t value) noexcept nogil:
+    r.facts_mask |= mask
+    r.facts |= value & mask
+
+
+cdef inline void glance_addresses(Rule *r, int alen) noexcept nogil:
+    """``alen``: bytes of the addresses that the rule names."""
+    cdef uint32_t plain = r.match & ~r.invert
+    if alen != 4:
+        return
+    r.addresses = raw_pair(r.src, r.dst)
+    if plain & M_SRC:
+        r.addresses_mask |= <uint64_t>raw_mask(r.src_len) << 32
+    if plain & M_DST:
+        r.addresses_mask |= raw_mask(r.dst_len)
+    r.rest &= ~(plain & (M_SRC | M_DST))
+
+
+cdef inline void glance_transport(Rule *r) noexcept nogil:
+    cdef uint32_t plain = r.match & ~r.invert
+    if plain & M_PROTO:
+        glance_at(r, <uint64_t>0xff << FACT_PROTO | FACT_NO_PROTO, <uint64_t>r.proto << FACT_PROTO)
+        r.rest &= ~M_PROTO
+    if plain & M_DPORT and r.dport[0] == r.dport[1]:
+        glance_at(r, WHOLE_PORT, <uint64_t>r.dport[0] << FACT_DPORT | FACT_PORTS)
+        r.rest &= ~M_DPORT
+    if r.match & M_FRAGMENT:
+        glance_at(r, FACT_LATER_FRAGMENT, 0 if r.invert & M_FRAGMENT else FACT_LATER_FRAGMENT)
+        r.rest &= ~M_FRAGMENT
+
+
+cdef inline void glance_state(Rule *r) noexcept nogil:
+    """Of several states one is enough, but none of them is as good as a mask; a mask of one bit can be turned round."""
+    cdef bint inverted
+    if r.match & M_CTSTATE and not r.ctstate & ~CT_BITS_FACT:
+        inverted = r.invert & M_CTSTATE != 0
+        if inverted or one_bit(r.ctstate):
+            glance_at(r, r.ctstate << FACT_CTSTATE, 0 if inverted else r.ctstate << FACT_CTSTATE)
+            r.rest &= ~M_CTSTATE
+    if r.match & M_MARK and not r.mark & ~r.mark_mask:
+        inverted = r.invert & M_MARK != 0
+        if not inverted or one_bit(r.mark_mask):
+            glance_at(r, <uint64_t>r.mark_mask << FACT_MARK, <uint64_t>(r.mark ^ r.mark_mask if inverted else r.mark) << FACT_MARK)
+            r.rest &= ~M_MARK
+
+
+cdef inline void glance_rest(Rule *r) noexcept nogil:
+    """Note which bits of the words decide what is left."""
+    if r.rest & M_SRC:
+        r.rest_addresses |= <uint64_t>raw_mask(min(r.src_len, 32)) << 32
+    if r.rest & M_DST:
+        r.rest_addresses |= raw_mask(min(r.dst_len, 32))
+    if r.rest & M_SRC_TYPE:
+        r.rest_addresses |= <uint64_t>WHOLE_DESTINATION << 32
+    if r.rest & M_DST_TYPE:
+        r.rest_addresses |= WHOLE_DESTINATION
+    if r.rest & M_PROTO:
+        r.rest_facts |= <uint64_t>0xff << FACT_PROTO | FACT_NO_PROTO
+    if r.rest & M_DPORT:
+        r.rest_facts |= WHOLE_PORT
+    if r.rest & M_MARK:
+        r.rest_facts |= <uint64_t>r.mark_mask << FACT_MARK
+
+
+cdef inline void rule_glance(Rule *r, int alen) noexcept nogil:
+    """Prepare a rule whose matches stand; ``alen``: bytes of the addresses that it names."""
+    r.rest = r.match
+    glance_addresses(r, alen)
+    glance_transport(r)
+    glance_state(r)
+    glance_rest(r)
 
 
 cdef inline bint rule_jumps(const Rule *r) noexcept nogil:
@@ -393,8 +531,19 @@ cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
     index_end(x, t.n_rules)
     for i in range(t.n_rules):
         if x.place[i].run >= 0:
-            t.rule[i].match |= M_RUN
+            t.rule[i].rest |= M_RUN
     return True
+
+
+cdef inline void rules_link(const RuleTable *t, Rule *rule, int n) noexcept nogil:
+    """Let ``n`` of the table's rules know the chains they lead to; where and how long those are is known before they are written."""
+    cdef const RuleChain *chain
+    cdef int i
+    for i in range(n):
+        if rule_jumps(&rule[i]):
+            chain = &t.chain[rule[i].chain]
+            rule[i].to = &t.rule[chain.first] if chain.first < t.local_from else NULL
+            rule[i].count = chain.count
 
 
 cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const Flow *f) noexcept nogil:
@@ -426,30 +575,25 @@ cdef inline int rule_number(const RuleTable *t, const Rule *r) noexcept nogil:
     return <int>(r - t.rule)
 
 
-cdef inline const RuleChain *chain_of(const RuleTable *t, int chain) noexcept nogil:
-    """A chain with its rules in it."""
-    if t.chain[chain].absent:
-        t.fill(t.book, chain)
-    return &t.chain[chain]
-
-
-cdef inline bint run_skip(const RuleTable *t, const Rule **next, const Flow *f, int *walked) noexcept nogil:
-    """Step over the rules of a run that cannot match, counting them. False: that is all of them, ``next`` is behind the run."""
-    cdef int at = <int>(next[0] - t.rule)
+cdef inline int run_skip(const RuleTable *t, const Rule *r, const Flow *f) noexcept nogil:
+    """How many rules of the run, from ``r`` on, cannot match; -1 - N: these N are all that is left of it."""
+    cdef int at = <int>(r - t.rule)
     cdef const RuleRun *run = &t.index.run[t.index.place[at].run]
     cdef int to = run_seek(&t.index, run, at, f)
-    walked[0] += to - at
-    next[0] += to - at
-    return to != run.end
+    return to - at if to != run.end else -1 - (to - at)
 
 
-cdef inline const Rule *chain_begin(const RuleTable *t, const RuleChain *chain) noexcept nogil:
-    """The chain's first rule, for a walk that goes there: some of its rules, which lie side by side, are asked for before their turn."""
-    cdef const Rule *first = rule_at(t, chain.first)
-    cdef int i
-    for i in range(min(chain.count, RULES_AHEAD)):
-        ask_for(first + i)
+cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r) noexcept nogil:
+    """The first rule of the chain that a rule leads to, which has one, though it may not be written; the next ones, beside it, are asked for before their turn."""
+    cdef const Rule *first = r.to if r.to != NULL else rule_at(t, t.chain[r.chain].first)
+    ask_for(first + 1)
+    ask_for(first + 2)
     return first
+
+
+cdef inline bint glance(const Rule *r, const Flow *f, uint64_t facts) noexcept nogil:
+    """False: the rule does not match."""
+    return ((f.addresses ^ r.addresses) & r.addresses_mask) | ((facts ^ r.facts) & r.facts_mask) == 0
 
 
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
@@ -462,16 +606,17 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     cdef const Rule *next
     cdef const Rule *end
     cdef const Rule *r
-    cdef const RuleChain *chain
-    cdef int depth = 0, walked = 0, matched = 0
+    cdef int depth = 0, walked = 0, matched = 0, skip
+    cdef uint64_t facts = flow_facts(f, mark[0]), addresses_looked = 0, facts_looked = 0
+    cdef uint32_t asked = 0
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
+    v.matched = v.room
     if t.builtin[hook] < 0:
         return
-    chain = &t.chain[t.builtin[hook]]
-    next = chain_begin(t, chain)
-    end = next + chain.count
+    next = rule_at(t, t.chain[t.builtin[hook]].first)
+    end = next + t.chain[t.builtin[hook]].count
     while True:
         r = next
         if r == end:
@@ -482,35 +627,60 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             next = back[depth]
             end = back_end[depth]
             continue
-        if r.match & M_RUN:
-            if not run_skip(t, &next, f, &walked):
+        if seldom(r.rest & M_RUN):
+            skip = run_skip(t, r, f)
+            next = r + (skip if skip >= 0 else -1 - skip)
+            walked += <int>(next - r)
+            addresses_looked |= WHOLE_DESTINATION
+            facts_looked |= WHOLE_PORT
+            asked |= M_RUN
+            if skip < 0:
                 continue
             r = next
         walked += 1
         next += 1
-        if not match_rule(r, f, mark[0], c, v, rule_number(t, r) + 1):
+        addresses_looked |= r.addresses_mask
+        facts_looked |= r.facts_mask
+        if not glance(r, f, facts):
             continue
+        if seldom(r.rest & ~M_RUN):
+            addresses_looked |= r.rest_addresses
+            facts_looked |= r.rest_facts
+            asked |= r.rest
+            if not match_asked(t, r, r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v):
+                continue
         if matched < MATCHED_MAX:
-            v.matched[matched] = r
+            v.room[matched] = r
             matched += 1
+        if r.target == T_JUMP and r.count == 0:
+            continue
         if rule_jumps(r):
             if r.target == T_JUMP and depth < JUMPS_MAX:
                 back[depth] = next
                 back_end[depth] = end
                 depth += 1
-            chain = chain_of(t, r.chain)
-            next = chain_begin(t, chain)
-            end = next + chain.count
+            next = end = NULL
+            if r.count:
+                next = chain_begin(t, r)
+                end = next + r.count
+                if rarely(next.target == T_ABSENT):
+                    t.fill(t.book, r.chain)
+                    asked |= LOOKED_FURTHER
         elif r.target == T_MARK:
-            mark[0] = (mark[0] & ~r.set_mask) ^ r.set_value
+            asked |= LOOKED_FURTHER
+            facts = facts & ~(<uint64_t>r.set_mask << FACT_MARK) ^ <uint64_t>r.set_value << FACT_MARK
         elif r.target == T_RETURN:
             next = end
-        elif r.target != T_NONE:
+        elif r.target > T_NONE:
             v.target = r.target
             v.rule = r
             break
+    mark[0] = <uint32_t>(facts >> FACT_MARK)
     v.walked = walked
     v.n_matched = matched
+    v.looked.addresses = addresses_looked
+    v.looked.facts = facts_looked
+    v.looked.asked = asked
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:
@@ -528,4 +698,5 @@ cdef inline void rules_free(RuleTable *t) noexcept nogil:
         free(t.rule)
         free(t.chain)
     free(t.local)
+    free(t.memo)
     memset(t, 0, sizeof(RuleTable))

@@ -20,19 +20,23 @@ cdef extern from *:
         memset(p, 0, n);
     }
 
-    /* A condition that does not hold where speed counts: what depends on it goes out of the way of the rest. */
+    /* A condition that does not hold where speed counts: what depends on it goes out of the way of the rest; or that holds now and then
+       only: registers are for the rest. */
     #if defined(__has_builtin)
     #if __has_builtin(__builtin_expect_with_probability)
     #define rarely(x) __builtin_expect_with_probability(!!(x), 0, 1.0)
+    #define seldom(x) __builtin_expect_with_probability(!!(x), 0, 0.9)
     #endif
     #endif
     #ifndef rarely
     #define rarely(x) (x)
+    #define seldom(x) (x)
     #endif
     #define ask_for(p) __builtin_prefetch(p)
     """
     void zero_bytes(void *p, size_t n) noexcept nogil
     bint rarely(bint x) noexcept nogil
+    bint seldom(bint x) noexcept nogil
     void ask_for(const void *p) noexcept nogil  # the cache line will be read soon
 
 
@@ -66,6 +70,11 @@ cdef inline uint64_t raw64(const uint8_t *p) noexcept nogil:
     cdef uint64_t v
     memcpy(&v, p, 8)
     return v
+
+
+cdef inline uint64_t raw_pair(const uint8_t *src, const uint8_t *dst) noexcept nogil:
+    """Two IPv4 addresses as one word."""
+    return <uint64_t>raw32(src) << 32 | raw32(dst)
 
 
 cdef inline void st16(uint8_t *p, uint32_t v) noexcept nogil:

@@ -5,6 +5,7 @@ from libc.string cimport memcpy, memset
 
 from ext.border.rules cimport table_build
 from ext.tables.htab cimport HTab
+from ext.tables.rule_memo cimport rules_decide
 from ext.tables.rules cimport *
 
 
@@ -17,6 +18,7 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
+    v.matched = v.room
     while True:
         if i >= t.chain[chain].count:
             if depth == 0:
@@ -29,7 +31,7 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
         r = &t.rule[t.chain[chain].first + i]
         v.walked += 1
         i += 1
-        if not match_rule(r, f, mark[0], c, v, t.chain[chain].first + i):
+        if not match_asked(t, r, r.match, f, mark[0], c, v):
             continue
         if v.n_matched < MATCHED_MAX:
             v.matched[v.n_matched] = r
@@ -55,25 +57,35 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
 
 cdef class Table:
     cdef RuleTable t
+    cdef dict names
 
     def __cinit__(self, chains, int alen):
         memset(&self.t, 0, sizeof(RuleTable))
+        self.names = {}
         table_build(&self.t, chains, {}, alen)
 
     def __dealloc__(self):
         rules_free(&self.t)
 
+    cdef const char *name(self, bytes iif):
+        """The same memory for the same device, as devices have it."""
+        cdef bytes kept = self.names.setdefault(iif, iif)
+        return kept
+
     @property
     def runs(self):
         return self.t.index.n_runs
 
-    def walk(self, bint indexed, bytes src, bytes dst, int proto, bytes l4, uint32_t seed):
-        """What PREROUTING says: target, deciding rule, rules walked, rules matched, mark, falls of chance, addresses to remember."""
+    def walk(self, str how, bytes src, bytes dst, int proto, bytes l4, uint32_t seed, uint32_t state=0, uint32_t mark=0, bytes iif=b"",
+             bint later_fragment=False):
+        """What PREROUTING says: target, deciding rule, rules walked, rules matched, mark, falls of chance, addresses to remember.
+
+        ``how``: ``rule by rule``, ``index``, or ``memo``: from memory, if a walk like that is remembered.
+        """
         cdef Flow f
         cdef Verdict v
         cdef Choices ch
         cdef HTab recent
-        cdef uint32_t mark = 0
         memset(&f, 0, sizeof(Flow))
         memset(&recent, 0, sizeof(HTab))
         f.family = 4 if len(src) == 4 else 6
@@ -83,15 +95,21 @@ cdef class Table:
         f.dst = dst
         f.l4 = l4
         f.l4len = <uint32_t>len(l4)
-        f.has_ports = len(l4) >= 4
+        f.later_fragment = later_fragment
+        f.has_ports = len(l4) >= 4 and not later_fragment
+        f.ctstate = state
         if f.has_ports:
             f.sport = l4[0] << 8 | l4[1]
             f.dport = l4[2] << 8 | l4[3]
-        f.iif = f.oif = b""
+        f.iif = self.name(iif)
+        f.oif = b""
         f.recent = &recent
+        flow_words(&f)
         choices_begin(&ch)
         ch.seed = seed
-        if indexed:
+        if how == "memo":
+            rules_decide(&self.t, HOOK_PREROUTING, &f, 1, &mark, &ch, &v)
+        elif how == "index":
             rules_walk(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v)
         else:
             walk_rule_by_rule(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v)

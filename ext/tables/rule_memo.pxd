@@ -1,0 +1,101 @@
+# Walks of rules that are remembered: a packet that is the same as an earlier one wherever that one's walk looked takes the same walk.
+#
+# A walk looks at bits of two words (the glance of rules.pxd) and, where rules ask for it, at devices and at the connection's state.
+# What it came to, with the rules it met and how many it looked at, holds for all packets that agree in these, until anything is
+# configured. A walk that looked further (chance, lists of addresses, TCP flags), or that changed something, is not remembered.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from ext.tables.rules cimport *
+from ext.wire.bytes cimport rarely
+
+cdef enum:
+    MEMO_WALKS = 4  # of each hook
+    MEMO_MATCHED = 10  # rules of a walk
+    MEMO_ADDRESSES = M_SRC | M_DST | M_SRC_TYPE | M_DST_TYPE | M_RUN  # of IPv6 not in the words
+    MEMO_KNOWN = MEMO_ADDRESSES | M_PROTO | M_DPORT | M_FRAGMENT | M_MARK | M_CTSTATE | M_IIF | M_OIF
+
+cdef struct MemoWalk:
+    uint64_t addresses
+    uint64_t addresses_mask
+    uint64_t facts
+    uint64_t facts_mask
+    uint32_t generation
+    uint32_t asked  # matches that were looked at beside the words
+    const char *iif
+    const char *oif
+    uint32_t ctstate
+    int walked
+    const Rule *rule
+    uint8_t target
+    uint8_t known
+    uint16_t n_matched
+    const Rule *matched[MEMO_MATCHED]
+
+cdef struct RuleMemo:
+    MemoWalk walk[HOOKS][MEMO_WALKS]
+    uint8_t oldest[HOOKS]
+
+
+cdef inline bint memo_fits(const MemoWalk *w, const Flow *f, uint64_t facts) noexcept nogil:
+    if ((f.addresses ^ w.addresses) & w.addresses_mask) | ((facts ^ w.facts) & w.facts_mask):
+        return False
+    return (not w.asked & M_IIF or w.iif == f.iif) and (not w.asked & M_OIF or w.oif == f.oif) and (not w.asked & M_CTSTATE
+                                                                                                 or w.ctstate == f.ctstate)
+
+
+cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
+    v.target = w.target
+    v.rule = w.rule
+    v.walked = w.walked
+    v.n_recent = 0
+    v.n_matched = w.n_matched
+    v.matched = w.matched
+
+
+cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:
+    """Remember a walk, if it goes the same way for all packets that look the same."""
+    cdef MemoWalk *w
+    cdef int i
+    if v.looked.asked & ~<uint32_t>MEMO_KNOWN or v.n_matched > MEMO_MATCHED or (f.alen != 4 and v.looked.asked & MEMO_ADDRESSES):
+        return
+    w = &memo.walk[hook][memo.oldest[hook]]
+    memo.oldest[hook] = (memo.oldest[hook] + 1) % MEMO_WALKS
+    w.addresses = f.addresses
+    w.addresses_mask = v.looked.addresses
+    w.facts = facts
+    w.facts_mask = v.looked.facts
+    w.generation = generation
+    w.asked = v.looked.asked
+    w.iif = f.iif
+    w.oif = f.oif
+    w.ctstate = f.ctstate
+    w.walked = v.walked
+    w.rule = v.rule
+    w.target = v.target
+    w.known = True
+    w.n_matched = <uint16_t>v.n_matched
+    for i in range(v.n_matched):
+        w.matched[i] = v.matched[i]
+
+
+cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t generation, uint32_t *mark, Choices *c,
+                              Verdict *v) noexcept nogil:
+    """rules_walk(), as long as ``generation`` stays the same by heart."""
+    cdef RuleMemo *memo = <RuleMemo *>t.memo
+    cdef MemoWalk *w
+    cdef uint64_t facts = flow_facts(f, mark[0])
+    cdef int i
+    if rarely(memo == NULL):
+        memo = <RuleMemo *>calloc(1, sizeof(RuleMemo))
+        t.memo = memo
+    if memo == NULL or t.builtin[hook] < 0:
+        rules_walk(t, hook, f, mark, c, v)
+        return
+    for i in range(MEMO_WALKS):
+        w = &memo.walk[hook][i]
+        if w.known and w.generation == generation and memo_fits(w, f, facts):
+            memo_says(w, v)
+            return
+    rules_walk(t, hook, f, mark, c, v)
+    memo_keep(memo, hook, f, facts, generation, v)
