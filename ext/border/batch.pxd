@@ -3,10 +3,13 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, carries_frames, event_due, event_packet
 from ext.fast.ahead cimport ahead_of, prefetch
+from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport FlowCache
 from ext.fast.key cimport Parsed, key_parse
+from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
+                              window_suits)
 from ext.stages.events cimport events_until, frame_begins, frame_flows, frame_packet, frame_refused, packet_comes
-from ext.stages.verdict cimport ST_TRANSMIT
+from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 
@@ -83,14 +86,29 @@ cdef inline void batch_close(Batch *b):
     b.n_views = 0
 
 
-cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, Parsed *seen) noexcept nogil:
-    """Read the key of frame ``i`` before its turn; of one that has none ``length`` is 0."""
+cdef inline Window *batch_window(Core *c, Window **kept, int threads, int most) except? NULL:
+    """What so many threads carry windows of up to ``most`` frames with, made when it is asked for first; NULL: nothing, one thread is
+    enough. ValueError: too many of either."""
+    if not 0 < threads <= CREW_MOST or not 0 < most <= WINDOW_MOST:
+        raise ValueError(f"threads are 1 to {CREW_MOST}, frames of a window 1 to {WINDOW_MOST}")
+    if threads == 1 or c.fast == NULL:
+        return NULL
+    if not window_suits(kept[0], threads, most):
+        window_free(kept[0])
+        kept[0] = window_new(c, threads, most, DROPS_END)
+        if kept[0] == NULL:
+            raise MemoryError
+    return kept[0]
+
+
+cdef inline void batch_ahead(Core *c, const Batch *b, uint64_t i, uint64_t past, Parsed *seen) noexcept nogil:
+    """Read the key of frame ``i`` before its turn; of one that has none, or that is not in front of ``past``, ``length`` is 0."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Dev *d
     seen.length = 0
     if i + FRAMES_AHEAD < b.n:
         prefetch(b.data + b.starts[i + FRAMES_AHEAD])
-    if i >= b.n:
+    if i >= past:
         return
     d = c.dev[b.devs[i]]
     if key_parse(fc, d.id, d.ns, carries_frames(d), True, b.data + b.starts[i], b.lengths[i], seen):
@@ -150,18 +168,18 @@ cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Parsed *
     return frame_flows(c, seen, b.data + b.starts[i], b.lengths[i])
 
 
-cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
-    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
+cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
+    """Inject each of these frames at its time, or now if that has passed, and carry what is due before it; the first that was not taken."""
     cdef Parsed seen[KEYS_AHEAD]
     cdef Parsed *one
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef uint64_t i
     cdef int shapes = fc.n_shapes if fc != NULL else 0
-    for i in range(KEYS_AHEAD):
-        seen[i].length = 0
+    for i in range(first, first + KEYS_AHEAD):
+        seen[i % KEYS_AHEAD].length = 0
         if fc != NULL:
-            batch_ahead(c, b, i, &seen[i])
-    for i in range(b.n):
+            batch_ahead(c, b, i, past, &seen[i % KEYS_AHEAD])
+    for i in range(first, past):
         one = &seen[i % KEYS_AHEAD]
         if fc != NULL and fc.n_shapes != shapes:
             one.length = 0  # what was read as a tunnel then may be none now
@@ -170,6 +188,41 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
             if c.n_deliveries or c.out_of_memory or c.supply_failed or not batch_one(c, b, i):
                 return i
         if fc != NULL:
-            batch_ahead(c, b, i + KEYS_AHEAD, one)
-    events_until(c, c.now)
-    return b.n
+            batch_ahead(c, b, i + KEYS_AHEAD, past, one)
+    return past
+
+
+cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept nogil:
+    """As batch_stretch() for the whole batch, in windows where that can be."""
+    cdef uint64_t i = 0, n, carried, past
+    w.lot.data = b.data
+    w.lot.devs = b.devs
+    w.lot.starts = b.starts
+    w.lot.lengths = b.lengths
+    w.lot.times = b.times
+    while i < b.n:
+        if w.waits == 0 and b.n - i >= w.least and window_is_open(c):
+            n = w.size if w.size < b.n - i else b.n - i
+            carried = window_carry(w, i, i + n)
+            window_adapts(w, n, carried)
+            i += carried
+            if carried == n:
+                continue
+        window_rests(w)
+        n = w.waits if w.waits else w.least
+        past = i + n if n < b.n - i else b.n
+        w.waits -= <uint32_t>(past - i) if past - i < w.waits else w.waits
+        i = batch_stretch(c, b, i, past)
+        if i < past:
+            break
+    window_rests(w)
+    return i
+
+
+cdef inline uint64_t batch_carry(Core *c, Window *w, const Batch *b) noexcept nogil:
+    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken. ``w``: by several
+    threads, NULL: by this one."""
+    cdef uint64_t taken = batch_stretch(c, b, 0, b.n) if w == NULL else batch_shared(c, w, b)
+    if taken == b.n:
+        events_until(c, c.now)
+    return taken

@@ -15,6 +15,13 @@ from ext.tables.ct_udp cimport ct_udp_packet
 from ext.wire.bytes cimport ld16
 
 
+cdef inline bint track_asked(const Core *c, const Track *t, const Ct *ct, uint32_t serial, TcpSegment *segment) noexcept nogil:
+    """Does the connection accept the packet and stay what it is?"""
+    if ct.serial != serial or ct.status != t.status or ct.expires <= c.now:
+        return False
+    return t.proto != 6 or ct_tcp_stands(&ct.proto.tcp, t.dir, segment, &(<const Ns *>t.ns).ct.set)
+
+
 cdef inline void track_told(Core *c, const Track *t, Ct *ct, TcpSegment *segment) noexcept nogil:
     cdef Ns *ns = <Ns *>t.ns
     cdef int64_t timeout
@@ -42,10 +49,7 @@ cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, 
     """A segment that resets a connection which is closed already: does that accept it, and stay closed?"""
     cdef Ns *ns = <Ns *>t.ns
     cdef int64_t timeout
-    was.ct = ct
-    was.tcp = ct.proto.tcp
-    was.status = ct.status
-    was.expires = ct.expires
+    told_kept(was, ct)
     if (ct_tcp_packet(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &ns.ct.set, ct.expires - c.now, &ct.status, &timeout) != CTV_ACCEPT
             or ct.proto.tcp.state != was.tcp.state):
         told_undone(was)
@@ -53,6 +57,13 @@ cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, 
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + c.now
     return True
+
+
+cdef inline void told_kept(Told *was, Ct *ct) noexcept nogil:
+    was.ct = ct
+    was.tcp = ct.proto.tcp
+    was.status = ct.status
+    was.expires = ct.expires
 
 
 cdef inline void told_undone(const Told *was) noexcept nogil:
@@ -101,9 +112,7 @@ cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const ui
     for i in range(g.n_tracks):
         t = &g.tracks[i]
         ct[i] = flow_track(fc, f, i, &serial)
-        if ct[i].serial != serial or ct[i].status != t.status or ct[i].expires <= c.now:
-            return False
-        if t.proto == 6 and not ct_tcp_stands(&ct[i].proto.tcp, t.dir, &segment, &(<Ns *>t.ns).ct.set):
+        if not track_asked(c, t, ct[i], serial, &segment):
             return False
     for i in range(g.n_tracks):
         track_told(c, &g.tracks[i], ct[i], &segment)
