@@ -335,14 +335,27 @@ class Engine:
         """Hand a frame to the transmit queue of ``dev`` as a packet socket does; an IP packet on a device whose ``ethernet`` is
         False. Returns its packet id, or -1 when a packet socket would refuse it (under 14 bytes, over MTU + 14, +4 with a VLAN
         tag; an IP packet over the MTU). ValueError: ``at`` has passed."""
-    def carry(self, data: Buffer, devs: Buffer, starts: Buffer, lengths: Buffer, times: Buffer, refused: Buffer) -> int:
+    def carry(
+        self,
+        data: Buffer,
+        devs: Buffer,
+        starts: Buffer,
+        lengths: Buffer,
+        times: Buffer,
+        refused: Buffer,
+        *,
+        threads: int = 1,
+        window: int = 2048,
+    ) -> int:
         """As ``inject`` and ``run(until=its time)`` for one frame after the other, without Python between them: frame i is the
         ``lengths[i]`` bytes of ``data`` from ``starts[i]`` on, for device ``devs[i]`` at virtual nanosecond ``times[i]``, or now if
         that has passed. Buffers of native int32 (``devs``), uint64 (``starts``), uint32 (``lengths``) and int64 (``times``, whose
         length says how many frames there are). ``refused[i]`` (bytes, writable) becomes 1 where a packet socket would refuse the frame.
         Returns how many frames were taken: all, unless an application has something to receive before; the last one taken may then
-        still have to be carried (``run(until=its time)``). ValueError: a frame lies
-        outside of the data, a device does not exist, a buffer is too short."""
+        still have to be carried (``run(until=its time)``). ``threads`` (1 to 64): how many carry runs of frames that go the way of
+        flows out of the world, with which nothing else happens; ``window`` (1 to 2048): frames that they take up together at most.
+        Neither changes what comes of it. ValueError: a frame lies
+        outside of the data, a device does not exist, a buffer is too short, threads or windows of no such size."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
     def send(self, ns: int, packet: bytes, *, at: int | None = None, socket: int = -1) -> int:
@@ -377,8 +390,9 @@ class Engine:
     def events(self) -> list[Event]: ...
     def flow_cache(self) -> dict[str, int]:
         """What the fast path has done: ``routed`` (packets that passed through a router by their destinations' routes alone); of all
-        others ``hits``, ``misses`` (packets of a kind that the flow cache keeps), ``others``, ``learnt``, ``full`` (flows that found no
-        room), ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``bytes`` (with what
-        routers need). All 0 with ``slow_path_only``."""
+        others ``hits``, ``shared`` (those of them that several threads carried in windows, see ``carry``), ``misses`` (packets of a
+        kind that the flow cache keeps), ``others``, ``learnt``, ``full`` (flows that found no room), ``flushes`` (all was forgotten:
+        too many programs); and what it holds: ``flows``, ``programs``, ``bytes`` (with what routers need). All 0 with
+        ``slow_path_only``."""
     def counters(self) -> dict[str, int]:
         """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

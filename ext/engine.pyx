@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.answers cimport cache_dict, route_answer
-from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open
+from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open, batch_window
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list
 from ext.border.devices cimport device_find, device_init, device_kind, device_remove, device_settings
 from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
@@ -27,6 +27,7 @@ from ext.border.tables cimport address_add, address_remove, conntrack_remove, de
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.fast.flows cimport FlowCache, cache_free, cache_new
+from ext.fast.window cimport WINDOW_MOST, Window, window_free
 from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
 from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
@@ -202,6 +203,7 @@ cdef class Engine:
     cdef dict books  # (namespace, family, table) -> its RuleBook
     cdef object supplier
     cdef object supply_error
+    cdef Window *window  # where several threads carry
 
     def __cinit__(self, seed=0, *, bint slow_path_only=False):
         memset(&self.c, 0, sizeof(Core))
@@ -236,6 +238,7 @@ cdef class Engine:
             if interpreter_ends():
                 self.c.dev[i].encap = NULL  # what a plug-in of Python made may be gone already: the process' end frees its state
             device_free(self.c.dev[i])
+        window_free(self.window)
         pkt_pool_free(&self.c.pool)
         cache_free(<FlowCache *>self.c.fast)
         free(self.c.far_of)
@@ -615,15 +618,16 @@ cdef class Engine:
         event_packet(&self.c, when, kind, d.id, p)
         return packet
 
-    def carry(self, data, devs, starts, lengths, times, refused):
+    def carry(self, data, devs, starts, lengths, times, refused, *, int threads=1, int window=WINDOW_MOST):
         cdef Batch b
         cdef uint64_t taken
+        cdef Window *several = batch_window(&self.c, &self.window, threads, window)
         memset(&b, 0, sizeof(Batch))
         try:
             batch_open(&b, data, devs, starts, lengths, times, refused)
             batch_check(&b, self.c.n_dev)
             with nogil:
-                taken = batch_carry(&self.c, &b)
+                taken = batch_carry(&self.c, several, &b)
         finally:
             batch_close(&b)
         self.check_supply()

@@ -152,6 +152,8 @@ def require_all_left(before: dict[str, int], after: dict[str, int], count: int) 
 class EstablishedWork(Work):
     """Segments of established connections, one of each in turn. ``back``: from the servers to the clients."""
 
+    threads = 1  # that carry them
+
     def __init__(
         self, settings: Settings, flows: Flows, shape: Shape, kind: str = "vxlan", *, back: bool = False, slow_path_only: bool = False
     ) -> None:
@@ -185,7 +187,7 @@ class EstablishedWork(Work):
         self._counters = self.service.node.engine.counters()
 
     def run(self) -> None:
-        self.frames.carry(self.service.node.engine, self._times)
+        self.frames.carry(self.service.node.engine, self._times, threads=self.threads)
 
     def after(self) -> None:
         require_all_left(self._counters, self.service.node.engine.counters(), self.units)

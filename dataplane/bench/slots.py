@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,9 +61,16 @@ class Frames:
         """Virtual nanoseconds of all frames when the first is due at ``start``."""
         return array("q", range(start, start + GAP_NS * len(self), GAP_NS))
 
-    def carry(self, engine: Engine, times: array[int]) -> int:
-        """Hand them to the core; how many it took."""
-        return engine.carry(self.data, self.devices, self.starts, self.lengths, times, self.refused)
+    def carry(self, engine: Engine, times: array[int], *, threads: int = 1) -> int:
+        """Hand them to the core, which carries them with so many threads; how many it took."""
+        return engine.carry(self.data, self.devices, self.starts, self.lengths, times, self.refused, threads=threads)
+
+    def between(self, first: int, past: int) -> Frames:
+        """Those numbers, in the same memory."""
+        some = copy(self)
+        some.starts, some.lengths = self.starts[first:past], self.lengths[first:past]
+        some.devices, some.refused = self.devices[first:past], self.refused[first:past]
+        return some
 
     def chosen(self, numbers: Sequence[int]) -> Frames:
         """Copies of some of them."""

@@ -75,6 +75,8 @@ def _detail_lines(document: Document) -> list[str]:
             for kind, times in details.get("kinds", {}).items():
                 span = f"{times['least']:.1f} to {times['most']:.1f}, median {times['median']:.1f} {row['unit']}"
                 found.append(f"{row['name']}: {kind}: {span}")
+            if "times_one_thread" in details:
+                found.append(f"{row['name']}: {details['times_one_thread']:.2f} times as fast as one thread")
             if "peak_bytes" in details:
                 found.append(f"{row['name']}: at most {details['peak_bytes'] / 2**30:.2f} GiB in memory")
             if "rules_walked" in details and len(row["points"]) == 1:

@@ -84,8 +84,8 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """``--seed N`` as ``add_seed``, ``--threads N`` (``args.threads``) and ``--slow-path-only``: none of the latter two changes a byte."""
     add_seed(parser)
-    explained = "1: one thread in all, 2: captures are written beside, 3: and read ahead (default: %(default)s)"
-    parser.add_argument("--threads", type=threads, default=1, metavar="N", help=explained)
+    explained = "1: one thread in all; more: captures are written beside, replay carries with up to N, and from 3 on it reads ahead"
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help=f"{explained} (default: %(default)s)")
     explained = "every packet goes from stage to stage, none through the flow cache"
     parser.add_argument("--slow-path-only", action="store_true", help=explained)
 

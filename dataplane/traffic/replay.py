@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PACKETS_BETWEEN_DRAINS = 512  # whatever the batches: it decides the order of records of one instant
 _BATCHES_AHEAD = 2
+_MOST_THREADS = 64  # that the core carries with
 _KEPT_RUNS = 8
 
 
@@ -127,12 +128,12 @@ def replay(
 
     The first chosen packet's time is the run's zero; a packet earlier than the one before it goes right after that one.
     ``wanted`` chooses packets; ``drain`` is called at every 512th injected frame, to take what was recorded out of the core.
-    ``threads``: with 3 or more the capture is read ahead by a thread of its own.
+    ``threads``: how many the core may carry with; with 3 or more the capture is read ahead by a thread of its own.
     """
     lock = Lock()
     is_ahead = threads > 2
     loader = _Loader(reader, fitter, wanted, engine.now, lock, _BATCHES_AHEAD if is_ahead else 0)
-    carrier = _Carrier(engine, machine, lock, drain)
+    carrier = _Carrier(engine, machine, lock, drain, threads)
     if not is_ahead:
         for load in loader.loads():
             carrier.carry(load)
@@ -153,8 +154,9 @@ def replay(
 class _Carrier:
     """Injects what was loaded."""
 
-    def __init__(self, engine: Engine, machine: Machine, lock: Lock, drain: Callable[[], None] | None) -> None:
+    def __init__(self, engine: Engine, machine: Machine, lock: Lock, drain: Callable[[], None] | None, threads: int) -> None:
         self._engine = engine
+        self._threads = min(threads, _MOST_THREADS)
         self._lock = lock
         self._drain = drain
         self._devices = array("i", [machine.eth0] * _PACKETS_BETWEEN_DRAINS)
@@ -175,7 +177,15 @@ class _Carrier:
         while done < most:
             upto = min(most, done + _PACKETS_BETWEEN_DRAINS - summary.injected % _PACKETS_BETWEEN_DRAINS)
             with self._lock:
-                self._engine.carry(frames.data, self._devices, starts[done:upto], lengths[done:upto], times[done:upto], self._refused)
+                self._engine.carry(
+                    frames.data,
+                    self._devices,
+                    starts[done:upto],
+                    lengths[done:upto],
+                    times[done:upto],
+                    self._refused,
+                    threads=self._threads,
+                )
             summary.injected += upto - done
             done = upto
             if self._drain is not None and summary.injected % _PACKETS_BETWEEN_DRAINS == 0:

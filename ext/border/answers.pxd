@@ -34,6 +34,7 @@ cdef inline dict route_answer(Core *c, Ns *n, bytes dst):
 cdef inline dict cache_dict(const FlowCache *fc):
     """What the flow cache has done and holds; all 0 where there is none."""
     if fc == NULL:
-        return dict.fromkeys(("routed", "hits", "misses", "others", "learnt", "full", "flushes", "flows", "programs", "bytes"), 0)
-    return {"routed": fc.routed.packets, "hits": fc.hits, "misses": fc.misses, "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes,
-            "flows": fc.used, "programs": fc.n_programs, "bytes": cache_bytes(fc)}
+        return dict.fromkeys(("routed", "hits", "shared", "misses", "others", "learnt", "full", "flushes", "flows", "programs", "bytes"), 0)
+    return {"routed": fc.routed.packets, "hits": fc.hits, "shared": fc.shared, "misses": fc.misses, "others": fc.others,
+            "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes, "flows": fc.used, "programs": fc.n_programs,
+            "bytes": cache_bytes(fc)}

@@ -3,12 +3,15 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.fast.ahead cimport prefetch
+from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, LINE, flow_find
 from ext.fast.key cimport Parsed, key_parse
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look
+from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
+                              window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frame_routed,
                                 frames_flow, packet_comes)
-from ext.stages.verdict cimport ST_TRANSMIT
+from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
 from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt
@@ -97,6 +100,21 @@ cdef inline void batch_close(Batch *b):
     b.n_views = 0
 
 
+cdef inline Window *batch_window(Core *c, Window **kept, int threads, int most) except? NULL:
+    """What so many threads carry windows of up to ``most`` frames with, made when it is asked for first; NULL: nothing, one thread is
+    enough. ValueError: too many of either."""
+    if not 0 < threads <= CREW_MOST or not 0 < most <= WINDOW_MOST:
+        raise ValueError(f"threads are 1 to {CREW_MOST}, frames of a window 1 to {WINDOW_MOST}")
+    if threads == 1 or c.fast == NULL:
+        return NULL
+    if not window_suits(kept[0], threads, most):
+        window_free(kept[0])
+        kept[0] = window_new(c, threads, most, DROPS_END)
+        if kept[0] == NULL:
+            raise MemoryError
+    return kept[0]
+
+
 cdef inline void batch_look(Core *c, const Batch *b, uint64_t i, Ways *ways) noexcept nogil:
     """Find out which of the frames from number ``i`` on pass through a router by their destinations' routes alone."""
     ways_look(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.lengths, i, b.n)
@@ -151,10 +169,10 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     burst.shapes = fc.n_shapes
 
 
-cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, const Ways *ways, Burst *burst) noexcept nogil:
-    """Look at the next frames before their turn, so that waiting for memory is done for all of them at once."""
+cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, uint64_t past, const Ways *ways, Burst *burst) noexcept nogil:
+    """Look at the next frames in front of ``past`` before their turn, so that waiting for memory is done for all of them at once."""
     burst.first = first
-    burst.n = <uint32_t>min(b.n - first, <uint64_t>BURST)
+    burst.n = <uint32_t>min(past - first, <uint64_t>BURST)
     if frames_flow(c):
         burst_keys(c, b, ways, burst)
     else:
@@ -256,16 +274,19 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
     return batch_one(c, b, i, burst)
 
 
-cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
-    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken."""
+cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
+    """Inject each of these frames at its time, or now if that has passed, and carry what is due before it, and perhaps some behind them;
+    the first that was not taken."""
     cdef Burst burst
     cdef Ways ways
-    cdef uint64_t i = 0, gone
+    cdef uint64_t i = first, block = first - first % WAYS_BLOCK, gone
     burst.first = burst.n = 0
     memset(&ways, 0, sizeof(Ways))
     if c.fast != NULL:
-        batch_look(c, b, 0, &ways)
-    while i < b.n:
+        batch_look(c, b, block, &ways)
+        if block != first:
+            batch_look(c, b, block + WAYS_BLOCK, &ways)
+    while i < past:
         if c.fast != NULL:
             if i % WAYS_BLOCK == 0:
                 batch_look(c, b, i + WAYS_BLOCK, &ways)
@@ -274,9 +295,44 @@ cdef inline uint64_t batch_carry(Core *c, const Batch *b) noexcept nogil:
                 i += gone
                 continue
             if i >= burst.first + burst.n:
-                burst_read(c, b, i, &ways, &burst)
+                burst_read(c, b, i, past, &ways, &burst)
         if not batch_step(c, b, i, &ways, &burst):
             return i
         i += 1
-    events_until(c, c.now)
-    return b.n
+    return i
+
+
+cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept nogil:
+    """As batch_stretch() for the whole batch, in windows where that can be."""
+    cdef uint64_t i = 0, n, carried, past
+    w.lot.data = b.data
+    w.lot.devs = b.devs
+    w.lot.starts = b.starts
+    w.lot.lengths = b.lengths
+    w.lot.times = b.times
+    while i < b.n:
+        if w.waits == 0 and b.n - i >= w.least and window_is_open(c):
+            n = w.size if w.size < b.n - i else b.n - i
+            carried = window_carry(w, i, i + n)
+            window_adapts(w, n, carried)
+            i += carried
+            if carried == n:
+                continue
+        window_rests(w)
+        n = w.waits if w.waits else w.least
+        past = i + n if n < b.n - i else b.n
+        w.waits -= <uint32_t>(past - i) if past - i < w.waits else w.waits
+        i = batch_stretch(c, b, i, past)
+        if i < past:
+            break
+    window_rests(w)
+    return i
+
+
+cdef inline uint64_t batch_carry(Core *c, Window *w, const Batch *b) noexcept nogil:
+    """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken. ``w``: by several
+    threads, NULL: by this one."""
+    cdef uint64_t taken = batch_stretch(c, b, 0, b.n) if w == NULL else batch_shared(c, w, b)
+    if taken == b.n:
+        events_until(c, c.now)
+    return taken

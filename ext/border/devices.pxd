@@ -10,7 +10,7 @@ from ext.devices.core cimport *
 from ext.stages.tunnel_host cimport host_init
 from ext.tables.conntrack cimport ct_first, ct_kill, ct_next
 from ext.tables.ct_entry cimport Ct
-from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_set
+from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, fdb_delete, fdb_forget_port, fdb_set
 from ext.tables.fib cimport Fib, fib_device_state, fib_remove
 from ext.tables.htab cimport HNode, htab_free_all, htab_step
 from ext.tables.neighbour cimport Neigh
@@ -128,7 +128,7 @@ cdef inline int device_master(Core *c, Dev *d, int master) except -1:
     cdef int i, k = 0
     if d.master >= 0:
         br = c.dev[d.master]
-        fdb_delete(&br.fdb, d.mac)
+        fdb_forget_port(&br.fdb, d.id)
         for i in range(br.n_ports):
             if br.ports[i] != d.id:
                 br.ports[k] = br.ports[i]

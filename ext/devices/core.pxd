@@ -17,7 +17,7 @@ from ext.tables.neighbour cimport NeighTable
 from ext.tables.rules cimport RuleTable, HOOKS, TABLES
 from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt, PktPool, pkt_release_memory, pkt_copy
-from ext.wire.hash cimport mix64, hash_bytes
+from ext.wire.hash cimport draw_hash, hash_bytes, mix64
 
 cdef enum:
     NAME_MAX_LEN = 64
@@ -786,7 +786,7 @@ cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
     """The next draw for the subject of this hash."""
     cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
     draws[0] += 1
-    return mix64(h + draws[0])
+    return draw_hash(h, draws[0])
 
 
 cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:

@@ -1,9 +1,9 @@
 # A flow's packet goes its way: first everything is checked that may have changed, then what the stages would do to it is done.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_SNAT, store_change
-from ext.devices.core cimport Core, store_drop, store_frame
+from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT,
                                  STEP_NEIGH, STEP_POP, STEP_PUSH,
                                  STEP_TAP, STEP_TRIM, STEP_TTL)
@@ -99,7 +99,7 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     cdef uint32_t start = p.l2 if op.x else p.l3, before = ETH if op.x else 0
     copy_short(p.buf + start - op.n, g.bytes + op.at, op.n)
     p.l2 = p.l3 = start - op.n
-    tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, p.buf + start + before, sum_fold(sum_bytes(p.buf + start, before)))
+    tunnel_finish(f, g, p.ident, p.buf + p.l3, p.end - p.l3, p.buf + start + before, sum_fold(sum_bytes(p.buf + start, before)))
 
 
 cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const Op *op) noexcept nogil:
@@ -140,18 +140,29 @@ cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) n
             apply_change(c, p, g, op)
 
 
-cdef inline void apply_refresh(Core *c, const Program *g) noexcept nogil:
+cdef inline void apply_refresh(const Program *g, int64_t now) noexcept nogil:
     """Sources that bridges have seen are refreshed."""
     cdef int i
     for i in range(g.n_refreshed):
-        g.refreshed[i].updated = c.now
+        g.refreshed[i].updated = now
+
+
+cdef inline void flow_begins(const Core *c, const Program *g, Frame *p) noexcept nogil:
+    """What the packet leaves behind in the tables that its flow shares with others, before it goes."""
+    apply_refresh(g, c.now)
+    if g.push_ns != NULL:
+        p.ident = <uint16_t>chance_draw(<Ns *>g.push_ns, g.push_hash)
+
+
+cdef inline bint frame_as_known(const Core *c, const Flow *f, Program *g, const uint8_t *frame, const Parsed *a, bint sound) noexcept nogil:
+    """Does the frame go the flow's way, if packet_as_known() and the connections on it allow it? ``sound``: its checksums are known to
+    be right."""
+    return program_holds(c, g) and headers_as_known(f, g, frame, a) and (sound or packet_sound(frame, a))
 
 
 cdef inline bint flow_agrees(Core *c, const Flow *f, Program *g, const uint8_t *frame, const Parsed *a, bint sound) noexcept nogil:
-    """Does the packet go the flow's way, if packet_as_known() allows it? If so the connections on it have seen it; if not, nothing has
-    been done. ``sound``: its checksums are known to be right."""
-    return (program_holds(c, g) and headers_as_known(f, g, frame, a) and (sound or packet_sound(frame, a))
-            and tracks_agree(c, f, g, frame + a.inner))
+    """The same, and the connections have seen the packet if so; if not, nothing has been done."""
+    return frame_as_known(c, f, g, frame, a, sound) and tracks_agree(c, f, g, frame + a.inner)
 
 
 cdef inline void flow_goes(Core *c, const Flow *f, const Program *g, Frame *p, const Parsed *a) noexcept nogil:
@@ -190,7 +201,6 @@ cdef inline void flow_goes_copied(Core *c, const Flow *f, const Program *g, Fram
 
 
 cdef inline void flow_ends(Core *c, const Flow *f, const Program *g, Frame *p) noexcept nogil:
-    apply_refresh(c, g)
     c.count.rules_walked += g.walked
     if g.end == END_CROSS or g.end == END_ARRIVE:
         if g.hash_out != HASH_KEPT:

@@ -214,6 +214,7 @@ cdef struct FlowCache:
     uint64_t ahead_place[AHEAD]
     uint32_t n_ahead
     uint64_t hits
+    uint64_t shared  # of the hits: carried in windows, by several threads
     uint64_t misses  # packets of a kind that could have been in the cache
     uint64_t others  # packets of no such kind
     uint64_t learnt

@@ -154,6 +154,6 @@ cdef inline void shortcut_take(Core *c, const Flow *f, const Program *g, Frame *
     p.l2 = <uint32_t>(ip - p.buf) - s.head_len
     p.l3 = p.l2 + s.outer
     if s.pushes:
-        tunnel_finish(f, g, p.buf + p.l3, p.end - p.l3, ip, s.link_sum)
+        tunnel_finish(f, g, p.ident, p.buf + p.l3, p.end - p.l3, ip, s.link_sum)
     if s.n_taps:
         shortcut_taps(c, s, p.buf + p.l2, p.end - p.l2, p.id, True)

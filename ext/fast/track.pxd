@@ -45,16 +45,20 @@ cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, 
     """A segment that resets a connection which is closed already: does that accept it, and stay closed?"""
     cdef Ns *ns = <Ns *>t.ns
     cdef int64_t timeout
-    was.ct = ct
-    was.tcp = ct.proto.tcp
-    was.status = ct.status
-    was.expires = ct.expires
+    told_kept(was, ct)
     if (ct_tcp_packet(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &ns.ct.set, ct.expires - c.now, &ct.status, &timeout) != CTV_ACCEPT
             or ct.proto.tcp.state != was.tcp.state):
         told_undone(was)
         return False
     track_expires(c, ct, timeout)
     return True
+
+
+cdef inline void told_kept(Told *was, Ct *ct) noexcept nogil:
+    was.ct = ct
+    was.tcp = ct.proto.tcp
+    was.status = ct.status
+    was.expires = ct.expires
 
 
 cdef inline void told_undone(const Told *was) noexcept nogil:
@@ -93,6 +97,17 @@ cdef inline bint track_stands(const Core *c, const Track *t, const Ct *ct, uint3
     return ct.serial == serial and ct.status == t.status and ct.expires > c.now
 
 
+cdef inline bint track_asked(const Core *c, const Track *t, const Ct *ct, uint32_t serial, TcpSegment *segment) noexcept nogil:
+    """Does the connection accept the packet and stay what it is?"""
+    return (track_stands(c, t, ct, serial)
+            and (t.proto != 6 or ct_tcp_stands(&ct.proto.tcp, t.dir, segment, &(<const Ns *>t.ns).ct.set)))
+
+
+cdef inline void track_told_tcp(const Core *c, const Track *t, Ct *ct, TcpSegment *segment) noexcept nogil:
+    """After track_asked()."""
+    track_expires(c, ct, ct_tcp_goes_on(&ct.proto.tcp, t.dir, segment, &(<Ns *>t.ns).ct.set, &ct.status))
+
+
 cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
     """As tracks_agree() where TCP is tracked more than once, or more connections are on the way than a flow has room for."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
@@ -106,14 +121,12 @@ cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint
     for i in range(g.n_tracks):
         t = &g.tracks[i]
         ct[i] = flow_track(fc, f, i, &serial)
-        if not track_stands(c, t, ct[i], serial):
-            return False
-        if t.proto == 6 and not ct_tcp_stands(&ct[i].proto.tcp, t.dir, &segment, &(<Ns *>t.ns).ct.set):
+        if not track_asked(c, t, ct[i], serial, &segment):
             return False
     for i in range(g.n_tracks):
         t = &g.tracks[i]
         if t.proto == 6:
-            track_expires(c, ct[i], ct_tcp_goes_on(&ct[i].proto.tcp, t.dir, &segment, &(<Ns *>t.ns).ct.set, &ct[i].status))
+            track_told_tcp(c, t, ct[i], &segment)
         else:
             track_told(c, t, ct[i])
     return True

@@ -7,7 +7,7 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
 from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
-from ext.fast.apply cimport flow_agrees, flow_goes, flow_goes_copied, packet_as_known
+from ext.fast.apply cimport flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_parse, packet_sound
@@ -284,6 +284,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
         w.unfinished = p.unfinished
         if p.l2 >= g.room and packet_as_known(f, g, &w) and flow_agrees(c, f, g, p.buf + p.l2, &a, p.sound):
             fc.hits += 1
+            flow_begins(c, g, &w)
             flow_goes(c, f, g, &w, &a)
             if g.end == END_CROSS:
                 packet_crosses(c, &w, g, p)
@@ -324,6 +325,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
         if p == NULL:
             c.out_of_memory = True
             return True
+    flow_begins(c, g, &w)
     flow_goes_copied(c, f, g, &w, a, p.buf if p != NULL else fc.scratch, PKT_HEADROOM)
     if g.end == END_CROSS:
         packet_crosses(c, &w, g, p)

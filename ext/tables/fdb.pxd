@@ -5,7 +5,7 @@
 from libc.stdint cimport uint8_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
-from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_free_all, htab_remove
+from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_free_all, htab_remove, htab_step
 from ext.wire.ether cimport mac_equal
 from ext.wire.hash cimport address_hash
 
@@ -87,6 +87,18 @@ cdef inline bint fdb_delete(Fdb *t, const uint8_t *mac) noexcept nogil:
     htab_remove(&t.tab, &e.node)
     free(e)
     return True
+
+
+cdef inline void fdb_forget_port(Fdb *t, int port) noexcept nogil:
+    """The port leaves the bridge: nothing is behind it any more, not even what was entered by hand (br_fdb_delete_by_port())."""
+    cdef HNode *node = htab_step(&t.tab, NULL)
+    cdef HNode *after
+    while node != NULL:
+        after = htab_step(&t.tab, node)
+        if (<FdbEntry *>node).port == port:
+            htab_remove(&t.tab, node)
+            free(node)
+        node = after
 
 
 cdef inline void fdb_clear(Fdb *t) noexcept nogil:

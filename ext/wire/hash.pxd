@@ -1,6 +1,6 @@
 # Seeded 64-bit mixing: every random choice of the emulated kernel is a hash of the seed and its subject.
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from ext.wire.bytes cimport ld32, ld64, raw32, raw64
 
 
@@ -25,6 +25,11 @@ cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
     x ^= x >> 27
     x *= <uint64_t>0x94d049bb133111eb
     return x ^ (x >> 31)
+
+
+cdef inline uint64_t draw_hash(uint64_t subject, uint16_t n) noexcept nogil:
+    """The ``n``-th draw for the subject of this hash."""
+    return mix64(subject + n)
 
 
 cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept nogil:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, NamedTuple
 
 from dataplane._core import Delivery, Drop, Engine, Event, Frame, Records
@@ -18,13 +19,16 @@ ALL_AT_ONCE = 1 << 30  # frames of a batch: those of any burst
 @dataclass(frozen=True)
 class Mode:
     """How frames are given: ``batch`` 0 injects one by one, n > 0 carries n at a time; ``ahead`` injects all frames of a burst with their
-    times before the first is carried. ``looks``: the tables are read after every step, not only at the end."""
+    times before the first is carried. ``looks``: the tables are read after every step, not only at the end. ``threads``: how many carry
+    a batch, in windows of up to ``window`` frames."""
 
     name: str
     slow: bool = False
     batch: int = 0
     ahead: bool = False
     looks: bool = True
+    threads: int = 1
+    window: int = 2048
 
 
 class Seen(NamedTuple):
@@ -160,6 +164,8 @@ class Player:
                 array("I", lengths),
                 array("q", [given.time for given in rest]),
                 refused,
+                threads=self.mode.threads,
+                window=self.mode.window,
             )
             self._results += [bool(mark) for mark in refused[:taken]]
             waiting = self.engine.deliveries()
@@ -189,6 +195,19 @@ def play(script: Script, mode: Mode) -> Player:
         player.play(step)
     player.finish()
     return player
+
+
+def several_threads(rng: Random) -> Mode:
+    """Batches that several threads carry: how many of them, and of what size windows and batches are, is drawn."""
+    threads, window, batch = rng.choice((2, 2, 3, 4)), rng.choice((1, 2, 3, 5, 8, 16)), rng.choice((7, 64, ALL_AT_ONCE))
+    size = "all" if batch == ALL_AT_ONCE else batch
+    return Mode(f"batches of {size}, {threads} threads, windows of {window}", batch=batch, threads=threads, window=window)
+
+
+def shared_share(engine: Engine) -> float:
+    """Which part of the packets that went through the flow cache did so in windows of several threads."""
+    counts = engine.flow_cache()
+    return counts["shared"] / max(1, counts["hits"])
 
 
 def hit_share(engine: Engine) -> float | None:

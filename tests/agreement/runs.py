@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from random import Random
 
 from .clusters import random_cluster
-from .compare import PAIRS, Race
+from .compare import PAIRS, SLOW, Race
 from .handmade import bridge, router
-from .play import Mode, hit_share
+from .play import Mode, hit_share, several_threads
 from .recorded import play_sequence, recorded_world
 from .scenario import Scenario, drawn_kinds
 from .script import World
@@ -19,7 +19,8 @@ KINDS = {"cluster": 16, "router": 2, "bridge": 2, "recorded": 1}
 
 
 def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]] = PAIRS) -> Race:
-    """What this seed stands for. Raises Disagreement."""
+    """What this seed stands for, beside these modes in one of several threads too. Raises Disagreement."""
+    pairs = [*pairs, (SLOW, several_threads(Random(f"threads {seed}")))]
     rng = Random(seed)
     kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
     if kind == "recorded":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from random import Random
 
@@ -30,6 +30,7 @@ GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND 
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
     "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
+    "pull": 6,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -52,6 +53,7 @@ class Scenario:
         self.macs = [station.mac for station in terrain.stations]
         self.port = 20_000
         self.listens = False  # are there applications?
+        self.pulled: dict[int, tuple[int, int]] = {}  # the other end of a station's cable that was pulled: the station's device, latency
 
     @property
     def now(self) -> int:
@@ -325,6 +327,29 @@ class Scenario:
             self._emit(Call("close_socket", (rng.randrange(20),)))
         else:
             self._emit_all(change(rng, self.terrain, self.scout.engine))
+
+
+    def _pull(self, rng: Random) -> None:
+        """What is sent to some stations leaves the world from now on, and what nodes among them send; pods and hosts still send. Or all
+        cables are plugged in again."""
+        if self.pulled and rng.random() < 0.4:
+            for peer, (device, latency) in self.pulled.items():
+                self._emit(Call("connect", (device, peer), {"latency": latency}))
+            self.pulled.clear()
+            return
+        self._unplug(rng.sample(self.terrain.stations, rng.randrange(1, len(self.terrain.stations) + 1)))
+
+    def _pull_all(self, rng: Random) -> None:
+        self._unplug(self.terrain.stations)
+
+    def _unplug(self, stations: Sequence[Station]) -> None:
+        for station in stations:
+            row = next(row for row in self.scout.engine.devices(station.namespace) if row["id"] == station.device)
+            if row["peer"] >= 0 and row["peer"] not in self.pulled:
+                self.pulled[row["peer"]] = station.device, row["latency"]
+                self._emit(Call("disconnect", (row["peer"],)))
+                if station.kind == "node":
+                    self._emit(Call("disconnect", (station.device,)))
 
 
 def drawn_kinds(rng: Random, count: int) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ from .clusters import PATHS, Path, random_cluster
 from .compare import SLOW, Disagreement, race
 from .handmade import bridge, router
 from .minimise import minimised, report
-from .play import Mode
+from .play import Mode, shared_share
 from .runs import run_seed, run_steps, share_of
 from .scenario import KINDS
 from .script import World, from_text
@@ -22,6 +22,7 @@ from .terrain import Terrain
 FOUND = sorted(pathlib.Path(__file__).with_name("found").glob("*.json"))
 SECONDS_TO_MINIMISE = 60.0
 LEAST_SHARE = 0.3
+SHARED = {(2, 2): 0.2, (2, 8): 0.1, (3, 5): 0.1, (4, 16): 0.03}  # threads, frames of a window: share of packets that go in windows
 
 
 def fail(found: Disagreement) -> None:
@@ -74,3 +75,15 @@ def test_packets_of_conversations_that_repeat_themselves_go_through_the_cache(pa
     steps = [("open", seed) for seed in range(6)] + [("talk", seed) for seed in range(30)]
     share = share_of(run_steps(world, None, 1, steps, [(SLOW, Mode("batches of 64", batch=64))]))
     assert share is not None and share > LEAST_SHARE
+
+
+@pytest.mark.parametrize("path", PATHS[:8], ids=lambda path: path.name)
+def test_windows_of_several_threads_are_carried_where_frames_leave_the_world(path: Path) -> None:
+    """Else agreement would say nothing of them. Small ones: they are cut, taken back and put together often."""
+    world = random_cluster(Random(1), [path._replace(families=((4,),))])
+    talk = [("talk", seed) for seed in range(30)]
+    steps = [*(("open", seed) for seed in range(6)), *talk[:5], ("pull_all", 0), *talk[5:]]
+    modes = [Mode(f"{threads} threads, windows of {window}", batch=64, threads=threads, window=window) for threads, window in SHARED]
+    runners = run_steps(world, None, 1, steps, [(SLOW, mode) for mode in modes])
+    for mode, least in zip(modes, SHARED.values(), strict=True):
+        assert shared_share(runners.players[mode].engine) > least, mode.name

@@ -62,6 +62,19 @@ def test_even_a_static_entry_follows_a_station_that_moves() -> None:
     assert bridge.ports_out() == [2]
 
 
+@pytest.mark.parametrize("static", [False, True])
+def test_behind_a_port_that_has_left_the_bridge_there_is_nothing_any_more(static: bool) -> None:
+    """br_fdb_delete_by_port(): what was learned goes, and what was entered by hand."""
+    bridge = Bridge()
+    bridge.take(0, frame(STATIONS[0], BROADCAST))
+    if static:
+        bridge.engine.add_fdb(bridge.ports[0], STATIONS[0])
+    bridge.engine.set_device(bridge.ports[0], master=-1)
+    bridge.engine.frames()
+    bridge.take(1, frame(STATIONS[1], STATIONS[0]))
+    assert bridge.ports_out() == [2]
+
+
 def test_a_port_without_learning_teaches_nothing() -> None:
     bridge = Bridge()
     bridge.engine.set_device(bridge.ports[0], learning=False)
