@@ -11,7 +11,8 @@ from ext.fast.routed cimport Routed, routed_free
 from ext.tables.conntrack cimport Ct
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.memory cimport memory_give, memory_take
-from ext.wire.hash cimport hash_bytes, mix64
+from ext.wire.bytes cimport zero_bytes
+from ext.wire.hash cimport mix64, words_hash
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size) noexcept nogil
@@ -416,7 +417,7 @@ cdef inline uint32_t more_new(FlowCache *fc) noexcept nogil:
 
 cdef inline void draft_begin(Draft *d) noexcept nogil:
     """Empty; what its arrays have in them is never read."""
-    memset(&d.program, 0, sizeof(Program))
+    zero_bytes(&d.program, sizeof(Program))
     d.program.ops = d.ops
     d.program.checks = d.checks
     d.program.tracks = d.tracks
@@ -428,7 +429,7 @@ cdef inline size_t program_compared() noexcept nogil:
 
 
 cdef inline uint64_t content_of(uint64_t h, const void *what, size_t n) noexcept nogil:
-    return hash_bytes(h, <const uint8_t *>what, <int>n)
+    return words_hash(h, <const uint8_t *>what, n)
 
 
 cdef inline uint64_t program_content(const Program *g) noexcept nogil:

@@ -28,13 +28,13 @@ cdef struct RuleRun:
 cdef struct RulePlace:
     int run  # that the rule belongs to, -1: none
     int next  # rule of the same run and key, -1: none
+    RuleKey key
 
 cdef struct RuleIndex:
     RuleRun *run
     int n_runs
     int runs_cap
     RulePlace *place  # of each rule of the table; NULL: there are no runs
-    RuleKey *key
     int *slot  # open addressing by run and key: first rule, -1: empty
     uint32_t mask
 
@@ -46,11 +46,13 @@ cdef inline uint64_t run_hash(int run, const uint8_t *address, uint32_t port) no
 cdef inline int *run_slot(const RuleIndex *x, int run, const uint8_t *address, uint32_t port) noexcept nogil:
     """Where the first rule of the run with this key is named, or would be; ``address``: 16 bytes."""
     cdef uint64_t at = run_hash(run, address, port)
-    cdef int rule
+    cdef const RulePlace *place
+    cdef int *slot
     while True:
-        rule = x.slot[at & x.mask]
-        if rule < 0 or (x.place[rule].run == run and x.key[rule].port == port and memcmp(x.key[rule].address, address, 16) == 0):
-            return &x.slot[at & x.mask]
+        slot = &x.slot[at & x.mask]
+        place = &x.place[slot[0]]
+        if slot[0] < 0 or (place.run == run and place.key.port == port and memcmp(place.key.address, address, 16) == 0):
+            return slot
         at += 1
 
 
@@ -86,10 +88,9 @@ cdef inline bint index_begin(RuleIndex *x, int n_rules) noexcept nogil:
     while slots < 2 * <uint32_t>n_rules:
         slots *= 2
     x.place = <RulePlace *>memory_lines((n_rules + 1) * sizeof(RulePlace))
-    x.key = <RuleKey *>memory_lines((n_rules + 1) * sizeof(RuleKey))
     x.slot = <int *>memory_lines(slots * sizeof(int))
     x.mask = slots - 1
-    if x.place == NULL or x.key == NULL or x.slot == NULL:
+    if x.place == NULL or x.slot == NULL:
         return False
     for i in range(slots):
         x.slot[i] = -1
@@ -103,9 +104,9 @@ cdef inline bint index_chain(RuleIndex *x, int first, int end) noexcept nogil:
     cdef int i = first, start
     while i < end:
         start = i
-        while i < end and x.key[i].kind == x.key[start].kind:
+        while i < end and x.place[i].key.kind == x.place[start].key.kind:
             i += 1
-        if x.key[start].kind and i - start >= RUN_LEAST and not run_add(x, start, i, x.key[start].kind):
+        if x.place[start].key.kind and i - start >= RUN_LEAST and not run_add(x, start, i, x.place[start].key.kind):
             return False
     return True
 
@@ -117,7 +118,7 @@ cdef inline void index_end(RuleIndex *x, int n_rules) noexcept nogil:
     while i > 0:
         i -= 1
         if x.place[i].run >= 0:
-            slot = run_slot(x, x.place[i].run, x.key[i].address, x.key[i].port)
+            slot = run_slot(x, x.place[i].run, x.place[i].key.address, x.place[i].key.port)
             x.place[i].next = slot[0]
             slot[0] = i
 
@@ -125,5 +126,4 @@ cdef inline void index_end(RuleIndex *x, int n_rules) noexcept nogil:
 cdef inline void index_free(RuleIndex *x) noexcept nogil:
     free(x.run)
     free(x.place)
-    free(x.key)
     free(x.slot)

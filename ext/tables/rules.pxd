@@ -525,7 +525,7 @@ cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
         if t.chain[i].absent:
             continue  # what is written later is short
         for at in range(t.chain[i].first, t.chain[i].first + t.chain[i].count):
-            x.key[at] = rule_key(&t.rule[at], alen)
+            x.place[at].key = rule_key(&t.rule[at], alen)
         if not index_chain(x, t.chain[i].first, t.chain[i].first + t.chain[i].count):
             return False
     index_end(x, t.n_rules)

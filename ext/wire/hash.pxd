@@ -1,6 +1,7 @@
 # Seeded 64-bit mixing: every random choice of the emulated kernel is a hash of the seed and its subject.
 
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.string cimport memcpy
 from ext.wire.bytes cimport ld32, ld64, raw32, raw64
 
 
@@ -55,6 +56,21 @@ cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept
 cdef inline uint64_t word_hash(uint64_t seed, uint64_t word) noexcept nogil:
     """For the insides of tables, where a hash decides nothing that can be seen: of one word, which may be a hash itself."""
     return dp_multiply_fold(word ^ seed * <uint64_t>0x9e3779b97f4a7c15, <uint64_t>0xbf58476d1ce4e5b9)
+
+
+cdef inline uint64_t words_hash(uint64_t seed, const uint8_t *p, size_t n) noexcept nogil:
+    """The same of many bytes: one multiplication for sixteen of them."""
+    cdef uint64_t rest[2]
+    cdef uint64_t h = seed ^ n
+    while n >= 16:
+        h = dp_multiply_fold(raw64(p) ^ <uint64_t>0x9e3779b97f4a7c15, raw64(p + 8) ^ h)
+        p += 16
+        n -= 16
+    if n == 0:
+        return word_hash(h, 0)
+    rest[0] = rest[1] = 0
+    memcpy(rest, p, n)
+    return word_hash(h ^ rest[0], rest[1])
 
 
 cdef inline uint64_t address_hash(const uint8_t *address, int n) noexcept nogil:
