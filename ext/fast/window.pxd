@@ -46,7 +46,7 @@ cdef extern from *:
     void cut_before(uint64_t *cut, uint64_t at) noexcept nogil
 
 cdef enum:
-    WINDOW_MOST = 2048  # frames: what belongs to them stays in the processors' own caches
+    WINDOW_MOST = 1024  # frames: what belongs to them stays in the caches that each processor has to itself
     WINDOW_LEAST = 64  # fewer are not worth the meetings
     STEP_LOOK = 0
     STEP_SETTLE = 1
@@ -55,7 +55,7 @@ cdef enum:
     BURST = 16  # frames whose keys are read, and whose flows are asked for, before the first of them is looked at
     DATA_AHEAD = 32
     CONNECTIONS_AHEAD = 8
-    SHARD_BITS = 10  # connections side by side in memory have one thread
+    SHARD_BITS = 13  # of the place of a connection in memory: those side by side, which share cache lines, are of one part
 
 cdef struct Lot:
     # frames from outside, as in Engine.carry()

@@ -28,7 +28,7 @@ class Mode:
     ahead: bool = False
     looks: bool = True
     threads: int = 1
-    window: int = 2048
+    window: int = 1024
 
 
 class Seen(NamedTuple):

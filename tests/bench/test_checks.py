@@ -14,6 +14,7 @@ from dataplane.bench.flows import structured
 from dataplane.bench.forward import ForwardWork
 from dataplane.bench.lookup import LookupWork, match
 from dataplane.bench.service import EstablishedWork, require_all_left
+from dataplane.bench.threads import ThreadsWork
 from dataplane.bench.work import Mismatch, Settings, Work
 
 QUICK = Settings(seed=1, quick=True)
@@ -153,3 +154,27 @@ def test_passes_that_count_follow_those_that_warm_up_and_the_check_is_last() -> 
     assert measurement.passes == 4
     assert work.calls == ["before", "run", "after"] * 5 + ["check"]
     assert 0 < measurement.least <= measurement.median
+
+
+def both() -> ThreadsWork:
+    return ThreadsWork(QUICK, structured(1000, 200, 4), Shape(services=4))
+
+
+def test_two_threads_come_to_what_one_comes_to() -> None:
+    measurement = both().measure(QUICK)
+    assert measurement.checked.startswith("1000 frames, all connections and counters")
+    assert measurement.details["times_one_thread"] > 0
+
+
+def test_a_world_that_two_threads_leave_otherwise_has_no_numbers() -> None:
+    work = both()
+    changed_uplink(work.two)
+    with pytest.raises(Mismatch, match="2 threads have come to something else than one"):
+        work.measure(QUICK)
+
+
+def test_two_threads_that_do_not_carry_together_have_no_numbers() -> None:
+    work = both()
+    work.two.threads = 1
+    with pytest.raises(Mismatch, match="2 threads carried 0 together"):
+        work.measure(QUICK)
