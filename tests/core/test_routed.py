@@ -6,6 +6,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def send(router: Router, *frames: bytes) -> int:
     return engine.flow_cache()["routed"] - before
 
 
-def to(address: str, **header: int) -> bytes:
+def to(address: str, **header: Any) -> bytes:
     return ether(udp_packet(dst=address, **header))
 
 
