@@ -149,6 +149,8 @@ cdef struct Rule:
     uint8_t icmp_high
     # padded to four lines, so that the next rule begins at one, too
 
+ctypedef const Rule *RuleAt
+
 cdef struct RuleChain:
     int first
     int count
@@ -628,7 +630,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules of a run that are stepped over count as looked at."""
     cdef const Rule *back[JUMPS_MAX]
     cdef const Rule *back_end[JUMPS_MAX]
-    cdef const Rule *next, *end, *r
+    cdef RuleAt next, end, r
     cdef int depth = 0, walked = 0, matched = 0, skip
     cdef uint64_t facts = flow_facts(f, mark[0])
     cdef Looked looked
