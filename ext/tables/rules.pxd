@@ -149,6 +149,8 @@ cdef struct Rule:
     uint8_t icmp_high
     # padded to four lines, so that the next rule begins at one, too
 
+ctypedef const Rule *RuleAt
+
 cdef struct RuleChain:
     int first
     int count
@@ -583,36 +585,57 @@ cdef inline int run_skip(const RuleTable *t, const Rule *r, const Flow *f) noexc
     return to - at if to != run.end else -1 - (to - at)
 
 
-cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r) noexcept nogil:
-    """The first rule of the chain that a rule leads to, which has one, though it may not be written; the next ones, beside it, are asked for before their turn."""
-    cdef const Rule *first = r.to if r.to != NULL else rule_at(t, t.chain[r.chain].first)
+cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r, Looked *looked) noexcept nogil:
+    """The first rule of the chain that a rule leads to, NULL: it has none; the next ones, beside it, are asked for before their turn."""
+    cdef const Rule *first
+    if r.count == 0:
+        return NULL
+    first = r.to if r.to != NULL else rule_at(t, t.chain[r.chain].first)
     ask_for(first + 1)
     ask_for(first + 2)
+    if rarely(first.target == T_ABSENT):
+        t.fill(t.book, r.chain)
+        looked.asked |= LOOKED_FURTHER
     return first
 
 
-cdef inline bint glance(const Rule *r, const Flow *f, uint64_t facts) noexcept nogil:
-    """False: the rule does not match."""
-    return ((f.addresses ^ r.addresses) & r.addresses_mask) | ((facts ^ r.facts) & r.facts_mask) == 0
+cdef inline bint rule_matches(const RuleTable *t, const Rule *r, const Flow *f, uint64_t facts, Choices *c, Verdict *v, Looked *looked) noexcept nogil:
+    looked.addresses |= r.addresses_mask
+    looked.facts |= r.facts_mask
+    if ((f.addresses ^ r.addresses) & r.addresses_mask) | ((facts ^ r.facts) & r.facts_mask):
+        return False
+    if not seldom(r.rest & ~M_RUN):
+        return True
+    looked.addresses |= r.rest_addresses
+    looked.facts |= r.rest_facts
+    looked.asked |= r.rest
+    return match_asked(t, r, r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v)
 
 
-cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
-    """Walk the chain of a hook to its verdict; ``mark`` is changed by MARK targets on the way.
+cdef inline void look_for_run(Looked *looked) noexcept nogil:
+    """The index asks for the destination."""
+    looked.addresses |= WHOLE_DESTINATION
+    looked.facts |= WHOLE_PORT
+    looked.asked |= M_RUN
 
-    It looks at each rule in turn, as the kernel does, but steps over those of a run that cannot match: they count as looked at.
-    """
-    cdef const Rule *back[JUMPS_MAX]
-    cdef const Rule *back_end[JUMPS_MAX]
-    cdef const Rule *next
-    cdef const Rule *end
-    cdef const Rule *r
-    cdef int depth = 0, walked = 0, matched = 0, skip
-    cdef uint64_t facts = flow_facts(f, mark[0]), addresses_looked = 0, facts_looked = 0
-    cdef uint32_t asked = 0
+
+cdef inline void verdict_begin(Verdict *v) noexcept nogil:
     v.rule = NULL
     v.target = T_ACCEPT
     v.walked = v.n_recent = v.n_matched = 0
     v.matched = v.room
+
+
+cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
+    """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules of a run that are stepped over count as looked at."""
+    cdef const Rule *back[JUMPS_MAX]
+    cdef const Rule *back_end[JUMPS_MAX]
+    cdef RuleAt next, end, r
+    cdef int depth = 0, walked = 0, matched = 0, skip
+    cdef uint64_t facts = flow_facts(f, mark[0])
+    cdef Looked looked
+    looked.addresses = looked.facts = looked.asked = 0
+    verdict_begin(v)
     if t.builtin[hook] < 0:
         return
     next = rule_at(t, t.chain[t.builtin[hook]].first)
@@ -628,46 +651,30 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             end = back_end[depth]
             continue
         if seldom(r.rest & M_RUN):
+            look_for_run(&looked)
             skip = run_skip(t, r, f)
             next = r + (skip if skip >= 0 else -1 - skip)
             walked += <int>(next - r)
-            addresses_looked |= WHOLE_DESTINATION
-            facts_looked |= WHOLE_PORT
-            asked |= M_RUN
             if skip < 0:
                 continue
             r = next
         walked += 1
         next += 1
-        addresses_looked |= r.addresses_mask
-        facts_looked |= r.facts_mask
-        if not glance(r, f, facts):
+        if not rule_matches(t, r, f, facts, c, v, &looked):
             continue
-        if seldom(r.rest & ~M_RUN):
-            addresses_looked |= r.rest_addresses
-            facts_looked |= r.rest_facts
-            asked |= r.rest
-            if not match_asked(t, r, r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v):
-                continue
         if matched < MATCHED_MAX:
             v.room[matched] = r
             matched += 1
-        if r.target == T_JUMP and r.count == 0:
-            continue
         if rule_jumps(r):
-            if r.target == T_JUMP and depth < JUMPS_MAX:
+            if r.target == T_JUMP and r.count and depth < JUMPS_MAX:
                 back[depth] = next
                 back_end[depth] = end
                 depth += 1
-            next = end = NULL
-            if r.count:
-                next = chain_begin(t, r)
+            if r.target == T_GOTO or r.count:
+                next = chain_begin(t, r, &looked)
                 end = next + r.count
-                if rarely(next.target == T_ABSENT):
-                    t.fill(t.book, r.chain)
-                    asked |= LOOKED_FURTHER
         elif r.target == T_MARK:
-            asked |= LOOKED_FURTHER
+            looked.asked |= LOOKED_FURTHER
             facts = facts & ~(<uint64_t>r.set_mask << FACT_MARK) ^ <uint64_t>r.set_value << FACT_MARK
         elif r.target == T_RETURN:
             next = end
@@ -678,9 +685,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     mark[0] = <uint32_t>(facts >> FACT_MARK)
     v.walked = walked
     v.n_matched = matched
-    v.looked.addresses = addresses_looked
-    v.looked.facts = facts_looked
-    v.looked.asked = asked
+    v.looked = looked
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:

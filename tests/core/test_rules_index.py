@@ -137,7 +137,8 @@ A_FLOW = Walked(bytes([10, 96, 0, 1]), bytes([10, 96, 0, 2]), 6, bytes([0, 53, 0
 def test_a_packet_that_differs_where_a_rule_looks_does_not_fare_as_the_one_remembered(
     rules: ModuleType, rule: Any, other: dict[str, Any]
 ) -> None:
-    table = rules.Table([Chain("PREROUTING", "ACCEPT", [{**rule, "target": "DROP"}])], 4)
+    dropping: Any = {**rule, "target": "DROP"}
+    table = rules.Table([Chain("PREROUTING", "ACCEPT", [dropping])], 4)
     known, differs = table.walk("memo", *A_FLOW), A_FLOW._replace(**other)
     assert table.walk("memo", *A_FLOW) == known == table.walk("rule by rule", *A_FLOW)
     assert table.walk("memo", *differs) == table.walk("rule by rule", *differs) != known
