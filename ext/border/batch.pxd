@@ -6,7 +6,7 @@ from ext.fast.ahead cimport prefetch
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, LINE, flow_find
 from ext.fast.key cimport Parsed, key_parse
-from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look
+from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
                               window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frame_routed,
@@ -122,7 +122,7 @@ cdef inline void batch_look(Core *c, const Batch *b, uint64_t i, Ways *ways) noe
 
 cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Ways *ways) noexcept nogil:
     """Let frames from number ``i`` on go that way; how many did."""
-    if way_of(c, ways, i) == HOP_ASK:
+    if not ways_some(ways, i) or way_of(c, ways, i) == HOP_ASK:
         return 0
     return ways_go(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.times, i, b.n)
 
@@ -140,7 +140,7 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         if i + FRAMES_AHEAD < b.n:
             prefetch(b.data + b.starts[i + FRAMES_AHEAD])
         d = c.dev[b.devs[i]]
-        if (way_of(c, ways, i) == HOP_ASK and b.lengths[i] <= FRAME_FLOWS_MAX
+        if ((not ways_some(ways, i) or way_of(c, ways, i) == HOP_ASK) and b.lengths[i] <= FRAME_FLOWS_MAX
                 and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen)):
             prefetch(&fc.flow[seen.hash & fc.mask])
         else:
@@ -209,69 +209,65 @@ cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *bu
     return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
 
 
-cdef inline bint batch_one(Core *c, const Batch *b, uint64_t i, const Burst *burst) noexcept nogil:
-    """Inject one frame, and carry what is due before it. False: it was not taken.
-
-    It gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
-    injected alone.
-    """
-    cdef int64_t time = b.times[i] if b.times[i] > c.now else c.now
-    cdef uint64_t root
-    cdef uint32_t id
-    if frame_refused(c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i]):
-        b.refused[i] = 1
-        events_until(c, time)
-        c.now = time if c.n_deliveries == 0 else c.now
-        return True
-    id = frame_begins(c)
-    root = c.root
-    events_until(c, time)
-    c.root = root
-    if c.n_deliveries or c.supply_failed:
-        return batch_waits(c, b, i, id, time)
-    c.now = time
-    return (c.fast != NULL and burst_goes(c, b, i, burst, id)) or batch_frame(c, b, i, id)
-
-
 cdef inline bint batch_quiet(const Core *c, int64_t time) noexcept nogil:
     """Does nothing come before a frame of that time?"""
     return not (event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed)
 
 
-cdef inline bint batch_passes(Core *c, const Batch *b, uint64_t i, int64_t time, uint32_t hop) noexcept nogil:
-    """Does the frame go its route's way?"""
-    cdef const Entrance *e
-    if event_due(c, c.now):
-        events_until(c, c.now)
-    if not batch_quiet(c, time):
+cdef inline uint32_t batch_begins(Core *c, int64_t time) noexcept nogil:
+    """A frame gets its id when all is done up to the one before it, and then what is due until its time is carried: as if each had been
+    injected alone."""
+    cdef uint32_t id = frame_begins(c)
+    cdef uint64_t root = c.root
+    events_until(c, time)
+    c.root = root
+    return id
+
+
+cdef inline bint batch_refuses(Core *c, const Batch *b, uint64_t i, int64_t time) noexcept nogil:
+    """Would a packet socket refuse the frame? Then its time passes without it."""
+    if not frame_refused(c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i]):
         return False
-    c.now = time
-    e = entrance_of(c, &(<FlowCache *>c.fast).routed, b.devs[i], True)
+    b.refused[i] = 1
+    events_until(c, time)
+    c.now = time if c.n_deliveries == 0 else c.now
+    return True
+
+
+cdef inline bint batch_goes(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst, uint32_t id) noexcept nogil:
+    """Does the frame go its route's or its flow's way, now? What goes a flow's way no packet socket refuses: a frame as long went there
+    before."""
+    cdef uint32_t hop = way_of(c, ways, i) if ways_some(ways, i) else <uint32_t>HOP_ASK
+    cdef const Entrance *e
+    if hop == HOP_ASK:
+        return burst_goes(c, b, i, burst, id)
+    e = entrance_of(c, &(<FlowCache *>c.fast).routed, b.devs[i], True) if id == 0 else NULL
     return e != NULL and frame_routed(c, e, hop, b.data + b.starts[i], b.lengths[i])
 
 
-cdef inline bint batch_flows(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
-    """Does the frame go its route's or its flow's way, with nothing due before it? What goes a flow's way no packet socket refuses: a
-    frame as long went there before."""
+cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
+    """Carry frame ``i`` at its time, and what is due before it. False: it was not taken."""
     cdef int64_t now = c.now
     cdef int64_t time = b.times[i] if b.times[i] > now else now
-    cdef uint32_t hop = way_of(c, ways, i)
-    if rarely(hop != HOP_ASK):
-        return batch_passes(c, b, i, time, hop)
-    if not batch_quiet(c, time):
-        return False
+    cdef uint32_t id = 0
+    if rarely(not batch_quiet(c, time)):
+        events_until(c, now)
+        if c.n_deliveries or c.out_of_memory or c.supply_failed:
+            return False
+        if not batch_quiet(c, time):
+            if batch_refuses(c, b, i, time):
+                return True
+            id = batch_begins(c, time)
+            if c.n_deliveries or c.supply_failed:
+                return batch_waits(c, b, i, id, time)
     c.now = time
-    return burst_goes(c, b, i, burst, 0)
-
-
-cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
-    """Carry frame ``i`` at its time. False: it was not taken."""
-    if c.fast != NULL and batch_flows(c, b, i, ways, burst):
+    if c.fast != NULL and batch_goes(c, b, i, ways, burst, id):
         return True
-    events_until(c, c.now)
-    if c.n_deliveries or c.out_of_memory or c.supply_failed:
-        return False
-    return batch_one(c, b, i, burst)
+    if id == 0:
+        if batch_refuses(c, b, i, time):
+            return True
+        id = frame_begins(c)
+    return batch_frame(c, b, i, id)
 
 
 cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:

@@ -151,6 +151,7 @@ cdef struct Ways:
     uint32_t generation
     uint32_t hop[WAYS]  # HOP_ASK: another way
     uint32_t address[WAYS]  # destinations
+    uint8_t some[2]  # by block: frames of it go by route
     const Multibit *pending[2]  # by block: the table that its hops are still being looked up in, NULL: they are known
 
 
@@ -489,6 +490,7 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
                 continue
         address[k] = 0
         others |= <uint64_t>1 << k
+    w.some[(first / WAYS_BLOCK) & 1] = m and others != ~<uint64_t>0 >> (64 - m)
     ways_begin(w, first, m, table, others | apart)
     for k in range(m if apart else 0):
         if apart >> k & 1:
@@ -522,6 +524,11 @@ cdef inline void ways_end(Ways *w, uint64_t first) noexcept nogil:
     if w.pending[place != 0] != NULL:
         mb_end_wide(w.pending[place != 0], &w.address[place], <int32_t *>&w.hop[place], WAYS_BLOCK)
         w.pending[place != 0] = NULL
+
+
+cdef inline bint ways_some(const Ways *w, uint64_t i) noexcept nogil:
+    """Does any frame of the block of frame ``i`` go by route?"""
+    return w.some[(i / WAYS_BLOCK) & 1]
 
 
 cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept nogil:
