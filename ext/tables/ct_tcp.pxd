@@ -183,23 +183,6 @@ cdef inline int tcp_kind(uint8_t flags) noexcept nogil:
     return TCP_IS_FIN if flags & TCP_FLAG_FIN else TCP_IS_ACK
 
 
-cdef inline void tcp_segment(TcpSegment *g, const uint8_t *seg, int seglen) noexcept nogil:
-    cdef int header = (seg[12] >> 4) * 4
-    g.seq = ld32(seg + 4)
-    g.ack = ld32(seg + 8)
-    g.sack = g.ack
-    g.win = ld16(seg + 14)
-    g.flags = seg[13]
-    g.kind = <uint8_t>tcp_kind(g.flags)
-    g.end = g.seq + <uint32_t>(seglen - header)
-    if g.flags & TCP_FLAG_SYN:
-        g.end += 1
-    if g.flags & TCP_FLAG_FIN:
-        g.end += 1
-    g.options = seg + TCP_HEADER
-    g.options_len = header - TCP_HEADER
-
-
 cdef inline void tcp_plain_segment(TcpSegment *g, const uint8_t *seg, int seglen) noexcept nogil:
     """tcp_segment() of one whose flags are ACK, and perhaps PSH, ECE or CWR."""
     cdef int header = (seg[12] >> 4) * 4
@@ -212,6 +195,16 @@ cdef inline void tcp_plain_segment(TcpSegment *g, const uint8_t *seg, int seglen
     g.end = g.seq + <uint32_t>(seglen - header)
     g.options = seg + TCP_HEADER
     g.options_len = header - TCP_HEADER
+
+
+cdef inline void tcp_segment(TcpSegment *g, const uint8_t *seg, int seglen) noexcept nogil:
+    tcp_plain_segment(g, seg, seglen)
+    g.flags = seg[13]
+    g.kind = <uint8_t>tcp_kind(g.flags)
+    if g.flags & TCP_FLAG_SYN:
+        g.end += 1
+    if g.flags & TCP_FLAG_FIN:
+        g.end += 1
 
 
 cdef inline int tcp_option_size(const uint8_t *option, int left) noexcept nogil:

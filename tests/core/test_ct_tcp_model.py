@@ -129,6 +129,9 @@ def compare(ct: ModuleType, sender: Sender, steps: list[Step], knobs: dict[str, 
                 entry = None
                 continue
         told = entry.standing(step.direction, raw) if set(step.flags) <= set("AP") else None
+        if set("A") <= set(step.flags) <= set("AP"):
+            unchanged = (None, entry.dump(), entry.status)
+            assert entry.passing(step.direction, raw) == (told or unchanged), step
         verdict, timeout = entry.packet(step.direction, raw, int(max(remaining, 0) * SECOND))
         if told is not None:
             assert (verdict, timeout, entry.dump(), entry.status) == (ct.ACCEPT, *told), step
