@@ -26,7 +26,8 @@ from ext.border.sysctl cimport namespace_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport address_add, address_remove, conntrack_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
-from ext.fast.flows cimport FlowCache, cache_free, cache_new
+from ext.fast.flows cimport FlowCache, cache_new
+from ext.fast.megaflow cimport cache_gone
 from ext.fast.window cimport WINDOW_MOST, Window, window_free
 from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
 from ext.stages.icmp cimport local_packet
@@ -240,7 +241,7 @@ cdef class Engine:
             device_free(self.c.dev[i])
         window_free(self.window)
         pkt_pool_free(&self.c.pool)
-        cache_free(<FlowCache *>self.c.fast)
+        cache_gone(<FlowCache *>self.c.fast)
         free(self.c.far_of)
         free(self.c.uncaptured)
         free(self.c.heap)

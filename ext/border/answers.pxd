@@ -5,6 +5,7 @@ from libc.string cimport memset
 from ext.border.dump cimport route_dict
 from ext.devices.core cimport Core, Ns, ns_fib
 from ext.fast.flows cimport FlowCache, cache_bytes
+from ext.fast.megaflow cimport megaflows_bytes, megaflows_known
 from ext.stages.route cimport route_source
 from ext.stages.route_ipv6 cimport route_source6
 from ext.tables.fib cimport FibResult, fib_lookup, fib_stored, RT_LOCAL
@@ -34,7 +35,8 @@ cdef inline dict route_answer(Core *c, Ns *n, bytes dst):
 cdef inline dict cache_dict(const FlowCache *fc):
     """What the flow cache has done and holds; all 0 where there is none."""
     if fc == NULL:
-        return dict.fromkeys(("routed", "hits", "shared", "misses", "others", "learnt", "full", "flushes", "flows", "programs", "bytes"), 0)
-    return {"routed": fc.routed.packets, "hits": fc.hits, "shared": fc.shared, "misses": fc.misses, "others": fc.others,
+        return dict.fromkeys(("routed", "hits", "shared", "wide", "misses", "others", "learnt", "full", "flushes", "flows", "programs",
+                              "megaflows", "bytes"), 0)
+    return {"routed": fc.routed.packets, "hits": fc.hits, "shared": fc.shared, "wide": fc.wide, "misses": fc.misses, "others": fc.others,
             "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes, "flows": fc.used, "programs": fc.n_programs,
-            "bytes": cache_bytes(fc)}
+            "megaflows": megaflows_known(fc), "bytes": cache_bytes(fc) + megaflows_bytes(fc)}

@@ -14,7 +14,7 @@ cdef enum:
     REC_ON = 1
     REC_CUT = 2  # only what came before the last crossing or arrival repeats
     REC_WHOLE = 3  # the end of the walk has been seen
-    REC_STEPS = 64
+    REC_STEPS = 96
     REC_BYTES = 512
     # kinds of steps
     STEP_TAP = 1  # x: device, y: outgoing
@@ -26,12 +26,21 @@ cdef enum:
     STEP_NEIGH = 7  # p: neighbour whose MAC was used, x: the states (NUD_*) in which it is used without more ado
     STEP_FDB = 8  # p: entry that was found, x: the bridge
     STEP_LEARN = 9  # p: entry that was refreshed; y: an own address, which is never refreshed
-    STEP_PUSH = 10  # bytes: outer IP header and encapsulation; p: namespace, h: hash behind its IP ids, x: inner packets are frames
+    STEP_PUSH = 10  # bytes: outer IP header and encapsulation; p: namespace, q: device, h: hash behind its IP ids, x: inner packets are frames
     STEP_POP = 11  # bytes: outer IP header and encapsulation, of frames with the inner Ethernet header; x as above
     STEP_BARE = 13  # no link header
     STEP_ARRIVE = 15  # bytes: Arrival
     STEP_CHANGE = 14  # x: device, y: CHANGE_*, h: origin; bytes: what is told of it (devices/changes.pxd)
     STEP_CROSS = 12  # p: nothing; x: device whose receive path is next, h: ns until then
+    STEP_ASK = 16  # y: ASK_*, p: namespace, h: ask_word(), x: device that the packet is at: what a megaflow has to ask anew of each packet
+    ASK_TRACK = 1  # its connection
+    ASK_NAT = 2  # the nat table
+    ASK_RULES = 3  # another table
+    ASK_CONFIRM = 4
+    ASK_ROUTE = 5
+    ASK_PUSH = 6  # these three tell where the others are about another header
+    ASK_POP = 7
+    ASK_SCRUB = 8
     # ends
     END_CROSS = 1
     END_OUT = 2  # out of a device that leads nowhere
@@ -56,7 +65,7 @@ cdef struct Arrival:
 
 cdef struct Recorder:
     uint8_t state
-    uint8_t once  # see rec_refuse_once()
+    uint8_t once  # see rec_not_again()
     uint8_t crossing  # the packet waits in the event queue for this instant's next device
     uint8_t end
     Pkt *p
@@ -70,6 +79,7 @@ cdef struct Recorder:
     uint8_t unfinished_at_cross
     uint8_t hash_used  # a tunnel asked for the flow's hash
     uint8_t tracked  # a connection that stood before it has seen the packet
+    uint8_t asked  # something that a megaflow has to ask anew
     int reason
     int origin
     int dev  # of a drop
@@ -87,10 +97,9 @@ cdef inline void rec_refuse(Recorder *r) noexcept nogil:
         r.state = REC_CUT
 
 
-cdef inline void rec_refuse_once(Recorder *r) noexcept nogil:
-    """The next packet will fare otherwise, and then the whole walk may repeat: nothing is to be learnt from this one."""
+cdef inline void rec_not_again(Recorder *r) noexcept nogil:
+    """The next packet of the flow will fare otherwise, and then the whole walk may repeat: no flow is to be learnt from this one."""
     if r.state == REC_ON:
-        r.state = REC_CUT
         r.once = True
 
 
@@ -124,6 +133,24 @@ cdef inline void rec_note(Recorder *r, const Pkt *p, int kind, void *what, int x
         s.y = <uint8_t>y
 
 
+cdef inline uint64_t ask_word(int hook, int table, int in_dev, int out_dev) noexcept nogil:
+    return <uint64_t>(out_dev + 1) << 40 | <uint64_t>(in_dev + 1) << 16 | <uint64_t>table << 8 | <uint64_t>hook
+
+
+cdef inline void rec_ask(Recorder *r, const Pkt *p, int kind, void *ns, uint64_t word) noexcept nogil:
+    """Something was decided by more than the way that the packet took so far."""
+    cdef Step *s
+    if not rec_is_on(r, p):
+        return
+    r.asked = True
+    s = rec_step(r, STEP_ASK, 0)
+    if s != NULL:
+        s.p = ns
+        s.x = p.dev
+        s.y = <uint8_t>kind
+        s.h = word
+
+
 cdef inline void rec_bytes(Recorder *r, const Pkt *p, int kind, const uint8_t *at, uint32_t n, int x) noexcept nogil:
     cdef Step *s
     if not rec_is_on(r, p):
@@ -147,7 +174,8 @@ cdef inline void rec_track(Recorder *r, const Pkt *p, void *ct, void *ns, int di
         s.y = <uint8_t>proto
 
 
-cdef inline void rec_push(Recorder *r, const Pkt *p, const uint8_t *outer, uint32_t n, bint frames, void *ns, uint64_t id_hash) noexcept nogil:
+cdef inline void rec_push(Recorder *r, const Pkt *p, const uint8_t *outer, uint32_t n, bint frames, void *ns, const void *device,
+                          uint64_t id_hash) noexcept nogil:
     cdef Step *s
     if not rec_is_on(r, p):
         return
@@ -156,6 +184,7 @@ cdef inline void rec_push(Recorder *r, const Pkt *p, const uint8_t *outer, uint3
         memcpy(r.bytes + s.at, outer, n)
         s.x = frames
         s.p = ns
+        s.q = <void *>device
         s.h = id_hash
 
 

@@ -222,6 +222,8 @@ cdef struct FlowCache:
     uint64_t changes  # of which flows there are, and where
     uint64_t full  # flows that found no room
     uint64_t flushes
+    uint64_t wide  # of the hits: packets that a megaflow carried
+    void *megaflows  # Megaflows of megaflow.pxd, NULL: none yet
     Routed routed
     uint8_t scratch[SCRATCH]
 

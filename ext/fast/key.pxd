@@ -20,6 +20,7 @@ cdef struct Parsed:
     uint32_t l3  # offsets in the frame: the (outer) IP header
     uint32_t inner  # the IP header that the key is about
     uint32_t length  # of the frame, with what lies behind the packet
+    uint8_t tells  # a TCP segment whose flags tell the connection something: no flow's, but perhaps a megaflow's
 
 
 cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
@@ -28,15 +29,19 @@ cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
             and sum_header(ip) == 0xffff)
 
 
-cdef inline bint plain_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
-    """``n`` bytes of IP packet: a TCP segment whose flags change no open connection, one that resets it, or a UDP datagram as long as its
-    packet."""
+cdef inline bint sound_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
+    """``n`` bytes of IP packet: a TCP segment with all of its header, or a UDP datagram as long as its packet."""
     cdef const uint8_t *l4 = ip + IP
     n -= IP
     if ip[9] == 17:
         return ld16(l4 + 4) == n
-    return (ip[9] == 6 and n >= 20 and 20 <= (l4[12] >> 4) * 4 <= n
-            and ((l4[13] & TCP_TELLING) == TCP_PLAIN or (l4[13] & TCP_TELLING) == TCP_RESET))
+    return ip[9] == 6 and n >= 20 and 20 <= (l4[12] >> 4) * 4 <= n
+
+
+cdef inline bint transport_tells(const uint8_t *ip) noexcept nogil:
+    """Of such a packet: is it a TCP segment whose flags may change an open connection otherwise than by resetting it?"""
+    cdef uint8_t flags = ip[IP + 13] & TCP_TELLING
+    return ip[9] == 6 and flags != TCP_PLAIN and flags != TCP_RESET
 
 
 cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t *ip) noexcept nogil:
@@ -51,7 +56,12 @@ cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t
 
 
 cdef inline bint key_parse(const FlowCache *fc, const Dev *d, bint transmit, const uint8_t *frame, uint32_t n, Parsed *a) noexcept nogil:
-    """Of a frame at device ``d``. False: it is of no kind that is kept in the cache."""
+    """Of a frame at device ``d``. False: it is of no kind that flows are."""
+    return key_read(fc, d, transmit, frame, n, a) and not a.tells
+
+
+cdef inline bint key_read(const FlowCache *fc, const Dev *d, bint transmit, const uint8_t *frame, uint32_t n, Parsed *a) noexcept nogil:
+    """The same, and of segments that tell a connection something. False: it is of no kind that is kept in the cache."""
     cdef const uint8_t *ip
     cdef const Shape *s
     cdef uint32_t at = 0, total
@@ -86,8 +96,9 @@ cdef inline bint key_parse(const FlowCache *fc, const Dev *d, bint transmit, con
                 return False
             a.inner = <uint32_t>(ip - frame)
             how |= HOW_TUNNELLED
-    if not plain_transport(ip, total):
+    if not sound_transport(ip, total):
         return False
+    a.tells = transport_tells(ip)
     if ip[9] == 6 and ip[IP + 13] & TCP_RESET:
         how |= HOW_RESET
     a.key.place = <uint64_t>(d.id + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
@@ -98,7 +109,7 @@ cdef inline bint key_parse(const FlowCache *fc, const Dev *d, bint transmit, con
 
 
 cdef inline bint transport_sound(const uint8_t *ip) noexcept nogil:
-    """Is the checksum of a packet that plain_transport() accepts right, or a UDP datagram without one?"""
+    """Is the checksum of a packet that sound_transport() accepts right, or a UDP datagram without one?"""
     cdef uint32_t n = ld16(ip + 2) - IP
     if ip[9] == 17 and raw16(ip + IP + 6) == 0:
         return True

@@ -3,12 +3,13 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
-from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_CHANGE, STEP_CROSS,
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TRACK, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
                              NAT_BYTES, NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_slot, flows_grow, more_new, program_number)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
+from ext.fast.megaflow cimport mega_learn
 from ext.fast.shortcut cimport shortcut_make
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
 from ext.tables.conntrack cimport Ct
@@ -40,7 +41,8 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     r.n_steps = 0
     r.n_bytes = 0
     r.last_cross = -1
-    r.once = r.crossing = r.end = r.hash_used = r.tracked = 0
+    r.once = a.tells
+    r.crossing = r.end = r.hash_used = r.tracked = r.asked = 0
     r.walked = c.count.rules_walked
     r.hash_at_cross = 0
     fc.learning = a.key
@@ -188,6 +190,8 @@ cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint3
     cdef uint8_t *bytes = c.rec.bytes + s.at
     if s.kind == STEP_NEIGH or s.kind == STEP_FDB or s.kind == STEP_LEARN:
         return learn_check(g, s)
+    if s.kind == STEP_ASK:
+        return True  # for megaflows
     if s.kind == STEP_TRACK:
         return learn_track(g, l, s)
     if s.kind == STEP_ARRIVE and s != &c.rec.steps[c.rec.last_cross]:
@@ -298,9 +302,9 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if not whole:
         n = r.last_cross + 1
         r.end = END_ARRIVE if n and r.steps[r.last_cross].kind == STEP_ARRIVE else END_CROSS
-    if n == 0 or r.once or fc.draft.program.generation != c.generation:
+    if n == 0 or fc.draft.program.generation != c.generation:
         return  # nothing, or something changed on the way
-    if not r.tracked and not cache_learns(fc):
+    if (r.once and not r.asked) or (not r.once and not r.tracked and not cache_learns(fc)):
         return
     memset(&l, 0, sizeof(Lesson))
     for i in range(n):
@@ -323,6 +327,10 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     shortcut_make(g)
     learn_tracks(g)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
+    if c.tracing == 0:
+        mega_learn(c, g, n)
+    if r.once:
+        return
     number = program_number(fc, g)
     if number >= 0:
         learn_store(c, number, &l)

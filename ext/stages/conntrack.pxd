@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
-from ext.devices.record cimport rec_refuse, rec_refuse_once, rec_track
+from ext.devices.record cimport ASK_CONFIRM, ASK_TRACK, ask_word, rec_ask, rec_refuse, rec_not_again, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
 from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new, note_free
 from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_addresses4, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
@@ -254,13 +254,18 @@ cdef inline bint track_repeats(int proto) noexcept nogil:
 
 cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t, uint32_t chunks, bint *full) noexcept nogil:
     cdef Ct *ct = lookup_or_new(c, ns, p, t, full)
+    if ct == NULL:
+        rec_refuse(&c.rec)
+        return NOT_TRACKED
+    return track_seen(c, ns, p, ct, l4, chunks)
+
+
+cdef inline int track_seen(Core *c, Ns *ns, Pkt *p, Ct *ct, const L4 *l4, uint32_t chunks) noexcept nogil:
+    """The packet's entry sees it."""
     cdef int64_t timeout
     cdef int verdict
     cdef uint32_t was
     cdef bint stays
-    if ct == NULL:
-        rec_refuse(&c.rec)
-        return NOT_TRACKED
     was = ct.status
     stays = not ct_may_make_room(ct)
     verdict = track_l4(c, ns, ct, p.ctinfo >= CTI_REPLY, l4, chunks, &timeout)
@@ -283,7 +288,7 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
     if verdict == CTV_ACCEPT and was == ct.status and was & CTS_CONFIRMED and track_repeats(l4.proto):
         rec_track(&c.rec, p, ct, ns, p.ctinfo >= CTI_REPLY, l4.proto)
     elif verdict == CTV_ACCEPT:
-        rec_refuse_once(&c.rec)
+        rec_not_again(&c.rec)
     else:
         rec_refuse(&c.rec)
     return TRACKED
@@ -309,6 +314,8 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
             res = track_once(c, ns, p, &l4, &t, chunks, &full)
     if p.ct == NULL:
         rec_refuse(&c.rec)
+    else:
+        rec_ask(&c.rec, p, ASK_TRACK, ns, ask_word(hook, p.ctinfo, -1, -1))
     trace_conntrack(c, p)
     return -CONNTRACK_TABLE_FULL if full else 0
 
@@ -396,7 +403,10 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
 cdef inline int conntrack_confirm(Core *c, Ns *ns, Pkt *p) noexcept nogil:
     """The packet got through: its connection, if new, enters the table. 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
-    if ct == NULL or ct.status & CTS_CONFIRMED or p.ctinfo >= CTI_REPLY:
+    if ct == NULL:
+        return 0
+    rec_ask(&c.rec, p, ASK_CONFIRM, ns, 0)
+    if ct.status & CTS_CONFIRMED or p.ctinfo >= CTI_REPLY:
         return 0
     return connection_enters(c, ns, ct)
 

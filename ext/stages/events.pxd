@@ -7,17 +7,19 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
                                EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
 from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
-from ext.fast.apply cimport flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
+from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
 from ext.fast.frame cimport Frame
-from ext.fast.key cimport ETH, Parsed, key_parse, packet_sound
+from ext.fast.key cimport ETH, Parsed, key_parse, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
+from ext.fast.megaflow cimport Megaflow
 from ext.fast.routed cimport (Entrance, Exit, entrance_of, routed_copied, routed_counts, routed_enters, routed_exit, routed_hop,
                               routed_leaves, routed_may, routed_sees, routed_written)
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
 from ext.stages.defragment_ipv6 cimport expired6
 from ext.stages.far cimport far_enter, far_leave
 from ext.stages.icmp cimport icmp_send, ICMP_TIME_EXCEEDED, EXCEEDED_REASSEMBLY
+from ext.stages.megaflow_walk cimport MegaWalk, walk_agrees, walk_flow, walk_learnt
 from ext.stages.neighbour cimport neigh_due
 from ext.stages.netfilter cimport RULES_DENIED
 from ext.stages.parse cimport PARSE_OTHERHOST
@@ -168,11 +170,12 @@ cdef inline void packet_ahead(Core *c, Pkt *p) noexcept nogil:
 
 
 cdef inline bint packet_key(const FlowCache *fc, const Dev *d, Pkt *p, bint transmit, Parsed *a) noexcept nogil:
-    """key_parse(), or what packet_ahead() has kept of it."""
+    """key_read(), or what packet_ahead() has kept of it."""
     cdef uint32_t shapes = p.foreseen.shapes
     p.foreseen.shapes = 0
     if transmit or shapes != <uint32_t>fc.n_shapes + 1:
-        return key_parse(fc, d, transmit, p.buf + p.l2, p.end - p.l2, a)
+        return key_read(fc, d, transmit, p.buf + p.l2, p.end - p.l2, a)
+    a.tells = False
     a.key.place = p.foreseen.place
     a.key.addresses = p.foreseen.addresses
     a.key.ports = p.foreseen.ports
@@ -268,36 +271,67 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     if not packet_key(fc, d, p, transmit, &a):
         fc.others += 1
         return False
-    f = flow_find(fc, &a.key, a.hash)
+    packet_frame(p, &w)
+    f = flow_find(fc, &a.key, a.hash) if not a.tells else NULL
     if f != NULL:
         g = fc.program[f.program]
         if g.inner and instant_goes_on(c):
             return False  # packets that the same frame caused take turns
-        w.buf = p.buf
-        w.l2 = p.l2
-        w.end = p.end
-        w.id = p.id
-        w.hash = p.hash
-        w.hash_l4 = p.hash_l4
-        w.crossings = p.crossings
-        w.sound = p.sound
-        w.unfinished = p.unfinished
         if p.l2 >= g.room and packet_as_known(f, g, &w) and flow_agrees(c, f, g, p.buf + p.l2, &a, p.sound):
-            fc.hits += 1
             flow_begins(c, g, &w)
-            flow_goes(c, f, g, &w, &a)
-            if g.end == END_CROSS:
-                packet_crosses(c, &w, g, p)
-            elif g.end == END_ARRIVE:
-                pkt_renew(p)
-                packet_arrives(c, &w, g, p)
-            else:
-                pkt_free(c, p)
+            packet_goes(c, p, f, g, &w, &a)
             return True
+    if packet_goes_wide(c, p, &w, &a):
+        return True
     fc.misses += 1
     if packet_sound(p.buf + p.l2, &a):
         learn_begin(c, p, &a)
     return False
+
+
+cdef inline void packet_frame(const Pkt *p, Frame *w) noexcept nogil:
+    w.buf = p.buf
+    w.l2 = p.l2
+    w.end = p.end
+    w.id = p.id
+    w.hash = p.hash
+    w.hash_l4 = p.hash_l4
+    w.crossings = p.crossings
+    w.sound = p.sound
+    w.unfinished = p.unfinished
+
+
+cdef inline void packet_goes(Core *c, Pkt *p, const Flow *f, const Program *g, Frame *w, const Parsed *a) noexcept nogil:
+    """All have agreed to its way."""
+    (<FlowCache *>c.fast).hits += 1
+    flow_goes(c, f, g, w, a)
+    if g.end == END_CROSS:
+        packet_crosses(c, w, g, p)
+    elif g.end == END_ARRIVE:
+        pkt_renew(p)
+        packet_arrives(c, w, g, p)
+    else:
+        pkt_free(c, p)
+
+
+cdef inline bint packet_goes_wide(Core *c, Pkt *p, Frame *w, const Parsed *a) noexcept nogil:
+    """Does the packet go a megaflow's way?"""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef MegaWalk walk
+    cdef Megaflow *m
+    cdef Flow f
+    if fc.megaflows == NULL or instant_goes_on(c):
+        return False
+    m = walk_agrees(c, &walk, w, a)
+    if m == NULL:
+        return False
+    fc.wide += 1
+    walk_flow(&walk, w, &f)
+    walk_learnt(c, &walk, m, &f)
+    apply_refresh(m.g, c.now)
+    w.ident = walk.ident
+    packet_goes(c, p, &f, m.g, w, a)
+    return True
 
 
 cdef inline bint frames_flow(const Core *c) noexcept nogil:

@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 from ext.devices.core cimport Core, Ns, chance, ns_fib, pkt_ns
-from ext.devices.record cimport rec_refuse
+from ext.devices.record cimport ASK_NAT, ASK_RULES, ask_word, rec_ask, rec_refuse
 from ext.stages.conntrack cimport L4, pkt_find_l4, conntrack_in, conntrack_confirm
 from ext.stages.defragment cimport defragment
 from ext.stages.defragment_ipv6 cimport defragment6
@@ -43,6 +43,11 @@ cdef inline const char *rules_reason(int r) noexcept nogil:
 
 cdef inline RuleTable *pkt_rules(Ns *ns, const Pkt *p, int table) noexcept nogil:
     return &ns.rules[p.protocol == ETHERTYPE_IPV6][table]
+
+
+cdef inline int rules_table(Ns *ns, const Pkt *p, const RuleTable *t) noexcept nogil:
+    """Which of the namespace's tables it is: TABLE_*."""
+    return <int>(t - &ns.rules[p.protocol == ETHERTYPE_IPV6][0])
 
 
 cdef inline uint32_t tables_at(const Ns *ns, const Pkt *p, int hook) noexcept nogil:
@@ -81,13 +86,18 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
                 reject(c, ns, p, hook, v.rule.reject_with)
         c.drop_origin = v.rule.origin if v.rule != NULL else 0
         return -RULES_REJECTED if v.target == T_REJECT else -RULES_DENIED
+    rec_ask(&c.rec, p, ASK_RULES, ns, ask_word(hook, rules_table(ns, p, t), in_dev, out_dev))
     return 0
 
 
 cdef inline int nat_at(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out_dev) noexcept nogil:
+    cdef int v
     if p.ct == NULL or pkt_rules(ns, p, TABLE_NAT).n_chains == 0:
         return 0
-    return nat_hook(c, ns, p, hook, in_dev, out_dev)
+    v = nat_hook(c, ns, p, hook, in_dev, out_dev)
+    if v == 0:
+        rec_ask(&c.rec, p, ASK_NAT, ns, ask_word(hook, TABLE_NAT, in_dev, out_dev))
+    return v
 
 
 cdef inline int gather_fragments(Core *c, Ns *ns, Pkt *p, int user) noexcept nogil:

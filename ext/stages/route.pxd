@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memcmp, memset
 from ext.devices.core cimport (Core, Ns, Dev, IfAddr, Peer, PmtuEntry, EventRecord, log_event, pkt_ns, conf_or, conf_and, conf_max,
                                CONF_FORWARDING, CONF_RP_FILTER, CONF_ROUTE_LOCALNET, CONF_ACCEPT_LOCAL, CONF_SEND_REDIRECTS,
                                CONF_SHARED_MEDIA, CONF_BC_FORWARDING, DEV_LO, DETAIL_LEN, TRACE_STEPS)
-from ext.devices.record cimport rec_refuse
+from ext.devices.record cimport ASK_ROUTE, rec_ask, rec_refuse
 from ext.stages.verdict cimport DROPS_ROUTE
 from ext.tables.fib cimport (FibResult, Route, fib_lookup, fib_stored, RT_UNICAST, RT_LOCAL, RT_BROADCAST, RT_ANYCAST, RT_MULTICAST, RT_UNREACHABLE,
                              SCOPE_LINK, SCOPE_HOST, ERR_EINVAL, ERR_EHOSTUNREACH)
@@ -397,6 +397,7 @@ cdef inline int route_input(Core *c, Pkt *p, const uint8_t *daddr, const uint8_t
     trace_route(c, p, daddr, &res)
     if res.error:
         return input_no_route(c, ns, p, res.error if d.conf[CONF_FORWARDING] else ERR_EHOSTUNREACH, res.route)
+    rec_ask(&c.rec, p, ASK_ROUTE, ns, <uint64_t>res.route)
     if res.route.type == RT_BROADCAST and not conf_and(c, d, CONF_BC_FORWARDING):
         return input_broadcast(c, ns, p, d, saddr)
     if res.route.type == RT_LOCAL:

@@ -315,7 +315,7 @@ cdef inline void note_push(Core *c, Ns *ns, const Dev *d, Pkt *p, uint32_t carri
         return
     if p.protocol == ETHERTYPE_IPV4:
         h = ip_id_hash(c, ns, pkt_l3(p) + IPV4_SRC)
-    rec_push(&c.rec, p, pkt_l3(p), p.end - p.l3 - carried, d.encap.ethernet, ns, h)
+    rec_push(&c.rec, p, pkt_l3(p), p.end - p.l3 - carried, d.encap.ethernet, ns, d, h)
 
 
 cdef inline int tunnel_send(Core *c, Ns *ns, Pkt *p, const dataplane_encap_push *info, const Dst *dst) noexcept nogil:

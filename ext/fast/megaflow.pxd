@@ -1,0 +1,416 @@
+# Megaflows: what walks of different flows have in common, so that a flow's first packets need not go from stage to stage.
+#
+# A flow stands for one connection; most of what the recorder saw its packet meet (bridges, neighbours, headers, devices) is the same for
+# all connections of the same sender that leave by the same route. A megaflow is such a walk with everything taken out that depends on
+# more: the connection, the rules, the route. Those are asked anew for each packet, by the stages' own functions, in the order
+# in which the walk asked them (stages/megaflow_walk.pxd). The first of these asks, up to the route, are a sender's head; what
+# they come to, with the route, tells which of the sender's megaflows it is.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+from ext.devices.core cimport Core
+from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, END_DROP, STEP_ASK, STEP_CROSS, STEP_NAT,
+                                 STEP_POP, STEP_PUSH, STEP_TTL, Step)
+from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, program_copy
+from ext.fast.sum cimport raw32
+from ext.tables.fib cimport Route
+from ext.wire.hash cimport word_hash
+from ext.wire.packet cimport Pkt
+
+cdef enum:
+    ASKS_MAX = 40
+    MEGAFLOWS_MAX = 1 << 14  # then all are forgotten
+    MEGA_SLOTS = MEGAFLOWS_MAX * 2
+    SEEN_MEGAS = 1 << 12  # tags of walks that were not kept when they were met
+    KEEP_ALL_MEGAS = 1 << 9  # of the sender's and megaflows; where there are more, a walk is kept when it comes again
+    REFUSED_MANY = 32
+    NAT_MANIP_DST = 1  # MANIP_DST of stages/nat.pxd
+    HEADERS_ROOM = 256  # bytes that a header is copied into, and as many before it for that of a tunnel
+
+cdef struct Ask:
+    void *ns
+    uint8_t kind  # ASK_*
+    uint8_t hook  # of ASK_PUSH: how often the packet has been forwarded before
+    uint8_t table
+    uint8_t translated  # of ASK_NAT: the walk's packet was
+    int dev  # that the packet is at
+    int in_dev
+    int out_dev
+    void *device  # of ASK_PUSH: the tunnel's
+    const Op *op  # of ASK_PUSH and ASK_POP
+
+cdef struct MegaHead:
+    uint64_t place
+    uint32_t src
+    uint32_t id
+    uint32_t generation
+    uint32_t refused  # packets in a row that went from stage to stage although it was known
+    uint32_t n_asks
+    Ask *asks
+
+cdef struct Megaflow:
+    uint32_t head
+    uint32_t answers  # what the head's asks came to, see mega_answer()
+    const void *route
+    uint32_t dst  # 0: any that the route leads to
+    uint32_t n_asks
+    Ask *asks  # behind the head's
+    Program *g
+    # the flow program of a packet that changed no connection, once one was needed
+    int flow_program  # -1: none
+    uint64_t flow_walked
+    uint64_t flow_flushes
+    Track flow_tracks[TRACKS_MAX]
+
+cdef struct Megaflows:
+    MegaHead *head[MEGA_SLOTS]
+    Megaflow *flow[MEGA_SLOTS]
+    uint32_t n
+    uint32_t next_id
+    uint16_t seen[SEEN_MEGAS]
+    uint64_t bytes
+    Pkt packet  # what the stages' functions are shown
+    uint8_t headers[2 * HEADERS_ROOM]
+
+cdef struct MegaKey:
+    uint32_t head
+    uint32_t answers
+    const void *route
+    uint32_t dst
+
+
+cdef inline uint32_t key_address(const Key *k, int side) noexcept nogil:
+    """Source (``side`` 0) or destination (1), as it stands in the packet."""
+    return raw32(<const uint8_t *>&k.addresses + 4 * side)
+
+
+cdef inline uint64_t head_hash(uint64_t seed, uint64_t place, uint32_t src) noexcept nogil:
+    return word_hash(seed ^ place, src)
+
+
+cdef inline uint64_t mega_hash(uint64_t seed, const MegaKey *k) noexcept nogil:
+    return word_hash(word_hash(seed ^ <uint64_t>k.route, <uint64_t>k.head << 32 | k.answers), k.dst)
+
+
+cdef inline bint mega_is(const Megaflow *m, const MegaKey *k) noexcept nogil:
+    return m.head == k.head and m.answers == k.answers and m.route == k.route and m.dst == k.dst
+
+
+cdef inline Megaflow *mega_find(const Megaflows *t, uint64_t seed, const MegaKey *k) noexcept nogil:
+    cdef uint64_t i = mega_hash(seed, k)
+    cdef Megaflow *m
+    while True:
+        m = t.flow[i & (MEGA_SLOTS - 1)]
+        if m == NULL or mega_is(m, k):
+            return m
+        i += 1
+
+
+cdef inline MegaHead *head_find(const Megaflows *t, uint64_t seed, uint64_t place, uint32_t src) noexcept nogil:
+    cdef uint64_t i = head_hash(seed, place, src)
+    cdef MegaHead *h
+    while True:
+        h = t.head[i & (MEGA_SLOTS - 1)]
+        if h == NULL or (h.place == place and h.src == src):
+            return h
+        i += 1
+
+
+cdef inline uint32_t mega_answer(uint32_t answers, uint32_t more) noexcept nogil:
+    """``more``: state and direction of a connection (ctinfo), or whether the nat table translated the packet; less than 8."""
+    return answers << 3 | more
+
+
+cdef inline void mega_free(Megaflow *m) noexcept nogil:
+    free(m.g)
+    free(m.asks)
+    free(m)
+
+
+cdef inline void megaflows_forget(Megaflows *t) noexcept nogil:
+    cdef int i
+    for i in range(MEGA_SLOTS):
+        if t.head[i] != NULL:
+            free(t.head[i].asks)
+            free(t.head[i])
+            t.head[i] = NULL
+        if t.flow[i] != NULL:
+            mega_free(t.flow[i])
+            t.flow[i] = NULL
+    t.n = 0
+    t.bytes = 0
+
+
+cdef inline uint64_t megaflows_bytes(const FlowCache *fc) noexcept nogil:
+    """Memory that they hold."""
+    return sizeof(Megaflows) + (<const Megaflows *>fc.megaflows).bytes if fc.megaflows != NULL else 0
+
+
+cdef inline uint64_t megaflows_known(const FlowCache *fc) noexcept nogil:
+    """Senders and megaflows."""
+    return (<const Megaflows *>fc.megaflows).n if fc.megaflows != NULL else 0
+
+
+cdef inline void cache_gone(FlowCache *fc) noexcept nogil:
+    """cache_free(), and the megaflows that it leads to."""
+    if fc != NULL and fc.megaflows != NULL:
+        megaflows_forget(<Megaflows *>fc.megaflows)
+        free(fc.megaflows)
+    cache_free(fc)
+
+
+# ---- from a walk to a megaflow
+
+cdef struct MegaDraft:
+    Ask asks[ASKS_MAX]
+    uint32_t n
+    uint32_t head  # of them are the sender's
+    MegaKey key
+    uint32_t at_dst  # the destination of the packet as the walk goes on
+    bint translated  # since the nat table was asked last
+    bint inside  # the tunnel that the packet came in is off
+    bint tracked
+    bint pushed
+    uint8_t hops
+
+
+cdef inline void draft_ask(MegaDraft *d, const Step *s) noexcept nogil:
+    cdef Ask *a = &d.asks[d.n]
+    memset(a, 0, sizeof(Ask))
+    d.n += 1
+    a.kind = s.y
+    a.ns = s.p
+    a.dev = s.x
+    if s.y != ASK_ROUTE:
+        a.hook = <uint8_t>s.h
+        a.table = <uint8_t>(s.h >> 8)
+        a.in_dev = <int>(s.h >> 16 & 0xffffff) - 1
+        a.out_dev = <int>(s.h >> 40) - 1
+
+
+cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
+    """Something the walk asked. False: it is of a kind that no megaflow stands for."""
+    cdef const Route *r
+    if s.y == ASK_ROUTE:
+        if not d.inside:
+            return True  # the way of the tunnel's packet, whose addresses are always the same
+        if d.head:
+            d.key.dst = d.at_dst  # a second route to the same destination
+            return True
+        r = <const Route *>s.h
+        d.key.route = r
+        if not r.has_gw:
+            d.key.dst = d.at_dst
+    draft_ask(d, s)
+    if s.y == ASK_ROUTE:
+        d.head = d.n
+    elif s.y == ASK_TRACK:
+        d.tracked = True
+        if d.head == 0:
+            d.key.answers = mega_answer(d.key.answers, d.asks[d.n - 1].table)
+        d.asks[d.n - 1].table = 0
+    elif s.y == ASK_NAT:
+        if d.head == 0:
+            d.key.answers = mega_answer(d.key.answers, d.translated)
+        else:
+            d.asks[d.n - 1].translated = d.translated
+        d.translated = False
+    return True
+
+
+cdef inline bint draft_step(MegaDraft *d, const Program *g, const Step *s, const uint8_t *bytes) noexcept nogil:
+    cdef int i
+    if d.n + 1 >= ASKS_MAX:
+        return False
+    if s.kind == STEP_ASK:
+        return draft_decision(d, s)
+    if s.kind == STEP_NAT:
+        d.translated = True
+        if s.x == NAT_MANIP_DST:
+            if raw32(bytes) == d.at_dst:
+                return False  # to another port of the same host: stages ask whether the address has changed
+            d.at_dst = raw32(bytes)
+        return True
+    d.hops += s.kind == STEP_TTL
+    if s.kind != STEP_CROSS and s.kind != STEP_PUSH and s.kind != STEP_POP:
+        return True
+    draft_ask(d, s)
+    d.asks[d.n - 1].hook = d.hops
+    d.asks[d.n - 1].kind = ASK_SCRUB if s.kind == STEP_CROSS else (ASK_PUSH if s.kind == STEP_PUSH else ASK_POP)
+    d.asks[d.n - 1].dev = s.x
+    if s.kind == STEP_CROSS:
+        return True
+    if s.kind == STEP_PUSH and d.head == 0:
+        return False  # into a tunnel without a route
+    d.inside = d.inside or s.kind == STEP_POP
+    d.pushed = d.pushed or s.kind == STEP_PUSH
+    for i in range(g.n_ops):
+        if g.ops[i].kind == s.kind:
+            d.asks[d.n - 1].op = &g.ops[i]
+    d.asks[d.n - 1].device = s.q if s.kind == STEP_PUSH else NULL
+    return True
+
+
+cdef inline bint draft_asks(const Core *c, MegaDraft *d, const Program *g, int n_steps) noexcept nogil:
+    """Read the walk's ``n_steps``. False: no megaflow stands for it."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef int i
+    d.n = d.head = d.hops = 0
+    memset(&d.key, 0, sizeof(MegaKey))
+    d.at_dst = key_address(&fc.learning, 1)
+    d.translated = d.tracked = d.pushed = False
+    d.inside = not g.pop
+    for i in range(n_steps):
+        if not draft_step(d, g, &c.rec.steps[i], c.rec.bytes + c.rec.steps[i].at):
+            return False
+    return d.head > 0 and d.tracked
+
+
+cdef inline bint mega_suits(const Program *g, const MegaDraft *d) noexcept nogil:
+    """Is the walk one that a megaflow can stand for: one translation and one tunnel at most, and it gets somewhere?"""
+    return (g.end != END_DROP and g.n_nats <= 1 and not (g.pop and d.pushed) and (g.hash_out != HASH_OF_FLOW or d.pushed)
+            and (g.pop == 0 or g.pop - 1 < g.n_ops))
+
+
+cdef inline bint heads_equal(const Ask *a, const Ask *b, uint32_t n) noexcept nogil:
+    """Do they ask the same?"""
+    cdef uint32_t i
+    for i in range(n):
+        if (a[i].ns != b[i].ns or a[i].kind != b[i].kind or a[i].hook != b[i].hook or a[i].table != b[i].table or a[i].dev != b[i].dev
+                or a[i].in_dev != b[i].in_dev or a[i].out_dev != b[i].out_dev):
+            return False
+    return True
+
+
+cdef inline Ask *asks_copy(const Ask *asks, uint32_t n) noexcept nogil:
+    cdef Ask *copy = <Ask *>malloc((n if n else 1) * sizeof(Ask))
+    if copy != NULL:
+        memcpy(copy, asks, n * sizeof(Ask))
+    return copy
+
+
+cdef inline MegaHead *head_place(Megaflows *t, uint64_t seed, uint64_t place, uint32_t src) noexcept nogil:
+    """The sender's head, a new one if need be; NULL: memory is out."""
+    cdef MegaHead *h = head_find(t, seed, place, src)
+    cdef uint64_t i = head_hash(seed, place, src)
+    if h != NULL:
+        return h
+    h = <MegaHead *>calloc(1, sizeof(MegaHead))
+    if h == NULL:
+        return NULL
+    h.place = place
+    h.src = src
+    while t.head[i & (MEGA_SLOTS - 1)] != NULL:
+        i += 1
+    t.head[i & (MEGA_SLOTS - 1)] = h
+    t.n += 1
+    t.bytes += sizeof(MegaHead)
+    return h
+
+
+cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uint32_t src, uint32_t generation, const MegaDraft *d) noexcept nogil:
+    """The sender's head says what the draft's says; if it said something else, its megaflows are no longer found."""
+    cdef MegaHead *h = head_place(t, seed, place, src)
+    cdef Ask *asks
+    if h == NULL:
+        return NULL
+    if h.asks != NULL and h.generation == generation and h.n_asks == d.head and heads_equal(h.asks, d.asks, d.head):
+        return h
+    asks = asks_copy(d.asks, d.head)
+    if asks == NULL:
+        return NULL
+    free(h.asks)
+    h.asks = asks
+    h.n_asks = d.head
+    h.generation = generation
+    h.refused = 0
+    t.next_id += 1
+    h.id = t.next_id
+    return h
+
+
+cdef inline Megaflow *mega_place(Megaflows *t, uint64_t seed, const MegaKey *k) noexcept nogil:
+    """The megaflow of this key, a new and empty one if need be; NULL: memory is out."""
+    cdef Megaflow *m = mega_find(t, seed, k)
+    cdef uint64_t i = mega_hash(seed, k)
+    if m != NULL:
+        return m
+    m = <Megaflow *>calloc(1, sizeof(Megaflow))
+    if m == NULL:
+        return NULL
+    m.head = k.head
+    m.answers = k.answers
+    m.route = k.route
+    m.dst = k.dst
+    while t.flow[i & (MEGA_SLOTS - 1)] != NULL:
+        i += 1
+    t.flow[i & (MEGA_SLOTS - 1)] = m
+    t.n += 1
+    t.bytes += sizeof(Megaflow) + sizeof(Program)
+    return m
+
+
+cdef inline void asks_settle(Ask *asks, uint32_t n, const Program *was, const Program *now) noexcept nogil:
+    """Their ops are the copy's."""
+    cdef uint32_t i
+    for i in range(n):
+        if asks[i].op != NULL:
+            asks[i].op = now.ops + (asks[i].op - was.ops)
+
+
+cdef inline bint mega_wanted(Megaflows *t, uint64_t hash) noexcept nogil:
+    """Is a walk to be kept? Where there are many, when it comes again."""
+    cdef uint16_t *seen = &t.seen[hash >> 52]
+    cdef uint16_t tag = <uint16_t>(hash | 1)
+    cdef bint again = seen[0] == tag
+    seen[0] = tag
+    return again or t.n < KEEP_ALL_MEGAS
+
+
+cdef inline void mega_learn(Core *c, const Program *g, int n_steps) noexcept nogil:
+    """Keep the walk that the recorder has followed, and that ``g`` was made of."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef Megaflows *t = <Megaflows *>fc.megaflows
+    cdef uint32_t src = key_address(&fc.learning, 0)
+    cdef MegaDraft d
+    cdef MegaHead *h
+    cdef Megaflow *m
+    cdef Program *copy
+    cdef Ask *asks
+    if not draft_asks(c, &d, g, n_steps) or not mega_suits(g, &d):
+        return
+    if t == NULL:
+        t = <Megaflows *>calloc(1, sizeof(Megaflows))
+        fc.megaflows = t
+        if t == NULL:
+            return
+    h = head_find(t, fc.seed, fc.learning.place, src)
+    if h != NULL and h.refused > REFUSED_MANY and h.refused % REFUSED_MANY and h.generation == c.generation:
+        return  # this sender's packets are not of the kind
+    if not mega_wanted(t, head_hash(fc.seed, fc.learning.place ^ mega_hash(fc.seed, &d.key), src)):
+        return
+    if t.n + 2 > MEGAFLOWS_MAX:
+        megaflows_forget(t)
+    copy = program_copy(g)
+    asks = asks_copy(d.asks + d.head, d.n - d.head)
+    h = head_keep(t, fc.seed, fc.learning.place, src, c.generation, &d)
+    if copy == NULL or asks == NULL or h == NULL:
+        free(copy)
+        free(asks)
+        return
+    d.key.head = h.id
+    m = mega_place(t, fc.seed, &d.key)
+    if m == NULL:
+        free(copy)
+        free(asks)
+        return
+    free(m.g)
+    free(m.asks)
+    asks_settle(asks, d.n - d.head, g, copy)
+    copy.walked = 0  # the rules are walked for each packet
+    copy.n_tracks = 0
+    m.g = copy
+    m.asks = asks
+    m.n_asks = d.n - d.head
+    m.flow_program = -1

@@ -1,0 +1,522 @@
+# A packet without a flow goes a megaflow's way (ext/fast/megaflow.pxd): what depends on it is asked of the stages' own functions.
+#
+# They are shown a stand-in: a packet of its own with a copy of the headers, which translations change. Until all have agreed
+# everything can be taken back; then what the walk's program says is done with the packet itself. Where one of them says something else
+# than it said to the packet that the walk was learnt from, all is taken back, and the packet goes from stage to stage as if nothing had been.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, SYS_NF_CHECKSUM, chance_draw, ct_release
+from ext.devices.record cimport ASK_CONFIRM, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_SCRUB, ASK_TRACK
+from ext.encap.abi cimport DATAPLANE_ENCAP_OK, dataplane_encap_bytes, dataplane_encap_push
+from ext.encap.call cimport GUARD_LEN, encap_push
+from ext.encap.ip cimport inner_facts
+from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
+from ext.fast.flows cimport (Check, Flow, FlowCache, NAT_BYTES, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, draft_begin,
+                             program_number)
+from ext.fast.frame cimport Frame
+from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
+from ext.fast.learn cimport Lesson, learn_store, learn_tracks
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MegaHead, MegaKey, Megaflow, Megaflows, head_find, key_address, mega_answer, mega_find)
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32
+from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
+from ext.stages.flow cimport flow_of
+from ext.stages.flow_hash cimport flow_hash
+from ext.stages.nat cimport MANIP_DST, MANIP_SRC, nat_apply, nat_packet, nat_rules, nat_status_bit
+from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
+from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, CtRef, Tuple)
+from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
+from ext.tables.ct_tcp cimport ct_tcp_valid
+from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
+from ext.tables.rule_memo cimport rules_decide
+from ext.tables.rules cimport (Choices, Flow as RuleFlow, HOOK_OUTPUT, HOOK_POSTROUTING, HOOK_PREROUTING, RuleTable, T_ACCEPT, T_DNAT, T_DROP,
+                               T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin)
+from ext.wire.bytes cimport ld16, st16
+from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
+from ext.wire.packet cimport PF_GENERATED, Pkt
+
+cdef enum:
+    DRAWS_MAX = 8
+    PUSH_ROOM = 256  # that a plug-in may write its headers in
+    TCP_SYN = 0x02
+    TCP_RST = 0x04
+    TCP_ACK = 0x10
+
+cdef struct Undo:
+    # a connection that has been told, as it was
+    Ct *ct
+    CtTable *table
+    CtProto proto
+    int64_t expires
+    CtRef spare
+    CtStatus status
+    uint8_t fresh
+
+cdef struct MegaWalk:
+    # a packet on its way
+    Megaflows *table
+    const Program *g  # from the route on
+    Pkt *p  # the stand-in
+    const uint8_t *frame
+    const Parsed *a
+    Undo undo[TRACKS_MAX]
+    Track tracks[TRACKS_MAX]
+    int n_tracks
+    uint16_t *draws[DRAWS_MAX]
+    int n_draws
+    int drop_origin
+    bint steady  # no connection has changed
+    uint32_t answers
+    bint translated  # by the table that was asked last
+    const void *route
+    bint has_gw
+    uint64_t walked
+    uint16_t ident
+    Lesson lesson
+
+
+cdef inline void walk_headers(MegaWalk *w, uint32_t at, uint32_t n, uint32_t copied) noexcept nogil:
+    """The stand-in is the packet at ``at`` of the frame, ``n`` bytes long, of which ``copied`` are looked at."""
+    w.p.l2 = w.p.l3 = HEADERS_ROOM
+    w.p.end = HEADERS_ROOM + n
+    if copied > HEADERS_ROOM:
+        copied = HEADERS_ROOM
+    memcpy(w.p.buf + HEADERS_ROOM, w.frame + at, copied)
+
+
+cdef inline uint32_t ip_total(const uint8_t *ip) noexcept nogil:
+    return ld16(ip + 2)
+
+
+cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *frame, const Parsed *a) noexcept nogil:
+    cdef const uint8_t *ip = frame.buf + frame.l2 + a.l3
+    cdef uint32_t n = ip_total(ip)
+    w.table = t
+    w.p = &t.packet
+    w.frame = frame.buf + frame.l2
+    w.a = a
+    w.g = NULL
+    w.n_tracks = w.n_draws = 0
+    w.drop_origin = c.drop_origin
+    w.steady = not a.tells
+    w.answers = 0
+    w.translated = False
+    w.walked = c.count.rules_walked
+    w.ident = 0
+    memset(&w.lesson, 0, sizeof(Lesson))
+    w.p.buf = t.headers
+    w.p.ct = NULL
+    w.p.ctinfo = 0
+    w.p.mark = 0
+    w.p.flags = 0
+    w.p.protocol = ETHERTYPE_IPV4
+    w.p.id = frame.id
+    w.p.hash = frame.hash
+    w.p.hash_l4 = frame.hash_l4
+    walk_headers(w, a.l3, n, n)
+
+
+# ---- taking back
+
+cdef inline void undo_track(const Undo *u) noexcept nogil:
+    cdef Ct *ct = u.ct
+    u.table.spare = u.spare
+    if u.fresh:
+        if ct.status & CTS_CONFIRMED:
+            ct_kill(u.table, ct)
+        return
+    ct.proto = u.proto
+    ct.expires = u.expires
+    ct.status = u.status
+
+
+cdef inline void walk_undo(Core *c, MegaWalk *w) noexcept nogil:
+    """Nothing has been asked."""
+    cdef int i
+    for i in range(w.n_tracks - 1, -1, -1):
+        undo_track(&w.undo[i])
+    for i in range(w.n_draws - 1, -1, -1):
+        w.draws[i][0] -= 1
+    for i in range(w.n_tracks - 1, -1, -1):
+        ct_put(w.undo[i].table, w.undo[i].ct)
+    c.count.rules_walked = w.walked
+    c.drop_origin = w.drop_origin
+
+
+cdef inline void walk_done(MegaWalk *w) noexcept nogil:
+    """The packet has left its connections."""
+    cdef int i
+    for i in range(w.n_tracks):
+        ct_put(w.undo[i].table, w.undo[i].ct)
+
+
+# ---- asking
+
+cdef inline bint ask_track(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    cdef Ns *ns = <Ns *>a.ns
+    cdef Pkt *p = w.p
+    cdef uint8_t *ip = p.buf + p.l3
+    cdef Undo *u = &w.undo[w.n_tracks]
+    cdef bint full = False
+    cdef Tuple t
+    cdef L4 l4
+    cdef Ct *ct
+    l4.family = 4
+    l4.proto = ip[9]
+    l4.at = ip + IP
+    l4.len = p.end - p.l3 - IP
+    if w.n_tracks == TRACKS_MAX or ns.n_pins or ns.ct.count + TRACKS_MAX >= ns.ct.max or not packet_tuple(ip, &l4, &t):
+        return False
+    if l4.proto == 6 and (l4.at[13] & TCP_RST or not ct_tcp_valid(l4.at, <int>l4.len)):
+        return False  # a reset may end the connection, which cannot be taken back
+    ct = lookup_or_new(c, ns, p, &t, &full)
+    if ct == NULL:
+        return False
+    if l4.proto == 6 and l4.at[13] & (TCP_SYN | TCP_ACK) == TCP_SYN and ct.status & CTS_CONFIRMED:
+        ct_release(c, p)  # it may be opened anew
+        return False
+    w.n_tracks += 1
+    u.ct = ct
+    u.table = &ns.ct
+    u.spare = ns.ct.spare
+    u.fresh = not ct.status & CTS_CONFIRMED
+    u.status = ct.status
+    u.expires = ct.expires
+    u.proto = ct.proto
+    return track_goes_on(c, w, ns, u, &l4)
+
+
+cdef inline bint track_goes_on(Core *c, MegaWalk *w, Ns *ns, const Undo *u, const L4 *l4) noexcept nogil:
+    """The connection sees the packet, and keeps it."""
+    cdef Track *t = &w.tracks[w.n_tracks - 1]
+    cdef Pkt *p = w.p
+    cdef uint32_t serial = u.ct.serial
+    if track_seen(c, ns, p, u.ct, l4, 0) != TRACKED or u.ct.serial != serial:
+        if p.ct == NULL:
+            w.n_tracks -= 1  # it let the packet go
+            undo_track(u)
+        return False
+    memset(t, 0, sizeof(Track))
+    t.ns = ns
+    t.status = u.status
+    t.dir = p.ctinfo >= CTI_REPLY
+    t.proto = l4.proto
+    w.lesson.ct[w.n_tracks - 1] = u.ct
+    w.steady = w.steady and not u.fresh and u.status == u.ct.status and track_repeats(l4.proto)
+    return True
+
+
+cdef inline bint nat_repeats(const Verdict *v) noexcept nogil:
+    """Can what the nat table said be carried out without asking anything that cannot be taken back?"""
+    if v.n_recent or v.target == T_DROP or v.target == T_REJECT or v.target == T_SNAT or v.target == T_MASQUERADE:
+        return False
+    return v.target != T_DNAT or (not v.rule.random and v.rule.port_min != 0 and v.rule.port_min == v.rule.port_max
+                                  and v.rule.has_address and memcmp(v.rule.to_min, v.rule.to_max, 4) == 0)
+
+
+cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    """A new connection's translation is decided."""
+    cdef Ns *ns = <Ns *>a.ns
+    cdef Pkt *p = w.p
+    cdef RuleTable *t = &ns.rules[0][TABLE_NAT]
+    cdef RuleFlow f
+    cdef Verdict v
+    flow_of(c, ns, p, a.in_dev, a.out_dev, &f)
+    if t.random and w.n_draws == DRAWS_MAX:
+        return False
+    nat_rules(c, ns, <Ct *>p.ct, &f, a.hook, p, &v)
+    if t.random:
+        w.draws[w.n_draws] = &ns.draws[ns.ct.drawn_hash & (DRAW_COUNTERS - 1)]
+        w.n_draws += 1
+    if not nat_repeats(&v) or (v.target != T_DNAT and ct_answers_taken(&ns.ct, <Ct *>p.ct, c.now)):
+        return False
+    return nat_apply(c, ns, <Ct *>p.ct, p, &v, a.hook, a.out_dev) == 0
+
+
+cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    cdef Pkt *p = w.p
+    cdef Ct *ct = <Ct *>p.ct
+    cdef int manip = MANIP_DST if a.hook == HOOK_PREROUTING or a.hook == HOOK_OUTPUT else MANIP_SRC
+    cdef uint8_t *ip = p.buf + p.l3
+    cdef const uint8_t *address = ip + 12 + 4 * manip
+    cdef uint32_t was = raw32(address)
+    if ct == NULL:
+        return False
+    if p.ctinfo % CTI_REPLY == CTI_NEW and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
+        if not ask_nat_rules(c, w, a):
+            return False
+    elif ct.masq_dev:
+        return False
+    w.translated = ct.status & nat_status_bit(manip, p.ctinfo >= CTI_REPLY) != 0
+    if not w.translated:
+        return True
+    if nat_packet(c, p, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):
+        return False
+    memcpy(w.lesson.nat[0], address, 4)
+    memcpy(w.lesson.nat[0] + 4, ip + IP + 2 * manip, 2)
+    return True
+
+
+cdef inline bint ask_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    """A table that lets the packet pass."""
+    cdef Ns *ns = <Ns *>a.ns
+    cdef RuleTable *t = &ns.rules[0][a.table]
+    cdef RuleFlow f
+    cdef Choices ch
+    cdef Verdict v
+    if t.random:
+        return False
+    flow_of(c, ns, w.p, a.in_dev, a.out_dev, &f)
+    choices_begin(&ch)
+    rules_decide(t, a.hook, &f, c.generation, &w.p.mark, &ch, &v)
+    c.count.rules_walked += v.walked
+    return v.target != T_DROP and v.target != T_REJECT and v.n_recent == 0
+
+
+cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:
+    cdef const uint8_t *dst = w.p.buf + w.p.l3 + 16
+    cdef FibResult res
+    if dst[0] == 0 or dst[0] == 127 or dst[0] >= 224:
+        return False
+    res = fib_lookup(&(<Ns *>a.ns).fib4, dst, -1)
+    if res.error or (res.route.type != RT_UNICAST and res.route.type != RT_LOCAL):
+        return False
+    w.route = res.route
+    w.has_gw = res.route.has_gw
+    return True
+
+
+cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    """The tunnel's headers are the walk's, but for the source port, which the flow's hash says. False: they are not."""
+    cdef const Dev *d = <const Dev *>a.device
+    cdef const Op *op = a.op
+    cdef const uint8_t *known = w.g.bytes + op.at
+    cdef uint8_t room[PUSH_ROOM]
+    cdef uint32_t before = ETH if op.x else 0, n = op.n - IP
+    cdef dataplane_encap_push info
+    cdef dataplane_encap_bytes b
+    w.lesson.sport = 0
+    memset(&info, 0, sizeof(info))
+    info.flow_hash = flow_hash(c, w.p)
+    if n == 0 and not op.x:
+        return True
+    info.now = c.now
+    info.id = -1
+    inner_facts(&info, ETHERTYPE_IPV4, w.p.buf + w.p.l3, IP)
+    info.inner_protocol = ETHERTYPE_TEB if op.x else ETHERTYPE_IPV4
+    info.inner_ttl -= a.hook
+    info.packet = w.p.id
+    info.family = 4
+    memcpy(info.local, known + 12, 4)
+    memcpy(info.remote, known + 16, 4)
+    b.limit = room + PUSH_ROOM - GUARD_LEN
+    b.tail = b.limit
+    b.data = b.limit - before - IP - UDP
+    b.head = room + GUARD_LEN
+    memset(b.data, 0, before + IP + UDP)
+    memcpy(b.data + before, w.p.buf + w.p.l3, IP + UDP)
+    if encap_push(d.encap, d.encap_state, &info, &b) != DATAPLANE_ENCAP_OK or info.ip_protocol != known[9] or info.tos != known[1]:
+        return False
+    if <uint32_t>(b.limit - b.data) != n + before + IP + UDP or b.tail != b.limit:
+        return False
+    if known[9] != 17:
+        return memcmp(b.data, known + IP, n) == 0
+    w.lesson.sport = raw16(b.data)
+    return n >= UDP and raw16(b.data + 2) == raw16(known + IP + 2) and memcmp(b.data + UDP, known + IP + UDP, n - UDP) == 0
+
+
+cdef inline bint ask_push(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    """Into the tunnel: from here on the packet is the tunnel's."""
+    cdef const Op *op = a.op
+    cdef Pkt *p = w.p
+    cdef uint32_t n = p.end - p.l3 + (ETH if op.x else 0) + op.n
+    cdef uint8_t *ip
+    if op.n > HEADERS_ROOM or w.n_draws == DRAWS_MAX or not push_port(c, w, a):
+        return False
+    w.draws[w.n_draws] = &(<Ns *>w.g.push_ns).draws[w.g.push_hash & (DRAW_COUNTERS - 1)]
+    w.n_draws += 1
+    w.ident = <uint16_t>chance_draw(<Ns *>w.g.push_ns, w.g.push_hash)
+    p.l3 = p.l2 = HEADERS_ROOM
+    ip = p.buf + p.l3
+    memcpy(ip, w.g.bytes + op.at, op.n)
+    put_raw16(ip + 2, net16(n))
+    if ip[9] == 17:
+        put_raw16(ip + IP, w.lesson.sport)
+        put_raw16(ip + IP + 4, net16(n - IP))
+    p.end = p.l3 + n
+    p.ct = NULL
+    p.ctinfo = 0
+    p.flags = PF_GENERATED
+    return True
+
+
+cdef inline bint ask_pop(MegaWalk *w) noexcept nogil:
+    """Out of the tunnel: from here on it is the packet inside."""
+    if w.p.mark:
+        return False
+    if not w.p.hash_l4:
+        w.p.hash = 0
+    walk_headers(w, w.a.inner, ip_total(w.frame + w.a.inner), ip_total(w.frame + w.a.inner))
+    return True
+
+
+cdef inline void ask_scrub(MegaWalk *w) noexcept nogil:
+    """It leaves a namespace (packet_scrub())."""
+    w.p.ct = NULL
+    w.p.ctinfo = 0
+    w.p.mark = 0
+    w.p.flags = 0
+
+
+cdef inline bint ask(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    w.p.dev = a.dev
+    if a.kind == ASK_TRACK:
+        return ask_track(c, w, a)
+    if a.kind == ASK_NAT:
+        return ask_nat(c, w, a)
+    if a.kind == ASK_RULES:
+        return ask_rules(c, w, a)
+    if a.kind == ASK_CONFIRM:
+        return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
+    if a.kind == ASK_ROUTE:
+        return ask_route(w, a)
+    if a.kind == ASK_PUSH:
+        return ask_push(c, w, a)
+    if a.kind == ASK_POP:
+        return ask_pop(w)
+    ask_scrub(w)
+    return True
+
+
+cdef inline bint head_answers(Core *c, MegaWalk *w, const MegaHead *h) noexcept nogil:
+    """Everything up to the route."""
+    cdef const Ask *a
+    cdef uint32_t i
+    for i in range(h.n_asks):
+        a = &h.asks[i]
+        if not ask(c, w, a):
+            return False
+        if a.kind == ASK_TRACK:
+            w.answers = mega_answer(w.answers, w.p.ctinfo)
+        elif a.kind == ASK_NAT:
+            w.answers = mega_answer(w.answers, w.translated)
+    return True
+
+
+cdef inline Megaflow *walk_megaflow(const FlowCache *fc, const MegaWalk *w, const MegaHead *h) noexcept nogil:
+    """The sender's megaflow for what the head's asks came to, NULL: none is known."""
+    cdef MegaKey k
+    cdef Megaflow *m = NULL
+    k.head = h.id
+    k.answers = w.answers
+    k.route = w.route
+    k.dst = 0
+    if w.has_gw:
+        m = mega_find(w.table, fc.seed, &k)
+    if m == NULL:
+        k.dst = raw32(w.p.buf + w.p.l3 + 16)
+        m = mega_find(w.table, fc.seed, &k)
+    return m
+
+
+cdef inline bint rest_answers(Core *c, MegaWalk *w, const Megaflow *m) noexcept nogil:
+    """Everything from the route on."""
+    cdef const Ask *a
+    cdef uint32_t i
+    for i in range(m.n_asks):
+        a = &m.asks[i]
+        if not ask(c, w, a) or (a.kind == ASK_NAT and w.translated != a.translated):
+            return False
+    return True
+
+
+cdef inline void walk_flow(const MegaWalk *w, const Frame *frame, Flow *f) noexcept nogil:
+    """What the packet's flow would say, were it known."""
+    memset(f, 0, sizeof(Flow))
+    f.hash = frame.hash if w.g.hash_in else w.p.hash
+    f.sport = w.lesson.sport
+    memcpy(f.nat, w.lesson.nat[0], NAT_BYTES)
+
+
+cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame) noexcept nogil:
+    """Is the way what it was, and the packet one that can take it?"""
+    cdef const Parsed *a = w.a
+    cdef Flow f
+    if not program_holds(c, m.g):
+        return False
+    w.g = m.g
+    if m.g.pop and w.frame[a.l3 + 9] == 17:
+        w.lesson.sport = raw16(w.frame + a.l3 + IP)
+    walk_flow(w, frame, &f)
+    return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
+
+
+cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a) noexcept nogil:
+    """The megaflow whose way the packet goes: its connections have seen it then. NULL: none, and nothing has been done."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef Megaflows *t = <Megaflows *>fc.megaflows
+    cdef Megaflow *m = NULL
+    cdef MegaHead *h
+    if t == NULL or c.tracing:
+        return NULL
+    h = head_find(t, fc.seed, a.key.place, key_address(&a.key, 0))
+    if h == NULL or h.generation != c.generation or not (frame.sound or packet_sound(frame.buf + frame.l2, a)):
+        return NULL
+    walk_begin(w, c, t, frame, a)
+    if head_answers(c, w, h):
+        m = walk_megaflow(fc, w, h)
+    if m != NULL and way_holds(c, w, m, frame) and rest_answers(c, w, m):
+        walk_done(w)
+        h.refused = 0
+        return m
+    h.refused += 1
+    walk_undo(c, w)
+    return NULL
+
+
+# ---- and its flow is known from now on
+
+cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept nogil:
+    """The number of the program for packets that leave all connections as they are; -1: memory is out."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef uint64_t walked = c.count.rules_walked - w.walked
+    cdef Program *g = &fc.draft.program
+    if (m.flow_program >= 0 and m.flow_flushes == fc.flushes and m.flow_walked == walked
+            and memcmp(m.flow_tracks, w.tracks, w.n_tracks * sizeof(Track)) == 0):
+        return m.flow_program
+    if fc.n_programs >= PROGRAMS_MAX:
+        cache_flush(fc)
+    draft_begin(&fc.draft)
+    g[0] = m.g[0]
+    g.ops = fc.draft.ops
+    g.checks = fc.draft.checks
+    g.tracks = fc.draft.tracks
+    g.bytes = fc.draft.bytes
+    memcpy(g.ops, m.g.ops, g.n_ops * sizeof(Op))
+    memcpy(g.checks, m.g.checks, g.n_checks * sizeof(Check))
+    memcpy(g.bytes, m.g.bytes, g.n_bytes)
+    memcpy(g.tracks, w.tracks, w.n_tracks * sizeof(Track))
+    g.n_tracks = <uint8_t>w.n_tracks
+    g.walked = walked
+    learn_tracks(g)
+    m.flow_program = program_number(fc, g)
+    m.flow_flushes = fc.flushes
+    m.flow_walked = walked
+    memcpy(m.flow_tracks, w.tracks, w.n_tracks * sizeof(Track))
+    return m.flow_program
+
+
+cdef inline void walk_learnt(Core *c, const MegaWalk *w, Megaflow *m, const Flow *f) noexcept nogil:
+    """Nothing has changed: the next packet of the flow will find it in the cache."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef int number
+    if not w.steady:
+        return
+    number = walk_program(c, w, m)
+    if number < 0:
+        return
+    fc.learning = w.a.key
+    fc.learning_hash = w.a.hash
+    fc.learning_packet_hash = f.hash
+    c.rec.hash_at_cross = f.hash
+    learn_store(c, number, &w.lesson)
