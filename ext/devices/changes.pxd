@@ -129,5 +129,5 @@ cdef inline void log_change(Core *c, const Pkt *p, int kind, const uint8_t *fact
 cdef inline void log_nat_rule(Core *c, const Pkt *p, int origin) noexcept nogil:
     """Of a connection's first packet: the last rule of the nat table that it met."""
     if c.tracing == TRACE_CHANGES and shows_frames(c, p.dev):
-        rec_refuse(&c.rec)
         store_change(c, p.dev, CHANGE_RULE, NULL, 0, origin, p.id, NULL, 0)
+        note_change(c, p, CHANGE_RULE, NULL, 0, origin)

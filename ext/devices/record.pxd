@@ -41,6 +41,7 @@ cdef enum:
     ASK_PUSH = 6  # these three tell where the others are about another header
     ASK_POP = 7
     ASK_SCRUB = 8
+    ASK_DENIED = 9  # another table, which drops the packet
     # ends
     END_CROSS = 1
     END_OUT = 2  # out of a device that leads nowhere

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
-from ext.devices.changes cimport CHANGE_SNAT, store_change
+from ext.devices.changes cimport CHANGE_RULE, CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT,
                                  STEP_NEIGH, STEP_POP, STEP_PUSH,
@@ -102,10 +102,14 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     tunnel_finish(f, g, p.ident, p.buf + p.l3, p.end - p.l3, p.buf + start + before, sum_fold(sum_bytes(p.buf + start, before)))
 
 
-cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const Op *op) noexcept nogil:
+cdef inline void apply_change(Core *c, Frame *p, const Program *g, const Op *op) noexcept nogil:
     """What has just been done is told."""
     cdef const uint8_t *fact = g.bytes + op.at
     cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
+    if op.y == CHANGE_RULE:
+        store_change(c, op.x, CHANGE_RULE, NULL, 0, p.rules[0], p.id, NULL, 0)
+        p.rules += 1
+        return
     if op.n == 0:
         fact = p.buf + p.l3 + (12 if op.y == CHANGE_SNAT else 16)
     store_change(c, op.x, op.y, fact, op.n if op.n else 4, op.origin, p.id, p.buf + start, p.end - start)

@@ -19,6 +19,7 @@ cdef struct Frame:
     uint8_t crossings
     uint8_t sound  # its checksums are known to be right
     uint8_t unfinished
+    const int *rules  # of a new connection: the origins of the rules that are told to have decided its translations, in order
     uint16_t ident  # for the identification of the tunnel's IP header that it gets on the way
 
 

@@ -9,8 +9,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
+from ext.devices.changes cimport CHANGE_RULE
 from ext.devices.core cimport Core
-from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, END_DROP, STEP_ASK, STEP_CROSS, STEP_NAT,
+from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
 from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, program_copy
 from ext.fast.sum cimport raw32
@@ -33,7 +34,7 @@ cdef struct Ask:
     uint8_t kind  # ASK_*
     uint8_t hook  # of ASK_PUSH: how often the packet has been forwarded before
     uint8_t table
-    uint8_t translated  # of ASK_NAT: the walk's packet was
+    uint8_t answer  # of ASK_NAT: nat_answer() to the walk's packet
     int dev  # that the packet is at
     int in_dev
     int out_dev
@@ -118,8 +119,13 @@ cdef inline MegaHead *head_find(const Megaflows *t, uint64_t seed, uint64_t plac
 
 
 cdef inline uint32_t mega_answer(uint32_t answers, uint32_t more) noexcept nogil:
-    """``more``: state and direction of a connection (ctinfo), or whether the nat table translated the packet; less than 8."""
+    """``more``: state and direction of a connection (ctinfo), or nat_answer(); less than 8."""
     return answers << 3 | more
+
+
+cdef inline uint8_t nat_answer(bint translated, bint told) noexcept nogil:
+    """Did the nat table translate the packet, and is it told which rule decided so?"""
+    return translated | told << 1
 
 
 cdef inline void mega_free(Megaflow *m) noexcept nogil:
@@ -169,7 +175,9 @@ cdef struct MegaDraft:
     MegaKey key
     uint32_t at_dst  # the destination of the packet as the walk goes on
     bint translated  # since the nat table was asked last
+    bint told  # which rule said so
     bint inside  # the tunnel that the packet came in is off
+    bint asked
     bint tracked
     bint pushed
     uint8_t hops
@@ -203,6 +211,7 @@ cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
         if not r.has_gw:
             d.key.dst = d.at_dst
     draft_ask(d, s)
+    d.asked = True
     if s.y == ASK_ROUTE:
         d.head = d.n
     elif s.y == ASK_TRACK:
@@ -212,10 +221,10 @@ cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
         d.asks[d.n - 1].table = 0
     elif s.y == ASK_NAT:
         if d.head == 0:
-            d.key.answers = mega_answer(d.key.answers, d.translated)
+            d.key.answers = mega_answer(d.key.answers, nat_answer(d.translated, d.told))
         else:
-            d.asks[d.n - 1].translated = d.translated
-        d.translated = False
+            d.asks[d.n - 1].answer = nat_answer(d.translated, d.told)
+        d.translated = d.told = False
     return True
 
 
@@ -233,6 +242,7 @@ cdef inline bint draft_step(MegaDraft *d, const Program *g, const Step *s, const
             d.at_dst = raw32(bytes)
         return True
     d.hops += s.kind == STEP_TTL
+    d.told = d.told or (s.kind == STEP_CHANGE and s.y == CHANGE_RULE)
     if s.kind != STEP_CROSS and s.kind != STEP_PUSH and s.kind != STEP_POP:
         return True
     draft_ask(d, s)
@@ -259,18 +269,18 @@ cdef inline bint draft_asks(const Core *c, MegaDraft *d, const Program *g, int n
     d.n = d.head = d.hops = 0
     memset(&d.key, 0, sizeof(MegaKey))
     d.at_dst = key_address(&fc.learning, 1)
-    d.translated = d.tracked = d.pushed = False
+    d.translated = d.told = d.asked = d.tracked = d.pushed = False
     d.inside = not g.pop
     for i in range(n_steps):
         if not draft_step(d, g, &c.rec.steps[i], c.rec.bytes + c.rec.steps[i].at):
             return False
-    return d.head > 0 and d.tracked
+    return True
 
 
 cdef inline bint mega_suits(const Program *g, const MegaDraft *d) noexcept nogil:
-    """Is the walk one that a megaflow can stand for: one translation and one tunnel at most, and it gets somewhere?"""
-    return (g.end != END_DROP and g.n_nats <= 1 and not (g.pop and d.pushed) and (g.hash_out != HASH_OF_FLOW or d.pushed)
-            and (g.pop == 0 or g.pop - 1 < g.n_ops))
+    """Is the walk one that a megaflow can stand for: one translation and one tunnel at most, and by a route if it asked anything?"""
+    return (g.n_nats <= 1 and not (g.pop and d.pushed) and (g.hash_out != HASH_OF_FLOW or d.pushed)
+            and (d.tracked and d.head > 0) == d.asked)
 
 
 cdef inline bint heads_equal(const Ask *a, const Ask *b, uint32_t n) noexcept nogil:

@@ -330,6 +330,7 @@ cdef inline bint packet_goes_wide(Core *c, Pkt *p, Frame *w, const Parsed *a) no
     walk_learnt(c, &walk, m, &f)
     apply_refresh(m.g, c.now)
     w.ident = walk.ident
+    w.rules = walk.rules
     packet_goes(c, p, &f, m.g, w, a)
     return True
 

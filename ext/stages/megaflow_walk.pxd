@@ -6,18 +6,20 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
-from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, SYS_NF_CHECKSUM, chance_draw, ct_release
-from ext.devices.record cimport ASK_CONFIRM, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_SCRUB, ASK_TRACK
+from ext.devices.changes cimport shows_frames
+from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, TRACE_CHANGES, chance_draw, ct_release
+from ext.devices.record cimport ASK_CONFIRM, ASK_DENIED, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_SCRUB, ASK_TRACK
 from ext.encap.abi cimport DATAPLANE_ENCAP_OK, dataplane_encap_bytes, dataplane_encap_push
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Check, Flow, FlowCache, NAT_BYTES, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, draft_begin,
+from ext.fast.flows cimport (Check, Flow, FlowCache, NAT_BYTES, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns, draft_begin,
                              program_number)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_store, learn_tracks
-from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MegaHead, MegaKey, Megaflow, Megaflows, head_find, key_address, mega_answer, mega_find)
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MegaHead, MegaKey, Megaflow, Megaflows, head_find, key_address, mega_answer, mega_find,
+                                nat_answer)
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport flow_of
@@ -68,6 +70,10 @@ cdef struct MegaWalk:
     bint steady  # no connection has changed
     uint32_t answers
     bint translated  # by the table that was asked last
+    bint told  # and it is told which rule said so
+    int rules[DRAWS_MAX]  # origins of all that are told
+    int n_rules
+    uint8_t tracing
     const void *route
     bint has_gw
     uint64_t walked
@@ -100,7 +106,10 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *fra
     w.drop_origin = c.drop_origin
     w.steady = not a.tells
     w.answers = 0
-    w.translated = False
+    w.translated = w.told = False
+    w.n_rules = 0
+    w.route = NULL
+    w.has_gw = True
     w.walked = c.count.rules_walked
     w.ident = 0
     memset(&w.lesson, 0, sizeof(Lesson))
@@ -219,15 +228,20 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogi
     cdef Ns *ns = <Ns *>a.ns
     cdef Pkt *p = w.p
     cdef RuleTable *t = &ns.rules[0][TABLE_NAT]
+    cdef bint shown = w.tracing == TRACE_CHANGES and shows_frames(c, p.dev)
     cdef RuleFlow f
     cdef Verdict v
     flow_of(c, ns, p, a.in_dev, a.out_dev, &f)
-    if t.random and w.n_draws == DRAWS_MAX:
+    if w.n_draws == DRAWS_MAX or w.n_rules == DRAWS_MAX:
         return False
     nat_rules(c, ns, <Ct *>p.ct, &f, a.hook, p, &v)
     if t.random:
         w.draws[w.n_draws] = &ns.draws[ns.ct.drawn_hash & (DRAW_COUNTERS - 1)]
         w.n_draws += 1
+    if shown and v.n_matched:
+        w.rules[w.n_rules] = v.matched[v.n_matched - 1].origin
+        w.n_rules += 1
+        w.told = True
     if not nat_repeats(&v) or (v.target != T_DNAT and ct_answers_taken(&ns.ct, <Ct *>p.ct, c.now)):
         return False
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, a.hook, a.out_dev) == 0
@@ -242,6 +256,7 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     cdef uint32_t was = raw32(address)
     if ct == NULL:
         return False
+    w.told = False
     if p.ctinfo % CTI_REPLY == CTI_NEW and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
         if not ask_nat_rules(c, w, a):
             return False
@@ -258,7 +273,7 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
 
 
 cdef inline bint ask_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
-    """A table that lets the packet pass."""
+    """A table that lets the packet pass, or drops it as it did before."""
     cdef Ns *ns = <Ns *>a.ns
     cdef RuleTable *t = &ns.rules[0][a.table]
     cdef RuleFlow f
@@ -270,6 +285,8 @@ cdef inline bint ask_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     choices_begin(&ch)
     rules_decide(t, a.hook, &f, c.generation, &w.p.mark, &ch, &v)
     c.count.rules_walked += v.walked
+    if a.kind == ASK_DENIED:
+        return v.target == T_DROP and v.n_recent == 0 and (v.rule.origin if v.rule != NULL else 0) == w.g.origin
     return v.target != T_DROP and v.target != T_REJECT and v.n_recent == 0
 
 
@@ -374,7 +391,7 @@ cdef inline bint ask(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
         return ask_track(c, w, a)
     if a.kind == ASK_NAT:
         return ask_nat(c, w, a)
-    if a.kind == ASK_RULES:
+    if a.kind == ASK_RULES or a.kind == ASK_DENIED:
         return ask_rules(c, w, a)
     if a.kind == ASK_CONFIRM:
         return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
@@ -399,7 +416,7 @@ cdef inline bint head_answers(Core *c, MegaWalk *w, const MegaHead *h) noexcept 
         if a.kind == ASK_TRACK:
             w.answers = mega_answer(w.answers, w.p.ctinfo)
         elif a.kind == ASK_NAT:
-            w.answers = mega_answer(w.answers, w.translated)
+            w.answers = mega_answer(w.answers, nat_answer(w.translated, w.told))
     return True
 
 
@@ -425,7 +442,7 @@ cdef inline bint rest_answers(Core *c, MegaWalk *w, const Megaflow *m) noexcept 
     cdef uint32_t i
     for i in range(m.n_asks):
         a = &m.asks[i]
-        if not ask(c, w, a) or (a.kind == ASK_NAT and w.translated != a.translated):
+        if not ask(c, w, a) or (a.kind == ASK_NAT and nat_answer(w.translated, w.told) != a.answer):
             return False
     return True
 
@@ -457,15 +474,20 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     cdef Megaflows *t = <Megaflows *>fc.megaflows
     cdef Megaflow *m = NULL
     cdef MegaHead *h
-    if t == NULL or c.tracing:
+    if t == NULL:
         return NULL
     h = head_find(t, fc.seed, a.key.place, key_address(&a.key, 0))
     if h == NULL or h.generation != c.generation or not (frame.sound or packet_sound(frame.buf + frame.l2, a)):
         return NULL
     walk_begin(w, c, t, frame, a)
+    w.tracing = c.tracing
+    c.tracing = 0  # what the stand-in meets is not told
     if head_answers(c, w, h):
         m = walk_megaflow(fc, w, h)
-    if m != NULL and way_holds(c, w, m, frame) and rest_answers(c, w, m):
+    if m != NULL and not (way_holds(c, w, m, frame) and rest_answers(c, w, m)):
+        m = NULL
+    c.tracing = w.tracing
+    if m != NULL:
         walk_done(w)
         h.refused = 0
         return m
@@ -512,11 +534,12 @@ cdef inline void walk_learnt(Core *c, const MegaWalk *w, Megaflow *m, const Flow
     cdef int number
     if not w.steady:
         return
-    number = walk_program(c, w, m)
-    if number < 0:
-        return
     fc.learning = w.a.key
     fc.learning_hash = w.a.hash
     fc.learning_packet_hash = f.hash
+    if w.n_tracks == 0 and not cache_learns(fc):
+        return
     c.rec.hash_at_cross = f.hash
-    learn_store(c, number, &w.lesson)
+    number = walk_program(c, w, m)
+    if number >= 0:
+        learn_store(c, number, &w.lesson)

@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memset
 from ext.devices.core cimport Core, Ns, chance, ns_fib, pkt_ns
-from ext.devices.record cimport ASK_NAT, ASK_RULES, ask_word, rec_ask, rec_refuse
+from ext.devices.record cimport ASK_DENIED, ASK_NAT, ASK_RULES, ask_word, rec_ask, rec_refuse
 from ext.stages.conntrack cimport L4, pkt_find_l4, conntrack_in, conntrack_confirm
 from ext.stages.defragment cimport defragment
 from ext.stages.defragment_ipv6 cimport defragment6
@@ -79,6 +79,7 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     if v.target == T_DROP or v.target == T_REJECT:
+        rec_ask(&c.rec, p, ASK_DENIED, ns, ask_word(hook, rules_table(ns, p, t), in_dev, out_dev))
         if v.target == T_REJECT:
             if p.protocol == ETHERTYPE_IPV6:
                 reject6(c, ns, p, hook, v.rule.reject_with)
