@@ -2,13 +2,16 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from ext.devices.core cimport Core, Ns, ns_fib
-from ext.tables.ct_entry cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_SRC_NAT, CTS_DST_NAT
-from ext.tables.rules cimport Flow, flow_words, CT_BIT_INVALID, CT_BIT_UNTRACKED, CT_BIT_SNAT, CT_BIT_DNAT
-from ext.wire.bytes cimport ld16
+from ext.tables.ct_entry cimport Ct, CTI_REPLY, CTI_UNTRACKED, CTS_NAT_MASK
+from ext.tables.rules cimport Flow, flow_words, CT_BIT_INVALID, CT_BIT_UNTRACKED
+from ext.wire.bytes cimport ld16, rarely
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_FRAG, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET, ipv4_hlen
 from ext.wire.ipv6 cimport Ipv6Chain, IPV6_SRC, IPV6_DST, find_header
 from ext.wire.packet cimport Pkt, pkt_l3_len
+
+cdef enum:
+    NAT_BITS_ON = 2  # from CTS_SRC_NAT and CTS_DST_NAT to CT_BIT_SNAT and CT_BIT_DNAT
 
 
 cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
@@ -18,11 +21,7 @@ cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
     if ct == NULL:
         return CT_BIT_UNTRACKED if p.ctinfo == CTI_UNTRACKED else CT_BIT_INVALID
     bits = <uint32_t>1 << (p.ctinfo % CTI_REPLY + 1)
-    if ct.status & CTS_SRC_NAT:
-        bits |= CT_BIT_SNAT
-    if ct.status & CTS_DST_NAT:
-        bits |= CT_BIT_DNAT
-    return bits
+    return bits | <uint32_t>(ct.status & CTS_NAT_MASK) << NAT_BITS_ON
 
 
 cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
@@ -35,11 +34,11 @@ cdef inline void flow_of4(const Pkt *p, Flow *f) noexcept nogil:
     f.src = ip + IPV4_SRC
     f.dst = ip + IPV4_DST
     f.no_proto = False
-    f.l4 = NULL
-    f.l4len = 0
-    if not f.later_fragment and hlen <= n:
-        f.l4 = ip + hlen
-        f.l4len = n - hlen
+    f.l4 = ip + hlen
+    f.l4len = n - hlen
+    if rarely(f.later_fragment or hlen > n):
+        f.l4 = NULL
+        f.l4len = 0
 
 
 cdef inline void flow_of6(const Pkt *p, Flow *f) noexcept nogil:
@@ -63,11 +62,11 @@ cdef inline void flow_of6(const Pkt *p, Flow *f) noexcept nogil:
 
 cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
     """What the rules see of a packet."""
-    if p.protocol == ETHERTYPE_IPV6:
+    if rarely(p.protocol == ETHERTYPE_IPV6):
         flow_of6(p, f)
     else:
         flow_of4(p, f)
-    f.has_ports = not f.later_fragment and f.l4len >= 4
+    f.has_ports = f.l4len >= 4  # a later fragment has no layer 4
     f.sport = f.dport = 0
     if f.has_ports:
         f.sport = ld16(f.l4)

@@ -28,12 +28,12 @@ cdef struct MemoWalk:
     int walked
     const Rule *rule
     uint8_t target
-    uint8_t known
     uint16_t n_matched
     const Rule *matched[MEMO_MATCHED]
 
 cdef struct RuleMemo:
     MemoWalk walk[HOOKS][MEMO_WALKS]
+    uint8_t n[HOOKS]  # walks that there are
     uint8_t oldest[HOOKS]
 
 
@@ -61,6 +61,8 @@ cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t fac
         return
     w = &memo.walk[hook][memo.oldest[hook]]
     memo.oldest[hook] = (memo.oldest[hook] + 1) % MEMO_WALKS
+    if memo.n[hook] < MEMO_WALKS:
+        memo.n[hook] += 1
     w.addresses = f.addresses
     w.addresses_mask = v.looked.addresses
     w.facts = facts
@@ -73,7 +75,6 @@ cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t fac
     w.walked = v.walked
     w.rule = v.rule
     w.target = v.target
-    w.known = True
     w.n_matched = <uint16_t>v.n_matched
     for i in range(v.n_matched):
         w.matched[i] = v.matched[i]
@@ -89,13 +90,12 @@ cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t ge
     if rarely(memo == NULL):
         memo = <RuleMemo *>calloc(1, sizeof(RuleMemo))
         t.memo = memo
-    if memo == NULL or t.builtin[hook] < 0:
-        rules_walk(t, hook, f, mark, c, v)
-        return
-    for i in range(MEMO_WALKS):
-        w = &memo.walk[hook][i]
-        if w.known and w.generation == generation and memo_fits(w, f, facts):
-            memo_says(w, v)
-            return
+    if memo != NULL:
+        for i in range(memo.n[hook]):
+            w = &memo.walk[hook][i]
+            if memo_fits(w, f, facts) and w.generation == generation:
+                memo_says(w, v)
+                return
     rules_walk(t, hook, f, mark, c, v)
-    memo_keep(memo, hook, f, facts, generation, v)
+    if memo != NULL and t.builtin[hook] >= 0:
+        memo_keep(memo, hook, f, facts, generation, v)

@@ -402,8 +402,14 @@ cdef inline bint match_asked(const RuleTable *t, const Rule *r, uint32_t asked, 
 
 cdef inline uint64_t facts_of(const Flow *f) noexcept nogil:
     """All but the mark, which rules change."""
-    return (<uint64_t>f.dport << FACT_DPORT | <uint64_t>f.proto << FACT_PROTO | (f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
-            | f.later_fragment * FACT_LATER_FRAGMENT | f.no_proto * FACT_NO_PROTO | f.has_ports * FACT_PORTS)
+    cdef uint64_t facts = <uint64_t>f.dport << FACT_DPORT | <uint64_t>f.proto << FACT_PROTO | (f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
+    if f.has_ports:
+        facts |= FACT_PORTS
+    if rarely(f.later_fragment):
+        facts |= FACT_LATER_FRAGMENT
+    if rarely(f.no_proto):
+        facts |= FACT_NO_PROTO
+    return facts
 
 
 cdef inline void flow_words(Flow *f) noexcept nogil:
