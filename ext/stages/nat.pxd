@@ -25,7 +25,7 @@ from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
+from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ask_for, ld16, ld32, rarely, raw16, raw32, st16, st32
@@ -649,17 +649,17 @@ cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int
 
 cdef inline bint names_one_end(const Rule *rule, const Ct *ct) noexcept nogil:
     """Does it translate to just one IPv4 address and port?"""
-    return (rule.port_min != 0 and rule.port_min == rule.port_max and rule.has_address and not rule.random and ct.family == 4
-            and raw32(rule.to_min) == raw32(rule.to_max) and (ct.number == IPPROTO_TCP or ct.number == IPPROTO_UDP))
+    return rule.target == T_DNAT and rule.to.end.only and ct.family == 4 and (ct.number == IPPROTO_TCP or ct.number == IPPROTO_UDP)
 
 
 cdef inline void nat_destination(Ns *ns, Ct *ct, const Rule *rule) noexcept nogil:
     """nat_setup() to an end that leaves nothing to choose."""
+    cdef const RuleEnd *end = &rule.to.end
     if ct.status & CTS_CONFIRMED:
         return
-    if raw32(ct.address4[1][0]) != raw32(rule.to_min) or ct.port[1][0] != rule.port_min:
-        memcpy(ct.address4[1][0], rule.to_min, 4)
-        ct.port[1][0] = rule.port_min
+    if raw32(ct.address4[1][0]) != raw32(end.address) or ct.port[1][0] != end.port:
+        memcpy(ct.address4[1][0], end.address, 4)
+        ct.port[1][0] = end.port
         answers_changed(&ns.ct, ct)
         ct.status |= CTS_DST_NAT
     nat_done(ns, ct, MANIP_DST)
