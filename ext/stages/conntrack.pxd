@@ -6,9 +6,10 @@ from libc.string cimport memcpy, memcmp
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
 from ext.devices.record cimport rec_refuse, rec_refuse_once, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
-from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_find_key, ct_insert, ct_kill, ct_may_make_room, ct_new, note_free
-from ext.tables.ct_entry cimport (Ct, CtKey, Tuple, ct_hold, ct_tuple, key_hash, tuple_addresses4, tuple_invert, tuple_key, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
-                                  CTI_UNTRACKED)
+from ext.tables.conntrack cimport (ct_closing, ct_early_drop, ct_find, ct_find_key, ct_insert, ct_kill, ct_may_make_room, ct_new, ct_new_plain,
+                                   note_free)
+from ext.tables.ct_entry cimport (Ct, CtKey, Tuple, ct_hold, ct_tuple, key_hash, tuple_addresses4, tuple_invert, tuple_key,
+                                  CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY, CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
 from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, ct_icmpv6_class, ct_icmpv6_packet, CT_ICMP_INVALID, CT_ICMP_ERROR,
@@ -207,18 +208,20 @@ cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *ful
     cdef uint64_t hash = key_hash(&key)
     cdef Ct *ct = ct_find_key(&ns.ct, &key, hash, c.now, &dir)
     cdef Tuple reply
+    cdef bint plain
     if ct != NULL:
         if dir:
             ct_set(p, ct, CTI_ESTABLISHED + CTI_REPLY)
         else:
             ct_set(p, ct, CTI_ESTABLISHED if ct.status & CTS_SEEN_REPLY else CTI_NEW)
         return ct
-    if not tuple_invert(&reply, t):
+    plain = t.family == 4 and (t.proto == IPPROTO_TCP or t.proto == IPPROTO_UDP)
+    if not plain and not tuple_invert(&reply, t):
         return NULL
     if rarely(ns.ct.count >= ns.ct.max) and not ct_early_drop(&ns.ct, c.now):
         full[0] = True
         return NULL
-    ct = ct_new(&ns.ct, t, &reply)
+    ct = ct_new_plain(&ns.ct, t) if plain else ct_new(&ns.ct, t, &reply)
     if rarely(ct == NULL):
         c.out_of_memory = True
         return NULL

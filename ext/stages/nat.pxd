@@ -28,7 +28,7 @@ from ext.tables.rule_memo cimport rules_decide
 from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ask_for, ld16, ld32, rarely, raw16, raw32, st16, st32
+from ext.wire.bytes cimport ld16, ld32, rarely, raw16, raw32, st16, st32
 from ext.wire.checksum cimport csum_bytes, csum_changed, csum_replace
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
@@ -261,7 +261,8 @@ cdef inline bint manip_plain(Pkt *p, const Ct *ct, int other, int manip) noexcep
     cdef uint8_t now[2]
     cdef uint64_t change = <uint64_t>(~raw32(at)) + raw32(address)
     cdef bint tcp = ct.number == IPPROTO_TCP
-    if ct.family != 4 or p.n_frags or ip[0] != 0x45 or not (tcp or ct.number == IPPROTO_UDP) or pkt_l3_len(p) < IPV4_HLEN + (20 if tcp else 8):
+    if (ct.family != 4 or p.n_frags or ip[0] != 0x45 or not (tcp or ct.number == IPPROTO_UDP)
+            or pkt_l3_len(p) < IPV4_HLEN + (20 if tcp else 8)):
         return False
     csum_changed(ip + IPV4_CSUM, change)
     memcpy(at, address, 4)

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
@@ -132,6 +132,23 @@ cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexc
     ct.number = t.proto
     ct_set_tuple(ct, 0, t)
     ct_set_tuple(ct, 1, reply)
+    ct.refs = 1
+    return ct
+
+
+cdef inline Ct *ct_new_plain(CtTable *table, const Tuple *t) noexcept nogil:
+    """ct_new() of IPv4 with ports, which answers have the other way round."""
+    cdef Ct *ct = ct_memory(table, False)
+    if ct == NULL:
+        return NULL
+    ct.family = 4
+    ct.number = t.proto
+    memcpy(ct.address4[0][0], t.src, 4)
+    memcpy(ct.address4[0][1], t.dst, 4)
+    memcpy(ct.address4[1][0], t.dst, 4)
+    memcpy(ct.address4[1][1], t.src, 4)
+    ct.port[0][0] = ct.port[1][1] = t.sport
+    ct.port[0][1] = ct.port[1][0] = t.dport
     ct.refs = 1
     return ct
 

@@ -13,6 +13,7 @@ cdef enum:
     MEMO_WALKS = 4  # of each hook
     MEMO_MATCHED = 10  # rules of a walk
     MEMO_ADDRESSES = M_SRC | M_DST | M_SRC_TYPE | M_DST_TYPE | M_RUN  # of IPv6 not in the words
+    MEMO_BESIDE = M_IIF | M_OIF | M_CTSTATE  # beside the words
     MEMO_KNOWN = MEMO_ADDRESSES | M_PROTO | M_DPORT | M_FRAGMENT | M_MARK | M_CTSTATE | M_IIF | M_OIF
 
 cdef struct MemoWalk:
@@ -40,8 +41,13 @@ cdef struct RuleMemo:
 cdef inline bint memo_fits(const MemoWalk *w, const Flow *f, uint64_t facts) noexcept nogil:
     if ((f.addresses ^ w.addresses) & w.addresses_mask) | ((facts ^ w.facts) & w.facts_mask):
         return False
-    return (not w.asked & M_IIF or w.iif == f.iif) and (not w.asked & M_OIF or w.oif == f.oif) and (not w.asked & M_CTSTATE
-                                                                                                 or w.ctstate == f.ctstate)
+    return not w.asked & MEMO_BESIDE or memo_fits_beside(w, f)
+
+
+cdef inline bint memo_fits_beside(const MemoWalk *w, const Flow *f) noexcept nogil:
+    if w.asked & M_IIF and w.iif != f.iif:
+        return False
+    return (not w.asked & M_OIF or w.oif == f.oif) and (not w.asked & M_CTSTATE or w.ctstate == f.ctstate)
 
 
 cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
@@ -85,17 +91,21 @@ cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t ge
     """rules_walk(), as long as ``generation`` stays the same by heart."""
     cdef RuleMemo *memo = <RuleMemo *>t.memo
     cdef MemoWalk *w
+    cdef const MemoWalk *end
     cdef uint64_t facts = flow_facts(f, mark[0])
-    cdef int i
     if rarely(memo == NULL):
         memo = <RuleMemo *>calloc(1, sizeof(RuleMemo))
         t.memo = memo
-    if memo != NULL:
-        for i in range(memo.n[hook]):
-            w = &memo.walk[hook][i]
-            if memo_fits(w, f, facts) and w.generation == generation:
-                memo_says(w, v)
-                return
+        if memo == NULL:
+            rules_walk(t, hook, f, mark, c, v)
+            return
+    w = &memo.walk[hook][0]
+    end = w + memo.n[hook]
+    while w != end:
+        if memo_fits(w, f, facts) and w.generation == generation:
+            memo_says(w, v)
+            return
+        w += 1
     rules_walk(t, hook, f, mark, c, v)
-    if memo != NULL and t.builtin[hook] >= 0:
+    if t.builtin[hook] >= 0:
         memo_keep(memo, hook, f, facts, generation, v)
