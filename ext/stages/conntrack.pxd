@@ -111,7 +111,7 @@ cdef inline bint packet_tuple(const uint8_t *ip, const L4 *l4, Tuple *t) noexcep
     cdef uint16_t sport, dport
     if not ct_pkt_to_tuple(l4.proto, l4.at, <int>l4.len, &sport, &dport):
         return False
-    if l4.family == 6:
+    if rarely(l4.family == 6):
         memcpy(t.src, ip + IPV6_SRC, 16)
         memcpy(t.dst, ip + IPV6_DST, 16)
     else:
@@ -181,7 +181,7 @@ cdef inline bint l4_acceptable(Ns *ns, const Pkt *p, const L4 *l4, int hook, uin
     cdef const uint8_t *ip = p.buf + p.l3
     if l4.proto == IPPROTO_TCP:
         return ct_tcp_valid(l4.at, <int>l4.len) and (not check or l4_checksum_ok(ip, l4, l4.len))
-    if l4.proto == IPPROTO_UDP:
+    if not rarely(l4.proto != IPPROTO_UDP):
         if not ct_udp_valid(l4.at, <int>l4.len):
             return False
         return not check or ld16(l4.at + 6) == 0 or l4_checksum_ok(ip, l4, l4.len)
@@ -216,12 +216,12 @@ cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *ful
             ct_set(p, ct, CTI_ESTABLISHED if ct.status & CTS_SEEN_REPLY else CTI_NEW)
         return ct
     plain = t.family == 4 and (t.proto == IPPROTO_TCP or t.proto == IPPROTO_UDP)
-    if not plain and not tuple_invert(&reply, t):
+    if rarely(not plain) and not tuple_invert(&reply, t):
         return NULL
     if rarely(ns.ct.count >= ns.ct.max) and not ct_early_drop(&ns.ct, c.now):
         full[0] = True
         return NULL
-    ct = ct_new_plain(&ns.ct, t) if plain else ct_new(&ns.ct, t, &reply)
+    ct = ct_new(&ns.ct, t, &reply) if rarely(not plain) else ct_new_plain(&ns.ct, t)
     if rarely(ct == NULL):
         c.out_of_memory = True
         return NULL
@@ -240,7 +240,7 @@ cdef inline int track_l4(Core *c, Ns *ns, Ct *ct, int dir, const L4 *l4, uint32_
         if fresh:
             return ct_tcp_begin(&ct.proto.tcp, l4.at, <int>l4.len, &ns.ct.set, left, &ct.status, timeout)
         return ct_tcp_packet(&ct.proto.tcp, dir, l4.at, <int>l4.len, &ns.ct.set, left, &ct.status, timeout)
-    if l4.proto == IPPROTO_UDP:
+    if not rarely(l4.proto != IPPROTO_UDP):
         return ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, timeout)
     return track_rarer(ns, ct, fresh, dir, l4, chunks, timeout)
 
@@ -273,23 +273,23 @@ cdef inline int track_once(Core *c, Ns *ns, Pkt *p, const L4 *l4, const Tuple *t
     cdef int verdict
     cdef uint32_t was
     cdef bint stays
-    if ct == NULL:
+    if rarely(ct == NULL):
         rec_refuse(&c.rec)
         return NOT_TRACKED
     was = ct.status
     stays = not ct_may_make_room(ct)
     verdict = track_l4(c, ns, ct, p.ctinfo >= CTI_REPLY, l4, chunks, &timeout)
-    if stays and ct_may_make_room(ct):
+    if rarely(stays and ct_may_make_room(ct)):
         ct_closing(&ns.ct)
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
-    if verdict == CTV_KILL:
+    if rarely(verdict == CTV_KILL):
         ct_kill(&ns.ct, ct)
-    if verdict == CTV_REPEAT:
+    if rarely(verdict == CTV_REPEAT):
         ct_kill(&ns.ct, ct)
         ct_release(c, p)
         return TRACK_AGAIN
-    if verdict == CTV_INVALID:
+    if rarely(verdict == CTV_INVALID):
         rec_refuse(&c.rec)
         ct_release(c, p)
         return NOT_TRACKED
@@ -322,10 +322,10 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
     if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
         while res == TRACK_AGAIN:
             res = track_once(c, ns, p, &l4, &t, chunks, &full)
-    if p.ct == NULL:
+    if rarely(p.ct == NULL):
         rec_refuse(&c.rec)
     trace_conntrack(c, p)
-    return -CONNTRACK_TABLE_FULL if full else 0
+    return -CONNTRACK_TABLE_FULL if rarely(full) else 0
 
 
 cdef inline const char *state_word(const Pkt *p) noexcept nogil:
@@ -396,8 +396,6 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
     """The connection stands: was it translated as its pin wants?"""
     cdef Tuple t, r
     cdef Pin *pin
-    if ns.n_pins == 0:
-        return
     t = ct_tuple(ct, 0)
     r = ct_tuple(ct, 1)
     pin = pin_for(ns, &t)
@@ -419,5 +417,6 @@ cdef inline int conntrack_confirm(Core *c, Ns *ns, Pkt *p) noexcept nogil:
 cdef inline int connection_enters(Core *c, Ns *ns, Ct *ct) noexcept nogil:
     if not ct_insert(&ns.ct, ct, c.now):
         return -CONNTRACK_CLASH
-    pin_settle(ns, ct)
+    if rarely(ns.n_pins):
+        pin_settle(ns, ct)
     return 0

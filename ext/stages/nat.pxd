@@ -730,14 +730,14 @@ cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out)
     if ct == NULL:
         return 0
     info = p.ctinfo % CTI_REPLY
-    if info == CTI_RELATED and is_related_icmp(p):
+    if rarely(info == CTI_RELATED) and is_related_icmp(p):
         v = nat_icmpv6_error(c, p, manip) if p.protocol == ETHERTYPE_IPV6 else nat_icmp_error(c, p, manip)
         return nat_reroute(c, ns, p) if v == 0 and hook == HOOK_OUTPUT else v
     if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
         v = nat_decide(c, ns, p, hook, in_dev, out)
         if v:
             return v
-    elif hook == HOOK_POSTROUTING and p.ctinfo < CTI_REPLY and ct.masq_dev and ct.masq_dev != c.dev[out].place + 1:
+    elif rarely(hook == HOOK_POSTROUTING and ct.masq_dev) and p.ctinfo < CTI_REPLY and ct.masq_dev != c.dev[out].place + 1:
         ct_kill(&ns.ct, ct)
         return -NAT_MASQUERADE_DEVICE_CHANGED
     v = nat_packet(c, p, manip)

@@ -23,6 +23,7 @@ from ext.tables.rule_memo cimport rules_decide
 from ext.tables.rules cimport (Flow, Choices, Rule, Verdict, RuleTable, choices_begin, expect_chain, expect_rule, expect_slot, recent_apply,
                                T_DROP, T_REJECT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT,
                                HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.wire.bytes cimport rarely, seldom
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.ipv4 cimport IPV4_DST, ipv4_is_fragment
 from ext.wire.packet cimport Pkt, pkt_l3, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED
@@ -74,7 +75,7 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
     trace_rule(c, p, name, t, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
-    if v.target == T_DROP or v.target == T_REJECT:
+    if seldom(v.target == T_DROP or v.target == T_REJECT):
         if v.target == T_REJECT:
             if p.protocol == ETHERTYPE_IPV6:
                 reject6(c, ns, p, hook, v.rule.reject_with)
@@ -95,9 +96,9 @@ cdef inline int gather_fragments(Core *c, Ns *ns, Pkt *p, int user) noexcept nog
     """ipv4_conntrack_defrag(), ipv6_defrag(): 0: go on, a drop, or NF_STOLEN."""
     if not ns.conntrack:
         return 0
-    if p.protocol == ETHERTYPE_IPV6:
+    if rarely(p.protocol == ETHERTYPE_IPV6):
         return defragment6(c, ns, p, user) if p.ct == NULL and p.ctinfo != CTI_UNTRACKED else 0
-    return defragment(c, ns, p, user) if ipv4_is_fragment(pkt_l3(p)) else 0
+    return defragment(c, ns, p, user) if rarely(ipv4_is_fragment(pkt_l3(p))) else 0
 
 
 cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:

@@ -60,14 +60,14 @@ cdef struct CtTable:
 # ---- memory and references
 
 cdef inline Ct *ct_of(const CtTable *t, CtRef ref) noexcept nogil:
-    if ref & CT_REF_SIX:
+    if rarely(ref & CT_REF_SIX):
         return <Ct *>slab_at(&t.memory[1], ref >> CT_REF_BITS, sizeof(Ct6))
     return <Ct *>slab_at(&t.memory[0], ref >> CT_REF_BITS, sizeof(Ct))
 
 
 cdef inline CtRef ct_ref(const CtTable *t, const Ct *ct) noexcept nogil:
     """Without a direction, which is added."""
-    return t.named_ref if ct == t.named else ct_sought_ref(t, ct)
+    return ct_sought_ref(t, ct) if rarely(ct != t.named) else t.named_ref
 
 
 cdef inline CtRef ct_sought_ref(const CtTable *t, const Ct *ct) noexcept nogil:
@@ -98,7 +98,7 @@ cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
     cdef Ct *ct
     cdef uint32_t serial, place
     cdef CtRef ref = t.free[six]
-    if ref == 0:
+    if rarely(ref == 0):
         place = slab_more(&t.memory[six], size)
         if place == 0:
             return NULL
@@ -219,7 +219,7 @@ cdef inline void sources_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t
 
 cdef inline bint hash_room(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
     """Make sure of buckets for one more. False: memory is out; with longer chains than wanted it goes on."""
-    return h.count < h.room or hash_grow(t, h, a_bucket)
+    return hash_grow(t, h, a_bucket) if rarely(h.count >= h.room) else True
 
 
 cdef inline bint hash_grow(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:

@@ -160,7 +160,7 @@ cdef inline int ct_family(const Ct *ct) noexcept nogil:
 
 cdef inline uint8_t *ct_address(const Ct *ct, int dir, int side) noexcept nogil:
     """Source (``side`` 0) or destination (1) of a direction: 4 bytes, or 16 of IPv6."""
-    if ct.family == 6:
+    if rarely(ct.family == 6):
         return <uint8_t *>(<const Ct6 *>ct).address[dir][side]
     return <uint8_t *>ct.address4[dir][side]
 
