@@ -8,6 +8,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DETAIL_LEN, EventRecord, IFNAME_LEN, Ns, TRACE_CHANGES, TRACE_STEPS, new_event, store_add
 from ext.devices.record cimport STEP_CHANGE, Step, rec_is_on, rec_refuse, rec_step
+from ext.wire.bytes cimport rarely
 from ext.wire.flow_key cimport FlowKey, bare_ip_version, frame_key
 from ext.wire.packet cimport Pkt
 from ext.wire.text cimport put_address
@@ -117,7 +118,7 @@ cdef inline void log_change(Core *c, const Pkt *p, int kind, const uint8_t *fact
     """The packet is changed; ``fact`` as in ChangeRecord."""
     cdef EventRecord *ev
     cdef uint32_t start = p.l2 if p.l2 < p.l3 else p.l3
-    if c.tracing == TRACE_STEPS:
+    if rarely(c.tracing == TRACE_STEPS):
         ev = new_event(c, p, change_stage(kind), change_word(kind), origin)
         if ev != NULL:
             change_text(ev.detail, DETAIL_LEN, kind, c.dev[p.dev].name, fact, n)

@@ -778,8 +778,8 @@ cdef inline Fib *ns_fib(Ns *ns, int alen) noexcept nogil:
 
 # ---- chance
 
-cdef inline uint64_t chance_hash(const Core *c, const Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
-    return hash_bytes(c.seed ^ ns.name_hash ^ mix64(purpose), subject, n)
+cdef inline uint64_t chance_seed(const Core *c, const Ns *ns, uint64_t purpose) noexcept nogil:
+    return c.seed ^ ns.name_hash ^ mix64(purpose)
 
 
 cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
@@ -791,7 +791,7 @@ cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
 
 cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:
     """Decided by the seed, the namespace, the purpose, its subject and how often it was asked before."""
-    return chance_draw(ns, chance_hash(c, ns, subject, n, purpose))
+    return chance_draw(ns, hash_bytes(chance_seed(c, ns, purpose), subject, n))
 
 
 # ---- sockets

@@ -1,21 +1,22 @@
 # The way of a packet through connection tracking: net/netfilter/nf_conntrack_core.c (nf_conntrack_in(), nf_confirm()).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release, DETAIL_LEN, SYS_NF_CHECKSUM
 from ext.devices.record cimport ASK_CONFIRM, ASK_TRACK, ask_word, rec_ask, rec_refuse, rec_not_again, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
-from ext.tables.conntrack cimport ct_closing, ct_early_drop, ct_find, ct_insert, ct_kill, ct_may_make_room, ct_new, note_free
-from ext.tables.ct_entry cimport (Ct, Tuple, ct_hold, ct_tuple, tuple_addresses4, tuple_invert, CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY,
-                                  CTI_UNTRACKED)
+from ext.tables.conntrack cimport (ct_closing, ct_early_drop, ct_find, ct_find_key, ct_insert, ct_kill, ct_may_make_room, ct_new, ct_new_plain,
+                                   note_free)
+from ext.tables.ct_entry cimport (Ct, CtKey, Tuple, ct_hold, ct_tuple, key_hash, tuple_addresses4, tuple_invert, tuple_key,
+                                  CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY, CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
 from ext.tables.ct_gre cimport ct_gre_packet
 from ext.tables.ct_icmp cimport (ct_icmp_class, ct_icmp_packet, ct_icmpv6_class, ct_icmpv6_packet, CT_ICMP_INVALID, CT_ICMP_ERROR,
                                  CT_ICMP_UNTRACKED, ICMP_HEADER)
 from ext.tables.ct_sctp cimport ct_sctp_valid, ct_sctp_new, ct_sctp_packet, ct_sctp_checksum_ok
 from ext.tables.ct_settings cimport CTV_ACCEPT, CTV_INVALID, CTV_REPEAT, CTV_KILL, CT_KEEP_TIMEOUT, CTS_SEEN_REPLY, CTS_CONFIRMED
-from ext.tables.ct_tcp cimport ct_tcp_valid, ct_tcp_new, ct_tcp_packet
+from ext.tables.ct_tcp cimport ct_tcp_begin, ct_tcp_packet, ct_tcp_valid
 from ext.tables.ct_tuple cimport ct_pkt_to_tuple
 from ext.tables.ct_udp cimport ct_udp_valid, ct_udp_packet, ct_udplite_coverage, ct_udplite_packet
 from ext.tables.rules cimport HOOK_PREROUTING
@@ -61,7 +62,7 @@ cdef inline bint find_l4(int family, const uint8_t *ip, uint32_t n, L4 *l4) noex
     cdef Ipv6Chain chain
     cdef uint32_t hlen
     l4.family = <uint8_t>family
-    if family == 6:
+    if rarely(family == 6):
         if n < IPV6_HLEN:
             return False
         skip_extensions(ip, n, &chain)
@@ -110,7 +111,7 @@ cdef inline bint packet_tuple(const uint8_t *ip, const L4 *l4, Tuple *t) noexcep
     cdef uint16_t sport, dport
     if not ct_pkt_to_tuple(l4.proto, l4.at, <int>l4.len, &sport, &dport):
         return False
-    if l4.family == 6:
+    if rarely(l4.family == 6):
         memcpy(t.src, ip + IPV6_SRC, 16)
         memcpy(t.dst, ip + IPV6_DST, 16)
     else:
@@ -178,13 +179,18 @@ cdef inline bint l4_acceptable(Ns *ns, const Pkt *p, const L4 *l4, int hook, uin
     """The *_error() functions: what makes a packet INVALID whatever its connection."""
     cdef bint check = hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM]
     cdef const uint8_t *ip = p.buf + p.l3
-    cdef int covered
     if l4.proto == IPPROTO_TCP:
         return ct_tcp_valid(l4.at, <int>l4.len) and (not check or l4_checksum_ok(ip, l4, l4.len))
-    if l4.proto == IPPROTO_UDP:
+    if not rarely(l4.proto != IPPROTO_UDP):
         if not ct_udp_valid(l4.at, <int>l4.len):
             return False
         return not check or ld16(l4.at + 6) == 0 or l4_checksum_ok(ip, l4, l4.len)
+    return rarer_acceptable(ip, l4, check, chunks)
+
+
+cdef inline bint rarer_acceptable(const uint8_t *ip, const L4 *l4, bint check, uint32_t *chunks) noexcept nogil:
+    """The same of all protocols but TCP and UDP."""
+    cdef int covered
     if l4.proto == IPPROTO_UDPLITE:
         covered = ct_udplite_coverage(l4.at, <int>l4.len)
         return covered >= 0 and (not check or udplite_checksum_ok(ip, l4, covered))
@@ -198,24 +204,28 @@ cdef inline bint l4_acceptable(Ns *ns, const Pkt *p, const L4 *l4, int hook, uin
 cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *full) noexcept nogil:
     """resolve_normal_ct(): the packet's entry, held by the packet; NULL: none can be made."""
     cdef int dir
-    cdef Ct *ct = ct_find(&ns.ct, t, c.now, &dir)
+    cdef CtKey key = tuple_key(t)
+    cdef uint64_t hash = key_hash(&key)
+    cdef Ct *ct = ct_find_key(&ns.ct, &key, hash, c.now, &dir)
     cdef Tuple reply
+    cdef bint plain
     if ct != NULL:
         if dir:
             ct_set(p, ct, CTI_ESTABLISHED + CTI_REPLY)
         else:
             ct_set(p, ct, CTI_ESTABLISHED if ct.status & CTS_SEEN_REPLY else CTI_NEW)
         return ct
-    if not tuple_invert(&reply, t):
+    plain = t.family == 4 and (t.proto == IPPROTO_TCP or t.proto == IPPROTO_UDP)
+    if rarely(not plain) and not tuple_invert(&reply, t):
         return NULL
-    if ns.ct.count >= ns.ct.max and not ct_early_drop(&ns.ct, c.now):
+    if rarely(ns.ct.count >= ns.ct.max) and not ct_early_drop(&ns.ct, c.now):
         full[0] = True
         return NULL
-    ct = ct_new(&ns.ct, t, &reply)
-    if ct == NULL:
+    ct = ct_new(&ns.ct, t, &reply) if rarely(not plain) else ct_new_plain(&ns.ct, t)
+    if rarely(ct == NULL):
         c.out_of_memory = True
         return NULL
-    note_free(&ns.ct, ct, 0)
+    note_free(&ns.ct, ct, 0, hash)
     p.ct = ct
     p.ctinfo = CTI_NEW
     return ct
@@ -227,11 +237,16 @@ cdef inline int track_l4(Core *c, Ns *ns, Ct *ct, int dir, const L4 *l4, uint32_
     cdef int64_t left = ct.expires - c.now
     timeout[0] = CT_KEEP_TIMEOUT
     if l4.proto == IPPROTO_TCP:
-        if fresh and not ct_tcp_new(&ct.proto.tcp, l4.at, <int>l4.len, &ns.ct.set):
-            return CTV_INVALID
+        if fresh:
+            return ct_tcp_begin(&ct.proto.tcp, l4.at, <int>l4.len, &ns.ct.set, left, &ct.status, timeout)
         return ct_tcp_packet(&ct.proto.tcp, dir, l4.at, <int>l4.len, &ns.ct.set, left, &ct.status, timeout)
-    if l4.proto == IPPROTO_UDP:
+    if not rarely(l4.proto != IPPROTO_UDP):
         return ct_udp_packet(&ct.proto.udp, c.now, &ns.ct.set, &ct.status, timeout)
+    return track_rarer(ns, ct, fresh, dir, l4, chunks, timeout)
+
+
+cdef inline int track_rarer(Ns *ns, Ct *ct, bint fresh, int dir, const L4 *l4, uint32_t chunks, int64_t *timeout) noexcept nogil:
+    """track_l4() of all protocols but TCP and UDP."""
     if l4.proto == IPPROTO_UDPLITE:
         return ct_udplite_packet(&ns.ct.set, &ct.status, timeout)
     if l4.proto == IPPROTO_ICMP:
@@ -269,17 +284,17 @@ cdef inline int track_seen(Core *c, Ns *ns, Pkt *p, Ct *ct, const L4 *l4, uint32
     was = ct.status
     stays = not ct_may_make_room(ct)
     verdict = track_l4(c, ns, ct, p.ctinfo >= CTI_REPLY, l4, chunks, &timeout)
-    if stays and ct_may_make_room(ct):
+    if rarely(stays and ct_may_make_room(ct)):
         ct_closing(&ns.ct)
     if timeout != CT_KEEP_TIMEOUT:
         ct.expires = timeout + (c.now if ct.status & CTS_CONFIRMED else 0)
-    if verdict == CTV_KILL:
+    if rarely(verdict == CTV_KILL):
         ct_kill(&ns.ct, ct)
-    if verdict == CTV_REPEAT:
+    if rarely(verdict == CTV_REPEAT):
         ct_kill(&ns.ct, ct)
         ct_release(c, p)
         return TRACK_AGAIN
-    if verdict == CTV_INVALID:
+    if rarely(verdict == CTV_INVALID):
         rec_refuse(&c.rec)
         ct_release(c, p)
         return NOT_TRACKED
@@ -305,19 +320,19 @@ cdef inline int conntrack_in(Core *c, Ns *ns, Pkt *p, int hook) noexcept nogil:
         return 0  # seen before: looped back, or an error about a tracked packet
     if not pkt_find_l4(p, &l4):
         return 0
-    if l4.proto == (IPPROTO_ICMPV6 if l4.family == 6 else IPPROTO_ICMP):
+    if rarely(l4.proto == (IPPROTO_ICMPV6 if l4.family == 6 else IPPROTO_ICMP)):
         res = track_icmp(c, ns, p, &l4, hook)
-    if l4.proto == IPPROTO_SCTP and hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM]:
+    if rarely(l4.proto == IPPROTO_SCTP) and hook == HOOK_PREROUTING and ns.sys[SYS_NF_CHECKSUM]:
         pkt_pull_head(p, behind_header(p, &l4) + SCTP_HEADER)  # sctp_error() wants it writable
     if res == TRACK_AGAIN and l4_acceptable(ns, p, &l4, hook, &chunks) and packet_tuple(pkt_l3(p), &l4, &t):
         while res == TRACK_AGAIN:
             res = track_once(c, ns, p, &l4, &t, chunks, &full)
-    if p.ct == NULL:
+    if rarely(p.ct == NULL):
         rec_refuse(&c.rec)
     else:
         rec_ask(&c.rec, p, ASK_TRACK, ns, ask_word(hook, p.ctinfo, -1, -1))
     trace_conntrack(c, p)
-    return -CONNTRACK_TABLE_FULL if full else 0
+    return -CONNTRACK_TABLE_FULL if rarely(full) else 0
 
 
 cdef inline const char *state_word(const Pkt *p) noexcept nogil:
@@ -388,8 +403,6 @@ cdef inline void pin_settle(Ns *ns, const Ct *ct) noexcept nogil:
     """The connection stands: was it translated as its pin wants?"""
     cdef Tuple t, r
     cdef Pin *pin
-    if ns.n_pins == 0:
-        return
     t = ct_tuple(ct, 0)
     r = ct_tuple(ct, 1)
     pin = pin_for(ns, &t)
@@ -414,5 +427,6 @@ cdef inline int conntrack_confirm(Core *c, Ns *ns, Pkt *p) noexcept nogil:
 cdef inline int connection_enters(Core *c, Ns *ns, Ct *ct) noexcept nogil:
     if not ct_insert(&ns.ct, ct, c.now):
         return -CONNTRACK_CLASH
-    pin_settle(ns, ct)
+    if rarely(ns.n_pins):
+        pin_settle(ns, ct)
     return 0

@@ -34,7 +34,7 @@ from ext.stages.verdict cimport DEPTH_MAX, ST_LOCAL_OUT, ST_RECEIVE, ST_TRANSMIT
 from ext.tables.fib cimport RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.neighbour cimport Neigh, neigh_find
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, rarely
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
@@ -60,7 +60,7 @@ cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
     if c.depth > DEPTH_MAX and stage > 0:
         stage = -TRANSMIT_NESTED_TOO_DEEP
     while stage > 0:
-        if c.clock.on:
+        if rarely(c.clock.on):
             clock_enters(&c.clock, stage)
         stage = run_lower(c, p, stage) if is_lower(stage) else run_upper(c, p, stage)
     if stage < 0:
@@ -72,7 +72,7 @@ cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
             rec_end(&c.rec, p, END_DROP, -stage, c.drop_origin)
         log_drop(c, p, -stage)
         pkt_free(c, p)
-    if c.clock.on:
+    if rarely(c.clock.on):
         clock_goes_to(&c.clock, outer)
     c.depth -= 1
 

@@ -5,9 +5,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Core
 from ext.devices.record cimport rec_is_on
-from ext.wire.bytes cimport ld16, ld32
+from ext.wire.bytes cimport ld16, ld32, rarely
 from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_TEB
-from ext.wire.hash cimport hash_bytes, mix64
+from ext.wire.hash cimport hash_begin, hash_bytes, hash_end, hash_step, mix64
 from ext.wire.ipv4 cimport (IPV4_DST, IPV4_HLEN, IPV4_PROTO, IPV4_SRC, IPPROTO_AH, IPPROTO_DCCP, IPPROTO_ESP, IPPROTO_GRE, IPPROTO_IPIP,
                             IPPROTO_IPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, ipv4_hlen, ipv4_is_fragment)
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_HLEN, IPV6_NEXT, IPV6_SRC, NEXT_DESTINATION, NEXT_HOP_BY_HOP, NEXT_ROUTING, ipv6_flow_label
@@ -159,12 +159,34 @@ cdef inline void flow_keys(int protocol, const uint8_t *at, uint32_t n, FlowKeys
             return
 
 
+cdef inline bint plain_keys(const Pkt *p, FlowKeys *k) noexcept nogil:
+    """flow_keys() of TCP and UDP in IPv4 without options that is no fragment; else False."""
+    cdef const uint8_t *ip = p.buf + p.l3
+    if p.protocol != ETHERTYPE_IPV4 or pkt_l3_len(p) < IPV4_HLEN + 4 or ip[0] & 0xf != IPV4_HLEN // 4 or ipv4_is_fragment(ip):
+        return False
+    k.ip_protocol = ip[IPV4_PROTO]
+    if k.ip_protocol != IPPROTO_TCP and k.ip_protocol != IPPROTO_UDP:
+        return False
+    k.protocol = ETHERTYPE_IPV4
+    k.src = ip + IPV4_SRC
+    k.dst = ip + IPV4_DST
+    k.alen = 4
+    k.ports = ld32(ip + IPV4_HLEN)
+    k.flow_label = k.key = 0
+    return True
+
+
 cdef inline uint32_t keys_hash(uint64_t seed, const FlowKeys *k) noexcept nogil:
     cdef uint64_t h = mix64(seed), a, b
     if k.alen == 0:
         return <uint32_t>mix64(h ^ <uint64_t>k.protocol)
-    a = hash_bytes(seed, k.src, k.alen)
-    b = hash_bytes(seed, k.dst, k.alen)
+    if k.alen == 4:
+        a = hash_begin(seed, 4)
+        b = hash_end(hash_step(a, ld32(k.dst)))
+        a = hash_end(hash_step(a, ld32(k.src)))
+    else:
+        a = hash_bytes(seed, k.src, k.alen)
+        b = hash_bytes(seed, k.dst, k.alen)
     if k.ports:
         a += mix64(k.ports >> 16)
         b += mix64(k.ports & 0xffff)
@@ -179,7 +201,8 @@ cdef inline uint32_t flow_hash(Core *c, Pkt *p) noexcept nogil:
     if rec_is_on(&c.rec, p):
         c.rec.hash_used = True
     if p.hash == 0:
-        flow_keys(p.protocol, p.buf + p.l3, pkt_l3_len(p), &k)
+        if rarely(not plain_keys(p, &k)):
+            flow_keys(p.protocol, p.buf + p.l3, pkt_l3_len(p), &k)
         p.hash_l4 = k.ports != 0 or k.flow_label != 0
         p.hash = keys_hash(c.seed, &k)
         if p.hash == 0:

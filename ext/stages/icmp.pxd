@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Ns, Peer, chance_draw, chance_hash, pkt_ns, SYS_IP_DEFAULT_TTL, SYS_ICMP_RATELIMIT, SYS_ICMP_RATEMASK,
+from ext.devices.core cimport (Core, Ns, Peer, chance_draw, chance_seed, pkt_ns, SYS_IP_DEFAULT_TTL, SYS_ICMP_RATELIMIT, SYS_ICMP_RATEMASK,
                                SYS_ICMP_ERRORS_USE_INBOUND_IFADDR, SYS_ICMP_MSGS_PER_SEC, SYS_ICMP_MSGS_BURST, DEV_LO)
 from ext.devices.record cimport rec_refuse
 from ext.stages.options cimport options_echo, options_build, specific_destination, OPTIONS_MAX
@@ -10,9 +10,10 @@ from ext.stages.route cimport route_output, dst_mtu, select_address, peer_get, p
 from ext.stages.verdict cimport ST_LOCAL_OUT
 from ext.tables.ct_entry cimport Ct, ct_hold, CTI_RELATED, CTI_REPLY
 from ext.tables.fib cimport SCOPE_LINK
-from ext.wire.bytes cimport ld16, ld32, st16, st32
+from ext.wire.bytes cimport ld16, ld32, ld64, st16, st32
 from ext.wire.checksum cimport csum_bytes
 from ext.wire.ether cimport ETHERTYPE_IPV4
+from ext.wire.hash cimport hash_begin, hash_end, hash_step
 from ext.wire.ipv4 cimport (IPV4_HLEN, IPV4_TOS, IPV4_LEN, IPV4_ID, IPV4_FRAG, IPV4_TTL, IPV4_PROTO, IPV4_SRC, IPV4_DST, IPV4_OFFSET,
                             IPPROTO_ICMP, ipv4_hlen)
 from ext.wire.packet cimport (Pkt, IpOptions, Dst, pkt_new, pkt_l3, pkt_l3_len, TO_HOST, DST_LOCAL, DST_BROADCAST, DST_MULTICAST, DST_INPUT,
@@ -57,7 +58,7 @@ cdef inline bint icmp_never_answered(int type) noexcept nogil:
 
 cdef inline uint64_t ip_id_hash(Core *c, Ns *ns, const uint8_t *addrs) noexcept nogil:
     """What the identifications of packets between these addresses are drawn from (``addrs``: source and destination)."""
-    return chance_hash(c, ns, addrs, 8, PURPOSE_IP_ID)
+    return hash_end(hash_step(hash_begin(chance_seed(c, ns, PURPOSE_IP_ID), 8), ld64(addrs)))
 
 
 cdef inline uint16_t new_ip_id(Core *c, Ns *ns, const uint8_t *addrs) noexcept nogil:

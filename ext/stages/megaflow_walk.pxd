@@ -24,7 +24,7 @@ from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport flow_of
 from ext.stages.flow_hash cimport flow_hash
-from ext.stages.nat cimport MANIP_DST, MANIP_SRC, nat_apply, nat_packet, nat_rules, nat_status_bit
+from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_apply, nat_packet, nat_rules, nat_status_bit
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, CtRef, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
@@ -215,12 +215,11 @@ cdef inline bint track_goes_on(Core *c, MegaWalk *w, Ns *ns, const Undo *u, cons
     return True
 
 
-cdef inline bint nat_repeats(const Verdict *v) noexcept nogil:
+cdef inline bint nat_repeats(const Verdict *v, const Ct *ct) noexcept nogil:
     """Can what the nat table said be carried out without asking anything that cannot be taken back?"""
     if v.n_recent or v.target == T_DROP or v.target == T_REJECT or v.target == T_SNAT or v.target == T_MASQUERADE:
         return False
-    return v.target != T_DNAT or (not v.rule.random and v.rule.port_min != 0 and v.rule.port_min == v.rule.port_max
-                                  and v.rule.has_address and memcmp(v.rule.to_min, v.rule.to_max, 4) == 0)
+    return v.target != T_DNAT or names_one_end(v.rule, ct)
 
 
 cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
@@ -242,7 +241,7 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogi
         w.rules[w.n_rules] = v.matched[v.n_matched - 1].origin
         w.n_rules += 1
         w.told = True
-    if not nat_repeats(&v) or (v.target != T_DNAT and ct_answers_taken(&ns.ct, <Ct *>p.ct, c.now)):
+    if not nat_repeats(&v, <Ct *>p.ct) or (v.target != T_DNAT and ct_answers_taken(&ns.ct, <Ct *>p.ct, c.now)):
         return False
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, a.hook, a.out_dev) == 0
 

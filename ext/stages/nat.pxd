@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.changes cimport CHANGE_DNAT, CHANGE_SNAT, log_change, log_nat_rule
-from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, chance_draw, chance_hash, DETAIL_LEN, TRACE_STEPS
+from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, chance_draw, chance_seed, DETAIL_LEN, TRACE_STEPS
 from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.flow cimport flow_of
@@ -16,20 +16,20 @@ from ext.stages.nd_messages cimport ND_REDIRECT
 from ext.stages.route cimport route_output, select_address, trace_route_out
 from ext.stages.route_ipv6 cimport route_output6, select_source6, trace_route_out6
 from ext.stages.verdict cimport DROPS_NAT
-from ext.tables.conntrack cimport (CtTable, ct_answers_taken, ct_kill, ct_tuple_taken, note_changed, sources_at, sources_first,
+from ext.tables.conntrack cimport (CtTable, answers_changed, ct_answers_taken, ct_kill, ct_tuple_taken, sources_at, sources_first,
                                    sources_insert)
-from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_family, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED,
+from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_draw_hash, ct_family, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED,
                                   CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
                                   CT_TUPLE_BYTES)
 from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Rule, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
+from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ld16, ld32, rarely, st16, st32
-from ext.wire.checksum cimport csum_replace, csum_bytes
+from ext.wire.bytes cimport ld16, ld32, rarely, raw16, raw32, st16, st32
+from ext.wire.checksum cimport csum_bytes, csum_changed, csum_replace
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
 from ext.wire.ipv4 cimport (IPV4_CSUM, IPV4_SRC, IPV4_DST, IPV4_PROTO, IPV4_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP,
@@ -81,10 +81,13 @@ cdef inline void csum_patch(uint8_t *check, const uint8_t *old_addr, const uint8
     """The layer-4 checksum after its pseudo header and one port have changed."""
     cdef uint8_t a[2]
     cdef uint8_t b[2]
-    csum_replace(check, old_addr, new_addr, alen)
+    cdef uint64_t change = 0
+    cdef int i
     st16(a, old_port)
     st16(b, new_port)
-    csum_replace(check, a, b, 2)
+    for i in range(0, alen, 4):
+        change += <uint64_t>(~raw32(old_addr + i)) + raw32(new_addr + i)
+    csum_changed(check, change + (~raw16(a) & 0xffff) + raw16(b))
 
 
 cdef inline int address_at(int family, int manip) noexcept nogil:
@@ -235,25 +238,63 @@ cdef inline int nat_packet(Core *c, Pkt *p, int manip) noexcept nogil:
     """nf_nat_packet(): 0 or a drop."""
     cdef Ct *ct = <Ct *>p.ct
     cdef int dir = p.ctinfo >= CTI_REPLY
-    cdef Tuple other, target
-    cdef L4 l4
+    cdef int result
     if not ct.status & nat_status_bit(manip, dir):
         return 0
+    if not manip_plain(p, ct, 1 - dir, manip):
+        result = manip_unusual(p, ct, dir, manip)
+        if result:
+            return result
+    note_nat(c, p, ct, 1 - dir, manip)
+    trace_nat(c, p, manip)
+    return 0
+
+
+cdef inline bint manip_plain(Pkt *p, const Ct *ct, int other, int manip) noexcept nogil:
+    """manip_packet() of IPv4's TCP and UDP where no header is longer or shorter than usual; else False, and nothing has changed."""
+    cdef uint8_t *ip = pkt_l3(p)
+    cdef uint8_t *l4 = ip + IPV4_HLEN
+    cdef uint8_t *at = ip + address_at(4, manip)
+    cdef uint8_t *port = l4 + (0 if manip == MANIP_SRC else 2)
+    cdef const uint8_t *address = ct.address4[other][manip == MANIP_SRC]
+    cdef uint8_t *check
+    cdef uint8_t now[2]
+    cdef uint64_t change = <uint64_t>(~raw32(at)) + raw32(address)
+    cdef bint tcp = ct.number == IPPROTO_TCP
+    if (ct.family != 4 or p.n_frags or ip[0] != 0x45 or not (tcp or ct.number == IPPROTO_UDP)
+            or pkt_l3_len(p) < IPV4_HLEN + (20 if tcp else 8)):
+        return False
+    csum_changed(ip + IPV4_CSUM, change)
+    memcpy(at, address, 4)
+    check = l4 + (16 if tcp else 6)
+    st16(now, ct.port[other][manip == MANIP_SRC])
+    if tcp or raw16(check) != 0:
+        csum_changed(check, change + (~raw16(port) & 0xffff) + raw16(now))
+        if not tcp and raw16(check) == 0:
+            st16(check, 0xffff)
+    memcpy(port, now, 2)
+    return True
+
+
+cdef inline int manip_unusual(Pkt *p, const Ct *ct, int dir, int manip) noexcept nogil:
+    cdef Tuple other, target
+    cdef L4 l4
     other = ct_tuple(ct, 1 - dir)
     tuple_invert(&target, &other)
     if p.n_frags and pkt_find_l4(p, &l4):
         pull_for_manip(p, &l4, ct.number)
     if not manip_packet(pkt_l3(p), pkt_l3_len(p), ct.number, &target, manip):
         return -NAT_QUOTE_NOT_TRANSLATED
-    note_nat(c, p, manip, &target)
-    trace_nat(c, p, manip)
     return 0
 
 
-cdef inline void note_nat(Core *c, Pkt *p, int manip, const Tuple *t) noexcept nogil:
+cdef inline void note_nat(Core *c, Pkt *p, const Ct *ct, int other, int manip) noexcept nogil:
     """Tell the flow cache what one side of an IPv4 packet is now: address and port."""
     cdef uint8_t now[6]
+    cdef Tuple from_there, t
     if rec_is_on(&c.rec, p):
+        from_there = ct_tuple(ct, other)
+        tuple_invert(&t, &from_there)
         memcpy(now, &t.src[0] if manip == MANIP_SRC else &t.dst[0], 4)
         st16(now + 4, t.sport if manip == MANIP_SRC else t.dport)
         rec_bytes(&c.rec, p, STEP_NAT, now, 6, manip)
@@ -492,7 +533,7 @@ cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip
     if not tuple_equal(&chosen, &current):
         tuple_invert(&reply, &chosen)
         ct_set_tuple(ct, 1, &reply)
-        note_changed(ct, 1)
+        answers_changed(&ns.ct, ct)
         ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
     nat_done(ns, ct, manip)
 
@@ -543,39 +584,43 @@ cdef inline bint next_fall(Choices *ch) noexcept nogil:
 cdef inline uint64_t rules_chance(Core *c, Ns *ns, const Ct *ct) noexcept nogil:
     """What the nat rules draw by; each hook draws for a new connection, so it is kept."""
     cdef CtTable *t = &ns.ct
-    cdef Tuple orig
     if t.drawn_for != ct or t.drawn_serial != ct.serial:
-        orig = ct_tuple(ct, 0)
         t.drawn_for = ct
         t.drawn_serial = ct.serial
-        t.drawn_hash = chance_hash(c, ns, <const uint8_t *>&orig, CT_TUPLE_BYTES, PURPOSE_NAT_RULES)
+        t.drawn_hash = ct_draw_hash(ct, chance_seed(c, ns, PURPOSE_NAT_RULES))
     return t.drawn_hash
 
 
 cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt *p, Verdict *v) noexcept nogil:
     """Walk the nat chain; random matches fall by the seed, or as the connection's pin wants if they can."""
     cdef Choices ch
-    cdef Pin *pin = NULL
     cdef RuleTable *t = pkt_rule_table(ns, p)
+    if not (rarely(t.random and ns.n_pins) and pin_decides(c, ns, ct, t, f, hook, p, v)):
+        choices_begin(&ch)
+        if t.random:
+            ch.seed = chance_draw(ns, rules_chance(c, ns, ct))
+        rules_decide(t, hook, f, c.generation, &p.mark, &ch, v)
+    c.count.rules_walked += v.walked
+
+
+cdef inline bint pin_decides(Core *c, Ns *ns, Ct *ct, RuleTable *t, const Flow *f, int hook, Pkt *p, Verdict *v) noexcept nogil:
+    """Has the connection a pin, and do the rules allow what it wants? Else chance decides, and the pin is reported."""
+    cdef Choices ch
+    cdef Pin *pin = connection_pin(ns, ct) if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else NULL
     cdef uint32_t mark
+    if pin == NULL:
+        return False
     choices_begin(&ch)
-    if t.random and ns.n_pins and (hook == HOOK_PREROUTING or hook == HOOK_OUTPUT):
-        pin = connection_pin(ns, ct)
-    ch.enumerate = pin != NULL
+    ch.enumerate = True
     while True:
         ch.n = 0
         mark = p.mark
-        if pin == NULL and t.random:
-            ch.seed = chance_draw(ns, rules_chance(c, ns, ct))
         rules_decide(t, hook, f, c.generation, &mark, &ch, v)
-        if pin == NULL or verdict_is_pinned(v, pin):
-            break
+        if verdict_is_pinned(v, pin):
+            p.mark = mark
+            return True
         if not next_fall(&ch):
-            pin = NULL  # the rules do not allow it: chance decides, and the pin is reported
-            ch.n_fixed = 0
-            ch.enumerate = False
-    p.mark = mark
-    c.count.rules_walked += v.walked
+            return False
 
 
 cdef inline bint masquerade_address(Core *c, Ns *ns, const Pkt *p, int out, uint8_t *addr) noexcept nogil:
@@ -589,16 +634,43 @@ cdef inline bint masquerade_address(Core *c, Ns *ns, const Pkt *p, int out, uint
 
 cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int hook, int out) noexcept nogil:
     """Carry out what the rules said: 0 or a drop."""
-    cdef NatRange r
     cdef const Rule *rule = v.rule
     cdef int manip = MANIP_DST if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else MANIP_SRC
-    cdef uint8_t addr[16]
-    if v.target == T_DROP:
+    if rarely(v.target == T_DROP):
         c.drop_origin = rule.origin if rule != NULL else 0
         return -NAT_REFUSED
     if v.target != T_DNAT and v.target != T_SNAT and v.target != T_MASQUERADE:
         nat_null(c, ns, ct, manip)
         return 0
+    if manip == MANIP_DST and names_one_end(rule, ct):
+        nat_destination(ns, ct, rule)
+        return 0
+    return nat_range(c, ns, ct, p, v, manip, out)
+
+
+cdef inline bint names_one_end(const Rule *rule, const Ct *ct) noexcept nogil:
+    """Does it translate to just one IPv4 address and port?"""
+    return rule.target == T_DNAT and rule.to.end.only and ct.family == 4 and (ct.number == IPPROTO_TCP or ct.number == IPPROTO_UDP)
+
+
+cdef inline void nat_destination(Ns *ns, Ct *ct, const Rule *rule) noexcept nogil:
+    """nat_setup() to an end that leaves nothing to choose."""
+    cdef const RuleEnd *end = &rule.to.end
+    if ct.status & CTS_CONFIRMED:
+        return
+    if raw32(ct.address4[1][0]) != raw32(end.address) or ct.port[1][0] != end.port:
+        memcpy(ct.address4[1][0], end.address, 4)
+        ct.port[1][0] = end.port
+        answers_changed(&ns.ct, ct)
+        ct.status |= CTS_DST_NAT
+    nat_done(ns, ct, MANIP_DST)
+
+
+cdef inline int nat_range(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int manip, int out) noexcept nogil:
+    """Translate to one of those that a rule allows: 0 or a drop."""
+    cdef NatRange r
+    cdef const Rule *rule = v.rule
+    cdef uint8_t addr[16]
     memset(&r, 0, sizeof(NatRange))
     r.random = rule.random
     r.persistent = rule.persistent
@@ -658,14 +730,14 @@ cdef inline int nat_hook(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int out)
     if ct == NULL:
         return 0
     info = p.ctinfo % CTI_REPLY
-    if info == CTI_RELATED and is_related_icmp(p):
+    if rarely(info == CTI_RELATED) and is_related_icmp(p):
         v = nat_icmpv6_error(c, p, manip) if p.protocol == ETHERTYPE_IPV6 else nat_icmp_error(c, p, manip)
         return nat_reroute(c, ns, p) if v == 0 and hook == HOOK_OUTPUT else v
     if (info == CTI_NEW or info == CTI_RELATED) and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
         v = nat_decide(c, ns, p, hook, in_dev, out)
         if v:
             return v
-    elif hook == HOOK_POSTROUTING and p.ctinfo < CTI_REPLY and ct.masq_dev and ct.masq_dev != c.dev[out].place + 1:
+    elif rarely(hook == HOOK_POSTROUTING and ct.masq_dev) and p.ctinfo < CTI_REPLY and ct.masq_dev != c.dev[out].place + 1:
         ct_kill(&ns.ct, ct)
         return -NAT_MASQUERADE_DEVICE_CHANGED
     v = nat_packet(c, p, manip)

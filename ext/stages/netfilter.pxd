@@ -16,14 +16,16 @@ from ext.stages.nat cimport nat_hook, trace_rule
 from ext.stages.reject cimport reject
 from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
-from ext.tables.ct_entry cimport CTI_UNTRACKED
+from ext.tables.ct_entry cimport CTI_NEW, CTI_UNTRACKED
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
+from ext.tables.rule_index cimport RunSlot
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Flow, Choices, Verdict, RuleTable, choices_begin, recent_apply, T_DROP, T_REJECT, TABLE_RAW,
-                               TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT, HOOK_FORWARD, HOOK_OUTPUT,
-                               HOOK_POSTROUTING)
+from ext.tables.rules cimport (Flow, Choices, Rule, Verdict, RuleTable, choices_begin, expect_chain, expect_rule, expect_slot, recent_apply,
+                               T_DROP, T_REJECT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT,
+                               HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
+from ext.wire.bytes cimport rarely, seldom
 from ext.wire.ether cimport ETHERTYPE_IPV6
-from ext.wire.ipv4 cimport ipv4_is_fragment
+from ext.wire.ipv4 cimport IPV4_DST, ipv4_is_fragment
 from ext.wire.packet cimport Pkt, pkt_l3, BRNF_ACTIVE, BRNF_IN_PREROUTING, BRNF_SABOTAGED
 
 cdef enum:
@@ -78,7 +80,7 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
     trace_rule(c, p, name, t, &v)
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
-    if v.target == T_DROP or v.target == T_REJECT:
+    if seldom(v.target == T_DROP or v.target == T_REJECT):
         rec_ask(&c.rec, p, ASK_DENIED, ns, ask_word(hook, rules_table(ns, p, t), in_dev, out_dev))
         if v.target == T_REJECT:
             if p.protocol == ETHERTYPE_IPV6:
@@ -105,14 +107,16 @@ cdef inline int gather_fragments(Core *c, Ns *ns, Pkt *p, int user) noexcept nog
     """ipv4_conntrack_defrag(), ipv6_defrag(): 0: go on, a drop, or NF_STOLEN."""
     if not ns.conntrack:
         return 0
-    if p.protocol == ETHERTYPE_IPV6:
+    if rarely(p.protocol == ETHERTYPE_IPV6):
         return defragment6(c, ns, p, user) if p.ct == NULL and p.ctinfo != CTI_UNTRACKED else 0
-    return defragment(c, ns, p, user) if ipv4_is_fragment(pkt_l3(p)) else 0
+    return defragment(c, ns, p, user) if rarely(ipv4_is_fragment(pkt_l3(p))) else 0
 
 
 cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
     """0, a drop, or NF_STOLEN."""
     cdef Ns *ns = pkt_ns(c, p)
+    cdef const RunSlot *slot = NULL
+    cdef const Rule *rule = NULL
     cdef uint32_t tables
     cdef int v
     if p.brnf & BRNF_ACTIVE and not p.brnf & (BRNF_IN_PREROUTING | BRNF_SABOTAGED):
@@ -124,11 +128,17 @@ cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
     v = gather_fragments(c, ns, p, FRAG_USER_BRIDGE_IN if p.brnf & BRNF_IN_PREROUTING else FRAG_USER_CONNTRACK_IN)
     if v:
         return v
+    if p.protocol != ETHERTYPE_IPV6:
+        slot = expect_slot(&ns.rules[0][TABLE_NAT], pkt_l3(p) + IPV4_DST)
     v = rules_hook(c, ns, p, tables, b"raw", TABLE_RAW, HOOK_PREROUTING, in_dev, -1)
     if v == 0 and ns.conntrack:
         v = conntrack_in(c, ns, p, HOOK_PREROUTING)
+    if slot != NULL and p.ctinfo == CTI_NEW:
+        rule = expect_rule(&ns.rules[0][TABLE_NAT], slot)
     if v == 0:
         v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_PREROUTING, in_dev, -1)
+    if rule != NULL:
+        expect_chain(rule)
     if v == 0:
         v = nat_at(c, ns, p, HOOK_PREROUTING, in_dev, -1)
     return v

@@ -5,16 +5,17 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
-from ext.wire.bytes cimport zero_bytes
+from ext.wire.bytes cimport ask_for, rarely, zero_bytes
 
 cdef enum:
     CT_BUCKETS_FIRST = 16
+    CT_NOT_LOOKED_FOR = 1  # instead of a link, see ct_hash_kept() and tuple_is_free(): as long as nothing has ever come in it is free
     CT_TUPLES_A_BUCKET = 2  # tables grow beyond
     CT_SOURCES_A_BUCKET = 4  # they are sought rarely
 
@@ -22,6 +23,7 @@ cdef struct CtHash:
     CtRef *bucket
     uint32_t mask
     uint32_t count
+    uint64_t room  # that many before it grows
 
 cdef struct CtEnd:
     # an entry that will end soon, if nothing comes
@@ -39,6 +41,8 @@ cdef struct CtTable:
     uint32_t insertions  # twice the number of entries that ever came in
     Slabs memory[2]  # of all entries, IPv4 and IPv6: it is an entry's, used or free, as long as the table lives
     CtRef free[2]
+    const Ct *named  # the entry that was handed out last, and its place
+    CtRef named_ref
     # Who ends next and who may have to make room, found out only where a table is full or listed:
     CtEnd *ends  # by time: all entries that can end up to ``ends_until``, which none that is refreshed meanwhile does
     int64_t ends_until
@@ -56,13 +60,17 @@ cdef struct CtTable:
 # ---- memory and references
 
 cdef inline Ct *ct_of(const CtTable *t, CtRef ref) noexcept nogil:
-    if ref & CT_REF_SIX:
+    if rarely(ref & CT_REF_SIX):
         return <Ct *>slab_at(&t.memory[1], ref >> CT_REF_BITS, sizeof(Ct6))
     return <Ct *>slab_at(&t.memory[0], ref >> CT_REF_BITS, sizeof(Ct))
 
 
 cdef inline CtRef ct_ref(const CtTable *t, const Ct *ct) noexcept nogil:
     """Without a direction, which is added."""
+    return ct_sought_ref(t, ct) if rarely(ct != t.named) else t.named_ref
+
+
+cdef inline CtRef ct_sought_ref(const CtTable *t, const Ct *ct) noexcept nogil:
     if ct.family == 6:
         return slab_place(&t.memory[1], ct, sizeof(Ct6)) << CT_REF_BITS | CT_REF_SIX
     return slab_place(&t.memory[0], ct, sizeof(Ct)) << CT_REF_BITS
@@ -89,15 +97,30 @@ cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
     cdef size_t size = sizeof(Ct6) if six else sizeof(Ct)
     cdef Ct *ct
     cdef uint32_t serial, place
-    if t.free[six] == 0:
+    cdef CtRef ref = t.free[six]
+    if rarely(ref == 0):
         place = slab_more(&t.memory[six], size)
-        return <Ct *>slab_at(&t.memory[six], place, size) if place else NULL
-    ct = ct_of(t, t.free[six])
-    t.free[six] = ct.next
-    serial = ct.serial
-    zero_bytes(ct, size)
-    ct.serial = serial
+        if place == 0:
+            return NULL
+        ref = place << CT_REF_BITS | (CT_REF_SIX if six else 0)
+        ct = ct_of(t, ref)
+    else:
+        ct = ct_of(t, ref)
+        t.free[six] = ct.next
+        if ct.next:
+            ct_ask_for(ct_of(t, ct.next))
+        serial = ct.serial
+        zero_bytes(ct, size)
+        ct.serial = serial
+    t.named = ct
+    t.named_ref = ref
     return ct
+
+
+cdef inline void ct_ask_for(const Ct *ct) noexcept nogil:
+    """The whole of it will be read soon."""
+    ask_for(ct)
+    ask_for(<const uint8_t *>ct + 64)
 
 
 cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexcept nogil:
@@ -109,6 +132,23 @@ cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexc
     ct.number = t.proto
     ct_set_tuple(ct, 0, t)
     ct_set_tuple(ct, 1, reply)
+    ct.refs = 1
+    return ct
+
+
+cdef inline Ct *ct_new_plain(CtTable *table, const Tuple *t) noexcept nogil:
+    """ct_new() of IPv4 with ports, which answers have the other way round."""
+    cdef Ct *ct = ct_memory(table, False)
+    if ct == NULL:
+        return NULL
+    ct.family = 4
+    ct.number = t.proto
+    memcpy(ct.address4[0][0], t.src, 4)
+    memcpy(ct.address4[0][1], t.dst, 4)
+    memcpy(ct.address4[1][0], t.dst, 4)
+    memcpy(ct.address4[1][1], t.src, 4)
+    ct.port[0][0] = ct.port[1][1] = t.sport
+    ct.port[0][1] = ct.port[1][0] = t.dport
     ct.refs = 1
     return ct
 
@@ -179,18 +219,19 @@ cdef inline void sources_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t
 
 cdef inline bint hash_room(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
     """Make sure of buckets for one more. False: memory is out; with longer chains than wanted it goes on."""
-    if h.bucket != NULL and h.count < a_bucket * (<uint64_t>h.mask + 1):
-        return True
-    return hash_grow(t, h)
+    return hash_grow(t, h, a_bucket) if rarely(h.count >= h.room) else True
 
 
-cdef inline bint hash_grow(CtTable *t, CtHash *h) noexcept nogil:
+cdef inline bint hash_grow(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
     cdef uint32_t old = h.mask + 1, i
     cdef CtRef *bucket
     if h.bucket == NULL:
         h.bucket = <CtRef *>memory_take(CT_BUCKETS_FIRST * sizeof(CtRef))
+        if h.bucket == NULL:
+            return False
         h.mask = CT_BUCKETS_FIRST - 1
-        return h.bucket != NULL
+        h.room = a_bucket * CT_BUCKETS_FIRST
+        return True
     bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
     if bucket == NULL:
         return True
@@ -202,6 +243,7 @@ cdef inline bint hash_grow(CtTable *t, CtHash *h) noexcept nogil:
     memory_give(h.bucket, old * sizeof(CtRef))
     h.bucket = bucket
     h.mask = 2 * old - 1
+    h.room = a_bucket * 2 * <uint64_t>old
     return True
 
 
@@ -337,7 +379,7 @@ cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t
         ref = ct.chain[ref & CT_REF_REPLY]
         if not ct_has_key(ct, dir[0], key):
             continue
-        if ct.expires <= now:
+        if rarely(ct.expires <= now):
             ct_kill(t, ct)
             return ct_find_key(t, key, hash, now, dir)  # the chain may have lost both its tuples
         return ct
@@ -355,13 +397,32 @@ cdef inline bint tuple_is_free(const CtTable *t, const Ct *ct, int dir) noexcept
     return ct.chain[dir] == (t.insertions | 1)
 
 
-cdef inline void note_free(const CtTable *t, Ct *ct, int dir) noexcept nogil:
-    """Its tuple was looked for, and nobody has it."""
+cdef inline void note_free(const CtTable *t, Ct *ct, int dir, uint64_t hash) noexcept nogil:
+    """Its tuple of this hash was looked for, and nobody has it."""
     ct.chain[dir] = t.insertions | 1
+    ct_keep_hash(ct, dir, hash)
 
 
-cdef inline void note_changed(Ct *ct, int dir) noexcept nogil:
-    ct.chain[dir] = 0
+cdef inline void answers_changed(const CtTable *t, Ct *ct) noexcept nogil:
+    """Another tuple is to answer an entry that is not in the table yet. Who has it will be asked soon."""
+    cdef uint64_t hash = ct_hash(ct, 1)
+    ct_keep_hash(ct, 1, hash)
+    ct.chain[1] = CT_NOT_LOOKED_FOR
+    ask_for(hash_place(&t.tuples, hash))
+
+
+cdef inline void ct_keep_hash(Ct *ct, int dir, uint64_t hash) noexcept nogil:
+    if dir:
+        ct.prev = <uint32_t>hash
+    else:
+        ct.next = <uint32_t>hash
+
+
+cdef inline uint32_t ct_hash_kept(const Ct *ct, int dir) noexcept nogil:
+    """As much as buckets go by of the hash of a tuple, of an entry that is not in the table yet."""
+    if ct.chain[dir]:
+        return ct.prev if dir else ct.next
+    return <uint32_t>ct_hash(ct, dir)
 
 
 cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, int64_t now) noexcept nogil:
@@ -378,12 +439,14 @@ cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, 
 cdef inline bint ct_answers_taken(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """The same of the answers that a connection expects, which is not in the table yet."""
     cdef CtKey key
+    cdef uint64_t hash
     cdef int dir
     if tuple_is_free(t, ct, 1):
         return False
     key = ct_key(ct, 1)
-    if ct_find_key(t, &key, key_hash(&key), now, &dir) == NULL:
-        note_free(t, ct, 1)
+    hash = ct_hash_kept(ct, 1)
+    if ct_find_key(t, &key, hash, now, &dir) == NULL:
+        note_free(t, ct, 1, hash)
         return False
     return ct_reply_taken(t, &key, ct, now)
 
@@ -398,21 +461,26 @@ cdef inline bint ct_tuple_taken(CtTable *t, const Tuple *wanted, const Ct *mine,
     return ct_reply_taken(t, &key, mine, now)
 
 
+cdef inline bint tuple_taken(CtTable *t, const Ct *ct, int of, int64_t now) noexcept nogil:
+    cdef CtKey key = ct_key(ct, of)
+    cdef int dir
+    return ct_find_key(t, &key, key_hash(&key), now, &dir) != NULL
+
+
 cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm()), or memory is out."""
-    cdef CtKey key
-    cdef uint64_t hash[2]
     cdef CtRef ref = ct_ref(t, ct)
-    cdef int i, dir
-    for i in range(2):
-        key = ct_key(ct, i)
-        hash[i] = key_hash(&key)
-        if not tuple_is_free(t, ct, i) and ct_find_key(t, &key, hash[i], now, &dir) != NULL:
-            return False
-    for i in range(2):
-        if not hash_room(t, &t.tuples, CT_TUPLES_A_BUCKET):
-            return False
-        tuples_insert(t, ct, ref, i, hash[i])
+    cdef uint32_t original, reply
+    if rarely(not tuple_is_free(t, ct, 0)) and tuple_taken(t, ct, 0, now):
+        return False
+    if rarely(not tuple_is_free(t, ct, 1)) and tuple_taken(t, ct, 1, now):
+        return False
+    if not hash_room(t, &t.tuples, CT_TUPLES_A_BUCKET):  # for both: their number is even, and so is the one where the table grows
+        return False
+    original = ct_hash_kept(ct, 0)
+    reply = ct_hash_kept(ct, 1)
+    tuples_insert(t, ct, ref, 0, original)
+    tuples_insert(t, ct, ref, 1, reply)
     t.insertions += 2
     ct.status |= CTS_CONFIRMED
     ct.expires += now

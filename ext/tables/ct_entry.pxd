@@ -11,8 +11,8 @@ from ext.tables.ct_settings cimport CtStatus
 from ext.tables.ct_tcp cimport CtTcp
 from ext.tables.ct_tuple cimport ct_invert_tuple
 from ext.tables.ct_udp cimport CtUdp
-from ext.wire.bytes cimport raw32, raw64, raw_pair
-from ext.wire.hash cimport word_hash
+from ext.wire.bytes cimport ld32, raw32, raw64, raw_pair, rarely
+from ext.wire.hash cimport hash_begin, hash_bytes, hash_end, hash_step, word_hash
 
 cdef enum:
     # ctinfo of a packet, as enum ip_conntrack_info
@@ -65,7 +65,7 @@ cdef packed struct Ct:
     CtRef chain[2]  # by direction: the next entry of the same bucket; before confirmation see tuple_is_free()
     uint8_t address4[2][2][4]  # by direction: source, destination
     uint16_t port[2][2]
-    CtRef next  # all entries, in order of confirmation; of free ones the next free one
+    CtRef next  # all entries, in order of confirmation; of free ones the next free one; before confirmation see ct_hash_kept()
     CtRef prev
     CtRef source  # the next entry of the same bucket in the table of sources
     uint16_t masq_dev  # place in its namespace of the device that MASQUERADE took the address of, plus 1; 0: none
@@ -122,10 +122,11 @@ cdef inline CtKey tuple_key(const Tuple *t) noexcept nogil:
 
 
 cdef inline uint64_t key_hash(const CtKey *k) noexcept nogil:
-    cdef uint64_t h
-    if k.family == 4:
-        return word_hash(k.layer4, raw_pair(k.src, k.dst))
-    h = word_hash(word_hash(k.layer4, raw64(k.src)), raw64(k.src + 8))
+    return word_hash(k.layer4, raw_pair(k.src, k.dst)) if not rarely(k.family != 4) else key_hash6(k)
+
+
+cdef inline uint64_t key_hash6(const CtKey *k) noexcept nogil:
+    cdef uint64_t h = word_hash(word_hash(k.layer4, raw64(k.src)), raw64(k.src + 8))
     return word_hash(word_hash(h, raw64(k.dst)), raw64(k.dst + 8))
 
 
@@ -159,7 +160,7 @@ cdef inline int ct_family(const Ct *ct) noexcept nogil:
 
 cdef inline uint8_t *ct_address(const Ct *ct, int dir, int side) noexcept nogil:
     """Source (``side`` 0) or destination (1) of a direction: 4 bytes, or 16 of IPv6."""
-    if ct.family == 6:
+    if rarely(ct.family == 6):
         return <uint8_t *>(<const Ct6 *>ct).address[dir][side]
     return <uint8_t *>ct.address4[dir][side]
 
@@ -202,7 +203,7 @@ cdef inline CtKey ct_key(const Ct *ct, int dir) noexcept nogil:
 cdef inline bint ct_has_key(const Ct *ct, int dir, const CtKey *k) noexcept nogil:
     if layer4_word(ct_family(ct), ct.number, ct.port[dir]) != k.layer4:
         return False
-    if k.family == 4:
+    if not rarely(k.family != 4):
         return raw_pair(ct.address4[dir][0], ct.address4[dir][1]) == raw_pair(k.src, k.dst)
     return memcmp(ct_address(ct, dir, 0), k.src, 16) == 0 and memcmp(ct_address(ct, dir, 1), k.dst, 16) == 0
 
@@ -210,6 +211,18 @@ cdef inline bint ct_has_key(const Ct *ct, int dir, const CtKey *k) noexcept nogi
 cdef inline uint64_t ct_hash(const Ct *ct, int dir) noexcept nogil:
     cdef CtKey key = ct_key(ct, dir)
     return key_hash(&key)
+
+
+cdef inline uint64_t ct_draw_hash(const Ct *ct, uint64_t seed) noexcept nogil:
+    """hash_bytes() of the CT_TUPLE_BYTES of the original tuple; of IPv4 without the bytes that are zero."""
+    cdef Tuple t
+    cdef uint64_t h = hash_begin(seed, CT_TUPLE_BYTES)
+    if rarely(ct.family != 4):
+        t = ct_tuple(ct, 0)
+        return hash_bytes(seed, <const uint8_t *>&t, CT_TUPLE_BYTES)
+    h = hash_step(hash_step(h, <uint64_t>ld32(ct.address4[0][0]) << 32), 0)
+    h = hash_step(hash_step(h, <uint64_t>ld32(ct.address4[0][1]) << 32), 0)
+    return hash_end(hash_step(h, <uint64_t>ld32(<const uint8_t *>ct.port[0]) << 16 | <uint64_t>ct.family << 8 | ct.number))
 
 
 cdef inline uint64_t ct_source_hash(const Ct *ct) noexcept nogil:

@@ -603,6 +603,28 @@ cdef inline bint ct_tcp_new(CtTcp *t, const uint8_t *seg, int seglen, const CtSe
     return True
 
 
+cdef inline int ct_tcp_begin(CtTcp *t, const uint8_t *seg, int seglen, const CtSettings *s, int64_t remaining, CtStatus *status,
+                             int64_t *timeout) noexcept nogil:
+    """ct_tcp_new() and, unless that says no (CTV_INVALID), ct_tcp_packet(): put together here for what nearly all connections begin
+    with, of which all checks are known to hold."""
+    cdef TcpSegment g
+    if rarely(seg[13] & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST) != TCP_FLAG_SYN):
+        if not ct_tcp_new(t, seg, seglen, s):
+            return CTV_INVALID
+        return ct_tcp_packet(t, CT_DIR_ORIGINAL, seg, seglen, s, remaining, status, timeout)
+    tcp_segment(&g, seg, seglen)
+    memset(t, 0, sizeof(CtTcp))
+    t.side[0].end = g.end
+    t.side[0].max_end = g.end
+    t.side[0].max_win = tcp_at_least_one(g.win)
+    tcp_syn_options(&g, &t.side[0].scale, &t.side[0].flags)
+    t.side[1].max_end = t.side[0].max_win
+    t.last_kind = TCP_IS_SYN
+    t.state = CT_TCP_SYN_SENT
+    timeout[0] = tcp_timeout(t, &g, s)
+    return CTV_ACCEPT
+
+
 cdef inline int ct_tcp_packet(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, int64_t remaining,
                               CtStatus *status, int64_t *timeout) noexcept nogil:
     """One valid segment of an entry: a CTV_* verdict.

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t
 
 from ext.tables.ct_gre cimport ct_gre_pkt_to_tuple
 from ext.tables.ct_icmp cimport ct_icmp_pkt_to_tuple, ct_icmp_reply_type, ct_icmpv6_reply_type
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ld16, rarely
 
 
 # IANA protocol numbers of the protocols that have a tracker.
@@ -32,8 +32,8 @@ cdef inline bint ct_has_ports(int proto) noexcept nogil:
 
 cdef inline bint ct_pkt_to_tuple(int proto, const uint8_t *l4, int l4len, uint16_t *src, uint16_t *dst) noexcept nogil:
     """False: the packet has no tuple, so it is INVALID. Also for the packet that an ICMP error quotes."""
-    if ct_has_ports(proto):
-        if l4len < CT_PORTS:
+    if not rarely(not ct_has_ports(proto)):
+        if rarely(l4len < CT_PORTS):
             return False
         src[0] = ld16(l4)
         dst[0] = ld16(l4 + 2)

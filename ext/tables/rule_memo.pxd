@@ -13,6 +13,7 @@ cdef enum:
     MEMO_WALKS = 4  # of each hook
     MEMO_MATCHED = 10  # rules of a walk
     MEMO_ADDRESSES = M_SRC | M_DST | M_SRC_TYPE | M_DST_TYPE | M_RUN  # of IPv6 not in the words
+    MEMO_BESIDE = M_IIF | M_OIF | M_CTSTATE  # beside the words
     MEMO_KNOWN = MEMO_ADDRESSES | M_PROTO | M_DPORT | M_FRAGMENT | M_MARK | M_CTSTATE | M_IIF | M_OIF
 
 cdef struct MemoWalk:
@@ -28,20 +29,25 @@ cdef struct MemoWalk:
     int walked
     const Rule *rule
     uint8_t target
-    uint8_t known
     uint16_t n_matched
     const Rule *matched[MEMO_MATCHED]
 
 cdef struct RuleMemo:
     MemoWalk walk[HOOKS][MEMO_WALKS]
+    uint8_t n[HOOKS]  # walks that there are
     uint8_t oldest[HOOKS]
 
 
 cdef inline bint memo_fits(const MemoWalk *w, const Flow *f, uint64_t facts) noexcept nogil:
     if ((f.addresses ^ w.addresses) & w.addresses_mask) | ((facts ^ w.facts) & w.facts_mask):
         return False
-    return (not w.asked & M_IIF or w.iif == f.iif) and (not w.asked & M_OIF or w.oif == f.oif) and (not w.asked & M_CTSTATE
-                                                                                                 or w.ctstate == f.ctstate)
+    return not w.asked & MEMO_BESIDE or memo_fits_beside(w, f)
+
+
+cdef inline bint memo_fits_beside(const MemoWalk *w, const Flow *f) noexcept nogil:
+    if w.asked & M_IIF and w.iif != f.iif:
+        return False
+    return (not w.asked & M_OIF or w.oif == f.oif) and (not w.asked & M_CTSTATE or w.ctstate == f.ctstate)
 
 
 cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
@@ -61,6 +67,8 @@ cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t fac
         return
     w = &memo.walk[hook][memo.oldest[hook]]
     memo.oldest[hook] = (memo.oldest[hook] + 1) % MEMO_WALKS
+    if memo.n[hook] < MEMO_WALKS:
+        memo.n[hook] += 1
     w.addresses = f.addresses
     w.addresses_mask = v.looked.addresses
     w.facts = facts
@@ -73,7 +81,6 @@ cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t fac
     w.walked = v.walked
     w.rule = v.rule
     w.target = v.target
-    w.known = True
     w.n_matched = <uint16_t>v.n_matched
     for i in range(v.n_matched):
         w.matched[i] = v.matched[i]
@@ -84,18 +91,21 @@ cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t ge
     """rules_walk(), as long as ``generation`` stays the same by heart."""
     cdef RuleMemo *memo = <RuleMemo *>t.memo
     cdef MemoWalk *w
+    cdef const MemoWalk *end
     cdef uint64_t facts = flow_facts(f, mark[0])
-    cdef int i
     if rarely(memo == NULL):
         memo = <RuleMemo *>calloc(1, sizeof(RuleMemo))
         t.memo = memo
-    if memo == NULL or t.builtin[hook] < 0:
-        rules_walk(t, hook, f, mark, c, v)
-        return
-    for i in range(MEMO_WALKS):
-        w = &memo.walk[hook][i]
-        if w.known and w.generation == generation and memo_fits(w, f, facts):
+        if memo == NULL:
+            rules_walk(t, hook, f, mark, c, v)
+            return
+    w = &memo.walk[hook][0]
+    end = w + memo.n[hook]
+    while w != end:
+        if memo_fits(w, f, facts) and w.generation == generation:
             memo_says(w, v)
             return
+        w += 1
     rules_walk(t, hook, f, mark, c, v)
-    memo_keep(memo, hook, f, facts, generation, v)
+    if t.builtin[hook] >= 0:
+        memo_keep(memo, hook, f, facts, generation, v)

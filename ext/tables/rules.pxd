@@ -10,8 +10,8 @@ from libc.stdlib cimport free, calloc
 from libc.string cimport memcpy, memcmp, memset, strncmp
 from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
-from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, index_begin, index_chain, index_end, index_free, run_first, RUN_ADDRESS,
-                                    RUN_PORT)
+from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, RunSlot, index_begin, index_chain, index_end, index_free, run_first,
+                                    run_hash4, RUN_ADDRESS, RUN_PORT)
 from ext.wire.bytes cimport ask_for, ld32, rarely, raw32, raw_pair, seldom, st32
 from ext.wire.hash cimport hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
@@ -95,6 +95,15 @@ cdef enum:
 
 cdef struct Rule
 
+cdef struct RuleEnd:
+    uint8_t address[4]
+    uint16_t port
+    uint8_t only  # else nothing here holds
+
+cdef union RuleTo:
+    const Rule *rule  # jump and goto: the first rule of the chain; NULL: it is among the namespace's own
+    RuleEnd end  # DNAT: to just one IPv4 address and port
+
 cdef struct Rule:
     # The first cache line has what most rules are decided by and what they do.
     uint64_t addresses  # IPv4 source and destination as raw_pair() has them: the packet's must be the same under the mask
@@ -103,7 +112,7 @@ cdef struct Rule:
     uint64_t facts_mask
     uint32_t rest  # matches that the glance does not decide
     uint32_t probability  # of 2^31
-    const Rule *to  # jump and goto: the first rule of the chain; NULL: it is among the namespace's own
+    RuleTo to
     int count  # of that chain's rules
     int origin
     uint32_t ctstate
@@ -402,8 +411,14 @@ cdef inline bint match_asked(const RuleTable *t, const Rule *r, uint32_t asked, 
 
 cdef inline uint64_t facts_of(const Flow *f) noexcept nogil:
     """All but the mark, which rules change."""
-    return (<uint64_t>f.dport << FACT_DPORT | <uint64_t>f.proto << FACT_PROTO | (f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
-            | f.later_fragment * FACT_LATER_FRAGMENT | f.no_proto * FACT_NO_PROTO | f.has_ports * FACT_PORTS)
+    cdef uint64_t facts = <uint64_t>f.dport << FACT_DPORT | <uint64_t>f.proto << FACT_PROTO | (f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
+    if f.has_ports:
+        facts |= FACT_PORTS
+    if rarely(f.later_fragment):
+        facts |= FACT_LATER_FRAGMENT
+    if rarely(f.no_proto):
+        facts |= FACT_NO_PROTO
+    return facts
 
 
 cdef inline void flow_words(Flow *f) noexcept nogil:
@@ -491,6 +506,16 @@ cdef inline void glance_rest(Rule *r) noexcept nogil:
         r.rest_facts |= <uint64_t>r.mark_mask << FACT_MARK
 
 
+cdef inline void end_only(Rule *r) noexcept nogil:
+    """A destination that leaves nothing to choose stands beside the matches, in the same cache line."""
+    cdef uint8_t rest[12]
+    memset(rest, 0, 12)
+    r.to.end.only = (r.has_address and not r.random and r.port_min != 0 and r.port_min == r.port_max and memcmp(r.to_min, r.to_max, 16) == 0
+                     and memcmp(r.to_min + 4, rest, 12) == 0)
+    memcpy(r.to.end.address, r.to_min, 4)
+    r.to.end.port = r.port_min
+
+
 cdef inline void rule_glance(Rule *r, int alen) noexcept nogil:
     """Prepare a rule whose matches stand; ``alen``: bytes of the addresses that it names."""
     r.rest = r.match
@@ -498,6 +523,8 @@ cdef inline void rule_glance(Rule *r, int alen) noexcept nogil:
     glance_transport(r)
     glance_state(r)
     glance_rest(r)
+    if r.target == T_DNAT:
+        end_only(r)
 
 
 cdef inline bint rule_jumps(const Rule *r) noexcept nogil:
@@ -544,23 +571,39 @@ cdef inline void rules_link(const RuleTable *t, Rule *rule, int n) noexcept nogi
     for i in range(n):
         if rule_jumps(&rule[i]):
             chain = &t.chain[rule[i].chain]
-            rule[i].to = &t.rule[chain.first] if chain.first < t.local_from else NULL
+            rule[i].to.rule = &t.rule[chain.first] if chain.first < t.local_from else NULL
             rule[i].count = chain.count
 
 
-cdef inline int run_seek(const RuleIndex *x, const RuleRun *run, int at, const Flow *f) noexcept nogil:
+cdef inline int run_first4(const RuleTable *t, int number, const Flow *f) noexcept nogil:
+    """run_first() by an IPv4 address: a rule's own first cache line says what it is about, and will be read anyway."""
+    cdef const RuleRun *run = &t.index.run[number]
+    cdef uint64_t hash = run_hash4(number, f.dst), at = hash
+    cdef const RunSlot *slot
+    while True:
+        slot = &t.index.slot[at & t.index.mask]
+        if slot.rule < 0:
+            return -1
+        if (slot.tag == <uint32_t>(hash >> 32) and run.first <= slot.rule < run.end
+                and (t.rule[slot.rule].addresses ^ f.addresses) & WHOLE_DESTINATION == 0):
+            return slot.rule
+        at += 1
+
+
+cdef inline int run_seek(const RuleTable *t, const RuleRun *run, int at, const Flow *f) noexcept nogil:
     """The first rule of the run from ``at`` on that may match, or its end."""
+    cdef const RuleIndex *x = &t.index
     cdef uint8_t address[16]
     cdef int next
     if at > run.first:
         next = x.place[at - 1].next  # that one had the flow's key
+    elif run.kind == RUN_ADDRESS and f.alen == 4:
+        next = run_first4(t, x.place[at].run, f)
     elif run.kind == RUN_PORT and not f.has_ports:
         next = -1
     else:
         memset(address, 0, 16)
-        if run.kind == RUN_ADDRESS and f.alen == 4:
-            memcpy(address, f.dst, 4)
-        elif run.kind == RUN_ADDRESS:
+        if run.kind == RUN_ADDRESS:
             memcpy(address, f.dst, 16)
         next = run_first(x, x.place[at].run, address, f.dport if run.kind == RUN_PORT else 0)
     return next if next >= 0 else run.end
@@ -581,7 +624,7 @@ cdef inline int run_skip(const RuleTable *t, const Rule *r, const Flow *f) noexc
     """How many rules of the run, from ``r`` on, cannot match; -1 - N: these N are all that is left of it."""
     cdef int at = <int>(r - t.rule)
     cdef const RuleRun *run = &t.index.run[t.index.place[at].run]
-    cdef int to = run_seek(&t.index, run, at, f)
+    cdef int to = run_seek(t, run, at, f)
     return to - at if to != run.end else -1 - (to - at)
 
 
@@ -590,7 +633,7 @@ cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r, Looked *l
     cdef const Rule *first
     if r.count == 0:
         return NULL
-    first = r.to if r.to != NULL else rule_at(t, t.chain[r.chain].first)
+    first = r.to.rule if r.to.rule != NULL else rule_at(t, t.chain[r.chain].first)
     ask_for(first + 1)
     ask_for(first + 2)
     if rarely(first.target == T_ABSENT):
@@ -686,6 +729,36 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     v.walked = walked
     v.n_matched = matched
     v.looked = looked
+
+
+# ---- memory that a walk will read, asked for before: in large tables each of these steps waits for the one before
+
+cdef inline const RunSlot *expect_slot(const RuleTable *t, const uint8_t *dst) noexcept nogil:
+    """Where the rules about an IPv4 destination are found, in a table that has many of those; else NULL."""
+    cdef const RunSlot *slot
+    if t.index.cold == 0:
+        return NULL
+    slot = &t.index.slot[run_hash4(t.index.cold - 1, dst) & t.index.mask]
+    ask_for(slot)
+    return slot
+
+
+cdef inline const Rule *expect_rule(const RuleTable *t, const RunSlot *slot) noexcept nogil:
+    """The first of these rules, nearly always; or NULL."""
+    cdef const Rule *rule
+    if slot.rule < 0:
+        return NULL
+    rule = &t.rule[slot.rule]
+    ask_for(rule)
+    return rule
+
+
+cdef inline void expect_chain(const Rule *rule) noexcept nogil:
+    """The chain that it leads to."""
+    if rule_jumps(rule) and rule.to.rule != NULL:
+        ask_for(rule.to.rule)
+        ask_for(rule.to.rule + 1)
+        ask_for(rule.to.rule + 2)
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:

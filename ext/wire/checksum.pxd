@@ -4,7 +4,8 @@
 # kernel's 32-bit arithmetic does so too (~csum_unfold), which decides between 0x0000 and 0xffff.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from ext.wire.bytes cimport ld16, ld32, raw16, raw32, raw64, st16
+from libc.string cimport memcpy
+from ext.wire.bytes cimport ld16, raw16, raw32, raw64
 
 
 cdef inline uint32_t csum_fold(uint64_t sum) noexcept nogil:
@@ -60,11 +61,17 @@ cdef inline uint32_t pseudo_sum(const uint8_t *src, const uint8_t *dst, int alen
 
 cdef inline void csum_replace(uint8_t *check, const uint8_t *old, const uint8_t *new, int n) noexcept nogil:
     """Update the checksum field at ``check`` for ``n`` bytes, 2 or a multiple of 4, that change from ``old`` to ``new``."""
-    cdef uint64_t acc = 0xffff + <uint64_t>(~ld16(check) & 0xffff)
+    cdef uint64_t acc = 0
     cdef int i
     if n == 2:
-        acc += <uint64_t>(~ld16(old) & 0xffff) + ld16(new)
+        acc = <uint64_t>(~raw16(old) & 0xffff) + raw16(new)
     else:
         for i in range(0, n, 4):  # pairs of words, which folding adds
-            acc += <uint64_t>(~ld32(old + i)) + ld32(new + i)
-    st16(check, ~csum_fold(acc) & 0xffff)
+            acc += <uint64_t>(~raw32(old + i)) + raw32(new + i)
+    csum_changed(check, acc)
+
+
+cdef inline void csum_changed(uint8_t *check, uint64_t change) noexcept nogil:
+    """``change``: of all words that change, in this machine's order, what they were, complemented, and what they are."""
+    cdef uint16_t sum = <uint16_t>(~csum_fold(0xffff + <uint64_t>(~raw16(check) & 0xffff) + change))
+    memcpy(check, &sum, 2)

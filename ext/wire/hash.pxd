@@ -33,10 +33,23 @@ cdef inline uint64_t draw_hash(uint64_t subject, uint16_t n) noexcept nogil:
     return mix64(subject + n)
 
 
+cdef inline uint64_t hash_begin(uint64_t seed, int n) noexcept nogil:
+    """hash_bytes() of ``n`` bytes, word by word."""
+    return mix64(seed + <uint64_t>0x9e3779b97f4a7c15 * <uint64_t>(n + 1))
+
+
+cdef inline uint64_t hash_step(uint64_t h, uint64_t word) noexcept nogil:
+    return mix64(h ^ word) + <uint64_t>0x9e3779b97f4a7c15
+
+
+cdef inline uint64_t hash_end(uint64_t h) noexcept nogil:
+    return mix64(h)
+
+
 cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept nogil:
-    cdef uint64_t h = mix64(seed + <uint64_t>0x9e3779b97f4a7c15 * <uint64_t>(n + 1)), w
+    cdef uint64_t h = hash_begin(seed, n), w
     while n >= 8:
-        h = mix64(h ^ ld64(p)) + <uint64_t>0x9e3779b97f4a7c15
+        h = hash_step(h, ld64(p))
         p += 8
         n -= 8
     if n:
@@ -49,8 +62,8 @@ cdef inline uint64_t hash_bytes(uint64_t seed, const uint8_t *p, int n) noexcept
             w = (w << 8) | p[0]
             p += 1
             n -= 1
-        h = mix64(h ^ w) + <uint64_t>0x9e3779b97f4a7c15
-    return mix64(h)
+        h = hash_step(h, w)
+    return hash_end(h)
 
 
 cdef inline uint64_t word_hash(uint64_t seed, uint64_t word) noexcept nogil:

@@ -1,11 +1,12 @@
 # Test-only: the connection tracking table as a Python object. The wheel leaves this module out.
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ext.tables.conntrack cimport *
 from ext.tables.ct_settings cimport CTS_ASSURED
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CT_TCP_LAST_ACK
+from ext.wire.hash cimport hash_bytes
 
 ENTRY_BYTES = sizeof(Ct)
 ENTRY6_BYTES = sizeof(Ct6)
@@ -47,12 +48,19 @@ cdef class Table:
         cdef Tuple t = self.tuple_of(number, proto, family), reply
         cdef int dir
         cdef Ct *ct
+        cdef CtKey key
         if ct_find(&self.t, &t, now, &dir) != NULL:
             return "known"
         if self.t.count >= self.t.max and not ct_early_drop(&self.t, now):
             return "full"
         tuple_invert(&reply, &t)
-        ct = ct_new(&self.t, &t, &reply)
+        ct = ct_new_plain(&self.t, &t) if family == 4 and number & 1 else ct_new(&self.t, &t, &reply)
+        if number & 2:  # as conntrack and NAT do, whose findings the table keeps until it confirms
+            key = tuple_key(&t)
+            note_free(&self.t, ct, 0, key_hash(&key))
+            if number & 4:
+                answers_changed(&self.t, ct)
+            assert not ct_answers_taken(&self.t, ct, now)
         ct.expires = timeout
         if proto == TCP:
             ct.proto.tcp.state = CT_TCP_ESTABLISHED
@@ -93,6 +101,12 @@ cdef class Table:
         cdef int dir
         tuple_invert(&inverse, &t)
         return dir if ct_find(&self.t, &inverse if reply else &t, now, &dir) != NULL else None
+
+    def draws_by(self, int number, uint64_t seed):
+        """The hash that chance draws by for a connection, and the same of its tuple as it stands in memory."""
+        cdef Ct *ct = self.entry(number)
+        cdef Tuple t = ct_tuple(ct, 0)
+        return ct_draw_hash(ct, seed), hash_bytes(seed, <const uint8_t *>&t, CT_TUPLE_BYTES)
 
     def sources(self, int number, int proto, int family):
         """Ports of all entries with the source of this connection."""

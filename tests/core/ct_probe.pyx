@@ -59,6 +59,12 @@ cdef class Tcp:
     def new(self, const uint8_t[::1] seg):
         return ct_tcp.ct_tcp_new(&self.t, &seg[0], <int>seg.shape[0], &self.settings.s)
 
+    def begin(self, const uint8_t[::1] seg, int64_t remaining):
+        """new() and packet() by the one door for both."""
+        cdef int64_t timeout = -2
+        verdict = ct_tcp.ct_tcp_begin(&self.t, &seg[0], <int>seg.shape[0], &self.settings.s, remaining, &self.status, &timeout)
+        return verdict, timeout
+
     def packet(self, int direction, const uint8_t[::1] seg, int64_t remaining):
         cdef int64_t timeout
         verdict = ct_tcp.ct_tcp_packet(&self.t, direction, &seg[0], <int>seg.shape[0], &self.settings.s, remaining, &self.status, &timeout)

@@ -136,6 +136,15 @@ def test_a_large_table_finds_all_of_its_connections(table: ModuleType) -> None:
     assert fast.numbers() == []
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_chance_draws_by_the_bytes_of_the_original_tuple(table: ModuleType, family: int) -> None:
+    fast = table.Table(100, SHORTEST)
+    for number in range(1, 100):
+        fast.begin(number * 0x1234567, table.UDP, family, 0, 10)
+        by_words, by_bytes = fast.draws_by(number * 0x1234567, number << 40 | 7)
+        assert by_words == by_bytes
+
+
 def test_memory_that_is_used_again_has_another_serial(table: ModuleType) -> None:
     fast = table.Table(10, SHORTEST)
     fast.begin(1, table.UDP, 4, 0, 10)

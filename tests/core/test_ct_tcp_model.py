@@ -123,16 +123,24 @@ def compare(ct: ModuleType, sender: Sender, steps: list[Step], knobs: dict[str, 
         remaining -= step.wait
         if entry is None or remaining <= 0:
             entry, model, replied = ct.Tcp(ct.Settings(**knobs)), model_of(knobs), False
+            door = ct.Tcp(ct.Settings(**knobs))
+            opened = door.begin(raw, int(max(remaining, 0) * SECOND))
             begun = entry.new(raw)
             assert begun == model.begin(seg)
             if not begun:
+                assert opened[0] == ct.INVALID
                 entry = None
                 continue
+        else:
+            door = None
         told = entry.standing(step.direction, raw) if set(step.flags) <= set("AP") else None
         if set("A") <= set(step.flags) <= set("AP"):
             unchanged = (None, entry.dump(), entry.status)
             assert entry.passing(step.direction, raw) == (told or unchanged), step
         verdict, timeout = entry.packet(step.direction, raw, int(max(remaining, 0) * SECOND))
+        if door is not None and step.direction == 0:
+            assert (*opened, door.dump(), door.status) == (verdict, timeout, entry.dump(), entry.status), step
+            met["begins"] += 1
         if told is not None:
             assert (verdict, timeout, entry.dump(), entry.status) == (ct.ACCEPT, *told), step
             met["stands"] += 1
@@ -171,4 +179,4 @@ def test_the_comparison_meets_every_verdict(ct: ModuleType) -> None:
     late_syn = Step(0, "S", **(PLAIN | {"seq_shift": -1}))
     far = Step(1, "PA", **(PLAIN | {"seq_shift": 1 << 30}))
     met = compare(ct, Sender((1000, 5000)), [*OPEN, far, late_syn, *CLOSE, OPEN[0], OPEN[0], reset], knobs)
-    assert set(met) == {"accept", "ignore", "invalid", "repeat", "kill"}
+    assert set(met) == {"accept", "ignore", "invalid", "repeat", "kill", "begins"}
