@@ -327,8 +327,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     shortcut_make(g)
     learn_tracks(g)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
-    if whole or g.end == END_ARRIVE:
-        mega_learn(c, g, n)  # of a walk that was cut off the next one may be longer
+    mega_learn(c, g, n, whole or g.end == END_ARRIVE)
     if r.once:
         return
     number = program_number(fc, g)

@@ -25,6 +25,7 @@ cdef enum:
     MEGA_SLOTS = MEGAFLOWS_MAX * 2
     SEEN_MEGAS = 1 << 12  # tags of walks that were not kept when they were met
     KEEP_ALL_MEGAS = 1 << 9  # of the sender's and megaflows; where there are more, a walk is kept when it comes again
+    CUT_OFTEN = 4  # walks that end at the same crossing, behind which the stages always do what cannot be repeated
     REFUSED_MANY = 32
     NAT_MANIP_DST = 1  # MANIP_DST of stages/nat.pxd
     HEADERS_ROOM = 256  # bytes that a header is copied into, and as many before it for that of a tunnel
@@ -57,7 +58,8 @@ cdef struct Megaflow:
     uint32_t dst  # 0: any that the route leads to
     uint32_t n_asks
     Ask *asks  # behind the head's
-    Program *g
+    Program *g  # NULL: walks of its kind have been cut off so far
+    uint32_t cut  # how many
     # the flow program of a packet that changed no connection, once one was needed
     int flow_program  # -1: none
     uint64_t flow_walked
@@ -378,16 +380,15 @@ cdef inline bint mega_wanted(Megaflows *t, uint64_t hash) noexcept nogil:
     return again or t.n < KEEP_ALL_MEGAS
 
 
-cdef inline void mega_learn(Core *c, const Program *g, int n_steps) noexcept nogil:
-    """Keep the walk that the recorder has followed, and that ``g`` was made of."""
+cdef inline void mega_learn(Core *c, const Program *g, int n_steps, bint whole) noexcept nogil:
+    """Keep the walk that the recorder has followed, and that ``g`` was made of. Where it was cut off the next one may be longer (the
+    first one waited for a neighbour, say): such a walk is kept when it has been seen often."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Megaflows *t = <Megaflows *>fc.megaflows
     cdef uint32_t src = key_address(&fc.learning, 0)
     cdef MegaDraft d
     cdef MegaHead *h
     cdef Megaflow *m
-    cdef Program *copy
-    cdef Ask *asks
     if not draft_asks(c, &d, g, n_steps) or not mega_suits(g, &d):
         return
     if t == NULL:
@@ -402,25 +403,32 @@ cdef inline void mega_learn(Core *c, const Program *g, int n_steps) noexcept nog
         return
     if t.n + 2 > MEGAFLOWS_MAX:
         megaflows_forget(t)
-    copy = program_copy(g)
-    asks = asks_copy(d.asks + d.head, d.n - d.head)
     h = head_keep(t, fc.seed, fc.learning.place, src, c.generation, &d)
-    if copy == NULL or asks == NULL or h == NULL:
-        free(copy)
-        free(asks)
+    if h == NULL:
         return
     d.key.head = h.id
     m = mega_place(t, fc.seed, &d.key)
     if m == NULL:
+        return
+    m.cut += not whole
+    if whole or m.cut >= CUT_OFTEN:
+        mega_keep(m, g, d.asks + d.head, d.n - d.head)
+
+
+cdef inline void mega_keep(Megaflow *m, const Program *g, const Ask *asks, uint32_t n) noexcept nogil:
+    """This is its way from now on."""
+    cdef Program *copy = program_copy(g)
+    cdef Ask *own = asks_copy(asks, n)
+    if copy == NULL or own == NULL:
         free(copy)
-        free(asks)
+        free(own)
         return
     free(m.g)
     free(m.asks)
-    asks_settle(asks, d.n - d.head, g, copy)
+    asks_settle(own, n, g, copy)
     copy.walked = 0  # the rules are walked for each packet
     copy.n_tracks = 0
     m.g = copy
-    m.asks = asks
-    m.n_asks = d.n - d.head
+    m.asks = own
+    m.n_asks = n
     m.flow_program = -1

@@ -432,7 +432,7 @@ cdef inline Megaflow *walk_megaflow(const FlowCache *fc, const MegaWalk *w, cons
     if m == NULL:
         k.dst = raw32(w.p.buf + w.p.l3 + 16)
         m = mega_find(w.table, fc.seed, &k)
-    return m
+    return m if m != NULL and m.g != NULL else NULL
 
 
 cdef inline bint rest_answers(Core *c, MegaWalk *w, const Megaflow *m) noexcept nogil:
