@@ -165,6 +165,7 @@ cdef struct Program:
     uint8_t plain  # at the beginning there is neither hash nor unfinished checksum
     uint8_t many  # connections: more than stand in a flow, or more than one of TCP
     uint8_t tcp_track  # the one of TCP, FLOW_TRACKS: none
+    uint8_t straight  # the usual case, see straight.pxd
     uint64_t content  # hash of all that is compared
     Shortcut short
     # all in one piece of memory, behind each other

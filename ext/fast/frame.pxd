@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.fast.flows cimport Flow, Program
 from ext.fast.key cimport IP
-from ext.fast.sum cimport net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo, sum_words
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo
 from ext.wire.bytes cimport ld16
 
 cdef struct Frame:
@@ -36,7 +36,7 @@ cdef inline uint64_t nat_put(uint8_t *ip, int manip, const uint8_t *now, uint64_
     ports[0] += <uint64_t>(~raw16(port) & 0xffff) + raw16(now + 4)
     put_raw16(port, raw16(now + 4))
     memcpy(addr, now, 4)
-    return <uint64_t>sum_words(~was) + sum_words(address)
+    return <uint64_t>~was + address
 
 
 cdef inline void nat_sum(uint8_t *ip, uint64_t changed) noexcept nogil:
@@ -57,6 +57,13 @@ cdef inline void nat_apply(uint8_t *ip, int manip, const uint8_t *now) noexcept 
     put_raw16(ip + 10, csum_patched(raw16(ip + 10), addresses))
 
 
+cdef extern from *:
+    """
+    #define NONE ((uint64_t)0xffff << 32)
+    """
+    const uint64_t NONE  # counts nothing in a sum: to subtract from
+
+
 cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const uint8_t *inner, uint32_t link_sum) noexcept nogil:
     """The checksum of the tunnel's UDP header. Of what is inside only the headers are read: a right checksum says what the rest
     sums up to. ``inner``: the inner IP header; ``link_sum``: the sum of the Ethernet header before it, 0 if there is none."""
@@ -65,7 +72,7 @@ cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const 
     if padded or (inner[9] == 17 and raw16(inner + IP + 6) == 0):
         sum += sum_bytes(inner + IP, <uint32_t>(udp + n - inner) - IP)
     else:
-        sum += ~sum_fold(sum_pseudo(inner)) & 0xffff
+        sum += NONE - sum_pseudo(inner)
     n = ~sum_fold(sum) & 0xffff
     put_raw16(udp + 6, n if n else 0xffff)
 

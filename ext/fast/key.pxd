@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Dev, carries_frames
 from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
-from ext.fast.sum cimport net16, raw16, raw32, raw64, sum_bytes, sum_fold, sum_header, sum_pseudo
+from ext.fast.sum cimport header_plain, net16, raw16, raw32, raw64, sum_header, sum_transport
 from ext.wire.bytes cimport ld16
 
 cdef enum:
@@ -24,8 +24,7 @@ cdef struct Parsed:
 
 cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
     """An IPv4 header without options and with a right checksum, of a packet that is all there and no fragment."""
-    return (n >= IP + UDP and ip[0] == 0x45 and raw16(ip + 6) & net16(0x3fff) == 0 and IP + UDP <= ld16(ip + 2) <= n
-            and sum_header(ip) == 0xffff)
+    return n >= IP + UDP and header_plain(ip) and IP + UDP <= ld16(ip + 2) <= n and sum_header(ip) == 0xffff
 
 
 cdef inline bint plain_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
@@ -102,7 +101,7 @@ cdef inline bint transport_sound(const uint8_t *ip) noexcept nogil:
     cdef uint32_t n = ld16(ip + 2) - IP
     if ip[9] == 17 and raw16(ip + IP + 6) == 0:
         return True
-    return sum_fold(sum_bytes(ip + IP, n) + sum_pseudo(ip)) == 0xffff
+    return sum_transport(ip, n) == 0xffff
 
 
 cdef inline bint packet_sound(const uint8_t *frame, const Parsed *a) noexcept nogil:

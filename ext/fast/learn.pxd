@@ -10,6 +10,7 @@ from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, Fl
                              Track, cache_flush, cache_learns, draft_begin, flow_slot, flows_grow, more_new, program_number)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.shortcut cimport shortcut_make
+from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
 from ext.tables.conntrack cimport Ct
 from ext.tables.fdb cimport FdbEntry
@@ -323,6 +324,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     shortcut_make(g)
     learn_tracks(g)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
+    g.straight = straight_is(g)
     number = program_number(fc, g)
     if number >= 0:
         learn_store(c, number, &l)

@@ -132,24 +132,38 @@ cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint
     return True
 
 
+ctypedef bint (*SegmentFn)(const Core *c, const Track *t, Ct *ct, const uint8_t *ip) noexcept nogil
+ctypedef bint (*AgreeFn)(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil
+
+cdef extern from *:
+    SegmentFn segment_apart "apart"(SegmentFn f) noexcept nogil
+    AgreeFn agree_apart "apart"(AgreeFn f) noexcept nogil
+
+
+cdef inline bint segment_passes(const Core *c, const Track *t, Ct *ct, const uint8_t *ip) noexcept nogil:
+    """Does a connection of TCP, which stands, accept the packet and stay what it is? Then it has seen it."""
+    cdef int64_t timeout
+    if not ct_tcp_passes(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &(<Ns *>t.ns).ct.set, &ct.status, &timeout):
+        return False
+    track_expires(c, ct, timeout)
+    return True
+
+
 cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
     """All connections on the way see the packet, whose inner IP header this is, or none does."""
     cdef const Track *t = g.tracks
-    cdef int64_t timeout
     cdef int tcp = g.tcp_track
     if g.n_tracks == 0:
         return True
     if rarely(ip[9] == 6 and ip[IP + 13] & TCP_RESET):
-        return resets_agree(c, f, g, ip)
+        return agree_apart(resets_agree)(c, f, g, ip)
     if rarely(g.many):
-        return many_agree(c, f, g, ip)
+        return agree_apart(many_agree)(c, f, g, ip)
     if not track_stands(c, &t[0], f.ct[0], f.serial[0]) or (g.n_tracks > 1 and not track_stands(c, &t[1], f.ct[1], f.serial[1])):
         return False
     if tcp < FLOW_TRACKS:
-        if not ct_tcp_passes(&f.ct[tcp].proto.tcp, t[tcp].dir, ip + IP, ld16(ip + 2) - IP, &(<Ns *>t[tcp].ns).ct.set, &f.ct[tcp].status,
-                             &timeout):
+        if not segment_apart(segment_passes)(c, &t[tcp], f.ct[tcp], ip):
             return False
-        track_expires(c, f.ct[tcp], timeout)
     if tcp != 0:
         track_told(c, &t[0], f.ct[0])
     if tcp != 1 and g.n_tracks > 1:
