@@ -2,9 +2,9 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
-from ext.fast.ahead cimport prefetch
+from ext.fast.ahead cimport prefetch, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, LINE, flow_find
+from ext.fast.flows cimport Flow, FlowCache, flow_find, flow_home
 from ext.fast.key cimport Parsed, key_parse
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
@@ -143,7 +143,7 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         d = c.dev[b.devs[i]]
         if ((not ways_some(ways, i) or way_of(c, ways, i) == HOP_ASK) and b.lengths[i] <= FRAME_FLOWS_MAX
                 and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen)):
-            prefetch(&fc.flow[seen.hash & fc.mask])
+            prefetch(flow_home(fc, seen.hash))
         else:
             seen.length = 0
 
@@ -153,19 +153,14 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Flow *f
     cdef uint32_t k
-    cdef int i
     for k in range(burst.n):
         burst.flow[k] = NULL
         if burst.seen[k].length == 0:
             continue
         f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
         burst.flow[k] = f
-        if f == NULL:
-            continue
-        for i in range(FLOW_TRACKS):
-            if f.ct[i] != NULL:
-                prefetch(&f.ct[i].serial)
-                prefetch(<const char *>&f.ct[i].serial + LINE)
+        if f != NULL:
+            tracks_ahead(fc, f)
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes
 

@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, store_frame
 from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
-from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap
+from ext.fast.flows cimport Flow, FlowCache, NAT_BYTES, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
 from ext.fast.key cimport ETH
 from ext.fast.sum cimport net16, put_raw16, raw16, sum_bytes, sum_fold
@@ -124,12 +124,15 @@ cdef inline void shortcut_taps(Core *c, const Shortcut *s, const uint8_t *frame,
             store_frame(c, c.dev[t.dev], frame, n, id, t.outgoing)
 
 
-cdef inline void shortcut_inner(const FlowCache *fc, const Flow *f, const Shortcut *s, uint8_t *ip) noexcept nogil:
+cdef inline void shortcut_inner(const FlowCache *fc, const Flow *f, const Program *g, uint8_t *ip) noexcept nogil:
     """The changes of the inner IP packet, whose checksums are patched once for all of them."""
+    cdef const Shortcut *s = &g.short
+    cdef uint8_t now[NAT_BYTES]
     cdef uint64_t addresses = 0, ports = 0
     cdef uint32_t hops = s.hops, nats = s.n_nats, i
     for i in range(nats):
-        addresses += nat_put(ip, s.manip[i], &f.nat[0] if i == 0 else &fc.more[f.more].nat[i - 1][0], &ports)
+        flow_nat(fc, f, g, i, s.manip[i], now)
+        addresses += nat_put(ip, s.manip[i], now, &ports)
     if nats:
         nat_sum(ip, addresses + ports)
     if nats or hops:
@@ -148,7 +151,7 @@ cdef inline void shortcut_written(const FlowCache *fc, const Flow *f, const Prog
     """Headers and changes of the inner packet ``ip``, from which to the end there are ``n`` bytes, with room for the head before it."""
     cdef const Shortcut *s = &g.short
     cdef uint32_t before = s.head_len - s.outer
-    shortcut_inner(fc, f, s, ip)
+    shortcut_inner(fc, f, g, ip)
     shortcut_head(s, ip)
     if s.pushes:
         tunnel_finish(f, g, ident, ip - before, before + n, ip, s.link_sum)

@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from ext.devices.core cimport Core, Due, Ns, chance_draw, event_first
 from ext.devices.record cimport END_OUT, REC_OFF
 from ext.fast.apply cimport apply_refresh, frame_as_known
-from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, Program
+from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, Program, flow_program
 from ext.fast.key cimport Parsed
 from ext.fast.shortcut cimport shortcut_written
 from ext.fast.sum cimport copy_short
@@ -24,7 +24,7 @@ cdef struct Run:
 
 cdef inline bint straight_is(const Program *g) noexcept nogil:
     """Is it a program of such flows?"""
-    return g.short.there and g.short.n_taps == 0 and g.plain and g.end == END_OUT
+    return g.short.there and g.short.n_taps == 0 and g.plain and g.end == END_OUT and g.place & HOW_RESET == 0
 
 
 cdef inline int64_t straight_until(const Core *c) noexcept nogil:
@@ -61,9 +61,9 @@ cdef inline uint32_t straight_run(Core *c, const Run *r, uint32_t n) noexcept no
     while k < n and r.flow[k] != NULL:
         a = &r.seen[k]
         c.now = r.times[k] if r.times[k] > now else now
-        g = fc.program[r.flow[k].program]
+        g = flow_program(fc, r.flow[k])
         frame = r.data + r.starts[k]
-        if (c.now >= until or not g.straight or a.key.place & HOW_RESET or not frame_as_known(c, r.flow[k], g, frame, a, False)
+        if (c.now >= until or not g.straight or not frame_as_known(c, r.flow[k], g, frame, a, False)
                 or not tracks_agree(c, r.flow[k], g, frame + a.inner)):
             break
         straight_leaves(c, r.flow[k], g, frame + a.inner, a.length - a.inner, fc.scratch + PKT_HEADROOM)
