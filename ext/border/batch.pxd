@@ -4,7 +4,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.fast.ahead cimport prefetch, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport Flow, FlowCache, flow_find, flow_home
+from ext.fast.flows cimport Flow, FlowCache, Tracked, flow_find, flow_home
 from ext.fast.key cimport Parsed, key_parse
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
@@ -41,6 +41,7 @@ cdef struct Burst:
     uint64_t first  # the first one's number
     Parsed seen[BURST]
     const Flow *flow[BURST]
+    Tracked tracked[BURST]
     uint32_t n
     int shapes  # FlowCache.n_shapes when keys were read
     uint64_t learnt  # FlowCache.changes when flows were found
@@ -160,7 +161,7 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
         f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
         burst.flow[k] = f
         if f != NULL:
-            tracks_ahead(fc, f)
+            tracks_ahead(fc, f, &burst.tracked[k])
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes
 
@@ -217,6 +218,7 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     r.times = b.times + i
     r.seen = &burst.seen[k]
     r.flow = &burst.flow[k]
+    r.tracked = &burst.tracked[k]
     return i + straight_run(c, &r, burst.n - k)
 
 

@@ -9,10 +9,11 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Ns
 from ext.fast.routed cimport Routed, routed_free
-from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_address, ct_of
+from ext.fast.sum cimport net16, raw32
+from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_of
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.memory cimport memory_give, memory_take
-from ext.wire.bytes cimport rarely, st16, zero_bytes
+from ext.wire.bytes cimport rarely, zero_bytes
 from ext.wire.hash cimport mix64, words_hash
 
 cdef extern from "<stdlib.h>" nogil:
@@ -25,7 +26,6 @@ cdef enum:
     TRACKS_MAX = 4
     FLOW_TRACKS = 2  # of them in the flow itself
     NATS_MAX = 4
-    NAT_BYTES = 6  # address and port
     PROGRAM_BYTES = 320
     PROGRAMS_MAX = (1 << 16) - 1  # then all is forgotten, and learnt again
     SHAPES_MAX = 8
@@ -74,10 +74,14 @@ cdef struct Flow:
     uint16_t program  # number + 1; 0: a free slot
     uint16_t sport  # UDP source port of the tunnel, as it stands in the packet
 
+cdef struct Tracked:
+    # the connections of a flow that has no more of them than room for
+    Ct *ct[FLOW_TRACKS]
+
 cdef struct FlowMore:
     CtRef ct[TRACKS_MAX]
     uint16_t serial[TRACKS_MAX]
-    uint8_t nat[NATS_MAX][NAT_BYTES]
+    uint64_t nat[NATS_MAX]  # as in nat_value()
 
 cdef struct Op:
     uint8_t kind  # STEP_*
@@ -356,20 +360,23 @@ cdef inline Ct *flow_track(const FlowCache *fc, const Flow *f, const Program *g,
     return ct_of(track_table(g, i), f.ct[i])
 
 
-cdef inline void track_nat(const Ct *ct, int dir, int manip, uint8_t *now) noexcept nogil:
-    """Address and port that a connection gives its packets: they go where its answers come from, and come from where these go to."""
-    memcpy(now, ct_address(ct, 1 - dir, 1 - manip), 4)
-    st16(now + 4, ct.port[1 - dir][1 - manip])
+cdef inline uint64_t nat_value(const uint8_t *address, uint32_t port) noexcept nogil:
+    """What a translation makes of one side: the address, and above it the port, both as they stand in the packet."""
+    return <uint64_t>port << 32 | raw32(address)
 
 
-cdef inline void flow_nat(const FlowCache *fc, const Flow *f, const Program *g, int i, int manip, uint8_t *now) noexcept nogil:
-    """What a flow's ``i``-th translation makes of address and port of one side."""
+cdef inline uint64_t track_nat(const Ct *ct, int dir, int manip) noexcept nogil:
+    """The same of a connection's packets: they go where its answers come from, and come from where these go to."""
+    return nat_value(ct.address4[1 - dir][1 - manip], net16(ct.port[1 - dir][1 - manip]))
+
+
+cdef inline uint64_t flow_nat(const FlowCache *fc, const Flow *f, const Program *g, int i, int manip) noexcept nogil:
+    """The same of a flow's ``i``-th translation."""
     cdef int track = g.nat_track[i]
     cdef uint16_t serial
     if rarely(g.more):
-        memcpy(now, fc.more[f.ct[0]].nat[i], NAT_BYTES)
-    else:
-        track_nat(flow_track(fc, f, g, track, &serial), g.tracks[track].dir, manip, now)
+        return fc.more[f.ct[0]].nat[i]
+    return track_nat(flow_track(fc, f, g, track, &serial), g.tracks[track].dir, manip)
 
 
 cdef inline bint flow_is_stale(const FlowCache *fc, const Flow *f, uint32_t generation) noexcept nogil:

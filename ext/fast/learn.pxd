@@ -1,13 +1,13 @@
 # From a walk that the recorder followed to a flow in the cache: what its next packets will meet, in the order they meet it.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_CHANGE, STEP_CROSS,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TRACK, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
-                             NAT_BYTES, NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
-                             Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, program_number,
+                             NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
+                             Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, nat_value, program_number,
                              track_nat, track_table)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.shortcut cimport shortcut_make
@@ -27,7 +27,7 @@ cdef enum:
 cdef struct Lesson:
     # what of the flow's own the steps told
     Ct *ct[TRACKS_MAX]
-    uint8_t nat[NATS_MAX][NAT_BYTES]
+    uint64_t nat[NATS_MAX]
     uint16_t sport
     uint8_t has_sport
     uint8_t pushed
@@ -198,7 +198,7 @@ cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint3
     if s.kind == STEP_NAT:
         if g.n_nats == NATS_MAX:
             return False
-        memcpy(l.nat[g.n_nats], bytes, NAT_BYTES)
+        l.nat[g.n_nats] = nat_value(bytes, raw16(bytes + 4))
         g.nat_track[g.n_nats] = <uint8_t>(g.n_tracks - 1)  # the last one that has seen it, if any
         g.n_nats += 1
     elif s.kind == STEP_PUSH and not learn_push(g, l, s, bytes):
@@ -249,7 +249,6 @@ cdef inline void learn_end(Core *c, Program *g) noexcept nogil:
 
 cdef inline void learn_nats(Program *g, const Lesson *l) noexcept nogil:
     """Can all translations be read from the connections, and do these have room in a flow?"""
-    cdef uint8_t now[NAT_BYTES]
     cdef int i, track, nat = 0
     g.more = g.n_tracks > FLOW_TRACKS
     for i in range(g.n_ops):
@@ -259,8 +258,7 @@ cdef inline void learn_nats(Program *g, const Lesson *l) noexcept nogil:
         if track >= g.n_tracks:
             g.more = True
         else:
-            track_nat(l.ct[track], g.tracks[track].dir, g.ops[i].x, now)
-            g.more |= memcmp(now, l.nat[nat], NAT_BYTES) != 0
+            g.more |= track_nat(l.ct[track], g.tracks[track].dir, g.ops[i].x) != l.nat[nat]
         nat += 1
 
 

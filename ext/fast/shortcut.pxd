@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, store_frame
 from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
-from ext.fast.flows cimport Flow, FlowCache, NAT_BYTES, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
+from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
 from ext.fast.key cimport ETH
 from ext.fast.sum cimport net16, put_raw16, raw16, sum_bytes, sum_fold
@@ -127,12 +127,10 @@ cdef inline void shortcut_taps(Core *c, const Shortcut *s, const uint8_t *frame,
 cdef inline void shortcut_inner(const FlowCache *fc, const Flow *f, const Program *g, uint8_t *ip) noexcept nogil:
     """The changes of the inner IP packet, whose checksums are patched once for all of them."""
     cdef const Shortcut *s = &g.short
-    cdef uint8_t now[NAT_BYTES]
     cdef uint64_t addresses = 0, ports = 0
     cdef uint32_t hops = s.hops, nats = s.n_nats, i
     for i in range(nats):
-        flow_nat(fc, f, g, i, s.manip[i], now)
-        addresses += nat_put(ip, s.manip[i], now, &ports)
+        addresses += nat_put(ip, s.manip[i], flow_nat(fc, f, g, i, s.manip[i]), &ports)
     if nats:
         nat_sum(ip, addresses + ports)
     if nats or hops:

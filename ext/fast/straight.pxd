@@ -1,15 +1,15 @@
 # Nearly all packets of nearly all flows: a frame from outside that leaves the world by a shortcut, and is seen by nobody on its way but
 # the connections that track it. What is done is what apply.pxd does, without all the questions whose answers are known.
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, Due, Ns, chance_draw, event_first
 from ext.devices.record cimport END_OUT, REC_OFF
 from ext.fast.apply cimport apply_refresh, frame_as_known
-from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, Program, flow_program
+from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, Program, Tracked, flow_program
 from ext.fast.key cimport Parsed
 from ext.fast.shortcut cimport shortcut_written
 from ext.fast.sum cimport copy_short
-from ext.fast.track cimport tracks_agree
+from ext.fast.track cimport tracked_agree
 from ext.wire.bytes cimport ld16
 from ext.wire.packet cimport PKT_HEADROOM
 
@@ -20,11 +20,13 @@ cdef struct Run:
     const int64_t *times
     const Parsed *seen
     const Flow *const *flow
+    const Tracked *tracked
 
 
 cdef inline bint straight_is(const Program *g) noexcept nogil:
     """Is it a program of such flows?"""
-    return g.short.there and g.short.n_taps == 0 and g.plain and g.end == END_OUT and g.place & HOW_RESET == 0
+    return (g.short.there and g.short.n_taps == 0 and g.plain and g.end == END_OUT and not g.many and not g.more
+            and g.place & HOW_RESET == 0)
 
 
 cdef inline int64_t straight_until(const Core *c) noexcept nogil:
@@ -64,7 +66,7 @@ cdef inline uint32_t straight_run(Core *c, const Run *r, uint32_t n) noexcept no
         g = flow_program(fc, r.flow[k])
         frame = r.data + r.starts[k]
         if (c.now >= until or not g.straight or not frame_as_known(c, r.flow[k], g, frame, a, False)
-                or not tracks_agree(c, r.flow[k], g, frame + a.inner)):
+                or not tracked_agree(c, r.flow[k], g, &r.tracked[k], frame + a.inner)):
             break
         straight_leaves(c, r.flow[k], g, frame + a.inner, a.length - a.inner, fc.scratch + PKT_HEADROOM)
         walked += g.walked

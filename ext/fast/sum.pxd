@@ -89,11 +89,21 @@ cdef extern from *:
         return (sum & 0xffffffff) + (sum >> 32);
     }
 
+    /* Of the pseudo header of ``n`` bytes behind an IPv4 header without options, and of the first of these, eight or more; ``rest``: what
+       the others sum up to; folded. */
+    static inline __attribute__((always_inline)) uint32_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest)
+    {
+        return sum_fold(sum_more(sum_add(sum_add(raw64(ip + 12), (uint32_t)net16(ip[9]) + net16(n)), rest), ip + 20, first));
+    }
+
     /* Of eight bytes or more behind an IPv4 header without options, and of their pseudo header; folded. */
     static inline __attribute__((always_inline)) uint32_t sum_transport(const uint8_t *ip, uint32_t n)
     {
-        return sum_fold(sum_more(sum_add(raw64(ip + 12), (uint32_t)net16(ip[9]) + net16(n)), ip + 20, n));
+        return sum_before(ip, n, n, 0);
     }
+
+    /* Counts nothing in a sum: to subtract from. */
+    #define NONE ((uint64_t)0xffff << 32)
 
     /* Of an IPv4 header without options, folded. */
     static inline uint32_t sum_header(const uint8_t *ip)
@@ -134,6 +144,8 @@ cdef extern from *:
     uint32_t sum_header(const uint8_t *ip) noexcept nogil
     bint header_plain(const uint8_t *ip) noexcept nogil
     uint64_t sum_bytes(const uint8_t *p, uint32_t n) noexcept nogil
+    const uint64_t NONE
+    uint32_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest) noexcept nogil
     uint32_t sum_transport(const uint8_t *ip, uint32_t n) noexcept nogil
     uint16_t net16(uint32_t v) noexcept nogil
     void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil

@@ -4,7 +4,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from ext.devices.core cimport Core, Ns
-from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, Program, TRACKS_MAX, Track, flow_track
+from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, Program, Track, Tracked, TRACKS_MAX, flow_track
 from ext.fast.key cimport IP, TCP_RESET
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_generic cimport ct_generic_packet
@@ -149,30 +149,35 @@ cdef inline bint segment_passes(const Core *c, const Track *t, Ct *ct, const uin
     return True
 
 
+cdef inline bint tracked_agree(Core *c, const Flow *f, const Program *g, const Tracked *at, const uint8_t *ip) noexcept nogil:
+    """As tracks_agree() for a program whose flows have their connections in themselves, one of TCP at most, and for no segment that
+    resets it."""
+    cdef const Track *t = g.tracks
+    cdef int tcp = g.tcp_track
+    if g.n_tracks == 0:
+        return True
+    if not track_stands(c, &t[0], at.ct[0], f.serial[0]) or (g.n_tracks > 1 and not track_stands(c, &t[1], at.ct[1], f.serial[1])):
+        return False
+    if tcp < FLOW_TRACKS and not segment_apart(segment_passes)(c, &t[tcp], at.ct[tcp], ip):
+        return False
+    if tcp != 0:
+        track_told(c, &t[0], at.ct[0])
+    if tcp != 1 and g.n_tracks > 1:
+        track_told(c, &t[1], at.ct[1])
+    return True
+
+
 cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
     """All connections on the way see the packet, whose inner IP header this is, or none does."""
-    cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef const Track *t = g.tracks
-    cdef Ct *ct[FLOW_TRACKS]
+    cdef Tracked at
     cdef uint16_t serial
-    cdef int tcp = g.tcp_track
+    cdef int i
     if g.n_tracks == 0:
         return True
     if rarely(ip[9] == 6 and ip[IP + 13] & TCP_RESET):
         return agree_apart(resets_agree)(c, f, g, ip)
-    if rarely(g.many):
+    if rarely(g.many or g.more):
         return agree_apart(many_agree)(c, f, g, ip)
-    ct[0] = flow_track(fc, f, g, 0, &serial)
-    if not track_stands(c, &t[0], ct[0], serial):
-        return False
-    if g.n_tracks > 1:
-        ct[1] = flow_track(fc, f, g, 1, &serial)
-        if not track_stands(c, &t[1], ct[1], serial):
-            return False
-    if tcp < FLOW_TRACKS and not segment_apart(segment_passes)(c, &t[tcp], ct[tcp], ip):
-        return False
-    if tcp != 0:
-        track_told(c, &t[0], ct[0])
-    if tcp != 1 and g.n_tracks > 1:
-        track_told(c, &t[1], ct[1])
-    return True
+    for i in range(g.n_tracks):
+        at.ct[i] = flow_track(<const FlowCache *>c.fast, f, g, i, &serial)
+    return tracked_agree(c, f, g, &at, ip)

@@ -16,7 +16,7 @@ from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport prefetch
 from ext.fast.apply cimport flow_goes_copied, frame_as_known
 from ext.fast.crew cimport CREW_MOST, Crew, crew_free, crew_is_here, crew_new, crew_work
-from ext.fast.flows cimport (Flow, FlowCache, HOW_RESET, LINE, Program, SCRATCH, Track, TRACKS_MAX, flow_find, flow_home, flow_program,
+from ext.fast.flows cimport (Flow, FlowCache, HOW_RESET, Program, SCRATCH, Track, TRACKS_MAX, flow_find, flow_home, flow_program,
                              flow_track)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport IP, Parsed, key_parse
@@ -305,7 +305,7 @@ cdef inline bint tcp_settled(Part *me, TcpVisit *t) noexcept nogil:
 
 cdef inline void connection_ahead(const Ct *ct) noexcept nogil:
     prefetch(&ct.serial)
-    prefetch(<const char *>&ct.serial + LINE)
+    prefetch(<const char *>(ct + 1) - 1)
 
 
 cdef inline void visits_settle(Window *w, Part *me, const Visits *v, uint32_t cut) noexcept nogil:
