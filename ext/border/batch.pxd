@@ -2,11 +2,12 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
-from ext.fast.ahead cimport prefetch
+from ext.fast.ahead cimport prefetch, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, LINE, flow_find
+from ext.fast.flows cimport Flow, FlowCache, Tracked, flow_find, flow_home
 from ext.fast.key cimport Parsed, key_parse
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
+from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
                               window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frame_routed,
@@ -40,6 +41,7 @@ cdef struct Burst:
     uint64_t first  # the first one's number
     Parsed seen[BURST]
     const Flow *flow[BURST]
+    Tracked tracked[BURST]
     uint32_t n
     int shapes  # FlowCache.n_shapes when keys were read
     uint64_t learnt  # FlowCache.changes when flows were found
@@ -142,7 +144,7 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         d = c.dev[b.devs[i]]
         if ((not ways_some(ways, i) or way_of(c, ways, i) == HOP_ASK) and b.lengths[i] <= FRAME_FLOWS_MAX
                 and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen)):
-            prefetch(&fc.flow[seen.hash & fc.mask])
+            prefetch(flow_home(fc, seen.hash))
         else:
             seen.length = 0
 
@@ -152,19 +154,14 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Flow *f
     cdef uint32_t k
-    cdef int i
     for k in range(burst.n):
         burst.flow[k] = NULL
         if burst.seen[k].length == 0:
             continue
         f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
         burst.flow[k] = f
-        if f == NULL:
-            continue
-        for i in range(FLOW_TRACKS):
-            if f.ct[i] != NULL:
-                prefetch(&f.ct[i].serial)
-                prefetch(<const char *>&f.ct[i].serial + LINE)
+        if f != NULL:
+            tracks_ahead(fc, f, &burst.tracked[k])
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes
 
@@ -172,7 +169,7 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
 cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, uint64_t past, const Ways *ways, Burst *burst) noexcept nogil:
     """Look at the next frames in front of ``past`` before their turn, so that waiting for memory is done for all of them at once."""
     burst.first = first
-    burst.n = <uint32_t>min(past - first, <uint64_t>BURST)
+    burst.n = <uint32_t>min(past - first, BURST - first % BURST)  # not beyond a block of ``ways``
     if frames_flow(c):
         burst_keys(c, b, ways, burst)
     else:
@@ -207,6 +204,22 @@ cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *bu
         # flows have come or gone since; and what was read as a tunnel then may be none now
         f = flow_find(fc, &seen.key, seen.hash) if seen.length and fc.n_shapes == burst.shapes else NULL
     return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
+
+
+cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst *burst) noexcept nogil:
+    """Carry frames of the burst from number ``i`` on, as far as they go straight; the first that did not."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef uint32_t k = <uint32_t>(i - burst.first)
+    cdef Run r
+    if burst.flow[k] == NULL or fc.changes != burst.learnt:
+        return i
+    r.data = b.data
+    r.starts = b.starts + i
+    r.times = b.times + i
+    r.seen = &burst.seen[k]
+    r.flow = &burst.flow[k]
+    r.tracked = &burst.tracked[k]
+    return i + straight_run(c, &r, burst.n - k)
 
 
 cdef inline bint batch_quiet(const Core *c, int64_t time) noexcept nogil:
@@ -292,6 +305,10 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
                 continue
             if i >= burst.first + burst.n:
                 burst_read(c, b, i, past, &ways, &burst)
+            gone = burst_runs(c, b, i, &burst) - i
+            if gone:
+                i += gone
+                continue
         if not batch_step(c, b, i, &ways, &burst):
             return i
         i += 1

@@ -7,7 +7,7 @@ from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT,
                                  STEP_NEIGH, STEP_POP, STEP_PUSH,
                                  STEP_TAP, STEP_TRIM, STEP_TTL)
-from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program
+from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, flow_nat
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.shortcut cimport shortcut_take, shortcut_taps
@@ -131,7 +131,7 @@ cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) n
             p.l2 = p.l3 - ETH
             memcpy(p.buf + p.l2, g.bytes + op.at, ETH)
         elif op.kind == STEP_NAT:
-            nat_apply(p.buf + p.l3, op.x, &f.nat[0] if nats == 0 else &fc.more[f.more].nat[nats - 1][0])
+            nat_apply(p.buf + p.l3, op.x, flow_nat(fc, f, g, nats, op.x))
             nats += 1
         elif op.kind == STEP_PUSH:
             apply_push(p, f, g, op)

@@ -1,17 +1,19 @@
 # The flow cache's tables: flows, and the programs that say what becomes of their packets.
 #
-# A flow is what tells packets of one connection and direction at one place apart; its 64 bytes are one cache line. What flows on the
-# same way have in common is a program that they share. Nothing here decides anything: what is not found, or no longer true, is left to
-# the stages.
+# A flow is what tells packets of one connection and direction at one place apart, in 32 bytes: two to a cache line. What flows on the
+# same way have in common, that place among it, is a program that they share; what their connections say is read there. Nothing here
+# decides anything: what is not found, or no longer true, is left to the stages.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
+from ext.devices.core cimport Ns
 from ext.fast.routed cimport Routed, routed_free
-from ext.tables.conntrack cimport Ct
+from ext.fast.sum cimport net16, raw32
+from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_of
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.memory cimport memory_give, memory_take
-from ext.wire.bytes cimport zero_bytes
+from ext.wire.bytes cimport rarely, zero_bytes
 from ext.wire.hash cimport mix64, words_hash
 
 cdef extern from "<stdlib.h>" nogil:
@@ -24,13 +26,13 @@ cdef enum:
     TRACKS_MAX = 4
     FLOW_TRACKS = 2  # of them in the flow itself
     NATS_MAX = 4
-    NAT_BYTES = 6  # address and port
     PROGRAM_BYTES = 320
-    PROGRAMS_MAX = 1 << 16  # then all is forgotten, and learnt again
+    PROGRAMS_MAX = (1 << 16) - 1  # then all is forgotten, and learnt again
     SHAPES_MAX = 8
-    FLOWS_FIRST = 1 << 10
-    FLOWS_MAX = 1 << 25  # slots: 2 GiB
-    PROBES_MAX = 16
+    FLOWS_FIRST = 1 << 11
+    FLOWS_DOUBLED = 1 << 16  # up to so many slots they become twice as many, beyond a quarter more
+    FLOWS_MAX = 1 << 26  # slots: 2 GiB
+    PROBES_MAX = 128  # slots from where a flow should be; of three million flows in a table that is to grow none is farther away
     SCRATCH = 4096
     SHORT_HEAD = 128  # bytes of headers before the inner IP header that a shortcut can have
     SHORT_TAPS = 4
@@ -39,7 +41,7 @@ cdef enum:
     SEEN_BITS = 20  # of the table that says so, by which it is looked at
     SEEN_SIZE = 2 << SEEN_BITS  # its bytes
     AHEAD = 16  # packets whose memory is asked for, a power of two
-    AHEAD_FROM = 1 << 10  # slots of flows: fewer are near anyway
+    AHEAD_FROM = 1 << 9  # flows: fewer are near anyway
     LINE = 64  # bytes of a cache line
     HASH_NONE = 0
     HASH_KEPT = 1  # the one it came with
@@ -64,21 +66,22 @@ cdef struct Key:
     uint32_t ports
 
 cdef struct Flow:
-    uint64_t place  # 0: a free slot
     uint64_t addresses
     uint32_t ports
-    uint32_t program
-    Ct *ct[FLOW_TRACKS]
-    uint32_t serial[FLOW_TRACKS]  # of the connections: another one now, and the flow is stale
-    uint8_t nat[NAT_BYTES]
-    uint16_t sport  # UDP source port of the tunnel, as it stands in the packet
     uint32_t hash  # of the flow (skb->hash), 0: not known
-    uint32_t more  # what has no room here, 0: nothing
+    CtRef ct[FLOW_TRACKS]  # of the program's tracks; if its ``more`` is set: [0] is the place in FlowCache.more
+    uint16_t serial[FLOW_TRACKS]  # of the connections: another one now, and the flow is stale
+    uint16_t program  # number + 1; 0: a free slot
+    uint16_t sport  # UDP source port of the tunnel, as it stands in the packet
+
+cdef struct Tracked:
+    # the connections of a flow that has no more of them than room for
+    Ct *ct[FLOW_TRACKS]
 
 cdef struct FlowMore:
-    Ct *ct[TRACKS_MAX - FLOW_TRACKS]
-    uint32_t serial[TRACKS_MAX - FLOW_TRACKS]
-    uint8_t nat[NATS_MAX - 1][NAT_BYTES]
+    CtRef ct[TRACKS_MAX]
+    uint16_t serial[TRACKS_MAX]
+    uint64_t nat[NATS_MAX]  # as in nat_value()
 
 cdef struct Op:
     uint8_t kind  # STEP_*
@@ -124,12 +127,15 @@ cdef struct Shortcut:
 
 cdef struct Program:
     # what two flows on the same way have in common, and so is compared
+    uint64_t place  # of their keys
     uint8_t link[14]  # Ethernet header at the beginning
     uint8_t link_len
     uint8_t n_ops
     uint8_t n_checks
     uint8_t n_tracks
     uint8_t n_nats
+    uint8_t nat_track[NATS_MAX]  # the connection that translates
+    uint8_t more  # its flows have more to remember than they have room for
     uint8_t pop  # index + 1 of the op that takes off the tunnel that the packet comes in, 0: it comes in none
     uint8_t hash_in  # the packet has a hash (Pkt.hash) from the start
     uint8_t hash_told  # and it must be the flow's, for a tunnel asks for it
@@ -165,6 +171,7 @@ cdef struct Program:
     uint8_t plain  # at the beginning there is neither hash nor unfinished checksum
     uint8_t many  # connections: more than stand in a flow, or more than one of TCP
     uint8_t tcp_track  # the one of TCP, FLOW_TRACKS: none
+    uint8_t straight  # the usual case, see straight.pxd
     uint64_t content  # hash of all that is compared
     Shortcut short
     # all in one piece of memory, behind each other
@@ -191,7 +198,7 @@ cdef struct Shape:
 
 cdef struct FlowCache:
     Flow *flow
-    uint32_t mask
+    uint32_t slots  # where flows should be; behind them there is room for those that are not
     uint32_t used
     FlowMore *more
     uint32_t n_more
@@ -212,7 +219,7 @@ cdef struct FlowCache:
     uint32_t learning_packet_hash
     Draft draft
     uint64_t ahead_hash[AHEAD]
-    uint64_t ahead_place[AHEAD]
+    uint64_t ahead_addresses[AHEAD]
     uint32_t n_ahead
     uint64_t hits
     uint64_t shared  # of the hits: carried in windows, by several threads
@@ -247,22 +254,31 @@ cdef inline uint64_t key_hash(uint64_t seed, const Key *k) noexcept nogil:
     return fold_product(h ^ seed, <uint64_t>0xd6e8feb86659fd93)
 
 
+cdef inline size_t flows_size(uint32_t slots) noexcept nogil:
+    return (<size_t>slots + PROBES_MAX) * sizeof(Flow)
+
+
+cdef inline Flow *flow_home(const FlowCache *fc, uint64_t hash) noexcept nogil:
+    """Where a flow of this hash should be. Those of a smaller hash are before it, however many slots there are."""
+    return &fc.flow[(hash >> 32) * fc.slots >> 32]
+
+
 cdef inline FlowCache *cache_new(uint64_t seed) noexcept nogil:
     """NULL when memory is out."""
     cdef FlowCache *fc = <FlowCache *>calloc(1, sizeof(FlowCache))
     if fc == NULL:
         return NULL
     fc.seed = mix64(seed ^ <uint64_t>0x666c6f7773)
-    fc.flow = <Flow *>memory_take(FLOWS_FIRST * sizeof(Flow))
+    fc.flow = <Flow *>memory_take(flows_size(FLOWS_FIRST))
     if fc.flow == NULL:
         free(fc)
         return NULL
     fc.seen = <uint16_t *>memory_take(SEEN_SIZE)
     if fc.seen == NULL:
-        memory_give(fc.flow, FLOWS_FIRST * sizeof(Flow))
+        memory_give(fc.flow, flows_size(FLOWS_FIRST))
         free(fc)
         return NULL
-    fc.mask = FLOWS_FIRST - 1
+    fc.slots = FLOWS_FIRST
     fc.n_more = 1
     return fc
 
@@ -285,21 +301,21 @@ cdef inline void cache_free(FlowCache *fc) noexcept nogil:
     free(fc.program)
     free(fc.by_content)
     free(fc.more)
-    memory_give(fc.flow, (<size_t>fc.mask + 1) * sizeof(Flow))
+    memory_give(fc.flow, flows_size(fc.slots))
     memory_give(fc.seen, SEEN_SIZE)
     free(fc)
 
 
 cdef inline uint64_t cache_bytes(const FlowCache *fc) noexcept nogil:
     """Memory that it holds."""
-    return (sizeof(FlowCache) + SEEN_SIZE + (<uint64_t>fc.mask + 1) * sizeof(Flow) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
+    return (sizeof(FlowCache) + SEEN_SIZE + flows_size(fc.slots) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
             + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)) + fc.routed.bytes)
 
 
 cdef inline void cache_flush(FlowCache *fc) noexcept nogil:
     """Forget everything."""
     programs_forget(fc)
-    memset(fc.flow, 0, (<size_t>fc.mask + 1) * sizeof(Flow))
+    memset(fc.flow, 0, flows_size(fc.slots))
     fc.used = 0
     fc.n_more = 1
     fc.flushes += 1
@@ -319,83 +335,122 @@ cdef inline bint cache_learns(FlowCache *fc) noexcept nogil:
     return again or mix64(fc.misses) & (LEARN_ONE_OF - 1) == 0
 
 
+cdef inline Program *flow_program(const FlowCache *fc, const Flow *f) noexcept nogil:
+    return fc.program[f.program - 1]
+
+
 cdef inline Flow *flow_find(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
-    cdef uint64_t i
-    cdef Flow *f
-    for i in range(PROBES_MAX):
-        f = &fc.flow[(hash + i) & fc.mask]
-        if f.place == k.place and f.addresses == k.addresses and f.ports == k.ports:
+    cdef Flow *f = flow_home(fc, hash)
+    cdef const Flow *end = f + PROBES_MAX
+    while f < end and f.program:
+        if f.addresses == k.addresses and f.ports == k.ports and flow_program(fc, f).place == k.place:
             return f
-        if f.place == 0:
-            return NULL
+        f += 1
     return NULL
 
 
-cdef inline Ct *flow_track(const FlowCache *fc, const Flow *f, int i, uint32_t *serial) noexcept nogil:
+cdef inline const CtTable *track_table(const Program *g, int i) noexcept nogil:
+    return &(<const Ns *>g.tracks[i].ns).ct
+
+
+cdef inline Ct *flow_track(const FlowCache *fc, const Flow *f, const Program *g, int i, uint16_t *serial) noexcept nogil:
     """A flow's ``i``-th connection, and the serial it had."""
-    if i < FLOW_TRACKS:
-        serial[0] = f.serial[i]
-        return f.ct[i]
-    serial[0] = fc.more[f.more].serial[i - FLOW_TRACKS]
-    return fc.more[f.more].ct[i - FLOW_TRACKS]
+    if rarely(g.more):
+        serial[0] = fc.more[f.ct[0]].serial[i]
+        return ct_of(track_table(g, i), fc.more[f.ct[0]].ct[i])
+    serial[0] = f.serial[i]
+    return ct_of(track_table(g, i), f.ct[i])
+
+
+cdef inline uint64_t nat_value(const uint8_t *address, uint32_t port) noexcept nogil:
+    """What a translation makes of one side: the address, and above it the port, both as they stand in the packet."""
+    return <uint64_t>port << 32 | raw32(address)
+
+
+cdef inline uint64_t track_nat(const Ct *ct, int dir, int manip) noexcept nogil:
+    """The same of a connection's packets: they go where its answers come from, and come from where these go to."""
+    return nat_value(ct.address4[1 - dir][1 - manip], net16(ct.port[1 - dir][1 - manip]))
+
+
+cdef inline uint64_t flow_nat(const FlowCache *fc, const Flow *f, const Program *g, int i, int manip) noexcept nogil:
+    """The same of a flow's ``i``-th translation."""
+    cdef int track = g.nat_track[i]
+    cdef uint16_t serial
+    if rarely(g.more):
+        return fc.more[f.ct[0]].nat[i]
+    return track_nat(flow_track(fc, f, g, track, &serial), g.tracks[track].dir, manip)
 
 
 cdef inline bint flow_is_stale(const FlowCache *fc, const Flow *f, uint32_t generation) noexcept nogil:
     """Will it never be of use again?"""
-    cdef const Program *g = fc.program[f.program]
-    cdef uint32_t serial
+    cdef const Program *g = flow_program(fc, f)
+    cdef uint16_t serial
     cdef Ct *ct
     cdef int i
     if g.generation != generation:
         return True
     for i in range(g.n_tracks):
-        ct = flow_track(fc, f, i, &serial)
-        if ct.serial != serial:
+        ct = flow_track(fc, f, g, i, &serial)
+        if <uint16_t>ct.serial != serial:
             return True
     return False
 
 
 cdef inline Flow *flow_slot(FlowCache *fc, const Key *k, uint64_t hash, uint32_t generation) noexcept nogil:
     """The flow's slot, or a free or stale one for it; NULL: all are taken."""
-    cdef uint64_t i
     cdef Flow *f = flow_find(fc, k, hash)
+    cdef const Flow *end
     if f != NULL:
         return f
-    for i in range(PROBES_MAX):
-        f = &fc.flow[(hash + i) & fc.mask]
-        if f.place == 0:
+    f = flow_home(fc, hash)
+    end = f + PROBES_MAX
+    while f < end:
+        if f.program == 0:
             fc.used += 1
             return f
         if flow_is_stale(fc, f, generation):
             return f
+        f += 1
     return NULL
 
 
+cdef inline void flow_moves(FlowCache *fc, const Flow *was) noexcept nogil:
+    """Into a table that it is not in yet."""
+    cdef Key k
+    cdef Flow *f
+    cdef const Flow *end
+    k.place = flow_program(fc, was).place
+    k.addresses = was.addresses
+    k.ports = was.ports
+    f = flow_home(fc, key_hash(fc.seed, &k))
+    end = f + PROBES_MAX
+    while f < end:
+        if f.program == 0:
+            f[0] = was[0]
+            fc.used += 1
+            return
+        f += 1
+
+
 cdef inline bint flows_grow(FlowCache *fc, uint32_t generation) noexcept nogil:
-    """Twice the slots, without what is stale. False: memory is out, or the limit is reached."""
-    cdef uint64_t i, old = <uint64_t>fc.mask + 1
+    """More slots, without what is stale; all that is there moves in order. False: memory is out, or the limit is reached."""
+    cdef uint32_t old = fc.slots, slots = old + (old if old < FLOWS_DOUBLED else old // 4)
     cdef Flow *was = fc.flow
     cdef Flow *to
-    cdef Key k
-    if old * 2 > FLOWS_MAX:
+    cdef uint64_t i
+    if slots > FLOWS_MAX:
         return False
-    to = <Flow *>memory_take(old * 2 * sizeof(Flow))
+    to = <Flow *>memory_take(flows_size(slots))
     if to == NULL:
         return False
     fc.changes += 1
     fc.flow = to
-    fc.mask = <uint32_t>(old * 2 - 1)
+    fc.slots = slots
     fc.used = 0
-    for i in range(old):
-        if was[i].place == 0 or flow_is_stale(fc, &was[i], generation):
-            continue
-        k.place = was[i].place
-        k.addresses = was[i].addresses
-        k.ports = was[i].ports
-        to = flow_slot(fc, &k, key_hash(fc.seed, &k), generation)
-        if to != NULL:
-            to[0] = was[i]
-    memory_give(was, old * sizeof(Flow))
+    for i in range(<uint64_t>old + PROBES_MAX):
+        if was[i].program and not flow_is_stale(fc, &was[i], generation):
+            flow_moves(fc, &was[i])
+    memory_give(was, flows_size(old))
     return True
 
 

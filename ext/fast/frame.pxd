@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.fast.flows cimport Flow, Program
 from ext.fast.key cimport IP
-from ext.fast.sum cimport net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo, sum_words
+from ext.fast.sum cimport NONE, net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo
 from ext.wire.bytes cimport ld16
 
 cdef struct Frame:
@@ -29,15 +29,16 @@ cdef inline uint32_t csum_patched(uint32_t check, uint64_t changed) noexcept nog
     return ~sum_fold(0xffff + (~check & 0xffff) + changed) & 0xffff
 
 
-cdef inline uint64_t nat_put(uint8_t *ip, int manip, const uint8_t *now, uint64_t *ports) noexcept nogil:
-    """Address and port of one side: what changes in the sum of addresses; what changes in that of ports is added to ``ports``."""
+cdef inline uint64_t nat_put(uint8_t *ip, int manip, uint64_t now, uint64_t *ports) noexcept nogil:
+    """Address and port of one side, as in nat_value(): what changes in the sum of addresses; what changes in that of ports is added to
+    ``ports``."""
     cdef uint8_t *addr = ip + 12 + 4 * manip
     cdef uint8_t *port = ip + IP + 2 * manip
-    cdef uint32_t address = raw32(now), was = raw32(addr)
-    ports[0] += <uint64_t>(~raw16(port) & 0xffff) + raw16(now + 4)
-    put_raw16(port, raw16(now + 4))
-    memcpy(addr, now, 4)
-    return <uint64_t>sum_words(~was) + sum_words(address)
+    cdef uint32_t address = <uint32_t>now, was = raw32(addr)
+    ports[0] += <uint64_t>(~raw16(port) & 0xffff) + (now >> 32)
+    put_raw16(port, <uint32_t>(now >> 32))
+    memcpy(addr, &address, 4)
+    return <uint64_t>~was + address
 
 
 cdef inline void nat_sum(uint8_t *ip, uint64_t changed) noexcept nogil:
@@ -50,7 +51,7 @@ cdef inline void nat_sum(uint8_t *ip, uint64_t changed) noexcept nogil:
         put_raw16(check, sum if sum or tcp else 0xffff)
 
 
-cdef inline void nat_apply(uint8_t *ip, int manip, const uint8_t *now) noexcept nogil:
+cdef inline void nat_apply(uint8_t *ip, int manip, uint64_t now) noexcept nogil:
     """Address and port of one side, and the checksums over them."""
     cdef uint64_t ports = 0
     cdef uint64_t addresses = nat_put(ip, manip, now, &ports)
@@ -66,7 +67,7 @@ cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const 
     if padded or (inner[9] == 17 and raw16(inner + IP + 6) == 0):
         sum += sum_bytes(inner + IP, <uint32_t>(udp + n - inner) - IP)
     else:
-        sum += ~sum_fold(sum_pseudo(inner)) & 0xffff
+        sum += NONE - sum_pseudo(inner)
     n = ~sum_fold(sum) & 0xffff
     put_raw16(udp + 6, n if n else 0xffff)
 

@@ -1,18 +1,20 @@
 # From a walk that the recorder followed to a flow in the cache: what its next packets will meet, in the order they meet it.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TRACK, STEP_TTL)
-from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, FlowMore, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
-                             NAT_BYTES, NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
-                             Track, cache_flush, cache_learns, draft_begin, flow_slot, flows_grow, more_new, program_number)
+from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
+                             NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
+                             Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, nat_value, program_number,
+                             track_nat, track_table)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.megaflow cimport mega_learn
 from ext.fast.shortcut cimport shortcut_make
+from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
-from ext.tables.conntrack cimport Ct
+from ext.tables.conntrack cimport Ct, CtRef, ct_ref
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.neighbour cimport Neigh
 from ext.wire.packet cimport PKT_HEADROOM, Pkt
@@ -26,7 +28,7 @@ cdef enum:
 cdef struct Lesson:
     # what of the flow's own the steps told
     Ct *ct[TRACKS_MAX]
-    uint8_t nat[NATS_MAX][NAT_BYTES]
+    uint64_t nat[NATS_MAX]
     uint16_t sport
     uint8_t has_sport
     uint8_t pushed
@@ -49,6 +51,7 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     fc.learning_hash = a.hash
     fc.learning_length = a.length
     draft_begin(&fc.draft)
+    fc.draft.program.place = a.key.place
     fc.draft.program.generation = c.generation
     fc.draft.program.link_len = <uint8_t>(a.l3 if a.l3 <= ETH else 0)
     memcpy(fc.draft.program.link, p.buf + p.l2, fc.draft.program.link_len)
@@ -199,7 +202,8 @@ cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint3
     if s.kind == STEP_NAT:
         if g.n_nats == NATS_MAX:
             return False
-        memcpy(l.nat[g.n_nats], bytes, NAT_BYTES)
+        l.nat[g.n_nats] = nat_value(bytes, raw16(bytes + 4))
+        g.nat_track[g.n_nats] = <uint8_t>(g.n_tracks - 1)  # the last one that has seen it, if any
         g.n_nats += 1
     elif s.kind == STEP_PUSH and not learn_push(g, l, s, bytes):
         return False
@@ -247,44 +251,57 @@ cdef inline void learn_end(Core *c, Program *g) noexcept nogil:
     g.origin = r.origin
 
 
+cdef inline void learn_nats(Program *g, const Lesson *l) noexcept nogil:
+    """Can all translations be read from the connections, and do these have room in a flow?"""
+    cdef int i, track, nat = 0
+    g.more = g.n_tracks > FLOW_TRACKS
+    for i in range(g.n_ops):
+        if g.ops[i].kind != STEP_NAT:
+            continue
+        track = g.nat_track[nat]
+        if track >= g.n_tracks:
+            g.more = True
+        else:
+            g.more |= track_nat(l.ct[track], g.tracks[track].dir, g.ops[i].x) != l.nat[nat]
+        nat += 1
+
+
+cdef inline void learn_refs(const Program *g, const Lesson *l, CtRef *ct, uint16_t *serial) noexcept nogil:
+    cdef int i
+    for i in range(g.n_tracks):
+        ct[i] = ct_ref(track_table(g, i), l.ct[i])
+        serial[i] = <uint16_t>l.ct[i].serial
+
+
 cdef inline void learn_store(Core *c, int number, const Lesson *l) noexcept nogil:
     """Put the flow into the cache."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Program *g = fc.program[number]
     cdef uint32_t more = 0
-    cdef FlowMore *m
     cdef Flow *f
-    cdef int i
-    if fc.used * 2 > fc.mask and not flows_grow(fc, c.generation) and fc.used >= fc.mask - fc.mask // 8:
+    if fc.used > fc.slots - fc.slots // 4 and not flows_grow(fc, c.generation) and fc.used >= fc.slots - fc.slots // 8:
         fc.full += 1
         return
     f = flow_slot(fc, &fc.learning, fc.learning_hash, c.generation)
     if f == NULL:
         fc.full += 1
         return
-    if g.n_tracks > FLOW_TRACKS or g.n_nats > 1:
-        more = f.more if f.place == fc.learning.place and f.more else more_new(fc)
+    if g.more:
+        more = f.ct[0] if f.program and flow_program(fc, f).more else more_new(fc)
         if more == 0:
             return
     fc.changes += 1
-    f.place = fc.learning.place
+    f.program = <uint16_t>(number + 1)
     f.addresses = fc.learning.addresses
     f.ports = fc.learning.ports
-    f.program = <uint32_t>number
     f.sport = l.sport
     f.hash = fc.learning_packet_hash if g.hash_in else c.rec.hash_at_cross
-    f.more = more
-    m = &fc.more[more] if more else NULL
-    for i in range(g.n_tracks):
-        if i < FLOW_TRACKS:
-            f.ct[i] = l.ct[i]
-            f.serial[i] = l.ct[i].serial
-        else:
-            m.ct[i - FLOW_TRACKS] = l.ct[i]
-            m.serial[i - FLOW_TRACKS] = l.ct[i].serial
-    memcpy(f.nat, l.nat[0], NAT_BYTES)
-    for i in range(1, g.n_nats):
-        memcpy(m.nat[i - 1], l.nat[i], NAT_BYTES)
+    if more:
+        f.ct[0] = more
+        learn_refs(g, l, fc.more[more].ct, fc.more[more].serial)
+        memcpy(fc.more[more].nat, l.nat, sizeof(l.nat))
+    else:
+        learn_refs(g, l, f.ct, f.serial)
     fc.learnt += 1
 
 
@@ -326,10 +343,12 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
         cache_flush(fc)
     shortcut_make(g)
     learn_tracks(g)
+    learn_nats(g, &l)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
     mega_learn(c, g, n, whole or g.end == END_ARRIVE)
     if r.once:
         return
+    g.straight = straight_is(g)
     number = program_number(fc, g)
     if number >= 0:
         learn_store(c, number, &l)

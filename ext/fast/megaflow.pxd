@@ -13,7 +13,7 @@ from ext.devices.changes cimport CHANGE_RULE
 from ext.devices.core cimport Core
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
-from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, program_copy
+from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy
 from ext.fast.sum cimport raw32
 from ext.tables.fib cimport Route
 from ext.wire.hash cimport word_hash
@@ -28,6 +28,7 @@ cdef enum:
     CUT_OFTEN = 4  # walks that end at the same crossing, behind which the stages always do what cannot be repeated
     REFUSED_MANY = 32
     NAT_MANIP_DST = 1  # MANIP_DST of stages/nat.pxd
+    MEGA_MORE = 0  # the place in FlowCache.more that no flow has: the translation of the packet in hand
     HEADERS_ROOM = 256  # bytes that a header is copied into, and as many before it for that of a tunnel
 
 cdef struct Ask:
@@ -391,6 +392,8 @@ cdef inline void mega_learn(Core *c, const Program *g, int n_steps, bint whole) 
     cdef Megaflow *m
     if not draft_asks(c, &d, g, n_steps) or not mega_suits(g, &d):
         return
+    if fc.more == NULL and more_new(fc) == 0:
+        return
     if t == NULL:
         t = <Megaflows *>calloc(1, sizeof(Megaflows))
         fc.megaflows = t
@@ -428,6 +431,8 @@ cdef inline void mega_keep(Megaflow *m, const Program *g, const Ask *asks, uint3
     asks_settle(own, n, g, copy)
     copy.walked = 0  # the rules are walked for each packet
     copy.n_tracks = 0
+    copy.more = True
+    copy.straight = False
     m.g = copy
     m.asks = own
     m.n_asks = n

@@ -4,11 +4,11 @@
 # so the ops are read once, when the flow is learnt, and its packets are given the last headers at once. What cannot be said in this way
 # (a captured interface in the middle, changes of a tunnel's own header on its way) is done op by op, by apply.pxd.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, store_frame
 from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
-from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap
+from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
 from ext.fast.key cimport ETH
 from ext.fast.sum cimport net16, put_raw16, raw16, sum_bytes, sum_fold
@@ -124,12 +124,13 @@ cdef inline void shortcut_taps(Core *c, const Shortcut *s, const uint8_t *frame,
             store_frame(c, c.dev[t.dev], frame, n, id, t.outgoing)
 
 
-cdef inline void shortcut_inner(const FlowCache *fc, const Flow *f, const Shortcut *s, uint8_t *ip) noexcept nogil:
+cdef inline void shortcut_inner(const FlowCache *fc, const Flow *f, const Program *g, uint8_t *ip) noexcept nogil:
     """The changes of the inner IP packet, whose checksums are patched once for all of them."""
+    cdef const Shortcut *s = &g.short
     cdef uint64_t addresses = 0, ports = 0
     cdef uint32_t hops = s.hops, nats = s.n_nats, i
     for i in range(nats):
-        addresses += nat_put(ip, s.manip[i], &f.nat[0] if i == 0 else &fc.more[f.more].nat[i - 1][0], &ports)
+        addresses += nat_put(ip, s.manip[i], flow_nat(fc, f, g, i, s.manip[i]), &ports)
     if nats:
         nat_sum(ip, addresses + ports)
     if nats or hops:
@@ -144,16 +145,23 @@ cdef inline void shortcut_head(const Shortcut *s, uint8_t *ip) noexcept nogil:
         memcpy(ip - SHORT_HEAD, s.head, SHORT_HEAD - 64)
 
 
+cdef inline void shortcut_written(const FlowCache *fc, const Flow *f, const Program *g, uint16_t ident, uint8_t *ip, uint32_t n) noexcept nogil:
+    """Headers and changes of the inner packet ``ip``, from which to the end there are ``n`` bytes, with room for the head before it."""
+    cdef const Shortcut *s = &g.short
+    cdef uint32_t before = s.head_len - s.outer
+    shortcut_inner(fc, f, g, ip)
+    shortcut_head(s, ip)
+    if s.pushes:
+        tunnel_finish(f, g, ident, ip - before, before + n, ip, s.link_sum)
+
+
 cdef inline void shortcut_take(Core *c, const Flow *f, const Program *g, Frame *p, uint8_t *ip) noexcept nogil:
     """``ip``: the inner packet, which ``p.end`` is the end of, with room for the head before it."""
     cdef const Shortcut *s = &g.short
     if s.trims:
         p.end = <uint32_t>(ip - p.buf) + ld16(ip + 2)
-    shortcut_inner(<const FlowCache *>c.fast, f, s, ip)
-    shortcut_head(s, ip)
     p.l2 = <uint32_t>(ip - p.buf) - s.head_len
     p.l3 = p.l2 + s.outer
-    if s.pushes:
-        tunnel_finish(f, g, p.ident, p.buf + p.l3, p.end - p.l3, ip, s.link_sum)
+    shortcut_written(<const FlowCache *>c.fast, f, g, p.ident, ip, <uint32_t>(p.buf + p.end - ip))
     if s.n_taps:
         shortcut_taps(c, s, p.buf + p.l2, p.end - p.l2, p.id, True)

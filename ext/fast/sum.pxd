@@ -21,14 +21,22 @@ cdef extern from *:
     static inline uint32_t raw32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
     static inline uint64_t raw64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
     static inline void put_raw16(uint8_t *p, uint32_t v) { uint16_t w = (uint16_t)v; memcpy(p, &w, 2); }
-    /* The two halves of a word; not folded. */
-    static inline uint32_t sum_words(uint32_t v) { return (v & 0xffff) + (v >> 16); }
 
-    /* Both halves of a wide sum, not folded to 16 bits yet. */
-    static inline uint64_t sum_narrow(unsigned __int128 sum)
+    /* A small integer as the 16 bits that stand for it in network byte order. */
+    static inline uint16_t net16(uint32_t v)
     {
-        uint64_t low = (uint64_t)sum, high = (uint64_t)(sum >> 64);
-        return (low & 0xffffffff) + (low >> 32) + high;
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        return (uint16_t)v;
+    #else
+        return (uint16_t)((v << 8) | ((v >> 8) & 0xff));
+    #endif
+    }
+
+    /* One more word in a sum whose carry comes round: the sum stays the same modulo 2^16 - 1. */
+    static inline uint64_t sum_add(uint64_t sum, uint64_t word)
+    {
+        sum += word;
+        return sum + (sum < word);
     }
 
     /* The last bytes of many, fewer than eight, as a word in whose place zeros follow them; ``p``: behind them. */
@@ -49,39 +57,68 @@ cdef extern from *:
         return (uint64_t)raw32(word) + raw32(word + 4);
     }
 
-    /* Not folded; an odd last byte counts as if a zero followed. */
-    static inline __attribute__((always_inline)) uint64_t sum_bytes(const uint8_t *p, uint32_t n)
+    /* Eight bytes or more, beside what is summed up already; an odd last byte counts as if a zero followed. Not folded, and all 64 bits
+       may be used. */
+    static inline __attribute__((always_inline)) uint64_t sum_more(uint64_t sum, const uint8_t *p, uint32_t n)
     {
-        unsigned __int128 a = 0;
-        if (n < 8)
-            return sum_few(p, n);
+        uint64_t other = 0;
         for (; n >= 32; p += 32, n -= 32) {
-            a += raw64(p);
-            a += raw64(p + 8);
-            a += raw64(p + 16);
-            a += raw64(p + 24);
+            sum = sum_add(sum, raw64(p));
+            other = sum_add(other, raw64(p + 8));
+            sum = sum_add(sum, raw64(p + 16));
+            other = sum_add(other, raw64(p + 24));
         }
         if (n & 16) {
-            a += raw64(p);
-            a += raw64(p + 8);
+            sum = sum_add(sum, raw64(p));
+            sum = sum_add(sum, raw64(p + 8));
             p += 16;
         }
         if (n & 8) {
-            a += raw64(p);
+            sum = sum_add(sum, raw64(p));
             p += 8;
         }
         if (n & 7)
-            a += sum_rest(p + (n & 7), n & 7);
-        return sum_narrow(a);
+            sum = sum_add(sum, sum_rest(p + (n & 7), n & 7));
+        return sum_add(sum, other);
     }
 
-    /* The same of an IPv4 header without options, folded. */
+    /* Not folded, and less than 2^33. */
+    static inline __attribute__((always_inline)) uint64_t sum_bytes(const uint8_t *p, uint32_t n)
+    {
+        uint64_t sum = n < 8 ? sum_few(p, n) : sum_more(0, p, n);
+        return (sum & 0xffffffff) + (sum >> 32);
+    }
+
+    /* Of the pseudo header of ``n`` bytes behind an IPv4 header without options, and of the first of these, eight or more; ``rest``: what
+       the others sum up to; folded. */
+    static inline __attribute__((always_inline)) uint32_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest)
+    {
+        return sum_fold(sum_more(sum_add(sum_add(raw64(ip + 12), (uint32_t)net16(ip[9]) + net16(n)), rest), ip + 20, first));
+    }
+
+    /* Of eight bytes or more behind an IPv4 header without options, and of their pseudo header; folded. */
+    static inline __attribute__((always_inline)) uint32_t sum_transport(const uint8_t *ip, uint32_t n)
+    {
+        return sum_before(ip, n, n, 0);
+    }
+
+    /* Counts nothing in a sum: to subtract from. */
+    #define NONE ((uint64_t)0xffff << 32)
+
+    /* Of an IPv4 header without options, folded. */
     static inline uint32_t sum_header(const uint8_t *ip)
     {
-        unsigned __int128 a = raw64(ip);
-        a += raw64(ip + 8);
-        a += raw32(ip + 16);
-        return sum_fold(sum_narrow(a));
+        return sum_fold(sum_add(sum_add(raw64(ip), raw64(ip + 8)), raw32(ip + 16)));
+    }
+
+    /* Does an IPv4 header have no options, and neither MF nor an offset? */
+    static inline int header_plain(const uint8_t *ip)
+    {
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        return (raw64(ip) & 0xff00000000003fff) == 0x4500000000000000;
+    #else
+        return (raw64(ip) & 0xff3f0000000000ff) == 0x45;
+    #endif
     }
 
     /* 16 bytes or more that do not overlap; short ones without a call. */
@@ -98,25 +135,18 @@ cdef extern from *:
         }
         memcpy(to + n - 16, from + n - 16, 16);
     }
-
-    /* A small integer as the 16 bits that stand for it in network byte order. */
-    static inline uint16_t net16(uint32_t v)
-    {
-    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        return (uint16_t)v;
-    #else
-        return (uint16_t)((v << 8) | ((v >> 8) & 0xff));
-    #endif
-    }
     """
     uint32_t sum_fold(uint64_t sum) noexcept nogil
     uint16_t raw16(const uint8_t *p) noexcept nogil
     uint32_t raw32(const uint8_t *p) noexcept nogil
     uint64_t raw64(const uint8_t *p) noexcept nogil
     void put_raw16(uint8_t *p, uint32_t v) noexcept nogil
-    uint32_t sum_words(uint32_t v) noexcept nogil
     uint32_t sum_header(const uint8_t *ip) noexcept nogil
+    bint header_plain(const uint8_t *ip) noexcept nogil
     uint64_t sum_bytes(const uint8_t *p, uint32_t n) noexcept nogil
+    const uint64_t NONE
+    uint32_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest) noexcept nogil
+    uint32_t sum_transport(const uint8_t *ip, uint32_t n) noexcept nogil
     uint16_t net16(uint32_t v) noexcept nogil
     void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
 

@@ -2,9 +2,9 @@
 #
 # First each is asked whether it accepts the packet and stays what it is; only if all do, they are told. Nothing has to be undone then.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 from ext.devices.core cimport Core, Ns
-from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, Program, TRACKS_MAX, Track, flow_track
+from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, Program, Track, Tracked, TRACKS_MAX, flow_track
 from ext.fast.key cimport IP, TCP_RESET
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_generic cimport ct_generic_packet
@@ -71,12 +71,12 @@ cdef inline bint resets_agree(Core *c, const Flow *f, const Program *g, const ui
     """As tracks_agree() for a segment that resets a connection: there is no asking, only telling and undoing."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef Told was[TRACKS_MAX]
-    cdef uint32_t serial
+    cdef uint16_t serial
     cdef Ct *ct
     cdef int i, told = 0
     for i in range(g.n_tracks):
-        ct = flow_track(fc, f, i, &serial)
-        if ct.serial != serial or ct.status != g.tracks[i].status or ct.expires <= c.now:
+        ct = flow_track(fc, f, g, i, &serial)
+        if not track_stands(c, &g.tracks[i], ct, serial):
             break
         if g.tracks[i].proto == 6:
             if not reset_told(c, &g.tracks[i], ct, ip, &was[told]):
@@ -85,19 +85,19 @@ cdef inline bint resets_agree(Core *c, const Flow *f, const Program *g, const ui
     else:
         for i in range(g.n_tracks):
             if g.tracks[i].proto != 6:
-                track_told(c, &g.tracks[i], flow_track(fc, f, i, &serial))
+                track_told(c, &g.tracks[i], flow_track(fc, f, g, i, &serial))
         return True
     for i in range(told - 1, -1, -1):
         told_undone(&was[i])
     return False
 
 
-cdef inline bint track_stands(const Core *c, const Track *t, const Ct *ct, uint32_t serial) noexcept nogil:
+cdef inline bint track_stands(const Core *c, const Track *t, const Ct *ct, uint16_t serial) noexcept nogil:
     """Is it the connection that was noted, as it was then, and alive?"""
-    return ct.serial == serial and ct.status == t.status and ct.expires > c.now
+    return <uint16_t>ct.serial == serial and ct.status == t.status and ct.expires > c.now
 
 
-cdef inline bint track_asked(const Core *c, const Track *t, const Ct *ct, uint32_t serial, TcpSegment *segment) noexcept nogil:
+cdef inline bint track_asked(const Core *c, const Track *t, const Ct *ct, uint16_t serial, TcpSegment *segment) noexcept nogil:
     """Does the connection accept the packet and stay what it is?"""
     return (track_stands(c, t, ct, serial)
             and (t.proto != 6 or ct_tcp_stands(&ct.proto.tcp, t.dir, segment, &(<const Ns *>t.ns).ct.set)))
@@ -114,13 +114,13 @@ cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint
     cdef TcpSegment segment
     cdef Ct *ct[TRACKS_MAX]
     cdef const Track *t
-    cdef uint32_t serial
+    cdef uint16_t serial
     cdef int i
     if ip[9] == 6:
         tcp_plain_segment(&segment, ip + IP, ld16(ip + 2) - IP)
     for i in range(g.n_tracks):
         t = &g.tracks[i]
-        ct[i] = flow_track(fc, f, i, &serial)
+        ct[i] = flow_track(fc, f, g, i, &serial)
         if not track_asked(c, t, ct[i], serial, &segment):
             return False
     for i in range(g.n_tracks):
@@ -132,26 +132,52 @@ cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint
     return True
 
 
-cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
-    """All connections on the way see the packet, whose inner IP header this is, or none does."""
-    cdef const Track *t = g.tracks
+ctypedef bint (*SegmentFn)(const Core *c, const Track *t, Ct *ct, const uint8_t *ip) noexcept nogil
+ctypedef bint (*AgreeFn)(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil
+
+cdef extern from *:
+    SegmentFn segment_apart "apart"(SegmentFn f) noexcept nogil
+    AgreeFn agree_apart "apart"(AgreeFn f) noexcept nogil
+
+
+cdef inline bint segment_passes(const Core *c, const Track *t, Ct *ct, const uint8_t *ip) noexcept nogil:
+    """Does a connection of TCP, which stands, accept the packet and stay what it is? Then it has seen it."""
     cdef int64_t timeout
+    if not ct_tcp_passes(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &(<Ns *>t.ns).ct.set, &ct.status, &timeout):
+        return False
+    track_expires(c, ct, timeout)
+    return True
+
+
+cdef inline bint tracked_agree(Core *c, const Flow *f, const Program *g, const Tracked *at, const uint8_t *ip) noexcept nogil:
+    """As tracks_agree() for a program whose flows have their connections in themselves, one of TCP at most, and for no segment that
+    resets it."""
+    cdef const Track *t = g.tracks
     cdef int tcp = g.tcp_track
     if g.n_tracks == 0:
         return True
-    if rarely(ip[9] == 6 and ip[IP + 13] & TCP_RESET):
-        return resets_agree(c, f, g, ip)
-    if rarely(g.many):
-        return many_agree(c, f, g, ip)
-    if not track_stands(c, &t[0], f.ct[0], f.serial[0]) or (g.n_tracks > 1 and not track_stands(c, &t[1], f.ct[1], f.serial[1])):
+    if not track_stands(c, &t[0], at.ct[0], f.serial[0]) or (g.n_tracks > 1 and not track_stands(c, &t[1], at.ct[1], f.serial[1])):
         return False
-    if tcp < FLOW_TRACKS:
-        if not ct_tcp_passes(&f.ct[tcp].proto.tcp, t[tcp].dir, ip + IP, ld16(ip + 2) - IP, &(<Ns *>t[tcp].ns).ct.set, &f.ct[tcp].status,
-                             &timeout):
-            return False
-        track_expires(c, f.ct[tcp], timeout)
+    if tcp < FLOW_TRACKS and not segment_apart(segment_passes)(c, &t[tcp], at.ct[tcp], ip):
+        return False
     if tcp != 0:
-        track_told(c, &t[0], f.ct[0])
+        track_told(c, &t[0], at.ct[0])
     if tcp != 1 and g.n_tracks > 1:
-        track_told(c, &t[1], f.ct[1])
+        track_told(c, &t[1], at.ct[1])
     return True
+
+
+cdef inline bint tracks_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
+    """All connections on the way see the packet, whose inner IP header this is, or none does."""
+    cdef Tracked at
+    cdef uint16_t serial
+    cdef int i
+    if g.n_tracks == 0:
+        return True
+    if rarely(ip[9] == 6 and ip[IP + 13] & TCP_RESET):
+        return agree_apart(resets_agree)(c, f, g, ip)
+    if rarely(g.many or g.more):
+        return agree_apart(many_agree)(c, f, g, ip)
+    for i in range(g.n_tracks):
+        at.ct[i] = flow_track(<const FlowCache *>c.fast, f, g, i, &serial)
+    return tracked_agree(c, f, g, &at, ip)

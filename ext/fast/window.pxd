@@ -16,7 +16,8 @@ from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport prefetch
 from ext.fast.apply cimport flow_goes_copied, frame_as_known
 from ext.fast.crew cimport CREW_MOST, Crew, crew_free, crew_is_here, crew_new, crew_work
-from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, HOW_RESET, LINE, Program, SCRATCH, Track, TRACKS_MAX, flow_find, flow_track
+from ext.fast.flows cimport (Flow, FlowCache, HOW_RESET, Program, SCRATCH, Track, TRACKS_MAX, flow_find, flow_home, flow_program,
+                             flow_track)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport IP, Parsed, key_parse
 from ext.fast.tally cimport (DrawTally, ProgramTally, Tally, draw_planned, draws_planned, draws_told, program_seen, programs_told, tally_begin,
@@ -80,7 +81,7 @@ cdef struct Visit:
     Ct *ct
     const Track *track
     int64_t now
-    uint32_t serial
+    uint16_t serial
     uint32_t place  # of the packet in the window
 
 cdef struct TcpVisit:
@@ -157,7 +158,7 @@ cdef inline void look_ahead(const Window *w, Part *me, uint64_t i, Parsed *seen)
         prefetch(w.lot.data + w.lot.starts[i + DATA_AHEAD])
     d = me.core.dev[w.lot.devs[i]]
     if key_parse(&me.cache, d, True, w.lot.data + w.lot.starts[i], w.lot.lengths[i], seen):
-        prefetch(&me.cache.flow[seen.hash & me.cache.mask])
+        prefetch(flow_home(&me.cache, seen.hash))
     else:
         seen.length = 0
 
@@ -168,18 +169,18 @@ cdef inline bint is_as_known(const Part *me, const Flow *f, Program *g, const Pa
     return g.plain and frame_as_known(&me.core, f, g, frame, a, False)
 
 
-cdef inline bint meets_twice(const FlowCache *fc, const Flow *f, int n_tracks) noexcept nogil:
+cdef inline bint meets_twice(const FlowCache *fc, const Flow *f, const Program *g) noexcept nogil:
     """Is one of its connections on the way more than once?"""
-    cdef uint32_t serial
+    cdef uint16_t serial
     cdef int i, k
-    for i in range(1, n_tracks):
+    for i in range(1, g.n_tracks):
         for k in range(i):
-            if flow_track(fc, f, i, &serial) == flow_track(fc, f, k, &serial):
+            if flow_track(fc, f, g, i, &serial) == flow_track(fc, f, g, k, &serial):
                 return True
     return False
 
 
-cdef inline void visit_plan(Window *w, Part *me, Ct *ct, uint32_t serial, const Track *track, const uint8_t *ip, uint32_t place) noexcept nogil:
+cdef inline void visit_plan(Window *w, Part *me, Ct *ct, uint16_t serial, const Track *track, const uint8_t *ip, uint32_t place) noexcept nogil:
     cdef Visits *with_owner = &me.visits[owner_of(ct, w.n)]
     cdef TcpVisit *t
     cdef Visit *v
@@ -200,22 +201,14 @@ cdef inline void visit_plan(Window *w, Part *me, Ct *ct, uint32_t serial, const 
 
 cdef inline bint visits_plan(Window *w, Part *me, const Flow *f, const Program *g, const uint8_t *ip, uint32_t place) noexcept nogil:
     """Its connections are to see the packet. False: one of them would see it twice."""
-    cdef uint32_t serial
+    cdef uint16_t serial
     cdef Ct *ct
     cdef int i
-    if g.n_tracks > FLOW_TRACKS:
-        if meets_twice(&me.cache, f, g.n_tracks):
-            return False
-        for i in range(g.n_tracks):
-            ct = flow_track(&me.cache, f, i, &serial)
-            visit_plan(w, me, ct, serial, &g.tracks[i], ip, place)
-        return True
-    if g.n_tracks > 1:
-        if f.ct[0] == f.ct[1]:
-            return False
-        visit_plan(w, me, f.ct[1], f.serial[1], &g.tracks[1], ip, place)
-    if g.n_tracks:
-        visit_plan(w, me, f.ct[0], f.serial[0], &g.tracks[0], ip, place)
+    if g.n_tracks > 1 and meets_twice(&me.cache, f, g):
+        return False
+    for i in range(g.n_tracks):
+        ct = flow_track(&me.cache, f, g, i, &serial)
+        visit_plan(w, me, ct, serial, &g.tracks[i], ip, place)
     return True
 
 
@@ -233,8 +226,8 @@ cdef inline bint frame_joins(Window *w, Part *me, uint64_t i, const Parsed *a) n
     f = flow_find(&me.cache, &a.key, a.hash)
     if f == NULL:
         return False
-    g = me.cache.program[f.program]
-    tally = tally_of(&me.tally, g, f.program)
+    g = flow_program(&me.cache, f)
+    tally = tally_of(&me.tally, g, f.program - 1)
     if (not tally.shared or not is_as_known(me, f, g, a, frame)
             or not visits_plan(w, me, f, g, frame + a.inner, <uint32_t>(i - w.first))):
         return False
@@ -277,7 +270,7 @@ cdef inline bint begins_well(Window *w, Part *me) noexcept nogil:
     if seen.length == 0:
         return False
     f = flow_find(fc, &seen.key, seen.hash)
-    return f != NULL and tally_of(&me.tally, fc.program[f.program], f.program).shared
+    return f != NULL and tally_of(&me.tally, flow_program(fc, f), f.program - 1).shared
 
 
 # ---- settle
@@ -312,7 +305,7 @@ cdef inline bint tcp_settled(Part *me, TcpVisit *t) noexcept nogil:
 
 cdef inline void connection_ahead(const Ct *ct) noexcept nogil:
     prefetch(&ct.serial)
-    prefetch(<const char *>&ct.serial + LINE)
+    prefetch(<const char *>(ct + 1) - 1)
 
 
 cdef inline void visits_settle(Window *w, Part *me, const Visits *v, uint32_t cut) noexcept nogil:
@@ -382,7 +375,7 @@ cdef inline void frame_leaves(Window *w, Part *me, uint64_t i) noexcept nogil:
     cdef Frame p
     me.core.now = frame_time(w, i)
     if seat.refreshes:
-        program_seen(&me.tally, seat.flow.program, me.core.now)
+        program_seen(&me.tally, seat.flow.program - 1, me.core.now)
     a.l3 = seat.l3
     a.inner = seat.inner
     p.buf = <uint8_t *>(w.lot.data + w.lot.starts[i])
@@ -434,7 +427,7 @@ cdef inline void part_begins(Window *w, int number) noexcept nogil:
     me.core.generation = w.c.generation
     me.core.moves = w.c.moves
     me.cache.flow = fc.flow
-    me.cache.mask = fc.mask
+    me.cache.slots = fc.slots
     me.cache.more = fc.more
     me.cache.program = fc.program
     memcpy(me.cache.shape, fc.shape, sizeof(fc.shape))

@@ -8,7 +8,7 @@ from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, 
 from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
-from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find
+from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find, flow_program
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_parse, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
@@ -274,7 +274,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     packet_frame(p, &w)
     f = flow_find(fc, &a.key, a.hash) if not a.tells else NULL
     if f != NULL:
-        g = fc.program[f.program]
+        g = flow_program(fc, f)
         if g.inner and instant_goes_on(c):
             return False  # packets that the same frame caused take turns
         if p.l2 >= g.room and packet_as_known(f, g, &w) and flow_agrees(c, f, g, p.buf + p.l2, &a, p.sound):
@@ -326,7 +326,7 @@ cdef inline bint packet_goes_wide(Core *c, Pkt *p, Frame *w, const Parsed *a) no
     if m == NULL:
         return False
     fc.wide += 1
-    walk_flow(&walk, w, &f)
+    walk_flow(fc, &walk, w, &f)
     walk_learnt(c, &walk, m, &f)
     apply_refresh(m.g, c.now)
     w.ident = walk.ident
@@ -344,7 +344,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
     """Does a frame of at most FRAME_FLOWS_MAX bytes that a packet socket hands to a device now go the way of its flow ``f``? It becomes
     a packet only if it has to wait for something. ``id``: its number, 0: it gets one if it goes."""
     cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef Program *g = fc.program[f.program]
+    cdef Program *g = flow_program(fc, f)
     cdef Pkt *p = NULL
     cdef Frame w
     if c.rec.state != REC_OFF or not g.plain or not flow_agrees(c, f, g, frame, a, False):

@@ -13,13 +13,14 @@ from ext.encap.abi cimport DATAPLANE_ENCAP_OK, dataplane_encap_bytes, dataplane_
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Check, Flow, FlowCache, NAT_BYTES, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns, draft_begin,
-                             program_number)
+from ext.fast.flows cimport (Check, Flow, FlowCache, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns, draft_begin,
+                             nat_value, program_number)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
-from ext.fast.learn cimport Lesson, learn_store, learn_tracks
-from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MegaHead, MegaKey, Megaflow, Megaflows, head_find, key_address, mega_answer, mega_find,
+from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, head_find, key_address, mega_answer, mega_find,
                                 nat_answer)
+from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport flow_of
@@ -78,6 +79,7 @@ cdef struct MegaWalk:
     bint has_gw
     uint64_t walked
     uint16_t ident
+    uint8_t nat_track  # the connection that translates
     Lesson lesson
 
 
@@ -266,8 +268,8 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
         return True
     if nat_packet(c, p, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):
         return False
-    memcpy(w.lesson.nat[0], address, 4)
-    memcpy(w.lesson.nat[0] + 4, ip + IP + 2 * manip, 2)
+    w.lesson.nat[0] = nat_value(address, raw16(ip + IP + 2 * manip))
+    w.nat_track = <uint8_t>(w.n_tracks - 1)
     return True
 
 
@@ -446,12 +448,13 @@ cdef inline bint rest_answers(Core *c, MegaWalk *w, const Megaflow *m) noexcept 
     return True
 
 
-cdef inline void walk_flow(const MegaWalk *w, const Frame *frame, Flow *f) noexcept nogil:
-    """What the packet's flow would say, were it known."""
+cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame, Flow *f) noexcept nogil:
+    """What the packet's flow would say, were it known; it refers to no connections, but to its translation."""
     memset(f, 0, sizeof(Flow))
     f.hash = frame.hash if w.g.hash_in else w.p.hash
     f.sport = w.lesson.sport
-    memcpy(f.nat, w.lesson.nat[0], NAT_BYTES)
+    fc.more[MEGA_MORE].nat[0] = w.lesson.nat[0]
+    f.ct[0] = MEGA_MORE
 
 
 cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame) noexcept nogil:
@@ -463,7 +466,7 @@ cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const 
     w.g = m.g
     if m.g.pop and w.frame[a.l3 + 9] == 17:
         w.lesson.sport = raw16(w.frame + a.l3 + IP)
-    walk_flow(w, frame, &f)
+    walk_flow(<FlowCache *>c.fast, w, frame, &f)
     return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
 
 
@@ -519,7 +522,10 @@ cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept n
     memcpy(g.tracks, w.tracks, w.n_tracks * sizeof(Track))
     g.n_tracks = <uint8_t>w.n_tracks
     g.walked = walked
+    g.nat_track[0] = w.nat_track if g.n_nats else 0
     learn_tracks(g)
+    learn_nats(g, &w.lesson)
+    g.straight = straight_is(g)
     m.flow_program = program_number(fc, g)
     m.flow_flushes = fc.flushes
     m.flow_walked = walked

@@ -351,11 +351,14 @@ cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:
     ct.refs -= 1
     if ct.refs == 0:
         ct_unlink(t, ct)
+        ct.serial += 1
+        ct.status = 0
+        ct.expires = 0
+        if <uint16_t>ct.serial == 0:
+            return  # its memory is not used again: flows know the lower half of serials
         six = ct.family == 6
         ct.next = t.free[six]
         t.free[six] = ct_ref(t, ct)
-        ct.serial += 1
-        ct.status = 0
 
 
 cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:

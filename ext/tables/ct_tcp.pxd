@@ -47,6 +47,8 @@ cdef enum:  # bits of CtTcpSide.flags
     # bits of CtTcp.last_flags only
     CTF_CHALLENGE = 0x40   # a passed SYN may draw a challenge ACK (RFC 5961, section 4)
     CTF_SIMULTANEOUS = 0x80
+    # of a connection's status
+    CTS_SPOKEN_IN = CTS_SEEN_REPLY | CTS_ASSURED  # by both ends
 
 cdef enum:
     TCP_HEADER = 20
@@ -390,6 +392,27 @@ cdef inline void tcp_advance(CtTcpSide *sender, CtTcpSide *receiver, const TcpSe
         receiver.flags &= ~CTF_UNACKED
 
 
+cdef inline void tcp_runs_on(CtTcpSide *sender, CtTcpSide *receiver, const TcpSegment *g) noexcept nogil:
+    """The same of a segment without SYN and SACK blocks between two sides that have both been heard, with fewer questions."""
+    cdef uint32_t win = <uint32_t>g.win << sender.scale, most = sender.max_end
+    cdef uint8_t flags = sender.flags
+    if sender.max_win < win:
+        sender.max_win = win
+    if tcp_after(g.end, sender.end):
+        sender.end = g.end
+        flags |= CTF_UNACKED
+    if rarely(not flags & CTF_MAXACK_SET) or tcp_after(g.ack, sender.max_ack):
+        sender.max_ack = g.ack
+        flags |= CTF_MAXACK_SET
+    sender.flags = flags
+    if rarely(tcp_after(g.end, most)):
+        receiver.max_win += g.end - most
+    if tcp_after(g.ack + win, receiver.max_end - 1):
+        receiver.max_end = g.ack + tcp_at_least_one(win)
+    if g.ack == receiver.end:
+        receiver.flags &= ~CTF_UNACKED
+
+
 cdef inline void tcp_count_retransmission(CtTcp *t, int dir, const TcpSegment *g) noexcept nogil:
     if t.last_dir == dir and t.last_seq == g.seq and t.last_ack == g.ack and t.last_end == g.end and t.last_win == g.win:
         t.retrans += 1
@@ -690,21 +713,29 @@ cdef inline bint tcp_passes_unusually(CtTcp *t, int dir, const uint8_t *seg, int
     return True
 
 
+ctypedef bint (*PassesFn)(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, CtStatus *status,
+                          int64_t *timeout) noexcept nogil
+
+cdef extern from *:
+    PassesFn passes_apart "apart"(PassesFn f) noexcept nogil
+
+
 cdef inline bint ct_tcp_passes(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, CtStatus *status,
                                int64_t *timeout) noexcept nogil:
-    """ct_tcp_stands() and, if so, ct_tcp_goes_on() of a segment at once, which are put together of the same parts here for what nearly
-    all segments are: in the windows, and without SACK blocks that somebody reads."""
-    cdef TcpSegment g
+    """ct_tcp_stands() and, if so, ct_tcp_goes_on() of a segment at once, which here are one for what nearly all segments are: in the
+    windows of an established connection that both ends have spoken in, and without SACK blocks that somebody reads."""
     cdef CtTcpSide *sender = &t.side[dir]
-    cdef CtTcpSide *receiver = &t.side[1 - dir]
+    cdef CtTcpSide *receiver = sender + 1 - 2 * dir
+    cdef TcpSegment g
     tcp_plain_segment(&g, seg, seglen)
-    if not tcp_stays(t) or sender.max_win == 0:
-        return False
-    if rarely((seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED) or not tcp_fits(sender, receiver, &g)):
-        return tcp_passes_unusually(t, dir, seg, seglen, s, status, timeout)
-    tcp_advance(sender, receiver, &g, <uint32_t>g.win << sender.scale)
+    if rarely(t.state != CT_TCP_ESTABLISHED or (status[0] & CTS_SPOKEN_IN) != CTS_SPOKEN_IN or sender.max_win == 0 or receiver.max_win == 0
+              or (seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED) or not tcp_fits(sender, receiver, &g)):
+        return passes_apart(tcp_passes_unusually)(t, dir, seg, seglen, s, status, timeout)
+    tcp_runs_on(sender, receiver, &g)
     tcp_count_retransmission(t, dir, &g)
-    tcp_commit(t, dir, &g, t.state, t.state, s, status, timeout)
+    t.last_kind = TCP_IS_ACK
+    t.last_dir = <uint8_t>dir
+    timeout[0] = tcp_timeout(t, &g, s)
     return True
 
 

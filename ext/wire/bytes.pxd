@@ -33,6 +33,13 @@ cdef extern from *:
     #define seldom(x) (x)
     #endif
     #define ask_for(p) __builtin_prefetch(p)
+
+    /* A function whose body stays out of where it is called, and so takes no registers there. */
+    #if defined(__GNUC__)
+    #define apart(f) __extension__({ __typeof__(&(f)) dp_apart = (f); __asm__("" : "+r"(dp_apart)); dp_apart; })
+    #else
+    #define apart(f) (f)
+    #endif
     """
     void zero_bytes(void *p, size_t n) noexcept nogil
     bint rarely(bint x) noexcept nogil
