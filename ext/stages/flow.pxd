@@ -19,7 +19,7 @@ cdef inline uint32_t ctstate_bits(const Pkt *p) noexcept nogil:
     """State of the packet as xt_conntrack matches it."""
     cdef Ct *ct = <Ct *>p.ct
     cdef uint32_t bits
-    if ct == NULL:
+    if rarely(ct == NULL):
         return CT_BIT_UNTRACKED if p.ctinfo == CTI_UNTRACKED else CT_BIT_INVALID
     bits = <uint32_t>1 << (p.ctinfo % CTI_REPLY + 1)
     return bits | <uint32_t>(ct.status & CTS_NAT_MASK) << NAT_BITS_ON
@@ -65,7 +65,7 @@ cdef inline bint flow_of_plain(const Pkt *p, Flow *f) noexcept nogil:
     """Of an IPv4 packet with ports and without options, that is no later fragment; else False."""
     cdef const uint8_t *ip = p.buf + p.l3
     cdef uint32_t n = pkt_l3_len(p)
-    if p.protocol == ETHERTYPE_IPV6 or ip[0] & 0xf != IPV4_HLEN // 4 or ld16(ip + IPV4_FRAG) & IPV4_OFFSET or n < IPV4_HLEN + 4:
+    if rarely(p.protocol == ETHERTYPE_IPV6 or ip[0] & 0xf != IPV4_HLEN // 4 or ld16(ip + IPV4_FRAG) & IPV4_OFFSET or n < IPV4_HLEN + 4):
         return False
     f.family = f.alen = 4
     f.proto = ip[IPV4_PROTO]

@@ -162,10 +162,10 @@ cdef inline void flow_keys(int protocol, const uint8_t *at, uint32_t n, FlowKeys
 cdef inline bint plain_keys(const Pkt *p, FlowKeys *k) noexcept nogil:
     """flow_keys() of TCP and UDP in IPv4 without options that is no fragment; else False."""
     cdef const uint8_t *ip = p.buf + p.l3
-    if p.protocol != ETHERTYPE_IPV4 or pkt_l3_len(p) < IPV4_HLEN + 4 or ip[0] & 0xf != IPV4_HLEN // 4 or ipv4_is_fragment(ip):
+    if rarely(p.protocol != ETHERTYPE_IPV4 or pkt_l3_len(p) < IPV4_HLEN + 4 or ip[0] & 0xf != IPV4_HLEN // 4 or ipv4_is_fragment(ip)):
         return False
     k.ip_protocol = ip[IPV4_PROTO]
-    if k.ip_protocol != IPPROTO_TCP and k.ip_protocol != IPPROTO_UDP:
+    if rarely(k.ip_protocol != IPPROTO_TCP and k.ip_protocol != IPPROTO_UDP):
         return False
     k.protocol = ETHERTYPE_IPV4
     k.src = ip + IPV4_SRC
@@ -178,9 +178,9 @@ cdef inline bint plain_keys(const Pkt *p, FlowKeys *k) noexcept nogil:
 
 cdef inline uint32_t keys_hash(uint64_t seed, const FlowKeys *k) noexcept nogil:
     cdef uint64_t h = mix64(seed), a, b
-    if k.alen == 0:
+    if rarely(k.alen == 0):
         return <uint32_t>mix64(h ^ <uint64_t>k.protocol)
-    if k.alen == 4:
+    if not rarely(k.alen != 4):
         a = hash_begin(seed, 4)
         b = hash_end(hash_step(a, ld32(k.dst)))
         a = hash_end(hash_step(a, ld32(k.src)))
@@ -190,7 +190,7 @@ cdef inline uint32_t keys_hash(uint64_t seed, const FlowKeys *k) noexcept nogil:
     if k.ports:
         a += mix64(k.ports >> 16)
         b += mix64(k.ports & 0xffff)
-    if k.flow_label or k.key:
+    if rarely(k.flow_label or k.key):
         h ^= mix64(<uint64_t>k.flow_label << 32 | k.key)
     return <uint32_t>mix64(h ^ (mix64(a) + mix64(b)) ^ <uint64_t>k.ip_protocol)
 

@@ -28,7 +28,7 @@ from ext.tables.rule_memo cimport rules_decide
 from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
-from ext.wire.bytes cimport ld16, ld32, rarely, raw16, raw32, st16, st32
+from ext.wire.bytes cimport ld16, ld32, rarely, raw16, raw32, seldom, st16, st32
 from ext.wire.checksum cimport csum_bytes, csum_changed, csum_replace
 from ext.wire.ether cimport ETHERTYPE_IPV6
 from ext.wire.hash cimport mix64
@@ -261,8 +261,8 @@ cdef inline bint manip_plain(Pkt *p, const Ct *ct, int other, int manip) noexcep
     cdef uint8_t now[2]
     cdef uint64_t change = <uint64_t>(~raw32(at)) + raw32(address)
     cdef bint tcp = ct.number == IPPROTO_TCP
-    if (ct.family != 4 or p.n_frags or ip[0] != 0x45 or not (tcp or ct.number == IPPROTO_UDP)
-            or pkt_l3_len(p) < IPV4_HLEN + (20 if tcp else 8)):
+    if rarely(ct.family != 4 or p.n_frags or ip[0] != 0x45 or not (tcp or ct.number == IPPROTO_UDP)
+              or pkt_l3_len(p) < IPV4_HLEN + (20 if tcp else 8)):
         return False
     csum_changed(ip + IPV4_CSUM, change)
     memcpy(at, address, 4)
@@ -716,7 +716,7 @@ cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int ou
     for i in range(v.n_recent):
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     trace_rule(c, p, b"nat", pkt_rule_table(ns, p), &v)
-    if v.n_matched:
+    if seldom(c.tracing) and v.n_matched:
         log_nat_rule(c, p, v.matched[v.n_matched - 1].origin)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 

@@ -636,6 +636,7 @@ cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r, Looked *l
     first = r.to.rule if r.to.rule != NULL else rule_at(t, t.chain[r.chain].first)
     ask_for(first + 1)
     ask_for(first + 2)
+    ask_for(first + 3)
     if rarely(first.target == T_ABSENT):
         t.fill(t.book, r.chain)
         looked.asked |= LOOKED_FURTHER
@@ -759,6 +760,7 @@ cdef inline void expect_chain(const Rule *rule) noexcept nogil:
         ask_for(rule.to.rule)
         ask_for(rule.to.rule + 1)
         ask_for(rule.to.rule + 2)
+        ask_for(rule.to.rule + 3)
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:
