@@ -7,14 +7,14 @@ from libc.string cimport memcpy, memset, strerror
 
 cimport cython
 
-from ext.capture.block cimport (EPB_HEAD, EPB_OPTIONS, EPB_TAIL, NO_VERDICT, TC_ACT_OK, TC_ACT_SHOT, PacketBlock, block_head, block_options, block_size, block_write,
-                                copy_over)
+from ext.capture.block cimport (EPB_HEAD, EPB_OPTIONS, EPB_TAIL, NO_VERDICT, TC_ACT_OK, TC_ACT_SHOT, PacketBlock, block_head, block_options, block_size, block_write)
 from ext.capture.changes cimport ChangeMarks, Line, changes_find, changes_free, changes_gather, told_bytes, told_write
 from ext.capture.drops cimport DropKind, KindTable, Marks, kind_of, kinds_free, marks_find, marks_room
 from ext.capture.outfile cimport OUT_OF_MEMORY, OutFile, out_flush, out_room
 from ext.capture.seen cimport LINK_HEADER, Seen, seen_on
 from ext.devices.changes cimport ChangeRecord, change_text, change_word
 from ext.devices.core cimport DETAIL_LEN, DropRecord, FrameRecord
+from ext.wire.bytes cimport COPIED_OVER, copy_over
 
 
 cdef struct Statistics:
@@ -125,7 +125,7 @@ cdef inline void put_plain(Output *o, const Stretch *s, const FrameRecord *r) no
     cdef uint8_t *p = out_room(f, total)
     if p == NULL:
         return
-    if s.size - r.at >= r.len + 15:
+    if s.size - r.at >= r.len + COPIED_OVER:
         copy_over(p + EPB_HEAD, s.data + r.at, r.len)
     else:
         memcpy(p + EPB_HEAD, s.data + r.at, r.len)

@@ -53,13 +53,6 @@ cdef extern from *:
     void st32le "dp_st32le"(uint8_t *p, uint32_t v) noexcept nogil
 
 
-cdef inline void copy_over(uint8_t *to, const uint8_t *p, uint32_t n) noexcept nogil:
-    """Copy ``n`` bytes, and up to 15 of what follows them: faster than a call for what is short."""
-    cdef uint32_t i
-    for i in range(0, n, 16):
-        memcpy(to + i, p + i, 16)
-
-
 cdef inline uint64_t block_size(const PacketBlock *b) noexcept nogil:
     """Bytes of the whole block."""
     cdef uint64_t size = <uint64_t>b.n_link + b.n

@@ -7,7 +7,7 @@ from posix.unistd cimport write
 
 cdef enum:
     OUT_OF_MEMORY = -1  # in OutFile.error, which else holds errno
-    OUT_SLACK = 16  # bytes behind the buffer that may be written and are not kept
+    OUT_SLACK = 32  # bytes behind the buffer that may be written and are not kept
 
 cdef struct OutFile:
     int fd  # -1: none yet

@@ -245,10 +245,10 @@ cdef struct FrameRecord:
     int64_t time
     int dev
     uint32_t packet
-    uint32_t len
-    uint64_t at  # in the byte store
-    uint8_t outgoing
+    uint64_t at  # in the byte store, perhaps where another one's bytes are: they are the same then
     uint64_t order
+    uint32_t len
+    uint8_t outgoing
 
 cdef struct DropRecord:
     int64_t time
@@ -361,19 +361,30 @@ cdef struct Core:
 
 # ---- growing stores
 
-cdef inline void *store_add(Core *c, Store *s, uint64_t size) noexcept nogil:
-    """Room for ``size`` more bytes, NULL (and the engine's flag set) when memory is out."""
+cdef inline bint store_grow(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """False (and the engine's flag set) when memory is out."""
     cdef uint64_t cap = s.cap
     cdef uint8_t *mem
-    if s.n + size > cap:
-        while s.n + size > cap:
-            cap = cap * 2 if cap else 65536
-        mem = <uint8_t *>realloc(s.mem, cap)
-        if mem == NULL:
-            c.out_of_memory = True
-            return NULL
-        s.mem = mem
-        s.cap = cap
+    while s.n + size > cap:
+        cap = cap * 2 if cap else 65536
+    mem = <uint8_t *>realloc(s.mem, cap)
+    if mem == NULL:
+        c.out_of_memory = True
+        return False
+    s.mem = mem
+    s.cap = cap
+    return True
+
+
+cdef inline bint store_room(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """Is there room for ``size`` more bytes? If not, memory is out."""
+    return not rarely(s.n + size > s.cap) or store_grow(c, s, size)
+
+
+cdef inline void *store_add(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """``size`` more bytes, NULL (and the engine's flag set) when memory is out."""
+    if not store_room(c, s, size):
+        return NULL
     s.n += size
     return s.mem + s.n - size
 
@@ -388,19 +399,28 @@ cdef inline uint64_t store_bytes(Core *c, const uint8_t *p, uint32_t n) noexcept
 
 # ---- what happened
 
-cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
-    cdef uint64_t at = store_bytes(c, frame, n)
-    cdef FrameRecord *r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
-    if r == NULL:
-        return
-    r.time = c.now
-    r.dev = d.id
-    r.packet = packet
-    r.len = n
-    r.at = at
-    r.outgoing = outgoing
+cdef inline bint frames_room(Core *c, uint64_t n, uint64_t size) noexcept nogil:
+    """Is there room for ``n`` records of frames, and for ``size`` bytes of theirs? If not, memory is out."""
+    return store_room(c, &c.frames, n * sizeof(FrameRecord)) and store_room(c, &c.bytes, size)
+
+
+cdef inline void frame_seen(Core *c, int dev, uint64_t at, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
+    """A record, for which there is room, of a frame whose bytes are stored."""
+    cdef FrameRecord *r = <FrameRecord *>(c.frames.mem + c.frames.n)
+    c.frames.n += sizeof(FrameRecord)
     c.order += 1
+    r.time = c.now
+    r.dev = dev
+    r.packet = packet
+    r.at = at
     r.order = c.order
+    r.len = n
+    r.outgoing = outgoing
+
+
+cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
+    if frames_room(c, 1, n):
+        frame_seen(c, d.id, store_bytes(c, frame, n), n, packet, outgoing)
 
 
 cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:

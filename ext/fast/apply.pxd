@@ -1,12 +1,11 @@
 # A flow's packet goes its way: first everything is checked that may have changed, then what the stages would do to it is done.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_SNAT, store_change
-from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
-from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT,
-                                 STEP_NEIGH, STEP_POP, STEP_PUSH,
-                                 STEP_TAP, STEP_TRIM, STEP_TTL)
+from ext.devices.core cimport Core, Ns, chance_draw, frame_seen, frames_room, store_drop
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_ARRIVE, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
+                                 STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
@@ -15,11 +14,18 @@ from ext.fast.sum cimport copy_short, raw16, raw32, raw64, sum_bytes, sum_fold
 from ext.fast.track cimport tracks_agree
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, FdbEntry
 from ext.tables.neighbour cimport Neigh
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport COPIED_OVER, copy_over, ld16
 from ext.wire.ipv4 cimport ipv4_decrease_ttl
 
 cdef enum:
     CABLES_MAX = 64  # CROSSINGS_MAX of stages/transmit.pxd
+
+cdef struct Sight:
+    # what captured devices see of a packet
+    bint room  # in the stores
+    bint stands  # the rest is of the packet as it is now
+    uint64_t at  # in the byte store
+    uint32_t n
 
 # ---- checks
 
@@ -111,15 +117,35 @@ cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const O
     store_change(c, op.x, op.y, fact, op.n if op.n else 4, op.origin, p.id, p.buf + start, p.end - start)
 
 
+cdef inline void apply_tap(Core *c, const Frame *p, const Op *op, Sight *sight) noexcept nogil:
+    """A captured device sees the packet. Its bytes are stored once for all that see it before it is changed."""
+    if not sight.room:
+        return
+    if not sight.stands:
+        sight.stands = True
+        sight.at = c.bytes.n
+        sight.n = p.end - p.l2
+        c.bytes.n += sight.n
+        copy_over(c.bytes.mem + sight.at, p.buf + p.l2, sight.n)
+    frame_seen(c, op.x, sight.at, sight.n, p.id, op.y)
+
+
 cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Op *op
+    cdef Sight sight
     cdef int i, nats = 0
+    sight.room = g.n_taps == 0 or frames_room(c, g.n_taps, g.n_taps * <uint64_t>(p.end - p.l2 + g.room) + COPIED_OVER)
+    sight.stands = False
     for i in range(g.n_ops):
         op = &g.ops[i]
         if op.kind == STEP_TAP:
-            store_frame(c, c.dev[op.x], p.buf + p.l2, p.end - p.l2, p.id, op.y)
-        elif op.kind == STEP_TRIM:
+            apply_tap(c, p, op, &sight)
+            continue
+        if op.kind == STEP_CROSS or op.kind == STEP_ARRIVE:
+            continue
+        sight.stands = False
+        if op.kind == STEP_TRIM:
             p.end = p.l3 + ld16(p.buf + p.l3 + 2)
         elif op.kind == STEP_TTL:
             ipv4_decrease_ttl(p.buf + p.l3)

@@ -149,7 +149,7 @@ def test_records_that_cannot_be_are_refused() -> None:
     from dataplane._capture_write import RecordWriter
 
     writer = RecordWriter([0, -1], [1, 1], [0, 0])
-    outside = array("q", [0] * 6)  # a FrameRecord of no bytes is fine, but there is no file; one of device 1 is not recorded
+    outside = array("q", [0] * 5)  # a FrameRecord of no bytes is fine, but there is no file; one of device 1 is not recorded
     frame = bytearray(outside.tobytes())
     frame[8] = 1
     with pytest.raises(ValueError, match="not recorded"):
