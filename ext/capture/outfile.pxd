@@ -4,6 +4,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport realloc
 from posix.unistd cimport write
+from ext.wire.bytes cimport rarely
 
 cdef enum:
     OUT_OF_MEMORY = -1  # in OutFile.error, which else holds errno
@@ -14,7 +15,7 @@ cdef struct OutFile:
     int error  # 0: all is well; after an error nothing more is written
     uint8_t *mem
     uint64_t n
-    uint64_t cap
+    uint64_t most  # bytes that it has room for, OUT_SLACK aside
     uint64_t flush_at  # bytes that are gathered before they are written
 
 
@@ -31,21 +32,24 @@ cdef inline void out_flush(OutFile *f) noexcept nogil:
     f.n = 0
 
 
-cdef inline uint8_t *out_room(OutFile *f, uint64_t size) noexcept nogil:
-    """Where the next ``size`` bytes go; NULL: an error is noted."""
-    cdef uint64_t cap
+cdef inline bint out_empty(OutFile *f, uint64_t size) noexcept nogil:
+    """Write what is gathered, and make room for ``size`` bytes. False: an error is noted."""
+    cdef uint64_t most = f.flush_at if size <= f.flush_at else size
     cdef uint8_t *mem
-    if f.n + size > f.flush_at:
-        out_flush(f)
-    if f.error:
-        return NULL
-    if f.n + size > f.cap:
-        cap = f.flush_at if size <= f.flush_at else size
-        mem = <uint8_t *>realloc(f.mem, cap + OUT_SLACK)
+    out_flush(f)
+    if f.error == 0 and most > f.most:
+        mem = <uint8_t *>realloc(f.mem, most + OUT_SLACK)
         if mem == NULL:
             f.error = OUT_OF_MEMORY
-            return NULL
-        f.mem = mem
-        f.cap = cap
+        else:
+            f.mem = mem
+            f.most = most
+    return f.error == 0
+
+
+cdef inline uint8_t *out_room(OutFile *f, uint64_t size) noexcept nogil:
+    """Where the next ``size`` bytes go; NULL: an error is noted."""
+    if rarely(f.n + size > f.most) and not out_empty(f, size):
+        return NULL
     f.n += size
     return f.mem + f.n - size

@@ -4,7 +4,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, Ns, chance_draw, frame_seen, frames_room, store_drop
-from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_ARRIVE, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
                                  STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
@@ -134,35 +134,36 @@ cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) n
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Op *op
     cdef Sight sight
-    cdef int i, nats = 0
+    cdef int i, kind, n_ops = g.n_ops, nats = 0
     sight.room = g.n_taps == 0 or frames_room(c, g.n_taps, g.n_taps * <uint64_t>(p.end - p.l2 + g.room) + COPIED_OVER)
     sight.stands = False
-    for i in range(g.n_ops):
+    for i in range(n_ops):
         op = &g.ops[i]
-        if op.kind == STEP_TAP:
+        kind = op.kind
+        if kind == STEP_TAP:
             apply_tap(c, p, op, &sight)
             continue
-        if op.kind == STEP_CROSS or op.kind == STEP_ARRIVE:
+        if kind == STEP_CROSS:
             continue
         sight.stands = False
-        if op.kind == STEP_TRIM:
+        if kind == STEP_TRIM:
             p.end = p.l3 + ld16(p.buf + p.l3 + 2)
-        elif op.kind == STEP_TTL:
+        elif kind == STEP_TTL:
             ipv4_decrease_ttl(p.buf + p.l3)
-        elif op.kind == STEP_ETHER:
+        elif kind == STEP_ETHER:
             p.l2 = p.l3 - ETH
             memcpy(p.buf + p.l2, g.bytes + op.at, ETH)
-        elif op.kind == STEP_NAT:
+        elif kind == STEP_NAT:
             nat_apply(p.buf + p.l3, op.x, &f.nat[0] if nats == 0 else &fc.more[f.more].nat[nats - 1][0])
             nats += 1
-        elif op.kind == STEP_PUSH:
+        elif kind == STEP_PUSH:
             apply_push(p, f, g, op)
-        elif op.kind == STEP_POP:
+        elif kind == STEP_POP:
             p.l2 = p.l3 + op.n - (ETH if op.x else 0)
             p.l3 += op.n
-        elif op.kind == STEP_BARE:
+        elif kind == STEP_BARE:
             p.l2 = p.l3
-        elif op.kind == STEP_CHANGE:
+        elif kind == STEP_CHANGE:
             apply_change(c, p, g, op)
 
 
