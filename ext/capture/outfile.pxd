@@ -1,7 +1,10 @@
 # A file that is written in large pieces: one buffer, and write(2) when it is full.
+#
+# Of a file that has become large, place on the disk is asked for ahead, many pieces at once, which saves a file system the most of its
+# work for each page. Where that cannot be, it is written all the same; who closes it gives back what is left over (ftruncate(2)).
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport realloc
 from posix.unistd cimport write
 from ext.wire.bytes cimport rarely
@@ -9,6 +12,25 @@ from ext.wire.bytes cimport rarely
 cdef enum:
     OUT_OF_MEMORY = -1  # in OutFile.error, which else holds errno
     OUT_SLACK = 32  # bytes behind the buffer that may be written and are not kept
+    AHEAD_FROM = 8 << 20  # bytes of a file that is large
+    AHEAD = 32 << 20
+
+cdef extern from *:
+    """
+    #include <fcntl.h>
+    #include <unistd.h>
+    /* Have ``size`` bytes of place behind where the next bytes go, without making the file longer; -1: there is none, or nobody can tell. */
+    static inline int dp_place_ahead(int fd, long size)
+    {
+    #if defined(__linux__) && defined(FALLOC_FL_KEEP_SIZE)
+        off_t at = lseek(fd, 0, SEEK_CUR);
+        return at < 0 ? -1 : fallocate(fd, FALLOC_FL_KEEP_SIZE, at, size);
+    #else
+        return -1;
+    #endif
+    }
+    """
+    int place_ahead "dp_place_ahead"(int fd, long size) noexcept nogil
 
 cdef struct OutFile:
     int fd  # -1: none yet
@@ -17,12 +39,18 @@ cdef struct OutFile:
     uint64_t n
     uint64_t most  # bytes that it has room for, OUT_SLACK aside
     uint64_t flush_at  # bytes that are gathered before they are written
+    uint64_t written
+    int64_t ahead  # bytes behind those that place is known for
 
 
 cdef inline void out_flush(OutFile *f) noexcept nogil:
     """Write what is gathered; an error is noted."""
     cdef uint64_t done = 0
     cdef ssize_t wrote
+    if f.written >= AHEAD_FROM and f.ahead < <int64_t>f.n and f.error == 0:
+        f.ahead = AHEAD if place_ahead(f.fd, AHEAD) == 0 else INT64_MAX
+    f.written += f.n
+    f.ahead -= <int64_t>f.n
     while done < f.n and f.error == 0:
         wrote = write(f.fd, f.mem + done, f.n - done)
         if wrote >= 0:
