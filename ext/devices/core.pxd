@@ -404,23 +404,24 @@ cdef inline bint frames_room(Core *c, uint64_t n, uint64_t size) noexcept nogil:
     return store_room(c, &c.frames, n * sizeof(FrameRecord)) and store_room(c, &c.bytes, size)
 
 
-cdef inline void frame_seen(Core *c, int dev, uint64_t at, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
-    """A record, for which there is room, of a frame whose bytes are stored."""
-    cdef FrameRecord *r = <FrameRecord *>(c.frames.mem + c.frames.n)
-    c.frames.n += sizeof(FrameRecord)
-    c.order += 1
-    r.time = c.now
+cdef inline void frame_record(FrameRecord *r, int64_t time, uint64_t order, int dev, bint outgoing, uint64_t at, uint32_t n,
+                              uint32_t packet) noexcept nogil:
+    r.time = time
     r.dev = dev
     r.packet = packet
     r.at = at
-    r.order = c.order
+    r.order = order
     r.len = n
     r.outgoing = outgoing
 
 
 cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
-    if frames_room(c, 1, n):
-        frame_seen(c, d.id, store_bytes(c, frame, n), n, packet, outgoing)
+    cdef FrameRecord *r
+    if not frames_room(c, 1, n):
+        return
+    r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
+    c.order += 1
+    frame_record(r, c.now, c.order, d.id, outgoing, store_bytes(c, frame, n), n, packet)
 
 
 cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:

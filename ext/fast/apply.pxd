@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_SNAT, store_change
-from ext.devices.core cimport Core, Ns, chance_draw, frame_seen, frames_room, store_drop
+from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, frame_record, frames_room, store_drop
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
                                  STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program
@@ -19,13 +19,6 @@ from ext.wire.ipv4 cimport ipv4_decrease_ttl
 
 cdef enum:
     CABLES_MAX = 64  # CROSSINGS_MAX of stages/transmit.pxd
-
-cdef struct Sight:
-    # what captured devices see of a packet
-    bint room  # in the stores
-    bint stands  # the rest is of the packet as it is now
-    uint64_t at  # in the byte store
-    uint32_t n
 
 # ---- checks
 
@@ -117,35 +110,39 @@ cdef inline void apply_change(Core *c, const Frame *p, const Program *g, const O
     store_change(c, op.x, op.y, fact, op.n if op.n else 4, op.origin, p.id, p.buf + start, p.end - start)
 
 
-cdef inline void apply_tap(Core *c, const Frame *p, const Op *op, Sight *sight) noexcept nogil:
-    """A captured device sees the packet. Its bytes are stored once for all that see it before it is changed."""
-    if not sight.room:
-        return
-    if not sight.stands:
-        sight.stands = True
-        sight.at = c.bytes.n
-        sight.n = p.end - p.l2
-        c.bytes.n += sight.n
-        copy_over(c.bytes.mem + sight.at, p.buf + p.l2, sight.n)
-    frame_seen(c, op.x, sight.at, sight.n, p.id, op.y)
+cdef inline const Op *apply_taps(Core *c, const Frame *p, const Op *op, const Op *past) noexcept nogil:
+    """Captured devices, one behind the other, see the packet as it is now. There is room in the stores, where its bytes stand once for
+    all of them. What comes next."""
+    cdef FrameRecord *r = <FrameRecord *>(c.frames.mem + c.frames.n)
+    cdef uint64_t at = c.bytes.n, order = c.order
+    cdef uint32_t n = p.end - p.l2, packet = p.id
+    cdef int64_t now = c.now
+    cdef int kind = STEP_TAP
+    copy_over(c.bytes.mem + at, p.buf + p.l2, n)
+    while kind == STEP_TAP or kind == STEP_CROSS:
+        if kind == STEP_TAP:
+            order += 1
+            frame_record(r, now, order, op.x, op.y, at, n, packet)
+            r += 1
+        op += 1
+        kind = op.kind if op < past else 0
+    c.bytes.n = at + n
+    c.frames.n = <uint64_t>(<uint8_t *>r - c.frames.mem)
+    c.order = order
+    return op
 
 
 cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef const Op *op
-    cdef Sight sight
-    cdef int i, kind, n_ops = g.n_ops, nats = 0
-    sight.room = g.n_taps == 0 or frames_room(c, g.n_taps, g.n_taps * <uint64_t>(p.end - p.l2 + g.room) + COPIED_OVER)
-    sight.stands = False
-    for i in range(n_ops):
-        op = &g.ops[i]
+    cdef const Op *op = g.ops
+    cdef const Op *past = op + g.n_ops
+    cdef bint room = g.n_taps and frames_room(c, g.n_taps, g.n_taps * <uint64_t>(p.end - p.l2 + g.room) + COPIED_OVER)
+    cdef int kind, nats = 0
+    while op < past:
         kind = op.kind
-        if kind == STEP_TAP:
-            apply_tap(c, p, op, &sight)
+        if kind == STEP_TAP and room:
+            op = apply_taps(c, p, op, past)
             continue
-        if kind == STEP_CROSS:
-            continue
-        sight.stands = False
         if kind == STEP_TRIM:
             p.end = p.l3 + ld16(p.buf + p.l3 + 2)
         elif kind == STEP_TTL:
@@ -165,6 +162,7 @@ cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) n
             p.l2 = p.l3
         elif kind == STEP_CHANGE:
             apply_change(c, p, g, op)
+        op += 1
 
 
 cdef inline void apply_refresh(const Program *g, int64_t now) noexcept nogil:
