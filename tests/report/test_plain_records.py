@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +29,8 @@ MS = 1_000_000
 
 
 def frames(mac: bytes, gateway: bytes, gap: int) -> list[tuple[int, bytes]]:
-    """Times, three of each and so far apart, and frames: carried, refused, dropped on the way, cut in fragments, and fragments that are never complete."""
+    """Times, three alike and then so far apart, and frames: carried, refused, dropped on the way, cut in fragments, and fragments that
+    are never complete."""
     link = Ether(src=mac, dst=gateway)
     far = IP(src="10.244.1.5", dst="10.244.2.5")
     kinds = [
@@ -48,7 +48,14 @@ def frames(mac: bytes, gateway: bytes, gap: int) -> list[tuple[int, bytes]]:
 
 
 def record(
-    kind: str, out: Path, *, comments: str = "none", patterns: Sequence[str] = ("*",), apart: bool = False, group: int = 7, gap: int = 5 * MS
+    kind: str,
+    out: Path,
+    *,
+    comments: str = "none",
+    patterns: Sequence[str] = ("*",),
+    apart: bool = False,
+    group: int = 7,
+    gap: int = 5 * MS,
 ) -> tuple[object, int]:
     """Carry the frames, drained every ``group`` of them; the tally of drops and the number of frames."""
     engine = Engine()
