@@ -1,20 +1,21 @@
 """Recorded frames and drops to pcapng without a Python object for each; types and sentences are in ``dataplane/_capture_write.pyi``."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strerror
+from libc.string cimport memcpy, strerror
 
 cimport cython
 
-from ext.capture.block cimport (EPB_HEAD, EPB_OPTIONS, EPB_TAIL, NO_VERDICT, TC_ACT_OK, TC_ACT_SHOT, PacketBlock, block_head, block_options, block_size, block_write,
-                                copy_over)
+from ext.capture.block cimport (EPB_HEAD, EPB_VERDICT, TC_ACT_OK, TC_ACT_SHOT, block_bytes, block_head, block_options, block_padding,
+                                block_size, block_verdict)
 from ext.capture.changes cimport ChangeMarks, Line, changes_find, changes_free, changes_gather, told_bytes, told_write
 from ext.capture.drops cimport DropKind, KindTable, Marks, kind_of, kinds_free, marks_find, marks_room
 from ext.capture.outfile cimport OUT_OF_MEMORY, OutFile, out_flush, out_room
 from ext.capture.seen cimport LINK_HEADER, Seen, seen_on
 from ext.devices.changes cimport ChangeRecord, change_text, change_word
 from ext.devices.core cimport DETAIL_LEN, DropRecord, FrameRecord
+from ext.wire.bytes cimport COPIED_OVER
 
 
 cdef struct Statistics:
@@ -36,8 +37,16 @@ cdef struct Stretch:
     uint64_t size
 
 
+cdef struct Place:
+    # where frames of a device go
+    OutFile *file
+    Statistics *seen
+    uint32_t interface  # in that file
+
+
 cdef struct Output:
     int32_t *interface  # by device; -1: not recorded
+    Place *place  # by device, of those that are recorded
     uint8_t *ethernet  # by device
     int n_dev
     Statistics *seen  # by interface
@@ -56,15 +65,15 @@ cdef inline int interface_of(const Output *o, int dev) noexcept nogil:
 
 
 cdef bint holds(const Output *o, const Stretch *s) noexcept nogil:
-    """Do all records lie within the data, and the frames' devices among those that are recorded?"""
-    cdef uint64_t i
+    """Do all records lie within the data, and the frames' devices among those that are recorded? Without a branch for each."""
+    cdef const FrameRecord *frames = s.frames
+    cdef const DropRecord *drops = s.drops
+    cdef uint64_t i, size = s.size, wrong = 0
     for i in range(s.n_frames):
-        if s.frames[i].at > s.size or s.frames[i].len > s.size - s.frames[i].at or interface_of(o, s.frames[i].dev) < 0:
-            return False
+        wrong |= (frames[i].at > size) | (frames[i].at + frames[i].len > size) | (interface_of(o, frames[i].dev) < 0)
     for i in range(s.n_drops):
-        if s.drops[i].at > s.size or s.drops[i].len > s.size - s.drops[i].at:
-            return False
-    return True
+        wrong |= (drops[i].at > size) | (drops[i].at + drops[i].len > size)
+    return wrong == 0
 
 
 cdef bint count_drops(Output *o, const Stretch *s) noexcept nogil:
@@ -90,82 +99,104 @@ cdef inline void note_seen(Statistics *seen, int64_t time) noexcept nogil:
     seen.frames += 1
 
 
-cdef void put(Output *o, int interface, PacketBlock *b, int32_t told, int32_t drop) noexcept nogil:
-    """Append a record, with the comments of the change ``told`` and of ``drop``, and those behind each (-1: none)."""
-    cdef Statistics *seen = &o.seen[interface]
-    cdef OutFile *f = &o.file[interface if o.apart else 0]
+cdef uint8_t *put_comments(const Output *o, uint8_t *p, int32_t told, int32_t drop) noexcept nogil:
+    """Those of the change ``told`` and of ``drop``, and those behind each (-1: none); where what follows them goes."""
     cdef const DropKind *kind
-    cdef uint8_t *p
-    cdef int32_t i = drop
-    b.interface = 0 if o.apart else interface
-    b.verdict = TC_ACT_SHOT if drop >= 0 else (TC_ACT_OK if told >= 0 else NO_VERDICT)
-    b.comments = told_bytes(&o.changes, told)
-    while i >= 0:
-        b.comments += o.kinds.kind[o.marks.drop[i].kind].comment_size
-        i = o.marks.drop[i].next
-    p = out_room(f, block_size(b))
-    if p == NULL:
-        return
-    p = told_write(&o.changes, told, block_write(b, p))
-    i = drop
-    while i >= 0:
-        kind = &o.kinds.kind[o.marks.drop[i].kind]
+    p = told_write(&o.changes, told, p)
+    while drop >= 0:
+        kind = &o.kinds.kind[o.marks.drop[drop].kind]
         memcpy(p, kind.comment, kind.comment_size)
         p += kind.comment_size
-        i = o.marks.drop[i].next
-    note_seen(seen, b.time)
-    seen.dropped += drop >= 0
+        drop = o.marks.drop[drop].next
+    return p
 
 
-cdef inline void put_plain(Output *o, const Stretch *s, const FrameRecord *r) noexcept nogil:
-    """Append a frame without comments: what most records are."""
-    cdef int interface = o.interface[r.dev]
-    cdef OutFile *f = &o.file[interface if o.apart else 0]
-    cdef uint32_t padded = (r.len + 3) & ~<uint32_t>3, total = EPB_HEAD + padded + EPB_OPTIONS + EPB_TAIL
-    cdef uint8_t *p = out_room(f, total)
+cdef uint64_t comments_size(const Output *o, int32_t told, int32_t drop) noexcept nogil:
+    """Bytes of the options that put_comments() writes."""
+    cdef uint64_t n = told_bytes(&o.changes, told)
+    while drop >= 0:
+        n += o.kinds.kind[o.marks.drop[drop].kind].comment_size
+        drop = o.marks.drop[drop].next
+    return n
+
+
+cdef void put_told(Output *o, const Stretch *s, const FrameRecord *r, int32_t told, int32_t drop) noexcept nogil:
+    """Append a frame with comments as of put_comments()."""
+    cdef const Place *place = &o.place[r.dev]
+    cdef uint64_t total = block_size(r.len, EPB_VERDICT + comments_size(o, told, drop))
+    cdef uint8_t *p = out_room(place.file, total)
+    cdef uint8_t *options
     if p == NULL:
         return
-    if s.size - r.at >= r.len + 15:
-        copy_over(p + EPB_HEAD, s.data + r.at, r.len)
-    else:
-        memcpy(p + EPB_HEAD, s.data + r.at, r.len)
-    if r.len != padded:
-        memset(p + EPB_HEAD + r.len, 0, padded - r.len)
-    block_head(p, total, 0 if o.apart else interface, r.time, r.len)
-    block_options(p + EPB_HEAD + padded, r.outgoing, r.packet)
-    note_seen(&o.seen[interface], r.time)
+    options = block_bytes(p + EPB_HEAD, s.data + r.at, r.len, s.size - r.at >= r.len + COPIED_OVER)
+    block_head(p, <uint32_t>total, place.interface, r.time, r.len)
+    options = block_options(options, r.outgoing, r.packet)
+    put_comments(o, block_verdict(options, TC_ACT_SHOT if drop >= 0 else TC_ACT_OK), told, drop)
+    note_seen(place.seen, r.time)
+    place.seen.dropped += drop >= 0
 
 
-cdef inline void put_frame(Output *o, const Stretch *s, uint64_t i, int32_t told, int32_t drop) noexcept nogil:
-    cdef const FrameRecord *r = &s.frames[i]
-    cdef PacketBlock b
-    if told < 0 and drop < 0:
-        put_plain(o, s, r)
+cdef inline void put_plain(const Place *place, const FrameRecord *r, const uint8_t *data, uint64_t size) noexcept nogil:
+    """Append a frame without comments: what most records are. ``data``: the byte store, of this ``size``."""
+    cdef uint32_t n = r.len, packet = r.packet, interface = place.interface
+    cdef uint64_t at = r.at, total = block_size(n, 0)
+    cdef int64_t time = r.time
+    cdef bint outgoing = r.outgoing
+    cdef Statistics *seen = place.seen
+    cdef uint8_t *p = out_room(place.file, total)
+    cdef uint8_t *options
+    if p == NULL:
         return
-    b.time = r.time
-    b.outgoing = r.outgoing
-    b.packet = r.packet
-    b.link = NULL
-    b.n_link = 0
-    b.data = s.data + r.at
-    b.n = r.len
-    put(o, o.interface[r.dev], &b, told, drop)
+    options = block_bytes(p + EPB_HEAD, data + at, n, size - at >= n + COPIED_OVER)
+    block_head(p, <uint32_t>total, interface, time, n)
+    block_options(options, outgoing, packet)
+    note_seen(seen, time)
 
 
-cdef inline void put_drop(Output *o, const Stretch *s, uint64_t i) noexcept nogil:
+cdef uint64_t put_frames(Output *o, const Stretch *s, uint64_t i, int64_t until, bint changed) noexcept nogil:
+    """Append frames from number ``i`` on, up to that time; the first that is later."""
+    cdef const FrameRecord *frames = s.frames
+    cdef const int32_t *told = o.changes.first if changed else NULL
+    cdef const int32_t *drop = o.marks.frame if s.n_drops else NULL
+    cdef const uint8_t *data = s.data
+    cdef const Place *place = o.place
+    cdef uint64_t n = s.n_frames, size = s.size
+    cdef int32_t t = -1, d = -1
+    while i < n and frames[i].time <= until:
+        if told != NULL:
+            t = told[i]
+        if drop != NULL:
+            d = drop[i]
+        if t >= 0 or d >= 0:
+            put_told(o, s, &frames[i], t, d)
+        else:
+            put_plain(&place[frames[i].dev], &frames[i], data, size)
+        i += 1
+    return i
+
+
+cdef void put_drop(Output *o, const Stretch *s, uint64_t i) noexcept nogil:
     """A record of its own, with the link header that frames of the device have, or without one. Its kin follow by themselves."""
     cdef const DropRecord *r = &s.drops[i]
-    cdef PacketBlock b
     cdef Seen seen = seen_on(s.data + r.at, r.len, o.ethernet[r.dev])
-    b.time = r.time
-    b.outgoing = False
-    b.packet = r.packet
-    b.link = seen.link
-    b.n_link = LINK_HEADER if seen.link != NULL else 0
-    b.data = s.data + r.at + seen.skipped
-    b.n = r.len - seen.skipped
+    cdef const Place *place = &o.place[r.dev]
+    cdef uint32_t link = LINK_HEADER if seen.link != NULL else 0, n = r.len - seen.skipped
+    cdef uint64_t total
+    cdef uint8_t *p
     o.marks.drop[i].next = -1
-    put(o, interface_of(o, r.dev), &b, -1, <int32_t>i)
+    total = block_size(<uint64_t>link + n, EPB_VERDICT + comments_size(o, -1, <int32_t>i))
+    p = out_room(place.file, total)
+    if p == NULL:
+        return
+    block_head(p, <uint32_t>total, place.interface, r.time, link + n)
+    if link:
+        memcpy(p + EPB_HEAD, seen.link, link)
+    if n:
+        memcpy(p + EPB_HEAD + link, s.data + r.at + seen.skipped, n)
+    p = block_options(block_padding(p + EPB_HEAD, link + n), False, r.packet)
+    put_comments(o, block_verdict(p, TC_ACT_SHOT), -1, <int32_t>i)
+    note_seen(place.seen, r.time)
+    place.seen.dropped += 1
 
 
 cdef void put_all(Output *o, const Stretch *s) noexcept nogil:
@@ -176,17 +207,11 @@ cdef void put_all(Output *o, const Stretch *s) noexcept nogil:
         changes_find(&o.changes, s.frames, s.n_frames, s.data, o.namespace, o.ethernet)
     if s.n_drops:
         marks_find(&o.marks, s.frames, s.n_frames, s.drops, s.n_drops)
-    while True:
-        while d < s.n_drops and (o.marks.drop[o.marks.drop[d].first].frame >= 0 or interface_of(o, s.drops[d].dev) < 0):
-            d += 1
-        if f < s.n_frames and (d == s.n_drops or s.frames[f].time <= s.drops[d].time):
-            put_frame(o, s, f, o.changes.first[f] if changed else -1, o.marks.frame[f] if s.n_drops else -1)
-            f += 1
-        elif d < s.n_drops:
+    for d in range(s.n_drops):
+        if o.marks.drop[o.marks.drop[d].first].frame < 0 and interface_of(o, s.drops[d].dev) >= 0:
+            f = put_frames(o, s, f, s.drops[d].time, changed)
             put_drop(o, s, d)
-            d += 1
-        else:
-            break
+    put_frames(o, s, f, INT64_MAX, changed)
     o.frames += s.n_frames
 
 
@@ -198,7 +223,7 @@ cdef class RecordWriter:
     cdef readonly int failed
 
     def __cinit__(self, interfaces, ethernet, namespaces, bint apart=False, uint64_t flush_at=1 << 18):
-        cdef int i
+        cdef int i, interface
         numbers, bare, places = list(interfaces), list(ethernet), list(namespaces)
         if not len(numbers) == len(bare) == len(places):
             raise ValueError("interfaces, ethernet and namespaces must have one entry for each device")
@@ -207,14 +232,18 @@ cdef class RecordWriter:
         self.o.n_interfaces = max(numbers, default=-1) + 1
         self.o.interface = <int32_t *>malloc((self.o.n_dev + 1) * sizeof(int32_t))
         self.o.ethernet = <uint8_t *>malloc(self.o.n_dev + 1)
+        self.o.place = <Place *>calloc(self.o.n_dev + 1, sizeof(Place))
         self.o.namespace = <int32_t *>malloc((self.o.n_dev + 1) * sizeof(int32_t))
         self.o.seen = <Statistics *>calloc(self.o.n_interfaces + 1, sizeof(Statistics))
         self.o.file = <OutFile *>calloc(self.o.n_interfaces + 1, sizeof(OutFile))
-        if (self.o.interface == NULL or self.o.ethernet == NULL or self.o.namespace == NULL or self.o.seen == NULL
+        if (self.o.interface == NULL or self.o.place == NULL or self.o.ethernet == NULL or self.o.namespace == NULL or self.o.seen == NULL
                 or self.o.file == NULL):
             raise MemoryError
         for i in range(self.o.n_dev):
-            self.o.interface[i] = numbers[i]
+            interface = numbers[i]
+            self.o.interface[i] = interface
+            if interface >= 0:
+                self.o.place[i] = Place(&self.o.file[interface if apart else 0], &self.o.seen[interface], 0 if apart else interface)
             self.o.ethernet[i] = bool(bare[i])
             self.o.namespace[i] = places[i]
         for i in range(self.o.n_interfaces + 1):
@@ -228,6 +257,7 @@ cdef class RecordWriter:
             for i in range(self.o.n_interfaces + 1):
                 free(self.o.file[i].mem)
         free(self.o.interface)
+        free(self.o.place)
         free(self.o.ethernet)
         free(self.o.namespace)
         free(self.o.seen)
@@ -275,10 +305,12 @@ cdef class RecordWriter:
 
     def write(self, frames, drops, data, changes, opened, described, told):
         cdef Stretch s
-        cdef bint counted = True
+        cdef bint counted = True, held
         try:
             self.open_views(&s, frames, drops, data, changes)
-            if not holds(&self.o, &s):
+            with nogil:
+                held = holds(&self.o, &s)
+            if not held:
                 raise ValueError("a record lies outside of the data, or a frame's device is not recorded")
             if s.n_drops:
                 with nogil:

@@ -25,6 +25,7 @@ from ext.border.rules cimport table_build, table_speaks, table_tracks, use_book
 from ext.border.sysctl cimport namespace_defaults, sysctl_read, sysctl_write
 from ext.border.tables cimport address_add, address_remove, conntrack_remove, device_free, namespace_free, proxy_add, proxy_remove, route_add, route_remove
 from ext.devices.core cimport *
+from ext.devices.queue cimport Due, Timer, queue_free, queue_init, queue_number, queue_waiting
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.fast.flows cimport FlowCache, cache_new
 from ext.fast.megaflow cimport cache_gone
@@ -208,6 +209,7 @@ cdef class Engine:
 
     def __cinit__(self, seed=0, *, bint slow_path_only=False):
         memset(&self.c, 0, sizeof(Core))
+        queue_init(&self.c.queue)
         self.c.seed = seed & 0xffffffffffffffff
         self.c.run = core_run
         if not slow_path_only:
@@ -224,10 +226,10 @@ cdef class Engine:
 
     def __dealloc__(self):
         cdef int i
-        cdef Due waiting
+        cdef Timer waiting
         while event_take(&self.c, INT64_MAX, &waiting):
-            if waiting.p != NULL:
-                pkt_free(&self.c, waiting.p)
+            if waiting.due.p != NULL:
+                pkt_free(&self.c, waiting.due.p)
         for i in range(self.c.n_ns):
             if self.c.ns[i] != NULL:
                 namespace_free(&self.c, self.c.ns[i])
@@ -244,9 +246,7 @@ cdef class Engine:
         cache_gone(<FlowCache *>self.c.fast)
         free(self.c.far_of)
         free(self.c.uncaptured)
-        free(self.c.heap)
-        for i in range(self.c.n_lanes):
-            free(self.c.lane[i].ring)
+        queue_free(&self.c.queue)
         free(self.c.ns)
         free(self.c.dev)
         htab_free_all(&self.c.sockets)
@@ -719,18 +719,18 @@ cdef class Engine:
         """Is nothing left but timers that would go on for ever, or that only tidy up?"""
         cdef uint64_t i
         cdef const Due *e
-        if self.c.n_packet_events:
+        if self.c.queue.n_packets:
             return False
-        for i in range(events_waiting(&self.c)):
-            e = event_number(&self.c, i)
-            if e.kind == EV_NEIGH and self.neighbour_awaited(e):
+        for i in range(queue_waiting(&self.c.queue)):
+            e = queue_number(&self.c.queue, i)
+            if e.kind == EV_NEIGH and self.neighbour_awaited(<const Timer *>e):
                 return False
             if e.kind == EV_TUNNEL and e.time <= self.c.now + TIMER_REST:
                 return False  # a message that only waits for the packet in hand
         return True
 
-    cdef bint neighbour_awaited(self, const Due *e) noexcept nogil:
-        cdef Neigh *n = neigh_find(&self.c.dev[e.dev].neigh, e.addr, e.alen)
+    cdef bint neighbour_awaited(self, const Timer *t) noexcept nogil:
+        cdef Neigh *n = neigh_find(&self.c.dev[t.due.dev].neigh, t.addr, t.alen)
         return n != NULL and n.queue != NULL
 
     def deliveries(self):

@@ -45,8 +45,13 @@ class AtomicFile:
         return self._failure(error)
 
     def finish(self) -> None:
-        """Close the temporary file, so that a full disk is noticed before anything is moved."""
+        """Close the temporary file, so that a full disk is noticed before anything is moved; place on the disk that whoever had the
+        descriptor asked for and did not need is given back."""
+        if self._file.closed:
+            return
         try:
+            self._file.flush()
+            os.truncate(self._file.fileno(), os.fstat(self._file.fileno()).st_size)
             self._file.close()
         except OSError as error:
             self.discard()

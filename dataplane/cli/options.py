@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from dataplane.report.run_capture import CaptureOptions
 
+_THREADS = 3  # reading ahead, carrying, writing
 OUTPUT_FORMATS = ("table", "wide", "json", "yaml", "name")
 
 
@@ -85,9 +86,16 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     """``--seed N`` as ``add_seed``, ``--threads N`` (``args.threads``) and ``--slow-path-only``: none of the latter two changes a byte."""
     add_seed(parser)
     explained = "1: one thread in all; more: captures are written beside, replay carries with up to N, and from 3 on it reads ahead"
-    parser.add_argument("--threads", type=threads, default=1, metavar="N", help=f"{explained} (default: %(default)s)")
+    usual = f"default: {_THREADS}, or the number of processors if that is less"
+    parser.add_argument("--threads", type=threads, default=usual_threads(), metavar="N", help=f"{explained} ({usual})")
     explained = "every packet goes from stage to stage, none through the flow cache"
     parser.add_argument("--slow-path-only", action="store_true", help=explained)
+
+
+def usual_threads() -> int:
+    """As many as there is work for beside each other, and no more than there are processors for this process."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_THREADS, available)
 
 
 def threads(text: str) -> int:

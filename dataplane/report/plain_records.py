@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dataplane._core import Engine
 
 _STRETCHES = 8  # that wait to be written at most
-_BUFFER = 1 << 20  # bytes written at once
+_BUFFER = 1 << 18  # bytes written at once: few enough to be near a processor still
 _BUFFERS = 64 << 20  # bytes of all buffers together where there are many files
 _LEAST_BUFFER = 1 << 14
 

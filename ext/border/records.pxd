@@ -4,6 +4,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport *
+from ext.devices.queue cimport queue_number, queue_waiting
 from ext.tables.fragments cimport FragQueue
 from ext.tables.htab cimport htab_step, HNode
 from ext.tables.neighbour cimport Neigh
@@ -78,8 +79,8 @@ cdef inline uint64_t packets_held(const Core *c) noexcept nogil:
     cdef int i
     cdef HNode *node
     cdef FragQueue *q
-    for k in range(events_waiting(c)):
-        held += event_number(c, k).p != NULL
+    for k in range(queue_waiting(&c.queue)):
+        held += queue_number(&c.queue, k).p != NULL
     for i in range(c.n_dev):
         node = htab_step(&c.dev[i].neigh.tab, NULL) if c.dev[i] != NULL else NULL
         while node != NULL:

@@ -1,7 +1,8 @@
 # pcapng blocks, as they are written: little-endian, nanoseconds (IETF draft-ietf-opsawg-pcapng).
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from ext.wire.bytes cimport copy_over
 
 cdef enum:
     ENHANCED_PACKET = 6
@@ -19,28 +20,9 @@ cdef enum:
     EPB_VERDICT = 16
     EPB_TAIL = 8  # end of options, length again
 
-cdef struct PacketBlock:
-    uint32_t interface
-    int64_t time
-    bint outgoing
-    uint32_t packet
-    const uint8_t *link  # a link header that the bytes lack, or NULL
-    uint32_t n_link
-    const uint8_t *data
-    uint32_t n
-    int verdict  # TC_ACT_*, -1: none
-    uint64_t comments  # bytes of options that the caller writes behind the others
-
 
 cdef extern from *:
     """
-    static inline void dp_st16le(uint8_t *p, uint16_t v)
-    {
-    #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        v = __builtin_bswap16(v);
-    #endif
-        memcpy(p, &v, 2);
-    }
     static inline void dp_st32le(uint8_t *p, uint32_t v)
     {
     #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -48,69 +30,63 @@ cdef extern from *:
     #endif
         memcpy(p, &v, 4);
     }
+    /* Two words of 32 bits. */
+    static inline void dp_st64le(uint8_t *p, uint32_t first, uint32_t second)
+    {
+        uint64_t v = first | (uint64_t)second << 32;
+    #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        v = __builtin_bswap64(v);
+    #endif
+        memcpy(p, &v, 8);
+    }
     """
-    void st16le "dp_st16le"(uint8_t *p, uint16_t v) noexcept nogil
     void st32le "dp_st32le"(uint8_t *p, uint32_t v) noexcept nogil
+    void st64le "dp_st64le"(uint8_t *p, uint32_t first, uint32_t second) noexcept nogil
 
 
-cdef inline void copy_over(uint8_t *to, const uint8_t *p, uint32_t n) noexcept nogil:
-    """Copy ``n`` bytes, and up to 15 of what follows them: faster than a call for what is short."""
-    cdef uint32_t i
-    for i in range(0, n, 16):
-        memcpy(to + i, p + i, 16)
-
-
-cdef inline uint64_t block_size(const PacketBlock *b) noexcept nogil:
-    """Bytes of the whole block."""
-    cdef uint64_t size = <uint64_t>b.n_link + b.n
-    return EPB_HEAD + ((size + 3) & ~<uint64_t>3) + EPB_OPTIONS + (EPB_VERDICT if b.verdict >= 0 else 0) + b.comments + EPB_TAIL
+cdef inline uint64_t block_size(uint64_t n, uint64_t more) noexcept nogil:
+    """Bytes of the block of ``n`` bytes of a packet, with ``more`` options than direction and packet id."""
+    return EPB_HEAD + ((n + 3) & ~<uint64_t>3) + EPB_OPTIONS + more + EPB_TAIL
 
 
 cdef inline uint8_t *block_head(uint8_t *p, uint32_t total, uint32_t interface, int64_t time, uint32_t size) noexcept nogil:
     """All but the bytes of the packet and the options; where the bytes go."""
-    st32le(p, ENHANCED_PACKET)
-    st32le(p + 4, total)
-    st32le(p + 8, interface)
-    st32le(p + 12, <uint32_t>(<uint64_t>time >> 32))
-    st32le(p + 16, <uint32_t>time)
-    st32le(p + 20, size)
+    st64le(p, ENHANCED_PACKET, total)
+    st64le(p + 8, interface, <uint32_t>(<uint64_t>time >> 32))
+    st64le(p + 16, <uint32_t>time, size)
     st32le(p + 24, size)
-    st32le(p + total - EPB_TAIL, 0)
-    st32le(p + total - 4, total)
+    st64le(p + total - EPB_TAIL, 0, total)
     return p + EPB_HEAD
+
+
+cdef inline uint8_t *block_bytes(uint8_t *p, const uint8_t *data, uint32_t n, bint over) noexcept nogil:
+    """The packet's; where options go. ``over``: what copy_over() copies besides lies in memory that may be read, and written, and
+    will be written anew."""
+    if over:
+        copy_over(p, data, n)
+    elif n:
+        memcpy(p, data, n)
+    return block_padding(p, n)
+
+
+cdef inline uint8_t *block_padding(uint8_t *p, uint32_t n) noexcept nogil:
+    """Zeros behind ``n`` bytes at ``p``, up to where options go, and in these to come; where that is."""
+    st32le(p + n, 0)
+    return p + ((n + 3) & ~<uint32_t>3)
 
 
 cdef inline uint8_t *block_options(uint8_t *p, bint outgoing, uint32_t packet) noexcept nogil:
     """Direction and packet id; where further options go."""
-    st16le(p, OPT_EPB_FLAGS)
-    st16le(p + 2, 4)
-    st32le(p + 4, OUTBOUND if outgoing else INBOUND)
-    st16le(p + 8, OPT_EPB_PACKETID)
-    st16le(p + 10, 8)
-    st32le(p + 12, packet)
+    st64le(p, OPT_EPB_FLAGS | 4 << 16, OUTBOUND if outgoing else INBOUND)
+    st64le(p + 8, OPT_EPB_PACKETID | 8 << 16, packet)
     st32le(p + 16, 0)
     return p + EPB_OPTIONS
 
 
-cdef inline uint8_t *block_write(const PacketBlock *b, uint8_t *p) noexcept nogil:
-    """Write all but the comments at ``p``, which has room for ``block_size()`` bytes; where the comments go."""
-    cdef uint32_t size = b.n_link + b.n
-    p = block_head(p, <uint32_t>block_size(b), b.interface, b.time, size)
-    if b.n_link:
-        memcpy(p, b.link, b.n_link)
-    if b.n:
-        memcpy(p + b.n_link, b.data, b.n)
-    p += size
-    while size & 3:
-        p[0] = 0
-        p += 1
-        size += 1
-    p = block_options(p, b.outgoing, b.packet)
-    if b.verdict >= 0:
-        memset(p, 0, EPB_VERDICT)
-        st16le(p, OPT_EPB_VERDICT)
-        st16le(p + 2, 9)
-        p[4] = VERDICT_TC
-        p[5] = <uint8_t>b.verdict
-        p += EPB_VERDICT
-    return p
+cdef inline uint8_t *block_verdict(uint8_t *p, int verdict) noexcept nogil:
+    """What became of the packet, unless that is not told (-1); where further options go."""
+    if verdict < 0:
+        return p
+    st64le(p, OPT_EPB_VERDICT | 9 << 16, VERDICT_TC | <uint32_t>verdict << 8)
+    st64le(p + 8, 0, 0)
+    return p + EPB_VERDICT

@@ -7,6 +7,7 @@ from ext.devices.core cimport DropRecord, FrameRecord
 from ext.wire.hash cimport mix64
 
 cdef enum:
+    MARKS_FEW = 4  # drops that are faster looked at one by one
     KINDS_FIRST = 64  # places of a fresh table of kinds; doubled when half of them are taken
 
 cdef struct DropKind:
@@ -25,6 +26,7 @@ cdef struct KindTable:
     uint32_t cap
     int32_t *place  # by hash: a kind, or -1
     uint32_t mask
+    int32_t last  # kind that was asked for
 
 cdef struct DropMark:
     # beside each drop of a stretch of time
@@ -80,16 +82,24 @@ cdef inline bint kinds_grow(KindTable *t) noexcept nogil:
     return True
 
 
+cdef inline bint kind_is(const DropKind *k, const DropRecord *r) noexcept nogil:
+    return k.reason == r.reason and k.dev == r.dev and k.ns == r.ns and k.origin == r.origin
+
+
 cdef inline int64_t kind_of(KindTable *t, const DropRecord *r) noexcept nogil:
     """The kind of a drop, a new one if it is the first; -1 when memory is out."""
     cdef uint64_t at
     cdef DropKind *k
     if t.n:
+        k = &t.kind[t.last]
+        if kind_is(k, r):
+            return t.last
         at = kind_hash(r.reason, r.ns, r.dev, r.origin) & t.mask
         while t.place[at] >= 0:
             k = &t.kind[t.place[at]]
-            if k.reason == r.reason and k.dev == r.dev and k.ns == r.ns and k.origin == r.origin:
-                return t.place[at]
+            if kind_is(k, r):
+                t.last = t.place[at]
+                return t.last
             at = (at + 1) & t.mask
     if not kinds_grow(t):
         return -1
@@ -171,9 +181,34 @@ cdef inline int32_t *mark_place(Marks *m, const DropRecord *drops, uint32_t pack
     return &m.place[at]
 
 
-cdef inline void marks_find(Marks *m, const FrameRecord *frames, uint64_t n_frames, const DropRecord *drops, uint64_t n_drops) noexcept nogil:
-    """Drops by packet, device and time; then the last frame of each of these shows them all."""
+cdef inline int32_t mark_of(Marks *m, const DropRecord *drops, uint64_t first, uint64_t past, const FrameRecord *f) noexcept nogil:
+    """The first drop of the frame's packet and device at its time, at which these drops were; -1: none."""
     cdef uint64_t i
+    if past - first > MARKS_FEW:
+        return mark_place(m, drops, f.packet, f.dev, f.time)[0]
+    for i in range(first, past):
+        if drops[i].packet == f.packet and drops[i].dev == f.dev:
+            return <int32_t>i
+    return -1
+
+
+cdef inline void frame_shows(Marks *m, const FrameRecord *frames, uint64_t frame, const DropRecord *drops, uint64_t d, uint64_t past) noexcept nogil:
+    """The frame instead of an earlier one, if any of these drops, all of its time, are its packet's at its device."""
+    cdef int32_t drop = mark_of(m, drops, d, past, &frames[frame])
+    cdef DropMark *first
+    if drop < 0:
+        return
+    first = &m.drop[drop]
+    if first.frame >= 0:
+        m.frame[first.frame] = -1
+    first.frame = <int32_t>frame
+    m.frame[frame] = drop
+
+
+cdef inline void marks_find(Marks *m, const FrameRecord *frames, uint64_t n_frames, const DropRecord *drops, uint64_t n_drops) noexcept nogil:
+    """Drops by packet, device and time; then the last frame of each of these shows them all. Both come in order of time."""
+    cdef uint64_t i, f = 0, d = 0, past
+    cdef int64_t time
     cdef int32_t *place
     cdef DropMark *first
     for i in range(n_drops):
@@ -188,11 +223,14 @@ cdef inline void marks_find(Marks *m, const FrameRecord *frames, uint64_t n_fram
             m.drop[first.last].next = <int32_t>i
             first.last = <int32_t>i
         m.drop[i].first = place[0]
-    for i in range(n_frames):
-        place = mark_place(m, drops, frames[i].packet, frames[i].dev, frames[i].time)
-        if place[0] >= 0:
-            first = &m.drop[place[0]]
-            if first.frame >= 0:
-                m.frame[first.frame] = -1
-            first.frame = <int32_t>i
-            m.frame[i] = place[0]
+    while d < n_drops:
+        time = drops[d].time
+        past = d + 1
+        while past < n_drops and drops[past].time == time:
+            past += 1
+        while f < n_frames and frames[f].time < time:
+            f += 1
+        while f < n_frames and frames[f].time == time:
+            frame_shows(m, frames, f, drops, d, past)
+            f += 1
+        d = past

@@ -2,9 +2,10 @@
 #
 # Namespaces and devices name each other by small integers, the places in ``Core``'s arrays.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdint cimport INT64_MAX, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
+from ext.devices.queue cimport Due, Queue, Timer, heap_add, queue_first, queue_packet, queue_pop
 from ext.devices.record cimport Recorder, STEP_TAP, rec_note, rec_refuse
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_host
 from ext.tables.conntrack cimport CtTable, ct_put
@@ -25,7 +26,6 @@ cdef enum:
     IFNAME_LEN = 16
     DETAIL_LEN = 160
     DRAW_COUNTERS = 1024
-    LANES = 6
     CLOCKED_STAGES = 32  # more than there are
     DEV_LO = 1
     DEV_VETH = 2
@@ -245,10 +245,10 @@ cdef struct FrameRecord:
     int64_t time
     int dev
     uint32_t packet
-    uint32_t len
-    uint64_t at  # in the byte store
-    uint8_t outgoing
+    uint64_t at  # in the byte store, perhaps where another one's bytes are: they are the same then
     uint64_t order
+    uint32_t len
+    uint8_t outgoing
 
 cdef struct DropRecord:
     int64_t time
@@ -288,25 +288,6 @@ cdef struct Store:
     uint64_t n
     uint64_t cap
 
-cdef struct Due:
-    int64_t time
-    uint64_t root  # what it all began with: see Core.root
-    uint64_t seq
-    int kind
-    int dev  # or namespace, or stage
-    Pkt *p
-    uint64_t queue  # number of a fragment queue
-    uint8_t addr[16]  # neighbour
-    uint8_t alen
-
-cdef struct Lane:
-    # a ring of events that were queued in the order in which they happen
-    Due *ring
-    uint32_t at
-    uint32_t n
-    uint32_t cap  # a power of two
-    int64_t delay  # ns between queueing and happening
-
 cdef struct Counters:
     uint64_t received
     uint64_t generated
@@ -342,18 +323,12 @@ cdef struct Core:
     int64_t now
     uint64_t root  # number of the frame or packet from outside whose consequences are being carried, in order of injection
     uint64_t n_roots
-    uint64_t seq
     uint64_t order  # of frames, drops and events among each other
     uint32_t next_packet
     uint8_t tracing  # TRACE_*, 0: nothing
     int drop_origin  # rule or route behind the drop that is being returned
     int depth  # stages nested in each other by side packets
-    Due *heap
-    int n_heap
-    int heap_cap
-    Lane lane[LANES]
-    int n_lanes
-    uint64_t n_packet_events  # in heap and lane, that are about a packet
+    Queue queue
     Store bytes
     Store frames
     Store drops
@@ -386,19 +361,30 @@ cdef struct Core:
 
 # ---- growing stores
 
-cdef inline void *store_add(Core *c, Store *s, uint64_t size) noexcept nogil:
-    """Room for ``size`` more bytes, NULL (and the engine's flag set) when memory is out."""
+cdef inline bint store_grow(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """False (and the engine's flag set) when memory is out."""
     cdef uint64_t cap = s.cap
     cdef uint8_t *mem
-    if s.n + size > cap:
-        while s.n + size > cap:
-            cap = cap * 2 if cap else 65536
-        mem = <uint8_t *>realloc(s.mem, cap)
-        if mem == NULL:
-            c.out_of_memory = True
-            return NULL
-        s.mem = mem
-        s.cap = cap
+    while s.n + size > cap:
+        cap = cap * 2 if cap else 65536
+    mem = <uint8_t *>realloc(s.mem, cap)
+    if mem == NULL:
+        c.out_of_memory = True
+        return False
+    s.mem = mem
+    s.cap = cap
+    return True
+
+
+cdef inline bint store_room(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """Is there room for ``size`` more bytes? If not, memory is out."""
+    return not rarely(s.n + size > s.cap) or store_grow(c, s, size)
+
+
+cdef inline void *store_add(Core *c, Store *s, uint64_t size) noexcept nogil:
+    """``size`` more bytes, NULL (and the engine's flag set) when memory is out."""
+    if not store_room(c, s, size):
+        return NULL
     s.n += size
     return s.mem + s.n - size
 
@@ -413,19 +399,29 @@ cdef inline uint64_t store_bytes(Core *c, const uint8_t *p, uint32_t n) noexcept
 
 # ---- what happened
 
-cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
-    cdef uint64_t at = store_bytes(c, frame, n)
-    cdef FrameRecord *r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
-    if r == NULL:
-        return
-    r.time = c.now
-    r.dev = d.id
+cdef inline bint frames_room(Core *c, uint64_t n, uint64_t size) noexcept nogil:
+    """Is there room for ``n`` records of frames, and for ``size`` bytes of theirs? If not, memory is out."""
+    return store_room(c, &c.frames, n * sizeof(FrameRecord)) and store_room(c, &c.bytes, size)
+
+
+cdef inline void frame_record(FrameRecord *r, int64_t time, uint64_t order, int dev, bint outgoing, uint64_t at, uint32_t n,
+                              uint32_t packet) noexcept nogil:
+    r.time = time
+    r.dev = dev
     r.packet = packet
-    r.len = n
     r.at = at
+    r.order = order
+    r.len = n
     r.outgoing = outgoing
+
+
+cdef inline void store_frame(Core *c, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t packet, bint outgoing) noexcept nogil:
+    cdef FrameRecord *r
+    if not frames_room(c, 1, n):
+        return
+    r = <FrameRecord *>store_add(c, &c.frames, sizeof(FrameRecord))
     c.order += 1
-    r.order = c.order
+    frame_record(r, c.now, c.order, d.id, outgoing, store_bytes(c, frame, n), n, packet)
 
 
 cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) noexcept nogil:
@@ -531,17 +527,7 @@ cdef inline Ns *pkt_ns(Core *c, const Pkt *p) noexcept nogil:
     return c.ns[c.dev[p.dev].ns]
 
 
-# ---- the event queue, by time, then by what began it, then by order of arrival
-#
-# So each frame is carried to completion, with everything that it causes at that instant, before the next one.
-# Events about packets that happen equally long after they were queued (a link's latency, or none) were queued in just that order,
-# mostly: they go into a lane, a ring for each delay, and all else into a binary heap.
-
-cdef inline bint event_before(const Due *a, const Due *b) noexcept nogil:
-    if a.time != b.time:
-        return a.time < b.time
-    return a.root < b.root or (a.root == b.root and a.seq < b.seq)
-
+# ---- events
 
 cdef inline void root_begin(Core *c) noexcept nogil:
     """Something comes in from outside: what it causes is ordered behind what earlier ones cause at the same instant."""
@@ -549,206 +535,53 @@ cdef inline void root_begin(Core *c) noexcept nogil:
     c.root = c.n_roots
 
 
-cdef inline uint64_t events_waiting(const Core *c) noexcept nogil:
-    cdef uint64_t n = <uint64_t>c.n_heap
-    cdef int k
-    for k in range(c.n_lanes):
-        n += c.lane[k].n
-    return n
-
-
-cdef inline const Due *event_number(const Core *c, uint64_t i) noexcept nogil:
-    """The waiting events in no order of meaning, ``i`` from 0."""
-    cdef const Lane *lane
-    cdef int k
-    for k in range(c.n_lanes):
-        lane = &c.lane[k]
-        if i < lane.n:
-            return &lane.ring[(lane.at + <uint32_t>i) & (lane.cap - 1)]
-        i -= lane.n
-    return &c.heap[i]
-
-
-cdef inline int first_lane(const Core *c) noexcept nogil:
-    """The lane that the earliest event is in; -1: it is in the heap, or nothing waits."""
-    cdef const Due *first = &c.heap[0] if c.n_heap else NULL
-    cdef const Due *e
-    cdef int k, found = -1
-    for k in range(c.n_lanes):
-        if c.lane[k].n == 0:
-            continue
-        e = &c.lane[k].ring[c.lane[k].at]
-        if first == NULL or event_before(e, first):
-            first = e
-            found = k
-    return found
-
-
 cdef inline const Due *event_first(const Core *c) noexcept nogil:
     """The earliest event; NULL: nothing waits."""
-    cdef int k = first_lane(c)
-    if k >= 0:
-        return &c.lane[k].ring[c.lane[k].at]
-    return &c.heap[0] if c.n_heap else NULL
+    return queue_first(&c.queue)
 
 
 cdef inline bint event_due(const Core *c, int64_t time) noexcept nogil:
     """Does anything happen up to ``time``?"""
-    cdef const Lane *lane
-    cdef int k
-    if c.n_heap and c.heap[0].time <= time:
-        return True
-    if c.n_packet_events:
-        for k in range(c.n_lanes):
-            lane = &c.lane[k]
-            if lane.n and lane.ring[lane.at].time <= time:
-                return True
-    return False
+    return c.queue.next <= time
 
 
-cdef inline bint lane_grow(Core *c, Lane *lane) noexcept nogil:
-    cdef uint32_t cap = lane.cap * 2 if lane.cap else 64, i
-    cdef Due *ring = <Due *>malloc(cap * sizeof(Due))
-    if ring == NULL:
-        c.out_of_memory = True
-        return False
-    for i in range(lane.n):
-        ring[i] = lane.ring[(lane.at + i) & (lane.cap - 1)]
-    free(lane.ring)
-    lane.ring = ring
-    lane.at = 0
-    lane.cap = cap
-    return True
-
-
-cdef inline Lane *lane_for(Core *c, int64_t delay, const Due *e) noexcept nogil:
-    """The lane that ``e`` may be appended to; NULL: none."""
-    cdef Lane *lane
-    cdef int k
-    for k in range(c.n_lanes):
-        lane = &c.lane[k]
-        if lane.delay == delay:
-            return lane if lane.n == 0 or not event_before(e, &lane.ring[(lane.at + lane.n - 1) & (lane.cap - 1)]) else NULL
-    if c.n_lanes == LANES:
-        return NULL
-    lane = &c.lane[c.n_lanes]
-    c.n_lanes += 1
-    lane.delay = delay
-    return lane
-
-
-cdef inline Due *heap_place(Core *c, const Due *e) noexcept nogil:
-    """Room for ``e`` where it belongs; NULL when memory is out."""
-    cdef Due *grown
-    cdef int i, up, cap
-    if c.n_heap == c.heap_cap:
-        cap = c.heap_cap * 2 if c.heap_cap else 64
-        grown = <Due *>realloc(c.heap, cap * sizeof(Due))
-        if grown == NULL:
-            c.out_of_memory = True
-            return NULL
-        c.heap = grown
-        c.heap_cap = cap
-    i = c.n_heap
-    c.n_heap += 1
-    while i > 0:
-        up = (i - 1) >> 1
-        if event_before(&c.heap[up], e):
-            break
-        c.heap[i] = c.heap[up]
-        i = up
-    return &c.heap[i]
-
-
-cdef inline bint event_has_packet(int kind) noexcept nogil:
-    return kind != EV_NEIGH and kind != EV_FRAG and kind != EV_TUNNEL
-
-
-cdef inline Due *event_add(Core *c, int64_t time, int kind, int dev) noexcept nogil:
-    """Queue an event; the caller fills in the rest. NULL when memory is out."""
-    cdef Due e
-    cdef Due *place
-    cdef Lane *lane = NULL
+cdef inline void event_begin(Core *c, Due *e, int64_t time, int kind, int dev, Pkt *p) noexcept nogil:
+    c.queue.seq += 1
     e.time = time
     e.root = c.root
-    c.seq += 1
-    e.seq = c.seq
-    if event_has_packet(kind):
-        c.n_packet_events += 1
-        lane = lane_for(c, time - c.now, &e)
-    if lane != NULL:
-        if lane.n == lane.cap and not lane_grow(c, lane):
-            return NULL
-        place = &lane.ring[(lane.at + lane.n) & (lane.cap - 1)]
-        lane.n += 1
-    else:
-        place = heap_place(c, &e)
-        if place == NULL:
-            return NULL
-    place.time = time
-    place.root = e.root
-    place.seq = e.seq
-    place.kind = kind
-    place.dev = dev
-    place.p = NULL
-    place.queue = 0
-    place.alen = 0
-    return place
+    e.seq = c.queue.seq
+    e.p = p
+    e.kind = kind
+    e.dev = dev
+
+
+cdef inline Timer *event_timer(Core *c, int64_t time, int kind, int dev) noexcept nogil:
+    """Queue an event about no packet; the caller fills in the rest. NULL when memory is out."""
+    cdef Due e
+    cdef Timer *timer
+    event_begin(c, &e, time, kind, dev, NULL)
+    timer = heap_add(&c.queue, &e)
+    if timer == NULL:
+        c.out_of_memory = True
+    return timer
 
 
 cdef inline bint event_packet(Core *c, int64_t time, int kind, int dev, Pkt *p) noexcept nogil:
-    cdef Due *e = event_add(c, time, kind, dev)
-    if e == NULL:
-        pkt_free(c, p)
+    """Queue an event about a packet. False: memory is out, and the packet gone."""
+    cdef Due e
+    event_begin(c, &e, time, kind, dev, p)
+    if queue_packet(&c.queue, &e, time - c.now):
+        return True
+    c.out_of_memory = True
+    pkt_free(c, p)
+    return False
+
+
+cdef inline bint event_take(Core *c, int64_t limit, Timer *first) noexcept nogil:
+    """The earliest event leaves the queue, unless nothing is due up to ``limit``."""
+    if c.queue.next > limit or c.queue.next == INT64_MAX:
         return False
-    e.p = p
-    return True
-
-
-cdef inline void heap_pop(Core *c, Due *top) noexcept nogil:
-    cdef Due last
-    cdef int i = 0, child
-    top[0] = c.heap[0]
-    c.n_heap -= 1
-    last = c.heap[c.n_heap]
-    while True:
-        child = i * 2 + 1
-        if child >= c.n_heap:
-            break
-        if child + 1 < c.n_heap and event_before(&c.heap[child + 1], &c.heap[child]):
-            child += 1
-        if event_before(&last, &c.heap[child]):
-            break
-        c.heap[i] = c.heap[child]
-        i = child
-    if c.n_heap > 0:
-        c.heap[i] = last
-
-
-cdef inline void lane_pop(Lane *lane, Due *first) noexcept nogil:
-    cdef const Due *e = &lane.ring[lane.at]
-    first.time = e.time
-    first.root = e.root
-    first.kind = e.kind
-    first.dev = e.dev
-    first.p = e.p
-    lane.at = (lane.at + 1) & (lane.cap - 1)
-    lane.n -= 1
-
-
-cdef inline bint event_take(Core *c, int64_t limit, Due *first) noexcept nogil:
-    """The earliest event leaves the queue, unless nothing is due up to ``limit``. Of one about a packet only what all have is filled in,
-    and the packet."""
-    cdef int k = first_lane(c)
-    if k >= 0:
-        if c.lane[k].ring[c.lane[k].at].time > limit:
-            return False
-        lane_pop(&c.lane[k], first)
-    elif c.n_heap and c.heap[0].time <= limit:
-        heap_pop(c, first)
-    else:
-        return False
-    c.n_packet_events -= event_has_packet(first.kind)
+    queue_pop(&c.queue, first)
     return True
 
 

@@ -1,12 +1,11 @@
 # A flow's packet goes its way: first everything is checked that may have changed, then what the stages would do to it is done.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.changes cimport CHANGE_RULE, CHANGE_SNAT, store_change
-from ext.devices.core cimport Core, Ns, chance_draw, store_drop, store_frame
-from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_ETHER, STEP_FDB, STEP_LEARN, STEP_NAT,
-                                 STEP_NEIGH, STEP_POP, STEP_PUSH,
-                                 STEP_TAP, STEP_TRIM, STEP_TTL)
+from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, frame_record, frames_room, store_drop
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
+                                 STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, flow_nat
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
@@ -15,7 +14,7 @@ from ext.fast.sum cimport copy_short, raw16, raw32, raw64, sum_bytes, sum_fold
 from ext.fast.track cimport tracks_agree
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, FdbEntry
 from ext.tables.neighbour cimport Neigh
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport COPIED_OVER, copy_over, ld16
 from ext.wire.ipv4 cimport ipv4_decrease_ttl
 
 cdef enum:
@@ -115,33 +114,59 @@ cdef inline void apply_change(Core *c, Frame *p, const Program *g, const Op *op)
     store_change(c, op.x, op.y, fact, op.n if op.n else 4, op.origin, p.id, p.buf + start, p.end - start)
 
 
+cdef inline const Op *apply_taps(Core *c, const Frame *p, const Op *op, const Op *past) noexcept nogil:
+    """Captured devices, one behind the other, see the packet as it is now. There is room in the stores, where its bytes stand once for
+    all of them. What comes next."""
+    cdef FrameRecord *r = <FrameRecord *>(c.frames.mem + c.frames.n)
+    cdef uint64_t at = c.bytes.n, order = c.order
+    cdef uint32_t n = p.end - p.l2, packet = p.id
+    cdef int64_t now = c.now
+    cdef int kind = STEP_TAP
+    copy_over(c.bytes.mem + at, p.buf + p.l2, n)
+    while kind == STEP_TAP or kind == STEP_CROSS:
+        if kind == STEP_TAP:
+            order += 1
+            frame_record(r, now, order, op.x, op.y, at, n, packet)
+            r += 1
+        op += 1
+        kind = op.kind if op < past else 0
+    c.bytes.n = at + n
+    c.frames.n = <uint64_t>(<uint8_t *>r - c.frames.mem)
+    c.order = order
+    return op
+
+
 cdef inline void apply_ops(Core *c, Frame *p, const Flow *f, const Program *g) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef const Op *op
-    cdef int i, nats = 0
-    for i in range(g.n_ops):
-        op = &g.ops[i]
-        if op.kind == STEP_TAP:
-            store_frame(c, c.dev[op.x], p.buf + p.l2, p.end - p.l2, p.id, op.y)
-        elif op.kind == STEP_TRIM:
+    cdef const Op *op = g.ops
+    cdef const Op *past = op + g.n_ops
+    cdef bint room = g.n_taps and frames_room(c, g.n_taps, g.n_taps * <uint64_t>(p.end - p.l2 + g.room) + COPIED_OVER)
+    cdef int kind, nats = 0
+    while op < past:
+        kind = op.kind
+        if kind == STEP_TAP and room:
+            op = apply_taps(c, p, op, past)
+            continue
+        if kind == STEP_TRIM:
             p.end = p.l3 + ld16(p.buf + p.l3 + 2)
-        elif op.kind == STEP_TTL:
+        elif kind == STEP_TTL:
             ipv4_decrease_ttl(p.buf + p.l3)
-        elif op.kind == STEP_ETHER:
+        elif kind == STEP_ETHER:
             p.l2 = p.l3 - ETH
             memcpy(p.buf + p.l2, g.bytes + op.at, ETH)
-        elif op.kind == STEP_NAT:
+        elif kind == STEP_NAT:
             nat_apply(p.buf + p.l3, op.x, flow_nat(fc, f, g, nats, op.x))
             nats += 1
-        elif op.kind == STEP_PUSH:
+        elif kind == STEP_PUSH:
             apply_push(p, f, g, op)
-        elif op.kind == STEP_POP:
+        elif kind == STEP_POP:
             p.l2 = p.l3 + op.n - (ETH if op.x else 0)
             p.l3 += op.n
-        elif op.kind == STEP_BARE:
+        elif kind == STEP_BARE:
             p.l2 = p.l3
-        elif op.kind == STEP_CHANGE:
+        elif kind == STEP_CHANGE:
             apply_change(c, p, g, op)
+        op += 1
 
 
 cdef inline void apply_refresh(const Program *g, int64_t now) noexcept nogil:

@@ -168,6 +168,7 @@ cdef struct Program:
     int64_t checked_until  # and the virtual time from which on one of them has to be made again
     FdbEntry *refreshed[REFRESH_MAX]  # addresses that bridges see as the source of the packet
     uint8_t n_refreshed
+    uint8_t n_taps  # among its ops
     uint8_t plain  # at the beginning there is neither hash nor unfinished checksum
     uint8_t many  # connections: more than stand in a flow, or more than one of TCP
     uint8_t tcp_track  # the one of TCP, FLOW_TRACKS: none

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
-                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TRACK, STEP_TTL)
+                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
                              NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, nat_value, program_number,
@@ -177,6 +177,7 @@ cdef inline bint learn_op(Program *g, const Step *s, const uint8_t *bytes, uint3
         return False
     op = &g.ops[g.n_ops]
     g.n_ops += 1
+    g.n_taps += s.kind == STEP_TAP
     op.kind = s.kind
     op.y = s.y
     op.n = s.n

@@ -6,11 +6,11 @@
 # leave by (an *exit*), straight from the tables; both hold while ``Core.generation`` is what it was. Whatever is not plainly so is left to
 # the flow cache and to the stages.
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Due, Ns,
-                               TRACE_STEPS, conf_max, conf_or, event_first, store_frame)
+from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Ns,
+                               TRACE_STEPS, conf_max, conf_or, store_frame)
 from ext.devices.record cimport REC_OFF
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
@@ -540,8 +540,7 @@ cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *d
                              const int64_t *times, uint64_t first, uint64_t n) noexcept nogil:
     """Carry frames from number ``first`` on, to the end of its block at most, out of the world, as long as they go by their routes alone,
     nobody captures them and nothing is due before; how many."""
-    cdef const Due *waiting = event_first(c)
-    cdef int64_t due = waiting.time if waiting != NULL else INT64_MAX, now = c.now, time
+    cdef int64_t due = c.queue.next, now = c.now, time
     cdef uint64_t i = first, end = (first | (WAYS_BLOCK - 1)) + 1, moves = c.moves
     cdef uint8_t *scratch = r.scratch
     cdef const Exit *exits = NULL

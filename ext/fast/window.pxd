@@ -7,10 +7,10 @@
 # A frame that will not do ends the window in front of it, wherever it is found; connections that have seen it, or later ones, get back
 # what they were. What the frames leave in tables, counters and records is put together in their order.
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Counters, Dev, DropRecord, Due, FrameRecord, Store, TRACE_STEPS, event_first,
+from ext.devices.core cimport (Core, Counters, Dev, DropRecord, FrameRecord, Store, TRACE_STEPS,
                                store_add)
 from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport prefetch
@@ -509,11 +509,10 @@ cdef inline bint window_is_open(const Core *c) noexcept nogil:
 cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noexcept nogil:
     """Carry frames from the first one on, as many as will do; how many."""
     cdef Core *c = w.c
-    cdef const Due *due = event_first(c)
     cdef uint64_t n
     cdef int i
     w.now = c.now
-    w.until = due.time if due != NULL else INT64_MAX
+    w.until = c.queue.next
     w.first = first
     w.past = w.cut = past
     w.next_packet = c.next_packet

@@ -4,7 +4,8 @@
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
-from ext.devices.core cimport Core, Ns, Due, event_add, EV_FRAG, SYS_IPFRAG_TIME, log_event, EventRecord, DETAIL_LEN
+from ext.devices.core cimport Core, Ns, event_timer, EV_FRAG, SYS_IPFRAG_TIME, log_event, EventRecord, DETAIL_LEN
+from ext.devices.queue cimport Timer
 from ext.stages.verdict cimport DROPS_FRAGMENT
 from ext.tables.fragments cimport (FragKey, FragQueue, frag_key4, frag_queue, frag_unlink, frag_add, frag_reassemble, FRAG_HELD,
                                    FRAG_COMPLETE, FRAG_DUPLICATE, FRAG_OVERLAP, FRAG_BAD_ECN, FRAG_OVERSIZE)
@@ -119,6 +120,6 @@ cdef inline int give_up(Core *c, Ns *ns, FragQueue *q, Pkt *p, int res) noexcept
 
 
 cdef inline void schedule_expiry(Core *c, Ns *ns, FragQueue *q) noexcept nogil:
-    cdef Due *e = event_add(c, q.expires, EV_FRAG, ns.id)
-    if e != NULL:
-        e.queue = q.number
+    cdef Timer *t = event_timer(c, q.expires, EV_FRAG, ns.id)
+    if t != NULL:
+        t.queue = q.number

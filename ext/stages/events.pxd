@@ -2,9 +2,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, Due, EventRecord, Ns, carries_frames, event_first, event_packet, event_take, log_drop, log_event,
-                               pkt_free, pkt_ns, root_begin, EV_FRAG,
-                               EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT, EV_TUNNEL, TRACE_STEPS)
+from ext.devices.core cimport (Core, Dev, EventRecord, Ns, carries_frames, event_due, event_first, event_packet, event_take, log_drop,
+                               log_event, pkt_free, pkt_ns, root_begin, EV_FRAG, EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT,
+                               EV_TUNNEL, TRACE_STEPS)
+from ext.devices.queue cimport Due, Timer
 from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
@@ -77,12 +78,12 @@ cdef inline void core_run(Core *c, Pkt *p, int stage) noexcept nogil:
     c.depth -= 1
 
 
-cdef inline void fragments_due(Core *c, Due *e) noexcept nogil:
+cdef inline void fragments_due(Core *c, const Timer *t) noexcept nogil:
     """A datagram was not completed in time; of IPv4 only its final destination says so (ip_expire())."""
-    cdef Ns *ns = c.ns[e.dev]
+    cdef Ns *ns = c.ns[t.due.dev]
     cdef FragQueue *q = ns.frags.first
     cdef Pkt *p
-    while q != NULL and q.number != e.queue:
+    while q != NULL and q.number != t.queue:
         q = q.next
     if q == NULL:
         return
@@ -188,8 +189,7 @@ cdef inline bint packet_key(const FlowCache *fc, const Dev *d, Pkt *p, bint tran
 
 cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
     """Is there more to happen at this instant that goes back to the same frame from outside?"""
-    cdef const Due *first = event_first(c)
-    return first != NULL and first.time == c.now and first.root == c.root
+    return event_due(c, c.now) and event_first(c).root == c.root
 
 
 cdef inline void packet_routed_on(Core *c, Pkt *p, const Entrance *e, const Exit *x) noexcept nogil:
@@ -387,7 +387,8 @@ cdef inline void packet_comes(Core *c, Pkt *p, int stage) noexcept nogil:
         learn_finish(c)
 
 
-cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
+cdef inline void event_happens(Core *c, const Timer *t) noexcept nogil:
+    cdef const Due *e = &t.due
     cdef Neigh *n
     cdef Dev *d
     cdef int dev = e.dev
@@ -409,11 +410,11 @@ cdef inline void event_happens(Core *c, Due *e) noexcept nogil:
         core_run(c, e.p, e.dev)
     elif e.kind == EV_NEIGH:
         d = c.dev[e.dev]
-        n = neigh_find(&d.neigh, e.addr, e.alen)
+        n = neigh_find(&d.neigh, t.addr, t.alen)
         if n != NULL:
             neigh_due(c, d, n)
     elif e.kind == EV_FRAG:
-        fragments_due(c, e)
+        fragments_due(c, t)
     elif e.kind == EV_TUNNEL:
         tunnel_due(c, e)
 
@@ -459,8 +460,8 @@ cdef inline bint frame_refused(const Dev *d, const uint8_t *frame, uint64_t n) n
 
 cdef inline void events_until(Core *c, int64_t limit) noexcept nogil:
     """Everything that is due up to ``limit``, or until an application has something to receive."""
-    cdef Due e
-    while c.n_deliveries == 0 and not c.supply_failed and event_take(c, limit, &e):
-        c.now = e.time
-        c.root = e.root
-        event_happens(c, &e)
+    cdef Timer first
+    while c.n_deliveries == 0 and not c.supply_failed and event_take(c, limit, &first):
+        c.now = first.due.time
+        c.root = first.due.root
+        event_happens(c, &first)

@@ -3,9 +3,10 @@
 from libc.stdint cimport uint8_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, Due, EventRecord, carries_frames, neigh_conf, event_add,
+from ext.devices.core cimport (CONF_ARP_ANNOUNCE, conf_max, Core, Ns, Dev, EventRecord, carries_frames, neigh_conf, event_timer,
                                log_event, EV_NEIGH, DETAIL_LEN, CONF_RETRANS_TIME_MS, CONF_BASE_REACHABLE_TIME_MS, CONF_MCAST_SOLICIT,
                                CONF_UCAST_SOLICIT, CONF_DELAY_FIRST_PROBE_TIME, DEV_LO)
+from ext.devices.queue cimport Timer
 from ext.devices.record cimport STEP_BARE, STEP_ETHER, STEP_NEIGH, rec_bytes, rec_note, rec_refuse
 from ext.stages.icmpv6 cimport icmpv6_send, ICMPV6_UNREACHABLE, ADDRESS_UNREACHABLE
 from ext.stages.nd_messages cimport nd_solicit
@@ -146,11 +147,11 @@ cdef inline void trace_unknown(Core *c, Pkt *p, const Neigh *n) noexcept nogil:
 
 
 cdef inline void neigh_timer(Core *c, Dev *d, Neigh *n, int64_t delay) noexcept nogil:
-    cdef Due *e = event_add(c, c.now + delay, EV_NEIGH, d.id)
+    cdef Timer *t = event_timer(c, c.now + delay, EV_NEIGH, d.id)
     n.timer = c.now + delay
-    if e != NULL:
-        memcpy(e.addr, n.addr, 16)
-        e.alen = n.alen
+    if t != NULL:
+        memcpy(t.addr, n.addr, 16)
+        t.alen = n.alen
 
 
 cdef inline void neigh_probe(Core *c, Dev *d, Neigh *n) noexcept nogil:

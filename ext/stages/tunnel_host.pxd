@@ -3,7 +3,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 from ext.devices.changes cimport CHANGE_ENCAP, log_change
-from ext.devices.core cimport Core, Dev, Due, event_add, EV_TUNNEL
+from ext.devices.core cimport Core, Dev, event_timer, EV_TUNNEL
+from ext.devices.queue cimport Due
 from ext.encap.abi cimport dataplane_encap_host, dataplane_encap_pop, dataplane_encap_push
 from ext.encap.ip cimport address_len, outer_hlen
 from ext.stages.icmp cimport local_packet
@@ -86,7 +87,7 @@ cdef inline void host_receive(void *core, int32_t device, const dataplane_encap_
 
 cdef inline void host_wake(void *core, int32_t device, int64_t at) noexcept nogil:
     cdef Core *c = <Core *>core
-    event_add(c, at if at > c.now + TIMER_REST else c.now + TIMER_REST, EV_TUNNEL, device)
+    event_timer(c, at if at > c.now + TIMER_REST else c.now + TIMER_REST, EV_TUNNEL, device)
 
 
 cdef inline void host_init(Core *c, Dev *d, dataplane_encap_host *host) noexcept nogil:

@@ -205,9 +205,9 @@ def several_threads(rng: Random) -> Mode:
 
 
 def shared_share(engine: Engine) -> float:
-    """Which part of the packets that went through the flow cache did so in windows of several threads."""
+    """Which part of the packets that went their flows' ways did so in windows of several threads."""
     counts = engine.flow_cache()
-    return counts["shared"] / max(1, counts["hits"])
+    return counts["shared"] / max(1, counts["hits"] - counts["wide"])
 
 
 def hit_share(engine: Engine) -> float | None:

@@ -18,6 +18,7 @@ from cli.recorded import CLUSTER, SAMPLE_CAPTURE, WRONG, fields, one_line, wrong
 from dataplane.capture.open import open_capture
 from dataplane.capture.packet import Packet
 from dataplane.cli.main import main
+from dataplane.cli.options import usual_threads
 from dataplane.traffic.generate import Mix, write_capture
 
 MAPS = ["--map", "192.0.2.10=pod/default/shell", "--map", "198.51.100.20=service/monitoring/metrics"]
@@ -166,11 +167,17 @@ def long_flows(path: Path) -> Path:
 def test_neither_threads_nor_the_slow_path_change_a_byte(tmp_path: Path, comments: str, long: bool) -> None:
     expected = tmp_path / "expected.pcapng"
     capture = long_flows(tmp_path / "long.pcap") if long else SAMPLE_CAPTURE
-    packets = replay(capture, expected, *MAPS, "--comments", comments)
+    packets = replay(capture, expected, *MAPS, "--comments", comments, "--threads", "1")
     assert not long or len(packets) > 40_000
     for options in (["--threads", "2"], ["--threads", "3"], ["--slow-path-only"]):
         replay(capture, tmp_path / "x.pcapng", *MAPS, "--comments", comments, *options)
         assert (tmp_path / "x.pcapng").read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 2), (3, 3), (64, 3)])
+def test_as_many_threads_as_there_are_processors_and_work_for(monkeypatch: pytest.MonkeyPatch, processors: int, threads: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(processors)))
+    assert usual_threads() == threads
 
 
 def test_changes_are_told_on_every_packet_of_a_flow(tmp_path: Path) -> None:

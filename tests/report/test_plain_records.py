@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
 
 from cli.recorded import CLUSTER
+from dataplane._capture_write import RecordWriter
 from dataplane._core import Engine, Records
 from dataplane.capture.folder import FolderWriter
 from dataplane.capture.names import address_names, interfaces
@@ -26,8 +28,9 @@ from dataplane.report.run_capture import select_devices
 MS = 1_000_000
 
 
-def frames(mac: bytes, gateway: bytes) -> list[tuple[int, bytes]]:
-    """Times and frames: carried, refused, dropped on the way, cut in fragments, and fragments that are never complete."""
+def frames(mac: bytes, gateway: bytes, gap: int) -> list[tuple[int, bytes]]:
+    """Times, three alike and then so far apart, and frames: carried, refused, dropped on the way, cut in fragments, and fragments that
+    are never complete."""
     link = Ether(src=mac, dst=gateway)
     far = IP(src="10.244.1.5", dst="10.244.2.5")
     kinds = [
@@ -41,11 +44,18 @@ def frames(mac: bytes, gateway: bytes) -> list[tuple[int, bytes]]:
         link / IP(src="10.244.1.5", dst="10.244.1.6", id=10, flags="MF") / UDP(sport=1, dport=2, len=2008) / bytes(992),
         Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / IP(src="10.244.1.5", dst="255.255.255.255") / UDP(sport=1, dport=2),
     ]
-    return [(number // 3 * 5 * MS, bytes(kinds[number % len(kinds)])) for number in range(60)]
+    return [(number // 3 * gap, bytes(kinds[number % len(kinds)])) for number in range(60)]
 
 
 def record(
-    kind: str, out: Path, *, comments: str = "none", patterns: Sequence[str] = ("*",), apart: bool = False, group: int = 7
+    kind: str,
+    out: Path,
+    *,
+    comments: str = "none",
+    patterns: Sequence[str] = ("*",),
+    apart: bool = False,
+    group: int = 7,
+    gap: int = 5 * MS,
 ) -> tuple[object, int]:
     """Carry the frames, drained every ``group`` of them; the tally of drops and the number of frames."""
     engine = Engine()
@@ -60,7 +70,7 @@ def record(
     else:
         records = PlainRecords(engine, topology, output, devices, threads=1 if kind == "native" else 2, changes=comments == "changes")
     with output:
-        for number, (time, frame) in enumerate(frames(shell.mac, topology.macs[bytes([10, 244, 1, 1])])):
+        for number, (time, frame) in enumerate(frames(shell.mac, topology.macs[bytes([10, 244, 1, 1])], gap)):
             engine.inject(shell.eth0, frame, at=max(time, engine.now))
             engine.run(max(time, engine.now))
             if number % group == 0:
@@ -87,6 +97,31 @@ def test_the_same_bytes_as_from_python(
     wanted = record("python", expected, comments=comments, patterns=patterns, apart=apart, group=group)
     assert record(kind, got, comments=comments, patterns=patterns, apart=apart, group=group) == wanted
     assert contents(got) == contents(expected)
+
+
+@pytest.mark.parametrize("comments", ["none", "changes"])
+def test_the_same_bytes_where_many_are_dropped_at_one_instant(tmp_path: Path, comments: str) -> None:
+    expected, got = tmp_path / "python.pcapng", tmp_path / "native.pcapng"
+    wanted = record("python", expected, comments=comments, group=1000, gap=0)
+    assert record("native", got, comments=comments, group=1000, gap=0) == wanted
+    assert got.read_bytes() == expected.read_bytes()
+    times = Counter(packet.time_ns for packet in open_capture(got) if packet.verdict == 2)
+    assert max(times.values()) > 10
+
+
+def test_a_large_file_takes_no_more_place_than_it_needs(tmp_path: Path) -> None:
+    """Place on the disk is asked for ahead, and what is left over is given back."""
+    path = tmp_path / "large.pcapng"
+    block = bytes(range(256)) * 256
+    with CaptureWriter(path, []) as output:
+        writer = RecordWriter([0], [1], [0])
+        writer.open(0, output.descriptor(0))
+        for _ in range(300):
+            writer.append(0, block)
+        writer.flush()
+    size = path.stat().st_size
+    assert path.read_bytes().endswith(block * 300)
+    assert path.stat().st_blocks * 512 < size + (1 << 20)
 
 
 def test_the_sample_has_drops_on_frames_and_drops_of_their_own(tmp_path: Path) -> None:
@@ -146,10 +181,8 @@ def test_what_an_application_has_still_to_receive_stays() -> None:
 
 
 def test_records_that_cannot_be_are_refused() -> None:
-    from dataplane._capture_write import RecordWriter
-
     writer = RecordWriter([0, -1], [1, 1], [0, 0])
-    outside = array("q", [0] * 6)  # a FrameRecord of no bytes is fine, but there is no file; one of device 1 is not recorded
+    outside = array("q", [0] * 5)  # a FrameRecord of no bytes is fine, but there is no file; one of device 1 is not recorded
     frame = bytearray(outside.tobytes())
     frame[8] = 1
     with pytest.raises(ValueError, match="not recorded"):
