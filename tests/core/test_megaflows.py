@@ -99,7 +99,7 @@ def test_a_second_packet_makes_its_flow_known_without_the_stages() -> None:
     fast, slow = pair()
     for world in (fast, slow):
         for sport in range(1000, 1060):
-            world.send(syn(sport), ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)))
+            world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for _ in range(2)))  # picked up where it is
     before = fast.router.engine.flow_cache()
     for world in (fast, slow):
         world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(1000, 1060)))
