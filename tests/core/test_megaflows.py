@@ -106,7 +106,7 @@ def test_a_second_packet_makes_its_flow_known_without_the_stages() -> None:
     after = fast.router.engine.flow_cache()
     assert fast.everything() == slow.everything()
     assert before["learnt"] >= 50, "one flow for each connection, of which the stages have seen few second packets"
-    assert before["misses"] <= 40
+    assert before["wide"] >= 100, "first and second packets"
     assert after["hits"] - before["hits"] >= 50 and after["wide"] - before["wide"] <= 10
 
 
