@@ -29,11 +29,12 @@ def to(address: str) -> tuple[bytes, bytes, int, int]:
     return (ip(address), ip(address), 8080, 8080)
 
 
-CHOICE: list[Match] = [
-    {"dst": (ip(VIRTUAL), 32), "proto": proto, "dport": (80, 80), "target": "DNAT", "to": to(end), **chance}
-    for proto in (6, 17)
-    for end, chance in ((SERVER, {"probability": 0.5}), (OTHER, {}))
-]  # type: ignore[list-item]
+def spread(proto: int) -> list[Match]:
+    service: Match = {"dst": (ip(VIRTUAL), 32), "proto": proto, "dport": (80, 80), "target": "DNAT"}
+    return [{**service, "to": to(SERVER), "probability": 0.5}, {**service, "to": to(OTHER)}]
+
+
+CHOICE = [*spread(6), *spread(17)]
 
 
 @dataclass
