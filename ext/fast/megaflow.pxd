@@ -89,6 +89,11 @@ cdef inline uint32_t key_address(const Key *k, int side) noexcept nogil:
     return raw32(<const uint8_t *>&k.addresses + 4 * side)
 
 
+cdef inline bint has_route(const uint8_t *dst) noexcept nogil:
+    """Is the destination one that a route is sought for? The others are taken in, or refused, without."""
+    return not (dst[0] == 0 or dst[0] == 127 or dst[0] >= 224)
+
+
 cdef inline uint64_t head_hash(uint64_t seed, uint64_t place, uint32_t src) noexcept nogil:
     return word_hash(seed ^ place, src)
 
@@ -177,6 +182,7 @@ cdef struct MegaDraft:
     uint32_t head  # of them are the sender's
     MegaKey key
     uint32_t at_dst  # the destination of the packet as the walk goes on
+    uint32_t head_dst  # what it was when the sender's head ended
     bint translated  # since the nat table was asked last
     bint told  # which rule said so
     bint inside  # the tunnel that the packet came in is off
@@ -208,7 +214,7 @@ cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
             return True  # the way of the tunnel's packet, whose addresses are always the same
         if d.head:
             d.key.dst = d.at_dst  # a second route to the same destination
-            return True
+            return d.at_dst == d.head_dst  # else the key would be about another one than it is looked up by
         r = <const Route *>s.h
         d.key.route = r
         if not r.has_gw:
@@ -217,6 +223,7 @@ cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
     d.asked = True
     if s.y == ASK_ROUTE:
         d.head = d.n
+        d.head_dst = d.at_dst
     elif s.y == ASK_TRACK:
         d.tracked = True
         if d.head == 0:
@@ -274,6 +281,8 @@ cdef inline bint draft_asks(const Core *c, MegaDraft *d, const Program *g, int n
     d.at_dst = key_address(&fc.learning, 1)
     d.translated = d.told = d.asked = d.tracked = d.pushed = False
     d.inside = not g.pop
+    if not has_route(<const uint8_t *>&d.at_dst):
+        return False  # nothing that is asked tells it from others
     for i in range(n_steps):
         if not draft_step(d, g, &c.rec.steps[i], c.rec.bytes + c.rec.steps[i].at):
             return False

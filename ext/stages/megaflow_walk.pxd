@@ -18,8 +18,8 @@ from ext.fast.flows cimport (Check, Flow, FlowCache, Op, PROGRAMS_MAX, Program, 
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
-from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, head_find, key_address, mega_answer, mega_find,
-                                nat_answer)
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_find, key_address,
+                                mega_answer, mega_find, nat_answer)
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
@@ -27,7 +27,7 @@ from ext.stages.flow cimport flow_of
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_apply, nat_packet, nat_rules, nat_status_bit
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
-from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, CtRef, Tuple)
+from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
@@ -51,7 +51,6 @@ cdef struct Undo:
     CtTable *table
     CtProto proto
     int64_t expires
-    CtRef spare
     CtStatus status
     uint8_t fresh
 
@@ -131,7 +130,6 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *fra
 
 cdef inline void undo_track(const Undo *u) noexcept nogil:
     cdef Ct *ct = u.ct
-    u.table.spare = u.spare
     if u.fresh:
         if ct.status & CTS_CONFIRMED:
             ct_kill(u.table, ct)
@@ -189,7 +187,6 @@ cdef inline bint ask_track(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     w.n_tracks += 1
     u.ct = ct
     u.table = &ns.ct
-    u.spare = ns.ct.spare
     u.fresh = not ct.status & CTS_CONFIRMED
     u.status = ct.status
     u.expires = ct.expires
@@ -294,7 +291,7 @@ cdef inline bint ask_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
 cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:
     cdef const uint8_t *dst = w.p.buf + w.p.l3 + 16
     cdef FibResult res
-    if dst[0] == 0 or dst[0] == 127 or dst[0] >= 224:
+    if not has_route(dst):
         return False
     res = fib_lookup(&(<Ns *>a.ns).fib4, dst, -1)
     if res.error or (res.route.type != RT_UNICAST and res.route.type != RT_LOCAL):
@@ -344,24 +341,24 @@ cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
 
 
 cdef inline bint ask_push(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
-    """Into the tunnel: from here on the packet is the tunnel's."""
+    """Into the tunnel: from here on the packet is the tunnel's, whose headers stand before those of the one that it carries."""
     cdef const Op *op = a.op
     cdef Pkt *p = w.p
-    cdef uint32_t n = p.end - p.l3 + (ETH if op.x else 0) + op.n
+    cdef uint32_t before = op.n + (ETH if op.x else 0)
+    cdef uint32_t n = p.end - p.l3 + before
     cdef uint8_t *ip
-    if op.n > HEADERS_ROOM or w.n_draws == DRAWS_MAX or not push_port(c, w, a):
+    if before > HEADERS_ROOM or w.n_draws == DRAWS_MAX or not push_port(c, w, a):
         return False
     w.draws[w.n_draws] = &(<Ns *>w.g.push_ns).draws[w.g.push_hash & (DRAW_COUNTERS - 1)]
     w.n_draws += 1
     w.ident = <uint16_t>chance_draw(<Ns *>w.g.push_ns, w.g.push_hash)
-    p.l3 = p.l2 = HEADERS_ROOM
+    p.l3 = p.l2 = HEADERS_ROOM - before
     ip = p.buf + p.l3
     memcpy(ip, w.g.bytes + op.at, op.n)
     put_raw16(ip + 2, net16(n))
     if ip[9] == 17:
         put_raw16(ip + IP, w.lesson.sport)
         put_raw16(ip + IP + 4, net16(n - IP))
-    p.end = p.l3 + n
     p.ct = NULL
     p.ctinfo = 0
     p.flags = PF_GENERATED
@@ -369,11 +366,14 @@ cdef inline bint ask_push(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
 
 
 cdef inline bint ask_pop(MegaWalk *w) noexcept nogil:
-    """Out of the tunnel: from here on it is the packet inside."""
+    """Out of the tunnel: from here on it is the packet inside, as it went in where that was on this very walk."""
     if w.p.mark:
         return False
     if not w.p.hash_l4:
         w.p.hash = 0
+    if w.p.l3 < HEADERS_ROOM:
+        w.p.l2 = w.p.l3 = HEADERS_ROOM
+        return True
     walk_headers(w, w.a.inner, ip_total(w.frame + w.a.inner), ip_total(w.frame + w.a.inner))
     return True
 
@@ -461,7 +461,7 @@ cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const 
     """Is the way what it was, and the packet one that can take it?"""
     cdef const Parsed *a = w.a
     cdef Flow f
-    if not program_holds(c, m.g):
+    if frame.l2 < m.g.room or not program_holds(c, m.g):
         return False
     w.g = m.g
     if m.g.pop and w.frame[a.l3 + 9] == 17:

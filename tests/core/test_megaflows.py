@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 
 from core.worlds import MILLISECOND, SCTP, SECOND, SERVER, Router, ether, filter_table, ip, mac, nat_table, tcp_packet, udp_packet
 from dataplane._core import Engine
+from dataplane.encap import registry
 
 if TYPE_CHECKING:
     from dataplane._core import Match
+
+for KIND in ("ipip", "vxlan"):
+    registry.ensure(KIND)
 
 SYN, ACK, FIN_ACK, RST, SYN_ACK = 0x02, 0x10, 0x11, 0x04, 0x12
 VIRTUAL, OTHER = "10.96.0.10", "10.0.1.3"
@@ -179,6 +183,142 @@ def test_after_a_change_ways_are_learnt_anew() -> None:
         world.send(*(syn(sport) for sport in range(1020, 1040)))
     assert fast.everything() == slow.everything()
     assert {frame[:6] for frame in fast.router.seen(fast.router.eth1, outgoing=True)} <= {mac(4), mac(5), mac(0x77)}
+
+
+def test_who_is_sent_to_a_group_tells_nothing_of_the_way_to_others() -> None:
+    """A router without rules takes what is for all hosts without seeking a route."""
+    seen = []
+    for slow in (False, True):
+        router = Router(engine=Engine(7, slow_path_only=slow))
+        for dst in ("224.0.0.1", "224.0.0.1", SERVER, "127.0.0.1", "255.255.255.255", "255.255.255.255", SERVER, OTHER, "0.0.0.0"):
+            at = router.engine.now + MILLISECOND
+            router.engine.inject(router.client_eth, ether(udp_packet(dst=dst, sport=1000 + at // MILLISECOND)), at=at)
+            router.engine.run(at)
+        seen.append(([frame.data for frame in router.engine.frames()], router.engine.counters()))
+    assert seen[0] == seen[1]
+    assert seen[0][1]["drop/route/martian_destination"] == 2
+
+
+def test_an_entry_that_expires_while_something_is_taken_back_is_gone_for_good() -> None:
+    """It was the first that might make room in a full table, and the packet that finds it expired is dropped by a later rule."""
+    through = [{"dst": (ip(VIRTUAL), 32), "proto": 17, "target": "DNAT", "to": (ip(SERVER), ip(SERVER), 8080, 8080)}]
+    fast, slow = pair(choice=through)  # type: ignore[arg-type]
+    for world in (fast, slow):
+        world.router.engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_max", 12)
+        world.send(ether(udp_packet(dst=VIRTUAL, sport=3000, dport=80)))
+        world.send(*(ether(udp_packet(sport=sport, dport=8080)) for sport in (1, 2, 3)), step=5 * SECOND)
+        refused: Match = {"sport": (3000, 3000), "proto": 17, "target": "DROP"}
+        world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[refused]))
+        world.send(*(ether(udp_packet(sport=sport, dport=8080)) for sport in (4, 5)), step=6 * SECOND)
+        world.send(ether(udp_packet(sport=3000, dport=8080)), step=5 * SECOND)
+        world.send(*(ether(udp_packet(sport=sport, dport=8080)) for sport in range(10, 26)))
+    assert fast.everything() == slow.everything()
+    assert [entry["orig"]["sport"] for entry in fast.router.engine.conntrack(fast.router.ns)] == list(range(14, 26))
+
+
+@dataclass
+class Chain:
+    """Routers in a row, all of which track connections: router k is 10.k.0.1 towards the client and 10.k+1.0.2 behind; frames between
+    them take ``latency``."""
+
+    engine: Engine
+    routers: int
+    latency: int = 0
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        client = engine.add_namespace("client")
+        self.client = before = engine.add_device(client, "eth0", "veth", mac=mac(2), mtu=9000)
+        self.ns, self.front, self.back = [], [], []
+        for k in range(1, self.routers + 1):
+            ns = engine.add_namespace(f"router{k}")
+            front = engine.add_device(ns, "eth0", "veth", mac=mac(100 + k), mtu=9000)
+            back = engine.add_device(ns, "eth1", "veth", mac=mac(200 + k), mtu=9000)
+            engine.connect(before, front, latency=self.latency if k > 1 else 0)
+            engine.set_sysctl(ns, "net.ipv4.ip_forward", 1)
+            engine.add_address(front, ip(f"10.{k}.0.1"), 24)
+            engine.add_address(back, ip(f"10.{k + 1}.0.2"), 24)
+            engine.add_route(ns, ip("10.0.0.0"), 24, dev=front)
+            engine.add_neighbour(back, ip(f"10.{k + 1}.0.1"), mac(101 + k))
+            engine.set_rules(ns, 4, "nat", nat_table())
+            engine.set_rules(ns, 4, "filter", filter_table(FORWARD=[{"proto": SCTP, "target": "DROP"}]))
+            self.ns.append(ns)
+            self.front.append(front)
+            self.back.append(before := back)
+        engine.connect(before, engine.add_device(client, "eth1", "veth", mac=mac(101 + self.routers), mtu=9000))
+
+    def translate(self, router: int, *ends: tuple[str, str]) -> None:
+        rules: list[Match] = [{"dst": (ip(dst), 32), "proto": 17, "target": "DNAT", "to": to(end)} for dst, end in ends]
+        self.engine.set_rules(self.ns[router], 4, "nat", nat_table(PREROUTING=rules))
+
+    def send(self, dst: str, *sports: int) -> None:
+        for sport in sports:
+            at = self.engine.now + MILLISECOND
+            self.engine.inject(self.client, ether(udp_packet(dst=dst, sport=sport, dport=80), dst=mac(101)), at=at)
+            self.engine.run(at)
+
+    def everything(self) -> tuple[object, ...]:
+        engine = self.engine
+        engine.run(engine.now + SECOND)
+        seen = [(frame.time, frame.device, frame.outgoing, frame.data) for frame in engine.frames()]
+        return (seen, [engine.conntrack(ns) for ns in self.ns], engine.counters())
+
+
+def chains(routers: int, latency: int = 0) -> tuple[Chain, Chain]:
+    return Chain(Engine(7), routers, latency), Chain(Engine(7, slow_path_only=True), routers, latency)
+
+
+def test_a_destination_that_the_second_router_translates_once_more_is_not_taken_for_what_it_made_of_another() -> None:
+    fast, slow = chains(2)
+    for chain in (fast, slow):
+        chain.engine.add_route(chain.ns[0], bytes(4), 0, via=ip("10.2.0.1"))
+        for end, number in ((SERVER, 4), (OTHER, 5)):
+            chain.engine.add_route(chain.ns[1], ip(end), 32, dev=chain.back[1])
+            chain.engine.add_neighbour(chain.back[1], ip(end), mac(number))
+        chain.translate(1, (VIRTUAL, SERVER), (SERVER, OTHER))
+        chain.send(VIRTUAL, *range(1000, 1010))
+        chain.send(SERVER, *range(2000, 2010))
+    assert fast.everything() == slow.everything()
+
+
+def test_behind_a_tunnel_on_the_same_walk_the_packet_is_what_went_in() -> None:
+    """The first router translates, the other end of its tunnel tracks the connection too."""
+    fast, slow = chains(2)
+    for chain in (fast, slow):
+        ends = [ip("10.2.0.2"), ip("10.2.0.1")]
+        tunnels = [
+            chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
+            for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
+        ]
+        chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=tunnels[0])
+        chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
+        chain.engine.add_neighbour(chain.back[1], ip(SERVER), mac(4))
+        chain.engine.del_route(chain.ns[1], ip("10.0.0.0"), 24)
+        chain.engine.add_route(chain.ns[1], ip("10.0.0.0"), 24, dev=tunnels[1])
+        chain.translate(0, (VIRTUAL, SERVER))
+        chain.send(VIRTUAL, *range(1000, 1020))
+    assert fast.everything() == slow.everything()
+    assert fast.engine.flow_cache()["wide"] > 10
+    inside = [entry["orig"]["dst"] for entry in fast.engine.conntrack(fast.ns[1]) if entry["proto"] == 17]
+    assert inside == [ip(SERVER)] * 20
+
+
+def test_headers_that_leave_no_room_before_the_packet_are_left_to_the_stages() -> None:
+    """Tunnels in tunnels: each router has one whose far end lies behind the next router's."""
+    fast, slow = chains(5, latency=1000)
+    for chain in (fast, slow):
+        inner = SERVER
+        for k, ns in enumerate(chain.ns, 1):
+            near, far, gateway = ip(f"10.{k + 1}.0.2"), f"192.168.{k}.9", ip(f"172.16.{k}.2")
+            tunnel = chain.engine.add_device(ns, "tun0", "vxlan", mac=mac(300 + k), mtu=8000, local=near, remote=ip(far))
+            chain.engine.add_address(tunnel, ip(f"172.16.{k}.1"), 24)
+            chain.engine.add_neighbour(tunnel, gateway, mac(400 + k))
+            chain.engine.add_route(ns, ip(inner), 32, via=gateway)
+            chain.engine.add_route(ns, ip(far), 32, via=ip(f"10.{k + 1}.0.1"))
+            inner = far
+        chain.send(SERVER, *range(1000, 1040))
+    assert fast.everything() == slow.everything()
+    assert fast.engine.flow_cache()["wide"] > 100
 
 
 EVENTS = st.lists(
