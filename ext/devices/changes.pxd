@@ -111,7 +111,8 @@ cdef inline void note_change(Core *c, const Pkt *p, int kind, const uint8_t *fac
     s.x = p.dev
     s.y = <uint8_t>kind
     s.h = <uint32_t>origin
-    memcpy(c.rec.bytes + s.at, fact, n)
+    if n:
+        memcpy(c.rec.bytes + s.at, fact, n)
 
 
 cdef inline void log_change(Core *c, const Pkt *p, int kind, const uint8_t *fact, int n, int origin) noexcept nogil:
