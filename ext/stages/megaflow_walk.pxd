@@ -313,6 +313,8 @@ cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     w.lesson.sport = 0
     memset(&info, 0, sizeof(info))
     info.flow_hash = flow_hash(c, w.p)
+    if not w.p.hash_l4:
+        return False  # both ports are 0, which shows where the tunnel ends
     if n == 0 and not op.x:
         return True
     info.now = c.now

@@ -15,7 +15,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.worlds import MILLISECOND, SCTP, SECOND, SERVER, Router, ether, filter_table, ip, mac, nat_table, tcp_packet, udp_packet
+from core.worlds import (
+    MILLISECOND,
+    ROUTER1,
+    SCTP,
+    SECOND,
+    SERVER,
+    Bridge,
+    Router,
+    ether,
+    filter_table,
+    ip,
+    mac,
+    nat_table,
+    tcp_packet,
+    udp_packet,
+)  # fmt: skip
 from dataplane._core import Engine
 from dataplane.encap import registry
 
@@ -347,3 +362,31 @@ def test_any_mixture_is_carried_as_the_slow_path_does(events: list[tuple[int, in
         for world in (fast, slow):
             world.send(ether(packet), step=step)
     assert fast.everything() == slow.everything()
+
+
+def test_first_packets_refresh_what_a_bridge_has_learnt_of_their_sender() -> None:
+    """A station behind a bridge that opens connections through it: its entry must not age while it does."""
+    shown = []
+    for slow in (False, True):
+        bridge = Bridge(Engine(7, slow_path_only=slow))
+        engine, ns = bridge.engine, bridge.ns
+        outside = engine.add_namespace("outside")
+        eth1 = engine.add_device(ns, "eth1", "veth", mac=mac(3), mtu=1500)
+        engine.connect(eth1, engine.add_device(outside, "eth0", "veth", mac=mac(4), mtu=1500))
+        engine.add_address(eth1, ip(ROUTER1), 24)
+        engine.add_neighbour(eth1, ip(SERVER), mac(4))
+        engine.set_sysctl(ns, "net.ipv4.ip_forward", 1)
+        engine.set_rules(ns, 4, "nat", nat_table(PREROUTING=[{"dst": (ip(VIRTUAL), 32), "proto": 6, "target": "DNAT", "to": to(SERVER)}]))
+        before = 0
+        for number in range(80):
+            at = engine.now + 20 * SECOND
+            packet = ether(tcp_packet(SYN, dst=VIRTUAL, sport=1000 + number), dst=mac(0xB0), src=mac(0x10))
+            engine.inject(bridge.stations[0], packet, at=at)
+            engine.run(at)
+            before = engine.flow_cache()["wide"] if number == 40 else before
+        assert slow or engine.flow_cache()["wide"] - before >= 30, "more than the 300 s after which an entry ages"
+        shown.append((engine.conntrack(ns), [(frame.time, frame.device, frame.data) for frame in engine.frames()]))
+        engine.inject(bridge.stations[1], ether(udp_packet(), dst=mac(0x10), src=mac(0x11)))
+        engine.run(engine.now)
+        assert bridge.ports_out() == [0], "to that station alone"
+    assert shown[0] == shown[1]
