@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DETAIL_LEN, EventRecord, IFNAME_LEN, Ns, TRACE_CHANGES, TRACE_STEPS, new_event, store_add
-from ext.devices.record cimport STEP_CHANGE, Step, rec_is_on, rec_refuse, rec_step
+from ext.devices.record cimport STEP_CHANGE, Step, rec_is_on, rec_step
 from ext.wire.bytes cimport rarely
 from ext.wire.flow_key cimport FlowKey, bare_ip_version, frame_key
 from ext.wire.packet cimport Pkt

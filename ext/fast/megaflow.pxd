@@ -8,7 +8,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 from ext.devices.changes cimport CHANGE_RULE
 from ext.devices.core cimport Core
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.changes cimport shows_frames
 from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, TRACE_CHANGES, chance_draw, ct_release
-from ext.devices.record cimport ASK_CONFIRM, ASK_DENIED, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_SCRUB, ASK_TRACK
+from ext.devices.record cimport ASK_CONFIRM, ASK_DENIED, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_TRACK
 from ext.encap.abi cimport DATAPLANE_ENCAP_OK, dataplane_encap_bytes, dataplane_encap_push
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
@@ -32,9 +32,9 @@ from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Choices, Flow as RuleFlow, HOOK_OUTPUT, HOOK_POSTROUTING, HOOK_PREROUTING, RuleTable, T_ACCEPT, T_DNAT, T_DROP,
+from ext.tables.rules cimport (Choices, Flow as RuleFlow, HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, T_DNAT, T_DROP,
                                T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin)
-from ext.wire.bytes cimport ld16, st16
+from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
 from ext.wire.packet cimport PF_GENERATED, Pkt
 
