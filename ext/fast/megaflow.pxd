@@ -13,7 +13,7 @@ from ext.devices.changes cimport CHANGE_RULE
 from ext.devices.core cimport Core
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
-from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy
+from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy, program_size
 from ext.fast.sum cimport raw32
 from ext.tables.fib cimport Route
 from ext.wire.hash cimport word_hash
@@ -343,6 +343,7 @@ cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uin
     if asks == NULL:
         return NULL
     free(h.asks)
+    t.bytes += (d.head - <uint64_t>h.n_asks) * sizeof(Ask)
     h.asks = asks
     h.n_asks = d.head
     h.generation = generation
@@ -369,7 +370,7 @@ cdef inline Megaflow *mega_place(Megaflows *t, uint64_t seed, const MegaKey *k) 
         i += 1
     t.flow[i & (MEGA_SLOTS - 1)] = m
     t.n += 1
-    t.bytes += sizeof(Megaflow) + sizeof(Program)
+    t.bytes += sizeof(Megaflow)
     return m
 
 
@@ -411,6 +412,8 @@ cdef inline void mega_learn(Core *c, const Program *g, int n_steps, bint whole) 
     h = head_find(t, fc.seed, fc.learning.place, src)
     if h != NULL and h.refused > REFUSED_MANY and h.refused % REFUSED_MANY and h.generation == c.generation:
         return  # this sender's packets are not of the kind
+    if h != NULL and h.generation == c.generation and not whole and d.head < h.n_asks:
+        return  # cut off before it asked what the sender's others ask: it says nothing of them
     if not mega_wanted(t, head_hash(fc.seed, fc.learning.place ^ mega_hash(fc.seed, &d.key), src)):
         return
     if t.n + 2 > MEGAFLOWS_MAX:
@@ -424,10 +427,14 @@ cdef inline void mega_learn(Core *c, const Program *g, int n_steps, bint whole) 
         return
     m.cut += not whole
     if whole or m.cut >= CUT_OFTEN:
-        mega_keep(m, g, d.asks + d.head, d.n - d.head)
+        mega_keep(t, m, g, d.asks + d.head, d.n - d.head)
 
 
-cdef inline void mega_keep(Megaflow *m, const Program *g, const Ask *asks, uint32_t n) noexcept nogil:
+cdef inline uint64_t mega_way_bytes(const Megaflow *m) noexcept nogil:
+    return program_size(m.g) + m.n_asks * sizeof(Ask) if m.g != NULL else 0
+
+
+cdef inline void mega_keep(Megaflows *t, Megaflow *m, const Program *g, const Ask *asks, uint32_t n) noexcept nogil:
     """This is its way from now on."""
     cdef Program *copy = program_copy(g)
     cdef Ask *own = asks_copy(asks, n)
@@ -435,6 +442,7 @@ cdef inline void mega_keep(Megaflow *m, const Program *g, const Ask *asks, uint3
         free(copy)
         free(own)
         return
+    t.bytes -= mega_way_bytes(m)
     free(m.g)
     free(m.asks)
     asks_settle(own, n, g, copy)
@@ -445,4 +453,5 @@ cdef inline void mega_keep(Megaflow *m, const Program *g, const Ask *asks, uint3
     m.g = copy
     m.asks = own
     m.n_asks = n
+    t.bytes += mega_way_bytes(m)
     m.flow_program = -1

@@ -29,7 +29,7 @@ from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_apply, nat_
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
-from ext.tables.ct_tcp cimport ct_tcp_valid
+from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport rules_decide
 from ext.tables.rules cimport (Choices, Flow as RuleFlow, HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, T_DNAT, T_DROP,
@@ -41,9 +41,6 @@ from ext.wire.packet cimport PF_GENERATED, Pkt
 cdef enum:
     DRAWS_MAX = 8
     PUSH_ROOM = 256  # that a plug-in may write its headers in
-    TCP_SYN = 0x02
-    TCP_RST = 0x04
-    TCP_ACK = 0x10
 
 cdef struct Undo:
     # a connection that has been told, as it was
@@ -82,22 +79,15 @@ cdef struct MegaWalk:
     Lesson lesson
 
 
-cdef inline void walk_headers(MegaWalk *w, uint32_t at, uint32_t n, uint32_t copied) noexcept nogil:
-    """The stand-in is the packet at ``at`` of the frame, ``n`` bytes long, of which ``copied`` are looked at."""
+cdef inline void walk_headers(MegaWalk *w, uint32_t at) noexcept nogil:
+    """The stand-in is the packet at ``at`` of the frame, of which no more is looked at than its headers."""
+    cdef uint32_t n = ld16(w.frame + at + 2)
     w.p.l2 = w.p.l3 = HEADERS_ROOM
     w.p.end = HEADERS_ROOM + n
-    if copied > HEADERS_ROOM:
-        copied = HEADERS_ROOM
-    memcpy(w.p.buf + HEADERS_ROOM, w.frame + at, copied)
-
-
-cdef inline uint32_t ip_total(const uint8_t *ip) noexcept nogil:
-    return ld16(ip + 2)
+    memcpy(w.p.buf + HEADERS_ROOM, w.frame + at, n if n < HEADERS_ROOM else HEADERS_ROOM)
 
 
 cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *frame, const Parsed *a) noexcept nogil:
-    cdef const uint8_t *ip = frame.buf + frame.l2 + a.l3
-    cdef uint32_t n = ip_total(ip)
     w.table = t
     w.p = &t.packet
     w.frame = frame.buf + frame.l2
@@ -123,7 +113,7 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *fra
     w.p.id = frame.id
     w.p.hash = frame.hash
     w.p.hash_l4 = frame.hash_l4
-    walk_headers(w, a.l3, n, n)
+    walk_headers(w, a.l3)
 
 
 # ---- taking back
@@ -176,12 +166,12 @@ cdef inline bint ask_track(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     l4.len = p.end - p.l3 - IP
     if w.n_tracks == TRACKS_MAX or ns.n_pins or ns.ct.count + TRACKS_MAX >= ns.ct.max or not packet_tuple(ip, &l4, &t):
         return False
-    if l4.proto == 6 and (l4.at[13] & TCP_RST or not ct_tcp_valid(l4.at, <int>l4.len)):
+    if l4.proto == 6 and (l4.at[13] & TCP_FLAG_RST or not ct_tcp_valid(l4.at, <int>l4.len)):
         return False  # a reset may end the connection, which cannot be taken back
     ct = lookup_or_new(c, ns, p, &t, &full)
     if ct == NULL:
         return False
-    if l4.proto == 6 and l4.at[13] & (TCP_SYN | TCP_ACK) == TCP_SYN and ct.status & CTS_CONFIRMED:
+    if l4.proto == 6 and l4.at[13] & (TCP_FLAG_SYN | TCP_FLAG_ACK) == TCP_FLAG_SYN and ct.status & CTS_CONFIRMED:
         ct_release(c, p)  # it may be opened anew
         return False
     w.n_tracks += 1
@@ -376,7 +366,7 @@ cdef inline bint ask_pop(MegaWalk *w) noexcept nogil:
     if w.p.l3 < HEADERS_ROOM:
         w.p.l2 = w.p.l3 = HEADERS_ROOM
         return True
-    walk_headers(w, w.a.inner, ip_total(w.frame + w.a.inner), ip_total(w.frame + w.a.inner))
+    walk_headers(w, w.a.inner)
     return True
 
 

@@ -169,6 +169,25 @@ def test_what_was_begun_is_taken_back_where_a_later_rule_decides_otherwise(name:
     assert name == "a list of addresses" or fast.wide > 60
 
 
+def test_a_connection_sees_a_packet_once_that_a_later_rule_refuses() -> None:
+    """Segments that come again are counted: the fourth shortens the timeout. Which rule refuses is found out behind the connection."""
+    fast, slow = pair()
+    ports = range(1000, 1040)
+    for world in (fast, slow):
+        world.router.engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_tcp_timeout_max_retrans", 100)
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in ports))
+        refusal: list[Match] = [{"sport": (1030, 1039), "proto": 6, "target": "REJECT"}]
+        world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=refusal))
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(1000, 1030)))
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(1030, 1040) for _ in range(sport - 1029)))
+    assert fast.wide > 40
+    wide = fast.wide
+    for world in (fast, slow):
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(1040, 1060)))
+    assert fast.wide == wide + 20, "and what the sender's others do is known still"
+    assert fast.everything() == slow.everything()
+
+
 def test_a_full_table_is_left_to_the_stages() -> None:
     fast, slow = pair()
     for world in (fast, slow):
