@@ -132,7 +132,7 @@ cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Way
 cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *burst) noexcept nogil:
     """Read the keys of frames that need one, and ask for what lies where their flows should; of one that has none ``length`` is 0."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef const Dev *d
+    cdef bint some = ways_some(ways, burst.first)
     cdef Parsed *seen
     cdef uint64_t i
     cdef uint32_t k
@@ -141,9 +141,8 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         seen = &burst.seen[k]
         if i + FRAMES_AHEAD < b.n:
             prefetch(b.data + b.starts[i + FRAMES_AHEAD])
-        d = c.dev[b.devs[i]]
-        if ((not ways_some(ways, i) or way_of(c, ways, i) == HOP_ASK) and b.lengths[i] <= FRAME_FLOWS_MAX
-                and key_parse(fc, d, True, b.data + b.starts[i], b.lengths[i], seen)):
+        if ((not some or way_of(c, ways, i) == HOP_ASK) and b.lengths[i] <= FRAME_FLOWS_MAX
+                and key_parse(fc, c.dev[b.devs[i]], True, b.data + b.starts[i], b.lengths[i], seen)):
             prefetch(flow_home(fc, seen.hash))
         else:
             seen.length = 0

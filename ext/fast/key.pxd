@@ -10,6 +10,7 @@ cdef enum:
     ETH = 14
     IP = 20  # without options
     UDP = 8
+    TCP_LEAST = 20
     TCP_PLAIN = 0x10  # ACK is there, and of SYN, FIN, RST and URG none
     TCP_TELLING = 0x37
     TCP_RESET = 0x04  # RST alone
@@ -28,19 +29,23 @@ cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
     return n >= IP + UDP and header_plain(ip) and IP + UDP <= ld16(ip + 2) <= n and sum_header(ip) == 0xffff
 
 
-cdef inline bint sound_transport(const uint8_t *ip, uint32_t n) noexcept nogil:
-    """``n`` bytes of IP packet: a TCP segment with all of its header, or a UDP datagram as long as its packet."""
+cdef inline bint transport_read(const uint8_t *ip, uint32_t n, uint64_t *how, Parsed *a) noexcept nogil:
+    """Of ``n`` bytes behind an IP header: a TCP segment with all of its header, whose flags say HOW_RESET and whether they may change an open
+    connection otherwise; or a UDP datagram as long as its packet. False: they are neither."""
     cdef const uint8_t *l4 = ip + IP
-    n -= IP
+    cdef uint32_t header, flags
+    a.tells = False
     if ip[9] == 17:
         return ld16(l4 + 4) == n
-    return ip[9] == 6 and n >= 20 and 20 <= (l4[12] >> 4) * 4 <= n
-
-
-cdef inline bint transport_tells(const uint8_t *ip) noexcept nogil:
-    """Of such a packet: is it a TCP segment whose flags may change an open connection otherwise than by resetting it?"""
-    cdef uint8_t flags = ip[IP + 13] & TCP_TELLING
-    return ip[9] == 6 and flags != TCP_PLAIN and flags != TCP_RESET
+    if ip[9] != 6 or n < TCP_LEAST:
+        return False
+    header = l4[12] >> 2 & ~3
+    flags = l4[13] & TCP_TELLING
+    if flags != TCP_PLAIN:
+        a.tells = flags != TCP_RESET
+        if flags & TCP_RESET:
+            how[0] |= HOW_RESET
+    return TCP_LEAST <= header <= n
 
 
 cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t *ip) noexcept nogil:
@@ -59,47 +64,47 @@ cdef inline bint key_parse(const FlowCache *fc, const Dev *d, bint transmit, con
     return key_read(fc, d, transmit, frame, n, a) and not a.tells
 
 
+cdef inline const uint8_t *tunnel_inner(const Shape *s, const uint8_t *ip, uint32_t total) noexcept nogil:
+    """The IP header inside of a packet of this shape, ``total`` bytes long; NULL: it has none that keys are read from."""
+    if ip[9] == 17 and ld16(ip + IP + 4) != total - IP:
+        return NULL
+    if total < s.at + (ETH if s.frames else 0) + IP + UDP:
+        return NULL
+    ip += s.at
+    total -= s.at
+    if s.frames:
+        if ip[12] != 8 or ip[13] != 0:
+            return NULL
+        ip += ETH
+        total -= ETH
+    return ip if plain_ip(ip, total) and ld16(ip + 2) == total else NULL
+
+
 cdef inline bint key_read(const FlowCache *fc, const Dev *d, bint transmit, const uint8_t *frame, uint32_t n, Parsed *a) noexcept nogil:
     """The same, and of segments that tell a connection something. False: it is of no kind that is kept in the cache."""
-    cdef const uint8_t *ip
+    cdef const uint8_t *ip = frame
     cdef const Shape *s
-    cdef uint32_t at = 0, total
     cdef uint64_t how = HOW_TRANSMIT if transmit else 0
     if d.id >= DEVICES_MAX:
         return False
     if carries_frames(d):
         if n < ETH + IP or raw16(frame + 12) != net16(0x0800):
             return False
-        at = ETH
-    ip = frame + at
-    if not plain_ip(ip, n - at):
-        return False
-    total = ld16(ip + 2)
-    a.l3 = a.inner = at
+        ip += ETH
+    a.l3 = a.inner = <uint32_t>(ip - frame)
     a.length = n
-    if fc.n_shapes:
+    if not plain_ip(ip, n - a.l3):
+        return False
+    if ip[9] != 6 and fc.n_shapes:  # no tunnel is in TCP
         s = tunnel_shape(fc, d.ns, ip)
         if s != NULL:
-            if ip[9] == 17 and ld16(ip + IP + 4) != total - IP:
-                return False
-            if total < s.at + (ETH if s.frames else 0) + IP + UDP:
-                return False
-            ip += s.at
-            total -= s.at
-            if s.frames:
-                if ip[12] != 8 or ip[13] != 0:
-                    return False
-                ip += ETH
-                total -= ETH
-            if not plain_ip(ip, total) or ld16(ip + 2) != total:
+            ip = tunnel_inner(s, ip, ld16(ip + 2))
+            if ip == NULL:
                 return False
             a.inner = <uint32_t>(ip - frame)
             how |= HOW_TUNNELLED
-    if not sound_transport(ip, total):
+    if not transport_read(ip, ld16(ip + 2) - IP, &how, a):
         return False
-    a.tells = transport_tells(ip)
-    if ip[9] == 6 and ip[IP + 13] & TCP_RESET:
-        how |= HOW_RESET
     a.key.place = <uint64_t>(d.id + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)

@@ -461,7 +461,7 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
                            const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
     """Look at up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all, each for a transmit queue. ``first`` may lie
     behind all of them. Then the block before is ready: its hops are known."""
-    cdef uint64_t others = 0, apart = 0  # bits of frames that go another way, and of those that another table knows
+    cdef uint64_t others, apart = 0  # bits of frames that go another way, and of those that another table knows
     cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i
     cdef uint32_t *address = &w.address[first & (WAYS - 1)]
     cdef const Multibit *table = NULL
@@ -472,6 +472,7 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
     cdef int dev = -1
     if w.generation != c.generation:
         ways_forget(c, w)
+    others = (<uint64_t>1 << m) - 1
     for k in range(m):
         i = first + k
         if devs[i] != dev:
@@ -480,17 +481,16 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
             if e != NULL:
                 held = e[0]
                 table = table if table != NULL else e.router.table
-        if e != NULL:
-            if i + WAYS_BLOCK < n:
-                ask_for(data + starts[i + WAYS_BLOCK])
-            frame = data + starts[i]
-            if routed_sees(&held, frame, lengths[i]):
-                address[k] = raw32(frame + ETH_LEN + 16)
-                apart |= <uint64_t>(held.router.table != table) << k
-                continue
-        address[k] = 0
-        others |= <uint64_t>1 << k
-    w.some[(first / WAYS_BLOCK) & 1] = m and others != ~<uint64_t>0 >> (64 - m)
+        if e == NULL:
+            continue
+        if i + WAYS_BLOCK < n:
+            ask_for(data + starts[i + WAYS_BLOCK])
+        frame = data + starts[i]
+        if routed_sees(&held, frame, lengths[i]):
+            address[k] = raw32(frame + ETH_LEN + 16)
+            apart |= <uint64_t>(held.router.table != table) << k
+            others ^= <uint64_t>1 << k
+    w.some[(first / WAYS_BLOCK) & 1] = others != (<uint64_t>1 << m) - 1
     ways_begin(w, first, m, table, others | apart)
     for k in range(m if apart else 0):
         if apart >> k & 1:
