@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.core cimport Core, store_frame
 from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
-from ext.fast.flows cimport Flow, FlowCache, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
+from ext.fast.flows cimport Flow, FlowCache, NATS_MAX, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
 from ext.fast.key cimport ETH
 from ext.fast.sum cimport net16, put_raw16, raw16, sum_bytes, sum_fold
@@ -124,13 +124,13 @@ cdef inline void shortcut_taps(Core *c, const Shortcut *s, const uint8_t *frame,
             store_frame(c, c.dev[t.dev], frame, n, id, t.outgoing)
 
 
-cdef inline void shortcut_inner(const FlowCache *fc, const Flow *f, const Program *g, uint8_t *ip) noexcept nogil:
-    """The changes of the inner IP packet, whose checksums are patched once for all of them."""
+cdef inline void shortcut_inner(const Program *g, const uint64_t *nat, uint8_t *ip) noexcept nogil:
+    """The changes of the inner IP packet, whose checksums are patched once for all of them. ``nat``: its translations, as in nat_value()."""
     cdef const Shortcut *s = &g.short
     cdef uint64_t addresses = 0, ports = 0
     cdef uint32_t hops = s.hops, nats = s.n_nats, i
     for i in range(nats):
-        addresses += nat_put(ip, s.manip[i], flow_nat(fc, f, g, i, s.manip[i]), &ports)
+        addresses += nat_put(ip, s.manip[i], nat[i], &ports)
     if nats:
         nat_sum(ip, addresses + ports)
     if nats or hops:
@@ -145,11 +145,12 @@ cdef inline void shortcut_head(const Shortcut *s, uint8_t *ip) noexcept nogil:
         memcpy(ip - SHORT_HEAD, s.head, SHORT_HEAD - 64)
 
 
-cdef inline void shortcut_written(const FlowCache *fc, const Flow *f, const Program *g, uint16_t ident, uint8_t *ip, uint32_t n) noexcept nogil:
+cdef inline void shortcut_written(const Flow *f, const Program *g, const uint64_t *nat, uint16_t ident, uint8_t *ip,
+                                  uint32_t n) noexcept nogil:
     """Headers and changes of the inner packet ``ip``, from which to the end there are ``n`` bytes, with room for the head before it."""
     cdef const Shortcut *s = &g.short
     cdef uint32_t before = s.head_len - s.outer
-    shortcut_inner(fc, f, g, ip)
+    shortcut_inner(g, nat, ip)
     shortcut_head(s, ip)
     if s.pushes:
         tunnel_finish(f, g, ident, ip - before, before + n, ip, s.link_sum)
@@ -158,10 +159,14 @@ cdef inline void shortcut_written(const FlowCache *fc, const Flow *f, const Prog
 cdef inline void shortcut_take(Core *c, const Flow *f, const Program *g, Frame *p, uint8_t *ip) noexcept nogil:
     """``ip``: the inner packet, which ``p.end`` is the end of, with room for the head before it."""
     cdef const Shortcut *s = &g.short
+    cdef uint64_t nat[NATS_MAX]
+    cdef int i
+    for i in range(s.n_nats):
+        nat[i] = flow_nat(<const FlowCache *>c.fast, f, g, i, s.manip[i])
     if s.trims:
         p.end = <uint32_t>(ip - p.buf) + ld16(ip + 2)
     p.l2 = <uint32_t>(ip - p.buf) - s.head_len
     p.l3 = p.l2 + s.outer
-    shortcut_written(<const FlowCache *>c.fast, f, g, p.ident, ip, <uint32_t>(p.buf + p.end - ip))
+    shortcut_written(f, g, nat, p.ident, ip, <uint32_t>(p.buf + p.end - ip))
     if s.n_taps:
         shortcut_taps(c, s, p.buf + p.l2, p.end - p.l2, p.id, True)
