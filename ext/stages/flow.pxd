@@ -101,6 +101,11 @@ cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev,
     f.ctstate = ctstate_bits(p)
     if rarely(not flow_of_plain(p, f)):
         flow_of_any(p, f)
+    flow_beside(c, ns, in_dev, out_dev, f)
+
+
+cdef inline void flow_beside(Core *c, Ns *ns, int in_dev, int out_dev, Flow *f) noexcept nogil:
+    """What does not stand in the packet."""
     f.iif = f.oif = b""
     if in_dev >= 0:
         f.iif = c.dev[in_dev].name

@@ -23,7 +23,7 @@ from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey,
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
-from ext.stages.flow cimport flow_of
+from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_apply, nat_packet, nat_rules, nat_status_bit
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
@@ -32,8 +32,8 @@ from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Choices, Flow as RuleFlow, HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, T_DNAT, T_DROP,
-                               T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin)
+from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, T_DNAT,
+                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin)
 from ext.wire.bytes cimport ld16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
 from ext.wire.packet cimport PF_GENERATED, Pkt
@@ -76,6 +76,8 @@ cdef struct MegaWalk:
     uint64_t walked
     uint16_t ident
     uint8_t nat_track  # the connection that translates
+    RuleFlow flow  # what rules see of the packet
+    bint seen  # since its headers changed last
     Lesson lesson
 
 
@@ -84,6 +86,7 @@ cdef inline void walk_headers(MegaWalk *w, uint32_t at) noexcept nogil:
     cdef uint32_t n = ld16(w.frame + at + 2)
     w.p.l2 = w.p.l3 = HEADERS_ROOM
     w.p.end = HEADERS_ROOM + n
+    w.seen = False
     memcpy(w.p.buf + HEADERS_ROOM, w.frame + at, n if n < HEADERS_ROOM else HEADERS_ROOM)
 
 
@@ -204,6 +207,20 @@ cdef inline bint track_goes_on(Core *c, MegaWalk *w, Ns *ns, const Undo *u, cons
     return True
 
 
+cdef inline const RuleFlow *walk_seen(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    """flow_of(); as long as the headers are the same, only the connection and the devices may be others."""
+    cdef Ns *ns = <Ns *>a.ns
+    cdef RuleFlow *f = &w.flow
+    if not w.seen:
+        flow_of(c, ns, w.p, a.in_dev, a.out_dev, f)
+        w.seen = True
+        return f
+    f.ctstate = ctstate_bits(w.p)
+    f.facts = f.facts & ~(<uint64_t>CT_BITS_FACT << FACT_CTSTATE) | <uint64_t>(f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
+    flow_beside(c, ns, a.in_dev, a.out_dev, f)
+    return f
+
+
 cdef inline bint nat_repeats(const Verdict *v, const Ct *ct) noexcept nogil:
     """Can what the nat table said be carried out without asking anything that cannot be taken back?"""
     if v.n_recent or v.target == T_DROP or v.target == T_REJECT or v.target == T_SNAT or v.target == T_MASQUERADE:
@@ -217,12 +234,10 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogi
     cdef Pkt *p = w.p
     cdef RuleTable *t = &ns.rules[0][TABLE_NAT]
     cdef bint shown = w.tracing == TRACE_CHANGES and shows_frames(c, p.dev)
-    cdef RuleFlow f
     cdef Verdict v
-    flow_of(c, ns, p, a.in_dev, a.out_dev, &f)
     if w.n_draws == DRAWS_MAX or w.n_rules == DRAWS_MAX:
         return False
-    nat_rules(c, ns, <Ct *>p.ct, &f, a.hook, p, &v)
+    nat_rules(c, ns, <Ct *>p.ct, walk_seen(c, w, a), a.hook, p, &v)
     if t.random:
         w.draws[w.n_draws] = &ns.draws[ns.ct.drawn_hash & (DRAW_COUNTERS - 1)]
         w.n_draws += 1
@@ -255,6 +270,7 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
         return True
     if nat_packet(c, p, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):
         return False
+    w.seen = False
     w.lesson.nat[0] = nat_value(address, raw16(ip + IP + 2 * manip))
     w.nat_track = <uint8_t>(w.n_tracks - 1)
     return True
@@ -264,14 +280,12 @@ cdef inline bint ask_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     """A table that lets the packet pass, or drops it as it did before."""
     cdef Ns *ns = <Ns *>a.ns
     cdef RuleTable *t = &ns.rules[0][a.table]
-    cdef RuleFlow f
     cdef Choices ch
     cdef Verdict v
     if t.random:
         return False
-    flow_of(c, ns, w.p, a.in_dev, a.out_dev, &f)
     choices_begin(&ch)
-    rules_decide(t, a.hook, &f, c.generation, &w.p.mark, &ch, &v)
+    rules_decide(t, a.hook, walk_seen(c, w, a), c.generation, &w.p.mark, &ch, &v)
     c.count.rules_walked += v.walked
     if a.kind == ASK_DENIED:
         return v.target == T_DROP and v.n_recent == 0 and (v.rule.origin if v.rule != NULL else 0) == w.g.origin
@@ -320,7 +334,7 @@ cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     b.tail = b.limit
     b.data = b.limit - before - IP - UDP
     b.head = room + GUARD_LEN
-    memset(b.data, 0, before + IP + UDP)
+    memset(b.data, 0, before)
     memcpy(b.data + before, w.p.buf + w.p.l3, IP + UDP)
     if encap_push(d.encap, d.encap_state, &info, &b) != DATAPLANE_ENCAP_OK or info.ip_protocol != known[9] or info.tos != known[1]:
         return False
@@ -345,6 +359,7 @@ cdef inline bint ask_push(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     w.n_draws += 1
     w.ident = <uint16_t>chance_draw(<Ns *>w.g.push_ns, w.g.push_hash)
     p.l3 = p.l2 = HEADERS_ROOM - before
+    w.seen = False
     ip = p.buf + p.l3
     memcpy(ip, w.g.bytes + op.at, op.n)
     put_raw16(ip + 2, net16(n))
@@ -365,6 +380,7 @@ cdef inline bint ask_pop(MegaWalk *w) noexcept nogil:
         w.p.hash = 0
     if w.p.l3 < HEADERS_ROOM:
         w.p.l2 = w.p.l3 = HEADERS_ROOM
+        w.seen = False
         return True
     walk_headers(w, w.a.inner)
     return True
