@@ -4,13 +4,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Dev, carries_frames
 from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
 from ext.fast.sum cimport NONE, header_plain, net16, raw16, raw32, raw64, sum_before, sum_header, sum_pseudo, sum_transport
+from ext.tables.ct_tcp cimport TCP_HEADER
 from ext.wire.bytes cimport ld16
 
 cdef enum:
     ETH = 14
     IP = 20  # without options
     UDP = 8
-    TCP_LEAST = 20
     TCP_PLAIN = 0x10  # ACK is there, and of SYN, FIN, RST and URG none
     TCP_TELLING = 0x37
     TCP_RESET = 0x04  # RST alone
@@ -30,14 +30,14 @@ cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
 
 
 cdef inline bint transport_read(const uint8_t *ip, uint32_t n, uint64_t *how, Parsed *a) noexcept nogil:
-    """Of ``n`` bytes behind an IP header: a TCP segment with all of its header, whose flags say HOW_RESET and whether they may change an open
-    connection otherwise; or a UDP datagram as long as its packet. False: they are neither."""
+    """Of ``n`` bytes behind an IP header: a TCP segment with all of its header, whose flags say HOW_RESET and whether they may change an
+    open connection otherwise; or a UDP datagram as long as its packet. False: they are neither."""
     cdef const uint8_t *l4 = ip + IP
     cdef uint32_t header, flags
     a.tells = False
     if ip[9] == 17:
         return ld16(l4 + 4) == n
-    if ip[9] != 6 or n < TCP_LEAST:
+    if ip[9] != 6 or n < TCP_HEADER:
         return False
     header = l4[12] >> 2 & ~3
     flags = l4[13] & TCP_TELLING
@@ -45,7 +45,7 @@ cdef inline bint transport_read(const uint8_t *ip, uint32_t n, uint64_t *how, Pa
         a.tells = flags != TCP_RESET
         if flags & TCP_RESET:
             how[0] |= HOW_RESET
-    return TCP_LEAST <= header <= n
+    return TCP_HEADER <= header <= n
 
 
 cdef inline const Shape *tunnel_shape(const FlowCache *fc, int ns, const uint8_t *ip) noexcept nogil:
@@ -95,7 +95,7 @@ cdef inline bint key_read(const FlowCache *fc, const Dev *d, bint transmit, cons
     a.length = n
     if not plain_ip(ip, n - a.l3):
         return False
-    if ip[9] != 6 and fc.n_shapes:  # no tunnel is in TCP
+    if fc.n_shapes:
         s = tunnel_shape(fc, d.ns, ip)
         if s != NULL:
             ip = tunnel_inner(s, ip, ld16(ip + 2))

@@ -499,7 +499,8 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
 
 
 cdef inline void ways_begin(Ways *w, uint64_t first, uint32_t m, const Multibit *table, uint64_t others) noexcept nogil:
-    """Look the addresses of a block up, but for ``others``; in a large table no further than to what has to be waited for."""
+    """Look the addresses of a block up, but for ``others``, whose places may hold anything; in a large table no further than to what
+    has to be waited for."""
     cdef uint32_t place = <uint32_t>first & (WAYS - 1), k = 0
     cdef uint32_t *hop = &w.hop[place]
     w.pending[place != 0] = NULL

@@ -77,7 +77,7 @@ cdef struct MegaWalk:
     uint16_t ident
     uint8_t nat_track  # the connection that translates
     RuleFlow flow  # what rules see of the packet
-    bint seen  # since its headers changed last
+    bint seen  # ``flow`` is of the headers as they are now
     Lesson lesson
 
 
