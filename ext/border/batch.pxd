@@ -2,10 +2,10 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
-from ext.fast.ahead cimport prefetch, tracks_ahead
+from ext.fast.ahead cimport first_ahead, first_nears, prefetch, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport Flow, FlowCache, Tracked, flow_find, flow_home
-from ext.fast.key cimport Parsed, key_parse
+from ext.fast.key cimport Parsed, key_read
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
@@ -141,18 +141,29 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         seen = &burst.seen[k]
         if i + FRAMES_AHEAD < b.n:
             prefetch(b.data + b.starts[i + FRAMES_AHEAD])
-        if ((not some or way_of(c, ways, i) == HOP_ASK) and b.lengths[i] <= FRAME_FLOWS_MAX
-                and key_parse(fc, c.dev[b.devs[i]], True, b.data + b.starts[i], b.lengths[i], seen)):
-            prefetch(flow_home(fc, seen.hash))
-        else:
+        if ((some and way_of(c, ways, i) != HOP_ASK) or b.lengths[i] > FRAME_FLOWS_MAX
+                or not key_read(fc, c.dev[b.devs[i]], True, b.data + b.starts[i], b.lengths[i], seen)):
             seen.length = 0
+        elif rarely(seen.tells):
+            seen.length = 0
+            first_ahead(c, &seen.key, 0)
+        else:
+            prefetch(flow_home(fc, seen.hash))
+
+
+cdef inline void burst_firsts(Core *c, const Burst *burst) noexcept nogil:
+    """Ask for the connections of keys without a flow, if they have some."""
+    cdef uint32_t k
+    for k in range(burst.n):
+        if burst.seen[k].length and burst.flow[k] == NULL:
+            first_nears(c, &burst.seen[k].key, 0)
 
 
 cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     """Find the flows of frames that have keys, and ask for their connections."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const Flow *f
-    cdef uint32_t k
+    cdef uint32_t k, firsts = 0
     for k in range(burst.n):
         burst.flow[k] = NULL
         if burst.seen[k].length == 0:
@@ -161,6 +172,11 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
         burst.flow[k] = f
         if f != NULL:
             tracks_ahead(fc, f, &burst.tracked[k])
+        else:
+            first_ahead(c, &burst.seen[k].key, 0)
+            firsts += 1
+    if firsts:
+        burst_firsts(c, burst)
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes
 

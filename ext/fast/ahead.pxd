@@ -2,13 +2,21 @@
 #
 # Nothing here is remembered but places to look at: what becomes of a packet does not depend on it.
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from ext.devices.core cimport Core, Ns
+from ext.devices.record cimport ASK_TRACK
 from ext.fast.flows cimport AHEAD, AHEAD_FROM, Flow, FlowCache, Key, LINE, Program, Tracked, flow_home, flow_program, flow_track
-from ext.tables.ct_entry cimport Ct
+from ext.fast.key cimport IP, Parsed
+from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
+from ext.fast.sum cimport net16, raw32, raw64
+from ext.tables.conntrack cimport CtTable, tuple_nears
+from ext.tables.ct_entry cimport Ct, layer4_word
+from ext.tables.ct_tuples cimport line_ahead
+from ext.wire.hash cimport word_hash
 
 cdef enum:
-    AHEAD_HALF = AHEAD // 2
-    CT_ASKED = 26  # of a connection's bytes, those from here on are read
+    AHEAD_TRACKS = 3  # packets after which what was asked for of one is near
+    CT_ASKED = 18  # of a connection's bytes, those from here on are read
 
 cdef extern from *:
     """
@@ -33,24 +41,97 @@ cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, Tracked *track
         prefetch(ct + sizeof(Ct) - 1)
 
 
-cdef inline void ahead_tracks(const FlowCache *fc, uint64_t hash, uint64_t addresses) noexcept nogil:
-    """Those of the flow that should lie there."""
+cdef inline const CtTable *key_tracker(const Core *c, const Key *k) noexcept nogil:
+    """Where a first packet of this key is looked for by its tuple, as others of its sender were; NULL: none of them is known."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef const MegaHead *h
+    cdef uint32_t i
+    if fc.megaflows == NULL:
+        return NULL
+    h = head_find(<const Megaflows *>fc.megaflows, fc.seed, k.place, key_address(k, 0))
+    if h == NULL or h.generation != c.generation:
+        return NULL
+    for i in range(h.n_asks):
+        if h.asks[i].kind == ASK_TRACK:
+            return &(<const Ns *>h.asks[i].ns).ct
+    return NULL
+
+
+cdef inline uint64_t ends_hash(int proto, uint64_t addresses, uint32_t ports) noexcept nogil:
+    """key_hash() of the tables of connections, of what is here as it stands in a packet."""
+    cdef const uint32_t *address = <const uint32_t *>&addresses
+    cdef const uint16_t *network = <const uint16_t *>&ports
+    cdef uint16_t port[2]
+    port[0] = net16(network[0])
+    port[1] = net16(network[1])
+    return word_hash(layer4_word(4, proto, port), <uint64_t>address[0] << 32 | address[1])
+
+
+cdef inline uint64_t key_tuple_hash(const Key *k) noexcept nogil:
+    cdef uint32_t end = <uint32_t>k.place  # of what the IP header has: its last byte is the protocol
+    return ends_hash((<const uint8_t *>&end)[3], k.addresses, k.ports)
+
+
+cdef inline uint64_t outer_hash(const Parsed *a, const uint8_t *frame) noexcept nogil:
+    """Of the tunnel's packet; 0: it came in none."""
+    cdef const uint8_t *ip = frame + a.l3
+    return ends_hash(ip[9], raw64(ip + 12), raw32(ip + IP)) if a.inner != a.l3 else 0
+
+
+cdef inline void first_ahead(const Core *c, const Key *k, uint64_t outer) noexcept nogil:
+    """A flow's first packet will come: the lines of its tuples."""
+    cdef const CtTable *t = key_tracker(c, k)
+    if t != NULL:
+        line_ahead(&t.tuples, key_tuple_hash(k))
+        if outer:
+            line_ahead(&t.tuples, outer)
+
+
+cdef inline void first_nears(const Core *c, const Key *k, uint64_t outer) noexcept nogil:
+    """Somewhat later: the connections that have them, as the tunnel's mostly has, and its own if it is no first packet after all."""
+    cdef const CtTable *t = key_tracker(c, k)
+    if t != NULL:
+        tuple_nears(t, key_tuple_hash(k))
+        if outer:
+            tuple_nears(t, outer)
+
+
+cdef inline const Flow *flow_near(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
+    """The flow that should lie there; NULL: it does not."""
     cdef const Flow *f = flow_home(fc, hash)
-    cdef Tracked tracked
-    if f.addresses != addresses:
+    if f.addresses != k.addresses:
         f += 1
-    if f.addresses == addresses and f.program:
+    return f if f.addresses == k.addresses and f.program else NULL
+
+
+cdef inline void ahead_tracks(const Core *c, const Key *k, uint64_t hash, uint64_t outer) noexcept nogil:
+    """The connections of its flow, or what its first packet will need."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef const Flow *f = flow_near(fc, k, hash)
+    cdef Tracked tracked
+    if f != NULL:
         tracks_ahead(fc, f, &tracked)
+    else:
+        first_ahead(c, k, outer)
 
 
-cdef inline void ahead_of(FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
-    """A packet of this key will come: its flow now, and the connections of the one a few before."""
+cdef inline void ahead_nears(const Core *c, const Key *k, uint64_t hash, uint64_t outer) noexcept nogil:
+    if flow_near(<const FlowCache *>c.fast, k, hash) == NULL:
+        first_nears(c, k, outer)
+
+
+cdef inline void ahead_of(Core *c, const Parsed *a, const uint8_t *frame) noexcept nogil:
+    """This packet will come: its flow now, and what those a few before it lead to."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
     cdef uint32_t i = fc.n_ahead & (AHEAD - 1)
     if fc.used < AHEAD_FROM:
         return  # all of it is near anyway
-    prefetch(flow_home(fc, hash))
-    fc.ahead_hash[i] = hash
-    fc.ahead_addresses[i] = k.addresses
+    prefetch(flow_home(fc, a.hash))
+    fc.ahead[i] = a.key
+    fc.ahead_hash[i] = a.hash
+    fc.ahead_outer[i] = outer_hash(a, frame)
     fc.n_ahead += 1
-    i = (fc.n_ahead + AHEAD_HALF) & (AHEAD - 1)
-    ahead_tracks(fc, fc.ahead_hash[i], fc.ahead_addresses[i])
+    i = (i - AHEAD_TRACKS) & (AHEAD - 1)
+    ahead_tracks(c, &fc.ahead[i], fc.ahead_hash[i], fc.ahead_outer[i])
+    i = (i - AHEAD_TRACKS) & (AHEAD - 1)
+    ahead_nears(c, &fc.ahead[i], fc.ahead_hash[i], fc.ahead_outer[i])

@@ -13,7 +13,7 @@ from ext.fast.sum cimport net16, raw32
 from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_of
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.memory cimport memory_give, memory_take
-from ext.wire.bytes cimport rarely, zero_bytes
+from ext.wire.bytes cimport ask_for, rarely, zero_bytes
 from ext.wire.hash cimport mix64, words_hash
 
 cdef extern from "<stdlib.h>" nogil:
@@ -33,6 +33,9 @@ cdef enum:
     FLOWS_DOUBLED = 1 << 16  # up to so many slots they become twice as many, beyond a quarter more
     FLOWS_MAX = 1 << 26  # slots: 2 GiB
     PROBES_MAX = 128  # slots from where a flow should be; of three million flows in a table that is to grow none is farther away
+    PROBES_NEAR = 32  # where a free slot is rather taken than one whose flow is stale, as that takes a look at the flow's connections
+    STALE_AHEAD = 16  # slots whose flows' connections are asked for before they are looked at
+    STALE_SAMPLE = 256  # slots that are looked at before all are
     SCRATCH = 4096
     SHORT_HEAD = 128  # bytes of headers before the inner IP header that a shortcut can have
     SHORT_TAPS = 4
@@ -220,7 +223,8 @@ cdef struct FlowCache:
     uint32_t learning_packet_hash
     Draft draft
     uint64_t ahead_hash[AHEAD]
-    uint64_t ahead_addresses[AHEAD]
+    Key ahead[AHEAD]
+    uint64_t ahead_outer[AHEAD]  # hash of the tuple of the tunnel's packet, 0: it came in none
     uint32_t n_ahead
     uint64_t hits
     uint64_t shared  # of the hits: carried in windows, by several threads
@@ -397,6 +401,18 @@ cdef inline bint flow_is_stale(const FlowCache *fc, const Flow *f, uint32_t gene
     return False
 
 
+cdef inline void stale_ahead(const FlowCache *fc, const Flow *f) noexcept nogil:
+    """flow_is_stale() will be asked soon."""
+    cdef const Program *g
+    cdef uint16_t serial
+    cdef int i
+    if f.program == 0:
+        return
+    g = flow_program(fc, f)
+    for i in range(g.n_tracks):
+        ask_for(&flow_track(fc, f, g, i, &serial).serial)
+
+
 cdef inline Flow *flow_slot(FlowCache *fc, const Key *k, uint64_t hash, uint32_t generation) noexcept nogil:
     """The flow's slot, or a free or stale one for it; NULL: all are taken."""
     cdef Flow *f = flow_find(fc, k, hash)
@@ -404,15 +420,18 @@ cdef inline Flow *flow_slot(FlowCache *fc, const Key *k, uint64_t hash, uint32_t
     if f != NULL:
         return f
     f = flow_home(fc, hash)
-    end = f + PROBES_MAX
-    while f < end:
-        if f.program == 0:
-            fc.used += 1
-            return f
-        if flow_is_stale(fc, f, generation):
-            return f
+    end = f + PROBES_NEAR
+    while f < end and f.program:
         f += 1
-    return NULL
+    if f == end:
+        f = flow_home(fc, hash)
+        end = f + PROBES_MAX
+        while f < end and f.program and not flow_is_stale(fc, f, generation):
+            f += 1
+        if f == end:
+            return NULL
+    fc.used += f.program == 0
+    return f
 
 
 cdef inline void flow_moves(FlowCache *fc, const Flow *was) noexcept nogil:
@@ -433,12 +452,23 @@ cdef inline void flow_moves(FlowCache *fc, const Flow *was) noexcept nogil:
         f += 1
 
 
+cdef inline bint some_stale(const FlowCache *fc, uint32_t generation) noexcept nogil:
+    """Is any flow of a sample stale?"""
+    cdef uint32_t i, step = fc.slots // STALE_SAMPLE
+    for i in range(STALE_SAMPLE):
+        if fc.flow[i * step].program and flow_is_stale(fc, &fc.flow[i * step], generation):
+            return True
+    return False
+
+
 cdef inline bint flows_grow(FlowCache *fc, uint32_t generation) noexcept nogil:
-    """More slots, without what is stale; all that is there moves in order. False: memory is out, or the limit is reached."""
+    """More slots, without what is stale, if there is much of that; all that is there moves in order. False: memory is out, or the
+    limit is reached."""
     cdef uint32_t old = fc.slots, slots = old + (old if old < FLOWS_DOUBLED else old // 4)
     cdef Flow *was = fc.flow
     cdef Flow *to
     cdef uint64_t i
+    cdef bint clean = not some_stale(fc, generation)
     if slots > FLOWS_MAX:
         return False
     to = <Flow *>memory_take(flows_size(slots))
@@ -449,7 +479,9 @@ cdef inline bint flows_grow(FlowCache *fc, uint32_t generation) noexcept nogil:
     fc.slots = slots
     fc.used = 0
     for i in range(<uint64_t>old + PROBES_MAX):
-        if was[i].program and not flow_is_stale(fc, &was[i], generation):
+        if not clean and i + STALE_AHEAD < <uint64_t>old + PROBES_MAX:
+            stale_ahead(fc, &was[i + STALE_AHEAD])
+        if was[i].program and (clean or not flow_is_stale(fc, &was[i], generation)):
             flow_moves(fc, &was[i])
     memory_give(was, flows_size(old))
     return True

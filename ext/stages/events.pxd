@@ -11,7 +11,7 @@ from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find, flow_program
 from ext.fast.frame cimport Frame
-from ext.fast.key cimport ETH, Parsed, key_parse, key_read, packet_sound
+from ext.fast.key cimport ETH, Parsed, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.megaflow cimport Megaflow
 from ext.fast.routed cimport (Entrance, Exit, entrance_of, routed_copied, routed_counts, routed_enters, routed_exit, routed_hop,
@@ -159,7 +159,10 @@ cdef inline void packet_ahead(Core *c, Pkt *p) noexcept nogil:
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef const Dev *d = c.dev[p.dev]
     cdef Parsed a
-    if not key_parse(fc, d, False, p.buf + p.l2, p.end - p.l2, &a):
+    if not key_read(fc, d, False, p.buf + p.l2, p.end - p.l2, &a):
+        return
+    ahead_of(c, &a, p.buf + p.l2)
+    if a.tells:
         return
     p.foreseen.place = a.key.place
     p.foreseen.addresses = a.key.addresses
@@ -167,7 +170,6 @@ cdef inline void packet_ahead(Core *c, Pkt *p) noexcept nogil:
     p.foreseen.hash = a.hash
     p.foreseen.inner = a.inner
     p.foreseen.shapes = fc.n_shapes + 1
-    ahead_of(fc, &a.key, a.hash)
 
 
 cdef inline bint packet_key(const FlowCache *fc, const Dev *d, Pkt *p, bint transmit, Parsed *a) noexcept nogil:

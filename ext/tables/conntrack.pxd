@@ -9,21 +9,31 @@ from libc.string cimport memcpy, memset
 from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
+from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TAG_LEAST, TupleLine, line_ahead, line_at, line_put,
+                                   line_take, lines_free, lines_make, lines_mask, tags_equal, tags_first, tuple_tag)
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
 from ext.wire.bytes cimport ask_for, rarely, zero_bytes
 
 cdef enum:
     CT_BUCKETS_FIRST = 16
-    CT_NOT_LOOKED_FOR = 1  # instead of a link, see ct_hash_kept() and tuple_is_free(): as long as nothing has ever come in it is free
-    CT_TUPLES_A_BUCKET = 2  # tables grow beyond
-    CT_SOURCES_A_BUCKET = 4  # they are sought rarely
+    CT_SOURCES_A_BUCKET = 4  # the table grows beyond; they are sought rarely
+    SPLIT_AHEAD = 16  # buckets whose entries are asked for before their turn comes
+    LINES_AHEAD = 4  # lines, the same
 
 cdef struct CtHash:
     CtRef *bucket
     uint32_t mask
     uint32_t count
     uint64_t room  # that many before it grows
+
+cdef struct CtDraft:
+    # what is known of the tuples of an entry that is not in the table yet, by direction
+    const Ct *ct
+    uint32_t serial
+    uint32_t free[2]  # see tuple_is_free()
+    bint hashed[2]
+    uint64_t hash[2]
 
 cdef struct CtEnd:
     # an entry that will end soon, if nothing comes
@@ -32,7 +42,7 @@ cdef struct CtEnd:
     uint32_t serial
 
 cdef struct CtTable:
-    CtHash tuples
+    CtTuples tuples
     CtHash sources
     CtRef first
     CtRef last
@@ -52,6 +62,7 @@ cdef struct CtTable:
     uint32_t ends_cap
     CtRef spare  # no entry before this one may make room; 0: none at all
     CtSettings set
+    CtDraft draft  # of the entry that was asked about last
     const Ct *drawn_for  # the entry that chance was last asked about, and the hash that it draws by
     uint32_t drawn_serial
     uint64_t drawn_hash
@@ -121,6 +132,7 @@ cdef inline void ct_ask_for(const Ct *ct) noexcept nogil:
     """The whole of it will be read soon."""
     ask_for(ct)
     ask_for(<const uint8_t *>ct + 64)
+    ask_for(<const uint8_t *>(ct + 1) - 1)
 
 
 cdef inline Ct *ct_new(CtTable *table, const Tuple *t, const Tuple *reply) noexcept nogil:
@@ -153,42 +165,58 @@ cdef inline Ct *ct_new_plain(CtTable *table, const Tuple *t) noexcept nogil:
     return ct
 
 
-# ---- by tuple and by source: chains of references, the newest first
+# ---- by tuple, see ct_tuples.pxd, and by source: chains of references, the newest first
 
-cdef inline CtRef *hash_place(const CtHash *h, uint64_t hash) noexcept nogil:
-    return &h.bucket[hash & h.mask]
-
-
-cdef inline void tuples_link(CtRef *bucket, Ct *before, int dir, CtRef ref) noexcept nogil:
-    """Behind direction ``dir`` of ``before``, or, where that is NULL, first in the bucket."""
-    if before == NULL:
-        bucket[0] = ref
-    else:
-        before.chain[dir] = ref
+cdef inline uint64_t tuple_hash(const CtTable *t, CtRef ref) noexcept nogil:
+    return ct_hash(ct_of(t, ref), ref & CT_REF_REPLY)
 
 
-cdef inline void tuples_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t i) noexcept nogil:
-    """Bucket ``i`` of ``old`` ones becomes two of the new ones; entries keep their order."""
-    cdef CtRef ref = t.tuples.bucket[i], next
-    cdef CtRef *to[2]
-    cdef Ct *last[2]
-    cdef int last_dir[2]
-    cdef Ct *ct
-    cdef int half, dir
-    to[0] = &bucket[i]
-    to[1] = &bucket[i + old]
-    last[0] = last[1] = NULL
-    last_dir[0] = last_dir[1] = 0
-    while ref:
-        ct = ct_of(t, ref)
-        dir = ref & CT_REF_REPLY
-        next = ct.chain[dir]
-        half = (ct_hash(ct, dir) & old) != 0
-        tuples_link(to[half], last[half], last_dir[half], ref)
-        ct.chain[dir] = 0
-        last[half] = ct
-        last_dir[half] = dir
-        ref = next
+cdef inline void line_split(const CtTable *t, CtTuples *more, const CtTuples *h, uint64_t i) noexcept nogil:
+    """What is in line ``i`` goes into a table of twice as many lines, with tags that are shorter, or with new ones."""
+    cdef const TupleLine *l = &h.line[i]
+    cdef bint anew = more.tag_bits >= h.tag_bits
+    cdef uint64_t hash
+    cdef int k
+    for k in range(LINE_TUPLES):
+        if l.ref[k] == 0:
+            continue
+        if anew or l.astray >> k & 1:
+            hash = tuple_hash(t, l.ref[k])
+            line_put(more, hash, tuple_tag(more, hash), l.ref[k])
+        else:
+            line_put(more, i | <uint64_t>(l.tag[k] & 1) << h.bits, l.tag[k] >> 1, l.ref[k])
+
+
+cdef inline void line_asked(const CtTable *t, const TupleLine *l) noexcept nogil:
+    """All of its connections' tuples will be read soon."""
+    cdef int k
+    for k in range(LINE_TUPLES):
+        if l.ref[k]:
+            ask_for(ct_of(t, l.ref[k]).address4)
+
+
+cdef inline bint tuples_grow(CtTable *t) noexcept nogil:
+    """False: memory is out, and there is no room at all."""
+    cdef CtTuples *h = &t.tuples
+    cdef CtTuples more
+    cdef uint64_t i, lines
+    if h.line == NULL:
+        return lines_make(h, LINES_FIRST_BITS, TAG_BITS)
+    if not lines_make(&more, h.bits + 1, h.tag_bits - 1 if h.tag_bits > TAG_LEAST else TAG_BITS):
+        return h.count + 2 <= <uint64_t>LINE_TUPLES << h.bits
+    lines = <uint64_t>1 << h.bits
+    for i in range(lines):
+        if more.tag_bits == TAG_BITS and i + LINES_AHEAD < lines:
+            line_asked(t, &h.line[i + LINES_AHEAD])
+        line_split(t, &more, h, i)
+    lines_free(h)
+    h[0] = more
+    return True
+
+
+cdef inline bint tuples_room(CtTable *t) noexcept nogil:
+    """Make sure of room for the two tuples of one more. False: memory is out."""
+    return tuples_grow(t) if rarely(t.tuples.count + 2 > t.tuples.room) else True
 
 
 cdef inline void sources_link(CtRef *bucket, Ct *before, CtRef ref) noexcept nogil:
@@ -217,12 +245,26 @@ cdef inline void sources_split(CtTable *t, CtRef *bucket, uint32_t old, uint32_t
         ref = next
 
 
-cdef inline bint hash_room(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
-    """Make sure of buckets for one more. False: memory is out; with longer chains than wanted it goes on."""
-    return hash_grow(t, h, a_bucket) if rarely(h.count >= h.room) else True
+cdef inline void source_asked(const CtTable *t, CtRef ref) noexcept nogil:
+    """An entry's source and link will be read soon."""
+    if ref:
+        ask_for(&ct_of(t, ref).source)
+        ask_for(ct_of(t, ref).address4)
 
 
-cdef inline bint hash_grow(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept nogil:
+cdef inline void sources_ahead(const CtTable *t, uint32_t i) noexcept nogil:
+    """Bucket ``i`` will be split soon, and one before sooner."""
+    cdef CtRef ref = t.sources.bucket[i] if i <= t.sources.mask else 0
+    source_asked(t, ref)
+    i -= SPLIT_AHEAD // 2
+    ref = t.sources.bucket[i] if i <= t.sources.mask else 0
+    if ref:
+        source_asked(t, ct_of(t, ref).source)
+
+
+cdef inline bint sources_grow(CtTable *t) noexcept nogil:
+    """False: memory is out; with longer chains than wanted it goes on."""
+    cdef CtHash *h = &t.sources
     cdef uint32_t old = h.mask + 1, i
     cdef CtRef *bucket
     if h.bucket == NULL:
@@ -230,50 +272,37 @@ cdef inline bint hash_grow(CtTable *t, CtHash *h, uint32_t a_bucket) noexcept no
         if h.bucket == NULL:
             return False
         h.mask = CT_BUCKETS_FIRST - 1
-        h.room = a_bucket * CT_BUCKETS_FIRST
+        h.room = CT_SOURCES_A_BUCKET * CT_BUCKETS_FIRST
         return True
     bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
     if bucket == NULL:
         return True
     for i in range(old):
-        if h == &t.tuples:
-            tuples_split(t, bucket, old, i)
-        else:
-            sources_split(t, bucket, old, i)
+        sources_ahead(t, i + SPLIT_AHEAD)
+        sources_split(t, bucket, old, i)
     memory_give(h.bucket, old * sizeof(CtRef))
     h.bucket = bucket
     h.mask = 2 * old - 1
-    h.room = a_bucket * 2 * <uint64_t>old
+    h.room = CT_SOURCES_A_BUCKET * 2 * <uint64_t>old
     return True
 
 
-cdef inline void tuples_insert(CtTable *t, Ct *ct, CtRef ref, int dir, uint64_t hash) noexcept nogil:
-    """hash_room() has been made."""
-    cdef CtRef *bucket = hash_place(&t.tuples, hash)
-    ct.chain[dir] = bucket[0]
-    bucket[0] = ref | dir
-    t.tuples.count += 1
+cdef inline CtRef *source_place(const CtTable *t, uint64_t hash) noexcept nogil:
+    return &t.sources.bucket[hash & t.sources.mask]
 
 
-cdef inline void tuples_remove(CtTable *t, Ct *ct, CtRef ref, int dir) noexcept nogil:
-    cdef CtRef *bucket = hash_place(&t.tuples, ct_hash(ct, dir))
-    cdef CtRef at = bucket[0]
-    cdef Ct *before = NULL
-    cdef int before_dir = 0
-    while at != ref + dir:
-        before = ct_of(t, at)
-        before_dir = at & CT_REF_REPLY
-        at = before.chain[before_dir]
-    tuples_link(bucket, before, before_dir, ct.chain[dir])
-    t.tuples.count -= 1
+cdef inline void source_nears(const CtTable *t, const Ct *ct) noexcept nogil:
+    """It will be inserted soon."""
+    if t.sources.bucket != NULL:
+        ask_for(source_place(t, ct_source_hash(ct)))
 
 
 cdef inline bint sources_insert(CtTable *t, Ct *ct) noexcept nogil:
     """False when memory is out."""
     cdef CtRef *bucket
-    if not hash_room(t, &t.sources, CT_SOURCES_A_BUCKET):
+    if rarely(t.sources.count >= t.sources.room) and not sources_grow(t):
         return False
-    bucket = hash_place(&t.sources, ct_source_hash(ct))
+    bucket = source_place(t, ct_source_hash(ct))
     ct.source = bucket[0]
     bucket[0] = ct_ref(t, ct)
     t.sources.count += 1
@@ -282,7 +311,7 @@ cdef inline bint sources_insert(CtTable *t, Ct *ct) noexcept nogil:
 
 
 cdef inline void sources_remove(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
-    cdef CtRef *bucket = hash_place(&t.sources, ct_source_hash(ct))
+    cdef CtRef *bucket = source_place(t, ct_source_hash(ct))
     cdef CtRef at = bucket[0]
     cdef Ct *before = NULL
     while at != ref:
@@ -297,7 +326,7 @@ cdef inline Ct *sources_first(CtTable *t, const Tuple *orig) noexcept nogil:
     """Entries whose source may be that of ``orig``, the newest first; NULL: there is none."""
     if t.sources.bucket == NULL:
         return NULL
-    return sources_at(t, hash_place(&t.sources, source_hash(orig.family, orig.proto, orig.sport, orig.src))[0])
+    return sources_at(t, source_place(t, source_hash(orig.family, orig.proto, orig.sport, orig.src))[0])
 
 
 cdef inline Ct *sources_at(CtTable *t, CtRef ref) noexcept nogil:
@@ -336,8 +365,8 @@ cdef inline void list_append(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
 cdef inline void ct_unlink(CtTable *t, Ct *ct) noexcept nogil:
     cdef CtRef ref = ct_ref(t, ct)
     if ct.status & CTS_CONFIRMED and not (ct.status & CTS_DYING):
-        tuples_remove(t, ct, ref, 0)
-        tuples_remove(t, ct, ref, 1)
+        line_take(&t.tuples, ct_hash(ct, 0), ref)
+        line_take(&t.tuples, ct_hash(ct, 1), ref | CT_REF_REPLY)
         list_remove(t, ct, ref)
     if ct.status & CTS_BY_SOURCE:
         sources_remove(t, ct, ref)
@@ -369,23 +398,59 @@ cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:
         ct_put(t, ct)
 
 
-cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t now, int *dir) noexcept nogil:
-    """As ct_find(), by the key_hash() of ``key``."""
+cdef inline Ct *line_find(const CtTable *t, const TupleLine *l, const CtKey *key, uint16_t tag, int *dir) noexcept nogil:
+    """Who in this line has the key; NULL: nobody."""
+    cdef uint32_t found = tags_equal(l.tag, tag)
     cdef CtRef ref
     cdef Ct *ct
-    if t.tuples.bucket == NULL:
-        return NULL
-    ref = hash_place(&t.tuples, hash)[0]
-    while ref:
-        ct = ct_of(t, ref)
-        dir[0] = ref & CT_REF_REPLY
-        ref = ct.chain[ref & CT_REF_REPLY]
-        if not ct_has_key(ct, dir[0], key):
+    while found:
+        ref = l.ref[tags_first(found)]
+        found &= found - 1
+        if ref == 0:
             continue
-        if rarely(ct.expires <= now):
-            ct_kill(t, ct)
-            return ct_find_key(t, key, hash, now, dir)  # the chain may have lost both its tuples
-        return ct
+        ct = ct_of(t, ref)
+        if ct_has_key(ct, ref & CT_REF_REPLY, key):
+            dir[0] = ref & CT_REF_REPLY
+            return ct
+    return NULL
+
+
+cdef inline void tuple_nears(const CtTable *t, uint64_t hash) noexcept nogil:
+    """A tuple of this hash will be looked for, whose line has been asked for."""
+    cdef const CtTuples *h = &t.tuples
+    cdef const TupleLine *l
+    cdef uint32_t found
+    cdef CtRef ref
+    if h.line == NULL:
+        return
+    l = line_at(h, hash)
+    found = tags_equal(l.tag, tuple_tag(h, hash))
+    while found:
+        ref = l.ref[tags_first(found)]
+        found &= found - 1
+        if ref:
+            ct_ask_for(ct_of(t, ref))
+
+
+cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t now, int *dir) noexcept nogil:
+    """As ct_find(), by the key_hash() of ``key``."""
+    cdef const CtTuples *h = &t.tuples
+    cdef uint16_t tag = tuple_tag(h, hash)
+    cdef uint64_t number
+    cdef const TupleLine *l
+    cdef Ct *ct
+    if h.line == NULL:
+        return NULL
+    for number in range(hash, hash + lines_mask(h) + 1):
+        l = line_at(h, number)
+        ct = line_find(t, l, key, tag, dir)
+        if ct != NULL:
+            if rarely(ct.expires <= now):
+                ct_kill(t, ct)
+                return NULL  # no other one has the tuple
+            return ct
+        if l.passed == 0:
+            break
     return NULL
 
 
@@ -395,37 +460,43 @@ cdef inline Ct *ct_find(CtTable *t, const Tuple *key, int64_t now, int *dir) noe
     return ct_find_key(t, &k, key_hash(&k), now, dir)
 
 
-cdef inline bint tuple_is_free(const CtTable *t, const Ct *ct, int dir) noexcept nogil:
-    """Has nobody else this tuple of an entry that is not in the table yet? It was looked for, and nothing has come in since."""
-    return ct.chain[dir] == (t.insertions | 1)
+# ---- what is known of the tuples of an entry that is not in the table yet
+
+cdef inline CtDraft *ct_draft(CtTable *t, const Ct *ct) noexcept nogil:
+    """Of this entry; what was known of another one is forgotten, which costs time and changes nothing."""
+    cdef CtDraft *d = &t.draft
+    if d.ct != ct or d.serial != ct.serial:
+        memset(d, 0, sizeof(CtDraft))
+        d.ct = ct
+        d.serial = ct.serial
+    return d
 
 
-cdef inline void note_free(const CtTable *t, Ct *ct, int dir, uint64_t hash) noexcept nogil:
+cdef inline bint tuple_is_free(CtTable *t, const Ct *ct, int dir) noexcept nogil:
+    """Has nobody else this tuple? It was looked for, and nothing has come in since."""
+    return ct_draft(t, ct).free[dir] == (t.insertions | 1)
+
+
+cdef inline void note_free(CtTable *t, const Ct *ct, int dir, uint64_t hash) noexcept nogil:
     """Its tuple of this hash was looked for, and nobody has it."""
-    ct.chain[dir] = t.insertions | 1
-    ct_keep_hash(ct, dir, hash)
+    cdef CtDraft *d = ct_draft(t, ct)
+    d.free[dir] = t.insertions | 1
+    d.hash[dir] = hash
+    d.hashed[dir] = True
 
 
-cdef inline void answers_changed(const CtTable *t, Ct *ct) noexcept nogil:
-    """Another tuple is to answer an entry that is not in the table yet. Who has it will be asked soon."""
-    cdef uint64_t hash = ct_hash(ct, 1)
-    ct_keep_hash(ct, 1, hash)
-    ct.chain[1] = CT_NOT_LOOKED_FOR
-    ask_for(hash_place(&t.tuples, hash))
+cdef inline void answers_changed(CtTable *t, const Ct *ct) noexcept nogil:
+    """Another tuple is to answer. Who has it will be asked soon."""
+    cdef CtDraft *d = ct_draft(t, ct)
+    d.hash[1] = ct_hash(ct, 1)
+    d.hashed[1] = True
+    d.free[1] = 0
+    line_ahead(&t.tuples, d.hash[1])
 
 
-cdef inline void ct_keep_hash(Ct *ct, int dir, uint64_t hash) noexcept nogil:
-    if dir:
-        ct.prev = <uint32_t>hash
-    else:
-        ct.next = <uint32_t>hash
-
-
-cdef inline uint32_t ct_hash_kept(const Ct *ct, int dir) noexcept nogil:
-    """As much as buckets go by of the hash of a tuple, of an entry that is not in the table yet."""
-    if ct.chain[dir]:
-        return ct.prev if dir else ct.next
-    return <uint32_t>ct_hash(ct, dir)
+cdef inline uint64_t draft_hash(CtTable *t, const Ct *ct, int dir) noexcept nogil:
+    cdef CtDraft *d = ct_draft(t, ct)
+    return d.hash[dir] if d.hashed[dir] else ct_hash(ct, dir)
 
 
 cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, int64_t now) noexcept nogil:
@@ -447,7 +518,7 @@ cdef inline bint ct_answers_taken(CtTable *t, Ct *ct, int64_t now) noexcept nogi
     if tuple_is_free(t, ct, 1):
         return False
     key = ct_key(ct, 1)
-    hash = ct_hash_kept(ct, 1)
+    hash = draft_hash(t, ct, 1)
     if ct_find_key(t, &key, hash, now, &dir) == NULL:
         note_free(t, ct, 1, hash)
         return False
@@ -473,17 +544,17 @@ cdef inline bint tuple_taken(CtTable *t, const Ct *ct, int of, int64_t now) noex
 cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm()), or memory is out."""
     cdef CtRef ref = ct_ref(t, ct)
-    cdef uint32_t original, reply
+    cdef uint64_t original, reply
     if rarely(not tuple_is_free(t, ct, 0)) and tuple_taken(t, ct, 0, now):
         return False
     if rarely(not tuple_is_free(t, ct, 1)) and tuple_taken(t, ct, 1, now):
         return False
-    if not hash_room(t, &t.tuples, CT_TUPLES_A_BUCKET):  # for both: their number is even, and so is the one where the table grows
+    if not tuples_room(t):
         return False
-    original = ct_hash_kept(ct, 0)
-    reply = ct_hash_kept(ct, 1)
-    tuples_insert(t, ct, ref, 0, original)
-    tuples_insert(t, ct, ref, 1, reply)
+    original = draft_hash(t, ct, 0)
+    reply = draft_hash(t, ct, 1)
+    line_put(&t.tuples, original, tuple_tag(&t.tuples, original), ref)
+    line_put(&t.tuples, reply, tuple_tag(&t.tuples, reply), ref | CT_REF_REPLY)
     t.insertions += 2
     ct.status |= CTS_CONFIRMED
     ct.expires += now
@@ -583,16 +654,11 @@ cdef inline void ct_flush(CtTable *t) noexcept nogil:
         ct_kill(t, ct_of(t, t.first))
 
 
-cdef inline void hash_free(CtHash *h) noexcept nogil:
-    if h.bucket != NULL:
-        memory_give(h.bucket, (<size_t>h.mask + 1) * sizeof(CtRef))
-    memset(h, 0, sizeof(CtHash))
-
-
 cdef inline void ct_table_free(CtTable *t) noexcept nogil:
-    ct_flush(t)
-    hash_free(&t.tuples)
-    hash_free(&t.sources)
+    """Nothing holds its entries any longer."""
+    lines_free(&t.tuples)
+    memory_give(t.sources.bucket, (<size_t>t.sources.mask + 1) * sizeof(CtRef))
+    memset(&t.sources, 0, sizeof(CtHash))
     slabs_free(&t.memory[0], sizeof(Ct))
     slabs_free(&t.memory[1], sizeof(Ct6))
     t.free[0] = t.free[1] = 0

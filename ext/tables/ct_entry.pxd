@@ -62,14 +62,13 @@ cdef union CtProto:
 ctypedef uint32_t CtRef  # place in its slabs, family and direction; 0: none
 
 cdef packed struct Ct:
-    CtRef next  # all entries, in order of confirmation; of free ones the next free one; before confirmation see ct_hash_kept()
+    CtRef next  # all entries, in order of confirmation; of free ones the next free one
     CtRef prev
     CtRef source  # the next entry of the same bucket in the table of sources
     uint16_t masq_dev  # place in its namespace of the device that MASQUERADE took the address of, plus 1; 0: none
     uint16_t refs  # packets that hold it, plus one while it is in the table; 0: free
     uint8_t number  # IP protocol
     uint8_t family  # 4 or 6
-    CtRef chain[2]  # by direction: the next entry of the same bucket; before confirmation see tuple_is_free()
     # from here on what each packet asks for or changes, side by side
     uint8_t address4[2][2][4]  # by direction: source, destination
     uint16_t port[2][2]
