@@ -5,6 +5,8 @@ from libc.string cimport memcpy, memset
 
 from ext.tables.conntrack cimport *
 from ext.tables.ct_settings cimport CTS_ASSURED
+from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TupleLine, line_at, line_put, line_take, lines_free,
+                                   lines_make, lines_mask, tags_equal, tuple_tag)
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CT_TCP_LAST_ACK
 from ext.wire.hash cimport hash_bytes
 
@@ -128,3 +130,40 @@ cdef class Table:
             out.append(raw)
             ct = ct_next(&self.t, ct)
         return out
+
+
+cdef class Lines:
+    """The first lines of a table of tuples, which stand for nothing here."""
+
+    cdef CtTuples h
+
+    def __cinit__(self):
+        assert lines_make(&self.h, LINES_FIRST_BITS, TAG_BITS)
+
+    def __dealloc__(self):
+        lines_free(&self.h)
+
+    @property
+    def most(self):
+        return <int>(LINE_TUPLES << self.h.bits)
+
+    def put(self, uint64_t hash, uint32_t ref):
+        line_put(&self.h, hash, tuple_tag(&self.h, hash), ref)
+
+    def take(self, uint64_t hash, uint32_t ref):
+        line_take(&self.h, hash, ref)
+
+    def found(self, uint64_t hash):
+        """References whose tuples may have this hash, and the lines that were read for them."""
+        cdef const TupleLine *l
+        cdef uint64_t number
+        cdef uint32_t equal
+        cdef int k
+        refs = []
+        for number in range(hash, hash + lines_mask(&self.h) + 1):
+            l = line_at(&self.h, number)
+            equal = tags_equal(l.tag, tuple_tag(&self.h, hash))
+            refs += [l.ref[k] for k in range(LINE_TUPLES) if equal >> k & 1 and l.ref[k]]
+            if l.passed == 0:
+                break
+        return refs, number - hash + 1
