@@ -4,7 +4,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.fast.ahead cimport first_ahead, first_nears, prefetch, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport Flow, FlowCache, Tracked, flow_find, flow_home
+from ext.fast.flows cimport First, Flow, FlowCache, Tracked, flow_find, flow_home
 from ext.fast.key cimport Parsed, key_read
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
@@ -42,6 +42,7 @@ cdef struct Burst:
     Parsed seen[BURST]
     const Flow *flow[BURST]
     Tracked tracked[BURST]
+    First ahead[BURST]  # of those that have no flow
     uint32_t n
     int shapes  # FlowCache.n_shapes when keys were read
     uint64_t learnt  # FlowCache.changes when flows were found
@@ -139,6 +140,7 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
     for k in range(burst.n):
         i = burst.first + k
         seen = &burst.seen[k]
+        burst.ahead[k].table = NULL
         if i + FRAMES_AHEAD < b.n:
             prefetch(b.data + b.starts[i + FRAMES_AHEAD])
         if ((some and way_of(c, ways, i) != HOP_ASK) or b.lengths[i] > FRAME_FLOWS_MAX
@@ -146,17 +148,17 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
             seen.length = 0
         elif rarely(seen.tells):
             seen.length = 0
-            first_ahead(c, &seen.key, 0)
+            first_ahead(c, &seen.key, &burst.ahead[k])
         else:
             prefetch(flow_home(fc, seen.hash))
 
 
-cdef inline void burst_firsts(Core *c, const Burst *burst) noexcept nogil:
+cdef inline void burst_firsts(const Burst *burst) noexcept nogil:
     """Ask for the connections of keys without a flow, if they have some."""
     cdef uint32_t k
     for k in range(burst.n):
-        if burst.seen[k].length and burst.flow[k] == NULL:
-            first_nears(c, &burst.seen[k].key, 0)
+        if burst.ahead[k].table != NULL:
+            first_nears(&burst.ahead[k])
 
 
 cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
@@ -167,16 +169,17 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     for k in range(burst.n):
         burst.flow[k] = NULL
         if burst.seen[k].length == 0:
+            firsts += burst.ahead[k].table != NULL
             continue
         f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
         burst.flow[k] = f
         if f != NULL:
             tracks_ahead(fc, f, &burst.tracked[k])
         else:
-            first_ahead(c, &burst.seen[k].key, 0)
+            first_ahead(c, &burst.seen[k].key, &burst.ahead[k])
             firsts += 1
     if firsts:
-        burst_firsts(c, burst)
+        burst_firsts(burst)
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes
 
@@ -189,6 +192,7 @@ cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, uint64_t pa
         burst_keys(c, b, ways, burst)
     else:
         memset(burst.seen, 0, sizeof(burst.seen))
+        memset(burst.ahead, 0, sizeof(burst.ahead))
     burst_flows(c, burst)
 
 

@@ -5,7 +5,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, Ns
 from ext.devices.record cimport ASK_TRACK
-from ext.fast.flows cimport AHEAD, AHEAD_FROM, Flow, FlowCache, Key, LINE, Program, Tracked, flow_home, flow_program, flow_track
+from ext.fast.flows cimport (AHEAD, AHEAD_FROM, Ahead, First, Flow, FlowCache, Key, LINE, Program, Tracked, flow_home, flow_program,
+                             flow_track)
 from ext.fast.key cimport IP, Parsed
 from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
 from ext.fast.sum cimport net16, raw32, raw64
@@ -78,22 +79,18 @@ cdef inline uint64_t outer_hash(const Parsed *a, const uint8_t *frame) noexcept 
     return ends_hash(ip[9], raw64(ip + 12), raw32(ip + IP)) if a.inner != a.l3 else 0
 
 
-cdef inline void first_ahead(const Core *c, const Key *k, uint64_t outer) noexcept nogil:
-    """A flow's first packet will come: the lines of its tuples."""
-    cdef const CtTable *t = key_tracker(c, k)
-    if t != NULL:
-        line_ahead(&t.tuples, key_tuple_hash(k))
-        if outer:
-            line_ahead(&t.tuples, outer)
+cdef inline void first_ahead(const Core *c, const Key *k, First *first) noexcept nogil:
+    """A flow's first packet will come: the line of its tuple."""
+    first.table = key_tracker(c, k)
+    if first.table != NULL:
+        first.hash = key_tuple_hash(k)
+        line_ahead(&first.table.tuples, first.hash)
 
 
-cdef inline void first_nears(const Core *c, const Key *k, uint64_t outer) noexcept nogil:
-    """Somewhat later: the connections that have them, as the tunnel's mostly has, and its own if it is no first packet after all."""
-    cdef const CtTable *t = key_tracker(c, k)
-    if t != NULL:
-        tuple_nears(t, key_tuple_hash(k))
-        if outer:
-            tuple_nears(t, outer)
+cdef inline void first_nears(const First *first) noexcept nogil:
+    """Somewhat later: the connection that has it, if it is no first packet after all."""
+    if first.table != NULL:
+        tuple_nears(first.table, first.hash)
 
 
 cdef inline const Flow *flow_near(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
@@ -104,34 +101,40 @@ cdef inline const Flow *flow_near(const FlowCache *fc, const Key *k, uint64_t ha
     return f if f.addresses == k.addresses and f.program else NULL
 
 
-cdef inline void ahead_tracks(const Core *c, const Key *k, uint64_t hash, uint64_t outer) noexcept nogil:
-    """The connections of its flow, or what its first packet will need."""
+cdef inline void ahead_leads(const Core *c, Ahead *a) noexcept nogil:
+    """The packet's flow is near: its connections; or what its first packet will need, and the connection of the tunnel it comes in."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef const Flow *f = flow_near(fc, k, hash)
+    cdef const Flow *f = flow_near(fc, &a.key, a.hash)
     cdef Tracked tracked
     if f != NULL:
         tracks_ahead(fc, f, &tracked)
-    else:
-        first_ahead(c, k, outer)
+        return
+    a.generation = c.generation
+    first_ahead(c, &a.key, &a.first)
+    if a.first.table != NULL and a.outer:
+        line_ahead(&a.first.table.tuples, a.outer)
 
 
-cdef inline void ahead_nears(const Core *c, const Key *k, uint64_t hash, uint64_t outer) noexcept nogil:
-    if flow_near(<const FlowCache *>c.fast, k, hash) == NULL:
-        first_nears(c, k, outer)
+cdef inline void ahead_nears(const Core *c, Ahead *a) noexcept nogil:
+    if a.first.table == NULL or a.generation != c.generation:
+        return
+    first_nears(&a.first)
+    if a.outer:
+        tuple_nears(a.first.table, a.outer)
 
 
-cdef inline void ahead_of(Core *c, const Parsed *a, const uint8_t *frame) noexcept nogil:
+cdef inline void ahead_of(Core *c, const Parsed *p, const uint8_t *frame) noexcept nogil:
     """This packet will come: its flow now, and what those a few before it lead to."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef uint32_t i = fc.n_ahead & (AHEAD - 1)
+    cdef Ahead *a = &fc.ahead[i]
     if fc.used < AHEAD_FROM:
         return  # all of it is near anyway
-    prefetch(flow_home(fc, a.hash))
-    fc.ahead[i] = a.key
-    fc.ahead_hash[i] = a.hash
-    fc.ahead_outer[i] = outer_hash(a, frame)
+    prefetch(flow_home(fc, p.hash))
+    a.key = p.key
+    a.hash = p.hash
+    a.outer = outer_hash(p, frame)
+    a.first.table = NULL
     fc.n_ahead += 1
-    i = (i - AHEAD_TRACKS) & (AHEAD - 1)
-    ahead_tracks(c, &fc.ahead[i], fc.ahead_hash[i], fc.ahead_outer[i])
-    i = (i - AHEAD_TRACKS) & (AHEAD - 1)
-    ahead_nears(c, &fc.ahead[i], fc.ahead_hash[i], fc.ahead_outer[i])
+    ahead_leads(c, &fc.ahead[(i - AHEAD_TRACKS) & (AHEAD - 1)])
+    ahead_nears(c, &fc.ahead[(i - 2 * AHEAD_TRACKS) & (AHEAD - 1)])

@@ -68,6 +68,19 @@ cdef struct Key:
     uint64_t addresses
     uint32_t ports
 
+cdef struct First:
+    # where a packet without a flow will be looked for by its tuple
+    const CtTable *table  # NULL: not known
+    uint64_t hash
+
+cdef struct Ahead:
+    # a packet that will come
+    Key key
+    uint64_t hash
+    uint64_t outer  # hash of the tuple of the tunnel's packet, 0: it comes in none
+    First first
+    uint32_t generation  # when ``first`` was found
+
 cdef struct Flow:
     uint64_t addresses
     uint32_t ports
@@ -222,9 +235,7 @@ cdef struct FlowCache:
     uint32_t learning_length
     uint32_t learning_packet_hash
     Draft draft
-    uint64_t ahead_hash[AHEAD]
-    Key ahead[AHEAD]
-    uint64_t ahead_outer[AHEAD]  # hash of the tuple of the tunnel's packet, 0: it came in none
+    Ahead ahead[AHEAD]
     uint32_t n_ahead
     uint64_t hits
     uint64_t shared  # of the hits: carried in windows, by several threads

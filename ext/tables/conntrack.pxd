@@ -10,7 +10,7 @@ from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
 from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TAG_LEAST, TupleLine, line_ahead, line_at, line_put,
-                                   line_take, lines_free, lines_make, lines_mask, tags_equal, tags_first, tuple_tag)
+                                   line_take, lines_free, lines_make, tags_equal, tags_first, tuple_tag)
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
 from ext.wire.bytes cimport ask_for, rarely, zero_bytes
@@ -441,7 +441,7 @@ cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t
     cdef Ct *ct
     if h.line == NULL:
         return NULL
-    for number in range(hash, hash + lines_mask(h) + 1):
+    for number in range(hash, hash + h.mask + 1):
         l = line_at(h, number)
         ct = line_find(t, l, key, tag, dir)
         if ct != NULL:
@@ -472,9 +472,9 @@ cdef inline CtDraft *ct_draft(CtTable *t, const Ct *ct) noexcept nogil:
     return d
 
 
-cdef inline bint tuple_is_free(CtTable *t, const Ct *ct, int dir) noexcept nogil:
+cdef inline bint tuple_is_free(const CtTable *t, const CtDraft *d, int dir) noexcept nogil:
     """Has nobody else this tuple? It was looked for, and nothing has come in since."""
-    return ct_draft(t, ct).free[dir] == (t.insertions | 1)
+    return d.free[dir] == (t.insertions | 1)
 
 
 cdef inline void note_free(CtTable *t, const Ct *ct, int dir, uint64_t hash) noexcept nogil:
@@ -494,9 +494,8 @@ cdef inline void answers_changed(CtTable *t, const Ct *ct) noexcept nogil:
     line_ahead(&t.tuples, d.hash[1])
 
 
-cdef inline uint64_t draft_hash(CtTable *t, const Ct *ct, int dir) noexcept nogil:
-    cdef CtDraft *d = ct_draft(t, ct)
-    return d.hash[dir] if d.hashed[dir] else ct_hash(ct, dir)
+cdef inline uint64_t draft_hash(const CtDraft *d, int dir) noexcept nogil:
+    return d.hash[dir] if not rarely(not d.hashed[dir]) else ct_hash(d.ct, dir)
 
 
 cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, int64_t now) noexcept nogil:
@@ -512,15 +511,17 @@ cdef inline bint ct_reply_taken(CtTable *t, const CtKey *reply, const Ct *mine, 
 
 cdef inline bint ct_answers_taken(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """The same of the answers that a connection expects, which is not in the table yet."""
-    cdef CtKey key
-    cdef uint64_t hash
+    cdef CtDraft *d = ct_draft(t, ct)
+    return False if tuple_is_free(t, d, 1) else answers_sought(t, d, ct, now)
+
+
+cdef inline bint answers_sought(CtTable *t, CtDraft *d, Ct *ct, int64_t now) noexcept nogil:
+    cdef CtKey key = ct_key(ct, 1)
     cdef int dir
-    if tuple_is_free(t, ct, 1):
-        return False
-    key = ct_key(ct, 1)
-    hash = draft_hash(t, ct, 1)
-    if ct_find_key(t, &key, hash, now, &dir) == NULL:
-        note_free(t, ct, 1, hash)
+    d.hash[1] = draft_hash(d, 1)
+    d.hashed[1] = True
+    if ct_find_key(t, &key, d.hash[1], now, &dir) == NULL:
+        d.free[1] = t.insertions | 1
         return False
     return ct_reply_taken(t, &key, ct, now)
 
@@ -544,15 +545,16 @@ cdef inline bint tuple_taken(CtTable *t, const Ct *ct, int of, int64_t now) noex
 cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm()), or memory is out."""
     cdef CtRef ref = ct_ref(t, ct)
+    cdef CtDraft *d = ct_draft(t, ct)
     cdef uint64_t original, reply
-    if rarely(not tuple_is_free(t, ct, 0)) and tuple_taken(t, ct, 0, now):
+    if rarely(not tuple_is_free(t, d, 0)) and tuple_taken(t, ct, 0, now):
         return False
-    if rarely(not tuple_is_free(t, ct, 1)) and tuple_taken(t, ct, 1, now):
+    if rarely(not tuple_is_free(t, d, 1)) and tuple_taken(t, ct, 1, now):
         return False
     if not tuples_room(t):
         return False
-    original = draft_hash(t, ct, 0)
-    reply = draft_hash(t, ct, 1)
+    original = draft_hash(d, 0)
+    reply = draft_hash(d, 1)
     line_put(&t.tuples, original, tuple_tag(&t.tuples, original), ref)
     line_put(&t.tuples, reply, tuple_tag(&t.tuples, reply), ref | CT_REF_REPLY)
     t.insertions += 2

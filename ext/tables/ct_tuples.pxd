@@ -26,8 +26,10 @@ cdef struct TupleLine:
 
 cdef struct CtTuples:
     TupleLine *line  # NULL: none yet
+    uint64_t mask  # of a line's number
     int bits  # there are 1 << bits lines
     int tag_bits
+    uint32_t tag_mask
     uint32_t count
     uint64_t room  # that many before there are more lines
 
@@ -67,17 +69,13 @@ cdef inline size_t lines_size(const CtTuples *h) noexcept nogil:
     return sizeof(TupleLine) << h.bits
 
 
-cdef inline uint64_t lines_mask(const CtTuples *h) noexcept nogil:
-    return (<uint64_t>1 << h.bits) - 1
-
-
 cdef inline uint16_t tuple_tag(const CtTuples *h, uint64_t hash) noexcept nogil:
-    return <uint16_t>(hash >> h.bits & ((1 << h.tag_bits) - 1))
+    return <uint16_t>(<uint32_t>(hash >> h.bits) & h.tag_mask)
 
 
 cdef inline TupleLine *line_at(const CtTuples *h, uint64_t number) noexcept nogil:
     """``number``: from its lowest bits on, as of a hash."""
-    return &h.line[number & lines_mask(h)]
+    return &h.line[number & h.mask]
 
 
 cdef inline bint lines_make(CtTuples *h, int bits, int tag_bits) noexcept nogil:
@@ -87,7 +85,9 @@ cdef inline bint lines_make(CtTuples *h, int bits, int tag_bits) noexcept nogil:
         return False
     h.line = line
     h.bits = bits
+    h.mask = (<uint64_t>1 << bits) - 1
     h.tag_bits = tag_bits
+    h.tag_mask = (<uint32_t>1 << tag_bits) - 1
     h.count = 0
     h.room = <uint64_t>LINE_LOAD << bits
     return True

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 from ext.tables.conntrack cimport *
 from ext.tables.ct_settings cimport CTS_ASSURED
 from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TupleLine, line_at, line_put, line_take, lines_free,
-                                   lines_make, lines_mask, tags_equal, tuple_tag)
+                                   lines_make, tags_equal, tuple_tag)
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CT_TCP_LAST_ACK
 from ext.wire.hash cimport hash_bytes
 
@@ -160,7 +160,7 @@ cdef class Lines:
         cdef uint32_t equal
         cdef int k
         refs = []
-        for number in range(hash, hash + lines_mask(&self.h) + 1):
+        for number in range(hash, hash + self.h.mask + 1):
             l = line_at(&self.h, number)
             equal = tags_equal(l.tag, tuple_tag(&self.h, hash))
             refs += [l.ref[k] for k in range(LINE_TUPLES) if equal >> k & 1 and l.ref[k]]
