@@ -222,11 +222,13 @@ cdef class RecordWriter:
     cdef int n_views
     cdef readonly int failed
 
-    def __cinit__(self, interfaces, ethernet, namespaces, bint apart=False, uint64_t flush_at=1 << 18):
+    def __cinit__(self, interfaces, ethernet, namespaces, bint apart=False, uint64_t piece=1 << 20):
         cdef int i, interface
         numbers, bare, places = list(interfaces), list(ethernet), list(namespaces)
         if not len(numbers) == len(bare) == len(places):
             raise ValueError("interfaces, ethernet and namespaces must have one entry for each device")
+        if not piece:
+            raise ValueError("a piece has at least one byte")
         self.o.apart = apart
         self.o.n_dev = <int>len(numbers)
         self.o.n_interfaces = max(numbers, default=-1) + 1
@@ -248,7 +250,7 @@ cdef class RecordWriter:
             self.o.namespace[i] = places[i]
         for i in range(self.o.n_interfaces + 1):
             self.o.file[i].fd = -1
-            self.o.file[i].flush_at = flush_at
+            self.o.file[i].piece = piece
 
     def __dealloc__(self):
         cdef int i

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -124,6 +125,61 @@ def test_a_large_file_takes_no_more_place_than_it_needs(tmp_path: Path) -> None:
     assert path.stat().st_blocks * 512 < size + (1 << 20)
 
 
+BLOCKS = [bytes([65 + number % 26]) * size for number, size in enumerate([1, 5000, 0, 17, 70_000, 300, 4096, 4095, 1, 12_345] * 4)]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 4096, 10_000, 1 << 20])
+@pytest.mark.parametrize("before", [0, 3, 4096, 9_999])
+def test_a_file_is_whole_wherever_the_writer_begins_and_others_write_between(tmp_path: Path, piece: int, before: int) -> None:
+    path = tmp_path / "x"
+    expected = bytearray(b"." * before)
+    with path.open("wb", buffering=0) as file:
+        file.write(expected)
+        writer = RecordWriter([0], [1], [0], piece=piece)
+        writer.open(0, file.fileno())
+        for number, block in enumerate(BLOCKS):
+            writer.append(0, block)
+            expected += block
+            if number % 9 == 8:
+                writer.flush()
+                file.write(b"secret")
+                expected += b"secret"
+        writer.flush()
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("before", [0, 3, 9_999])
+def test_a_file_grows_by_whole_pieces(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "x"
+    with path.open("wb", buffering=0) as file:
+        file.write(bytes(before))
+        writer = RecordWriter([0], [1], [0], piece=8192)
+        writer.open(0, file.fileno())
+        sizes = set()
+        for block in BLOCKS:
+            writer.append(0, block)
+            sizes.add(path.stat().st_size)
+        writer.flush()
+    assert path.stat().st_size == before + sum(map(len, BLOCKS))
+    assert len(sizes) > 3
+    assert {size % 8192 for size in sizes - {before}} == {0}
+
+
+def test_all_goes_into_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with path.open("wb") as file:
+        cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+        assert cat.stdin is not None
+        writer = RecordWriter([0], [1], [0], piece=8192)
+        writer.open(0, cat.stdin.fileno())
+        for block in BLOCKS:
+            writer.append(0, block)
+        writer.flush()
+        cat.stdin.close()
+        assert cat.wait() == 0
+    assert path.read_bytes() == b"".join(BLOCKS)
+
+
 def test_the_sample_has_drops_on_frames_and_drops_of_their_own(tmp_path: Path) -> None:
     """Else the comparison above would say little."""
     record("native", tmp_path / "x.pcapng")
@@ -191,3 +247,5 @@ def test_records_that_cannot_be_are_refused() -> None:
         writer.open(1, 0)
     with pytest.raises(ValueError, match="no interface 7"):
         writer.statistics(7)
+    with pytest.raises(ValueError, match="at least one byte"):
+        RecordWriter([0], [1], [0], piece=0)
