@@ -3,8 +3,11 @@
 # A piece ends where a multiple of ``piece`` bytes of the file ends, and what lies behind waits for the next one: a file system has the
 # least work with pages, and with runs of pages, that are written whole. Where there are no offsets (a pipe) all goes out at once.
 #
-# Of a file that has become large, place on the disk is asked for ahead, many pieces at once, which saves a file system the most of its
-# work for each page. Where that cannot be, it is written all the same; who closes it gives back what is left over (ftruncate(2)).
+# Of a file that has become large, place on the disk is asked for ahead, as much again as it has, which saves a file system the most of
+# its work for each page. It is asked for from the beginning of the file on: ext4 sends a file that replaces another one to the disk before
+# the other's name is given to it, if any page of it has no place yet (Documentation/admin-guide/ext4.rst, auto_da_alloc), and whoever
+# renames it waits. Without that, a power failure soon after may cost both files; nothing was ever promised of that, as nobody calls fsync(2).
+# Where place cannot be had, all is written all the same; who closes the file gives back what is left over (ftruncate(2)).
 
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
@@ -19,8 +22,8 @@ cdef enum:
     OUT_OF_MEMORY = -1  # in OutFile.error, which else holds errno
     OUT_SLACK = 32  # bytes behind the buffer that may be written and are not kept
     OUT_SPILL = 4096  # bytes of the buffer for blocks that begin in one piece and end in the next
-    AHEAD_FROM = 8 << 20  # bytes of a file that is large
-    AHEAD = 32 << 20
+    AHEAD_FROM = 1 << 20  # bytes of a file that is large
+    AHEAD_MOST = 32 << 20
 
 cdef extern from *:
     """
@@ -30,7 +33,7 @@ cdef extern from *:
     static inline int dp_place_ahead(int fd, long long at, long long size)
     {
     #if defined(__linux__) && defined(FALLOC_FL_KEEP_SIZE)
-        return at < 0 ? -1 : fallocate(fd, FALLOC_FL_KEEP_SIZE, at, size);
+        return fallocate(fd, FALLOC_FL_KEEP_SIZE, at, size);
     #else
         return -1;
     #endif
@@ -45,18 +48,21 @@ cdef struct OutFile:
     uint64_t n
     uint64_t most  # bytes that it has room for, OUT_SLACK aside
     uint64_t piece
-    uint64_t written
-    int64_t ahead  # bytes behind those that place is known for
+    int64_t placed  # bytes of the file, from its beginning, that place is known for
+
+
+cdef inline void out_place(OutFile *f, int64_t past) noexcept nogil:
+    """Have place for the file up to offset ``past``, and ahead."""
+    cdef int64_t wanted = past + (past if past < AHEAD_MOST else AHEAD_MOST)
+    f.placed = wanted if place_ahead(f.fd, f.placed, wanted - f.placed) == 0 else INT64_MAX
 
 
 cdef inline void out_write(OutFile *f, uint64_t n, int64_t at) noexcept nogil:
-    """Write the first ``n`` bytes of what is gathered, at this offset of the file; an error is noted."""
+    """Write the first ``n`` bytes of what is gathered, at this offset of the file (-1: it has none); an error is noted."""
     cdef uint64_t done = 0
     cdef ssize_t wrote
-    if f.written >= AHEAD_FROM and f.ahead < <int64_t>n and f.error == 0:
-        f.ahead = AHEAD if place_ahead(f.fd, at, AHEAD) == 0 else INT64_MAX
-    f.written += n
-    f.ahead -= <int64_t>n
+    if at >= AHEAD_FROM and at + <int64_t>n > f.placed and f.error == 0:
+        out_place(f, at + <int64_t>n)
     while done < n and f.error == 0:
         wrote = write(f.fd, f.mem + done, n - done)
         if wrote >= 0:

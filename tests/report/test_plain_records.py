@@ -110,6 +110,12 @@ def test_the_same_bytes_where_many_are_dropped_at_one_instant(tmp_path: Path, co
     assert max(times.values()) > 10
 
 
+def temporary(folder: Path) -> Path:
+    """The only file there, which has not its name yet."""
+    (found,) = folder.iterdir()
+    return found
+
+
 def test_a_large_file_takes_no_more_place_than_it_needs(tmp_path: Path) -> None:
     """Place on the disk is asked for ahead, and what is left over is given back."""
     path = tmp_path / "large.pcapng"
@@ -117,8 +123,9 @@ def test_a_large_file_takes_no_more_place_than_it_needs(tmp_path: Path) -> None:
     with CaptureWriter(path, []) as output:
         writer = RecordWriter([0], [1], [0])
         writer.open(0, output.descriptor(0))
-        for _ in range(300):
+        for number in range(300):
             writer.append(0, block)
+            assert temporary(tmp_path).stat().st_blocks * 512 <= 2 * number * len(block) + (4 << 20)
         writer.flush()
     size = path.stat().st_size
     assert path.read_bytes().endswith(block * 300)
