@@ -16,7 +16,7 @@ class RecordWriter:
     """
 
     def __new__(
-        cls, interfaces: Iterable[int], ethernet: Iterable[int], namespaces: Iterable[int], apart: bool = False, piece: int = 1048576
+        cls, interfaces: Iterable[int], ethernet: Iterable[int], namespaces: Iterable[int], apart: bool = False, piece: int = 524288
     ) -> RecordWriter:
         """``interfaces``: by device the number of its interface, -1: not recorded; ``ethernet``: by device, do its frames begin with an
         Ethernet header? ``namespaces``: by device its namespace. ``apart``: each interface has a file of its own. ``piece``: a file that
