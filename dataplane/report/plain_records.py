@@ -20,7 +20,7 @@ from dataplane.report.walk_comments import step_line
 if TYPE_CHECKING:
     from dataplane._core import Engine
 
-_STRETCHES = 8  # that wait to be written at most
+_STRETCHES = 4  # that wait to be written at most, few enough that their memory stays near the processors
 # Bytes written at once: a power of two, as pages are, and few enough to be near a processor still. A MiB is no faster, and sometimes five
 # times as slow on a virtual machine whose host takes back memory that has been free for a while.
 _PIECE = 1 << 19
