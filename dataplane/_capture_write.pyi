@@ -16,11 +16,11 @@ class RecordWriter:
     """
 
     def __new__(
-        cls, interfaces: Iterable[int], ethernet: Iterable[int], namespaces: Iterable[int], apart: bool = False, flush_at: int = 262144
+        cls, interfaces: Iterable[int], ethernet: Iterable[int], namespaces: Iterable[int], apart: bool = False, piece: int = 524288
     ) -> RecordWriter:
         """``interfaces``: by device the number of its interface, -1: not recorded; ``ethernet``: by device, do its frames begin with an
-        Ethernet header? ``namespaces``: by device its namespace. ``apart``: each interface has a file of its own. ``flush_at``: bytes
-        gathered before they are written."""
+        Ethernet header? ``namespaces``: by device its namespace. ``apart``: each interface has a file of its own. ``piece``: a file that
+        has offsets is written in pieces that end at its multiples, but for what ``flush`` writes. ValueError: it is 0; lengths differ."""
     failed: int
     """The file whose writing raised OSError."""
     def open(self, file: int, fd: int) -> None:

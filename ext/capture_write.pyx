@@ -15,7 +15,7 @@ from ext.capture.outfile cimport OUT_OF_MEMORY, OutFile, out_flush, out_room
 from ext.capture.seen cimport LINK_HEADER, Seen, seen_on
 from ext.devices.changes cimport ChangeRecord, change_text, change_word
 from ext.devices.core cimport DETAIL_LEN, DropRecord, FrameRecord
-from ext.wire.bytes cimport COPIED_OVER
+from ext.wire.bytes cimport COPIED_OVER, seldom
 
 
 cdef struct Statistics:
@@ -61,7 +61,12 @@ cdef struct Output:
 
 
 cdef inline int interface_of(const Output *o, int dev) noexcept nogil:
-    return o.interface[dev] if 0 <= dev < o.n_dev else -1
+    return o.interface[dev] if <uint32_t>dev < <uint32_t>o.n_dev else -1
+
+
+cdef inline uint64_t outside(uint64_t size, uint64_t at, uint32_t n) noexcept nogil:
+    """The highest bit: do ``n`` bytes at ``at`` not lie within ``size``, which is less than 2^63?"""
+    return at | (size - at) | (size - at - n)
 
 
 cdef bint holds(const Output *o, const Stretch *s) noexcept nogil:
@@ -69,11 +74,13 @@ cdef bint holds(const Output *o, const Stretch *s) noexcept nogil:
     cdef const FrameRecord *frames = s.frames
     cdef const DropRecord *drops = s.drops
     cdef uint64_t i, size = s.size, wrong = 0
+    cdef int interfaces = 0
     for i in range(s.n_frames):
-        wrong |= (frames[i].at > size) | (frames[i].at + frames[i].len > size) | (interface_of(o, frames[i].dev) < 0)
+        wrong |= outside(size, frames[i].at, frames[i].len)
+        interfaces |= interface_of(o, frames[i].dev)
     for i in range(s.n_drops):
-        wrong |= (drops[i].at > size) | (drops[i].at + drops[i].len > size)
-    return wrong == 0
+        wrong |= outside(size, drops[i].at, drops[i].len)
+    return <int64_t>wrong >= 0 and interfaces >= 0
 
 
 cdef bint count_drops(Output *o, const Stretch *s) noexcept nogil:
@@ -136,8 +143,9 @@ cdef void put_told(Output *o, const Stretch *s, const FrameRecord *r, int32_t to
     place.seen.dropped += drop >= 0
 
 
-cdef inline void put_plain(const Place *place, const FrameRecord *r, const uint8_t *data, uint64_t size) noexcept nogil:
-    """Append a frame without comments: what most records are. ``data``: the byte store, of this ``size``."""
+cdef inline void put_plain(const Place *place, const FrameRecord *r, const uint8_t *data, int64_t safe) noexcept nogil:
+    """Append a frame without comments: what most records are. ``data``: the byte store, of which so many bytes have COPIED_OVER behind
+    them."""
     cdef uint32_t n = r.len, packet = r.packet, interface = place.interface
     cdef uint64_t at = r.at, total = block_size(n, 0)
     cdef int64_t time = r.time
@@ -147,7 +155,7 @@ cdef inline void put_plain(const Place *place, const FrameRecord *r, const uint8
     cdef uint8_t *options
     if p == NULL:
         return
-    options = block_bytes(p + EPB_HEAD, data + at, n, size - at >= n + COPIED_OVER)
+    options = block_bytes(p + EPB_HEAD, data + at, n, <int64_t>(at + n) <= safe)
     block_head(p, <uint32_t>total, interface, time, n)
     block_options(options, outgoing, packet)
     note_seen(seen, time)
@@ -160,19 +168,23 @@ cdef uint64_t put_frames(Output *o, const Stretch *s, uint64_t i, int64_t until,
     cdef const int32_t *drop = o.marks.frame if s.n_drops else NULL
     cdef const uint8_t *data = s.data
     cdef const Place *place = o.place
-    cdef uint64_t n = s.n_frames, size = s.size
+    cdef uint64_t past = i
+    cdef int64_t safe = <int64_t>s.size - COPIED_OVER
     cdef int32_t t = -1, d = -1
-    while i < n and frames[i].time <= until:
+    if until == INT64_MAX:
+        past = s.n_frames
+    while past < s.n_frames and frames[past].time <= until:
+        past += 1
+    for i in range(i, past):
         if told != NULL:
             t = told[i]
         if drop != NULL:
             d = drop[i]
-        if t >= 0 or d >= 0:
+        if seldom((t & d) >= 0):
             put_told(o, s, &frames[i], t, d)
         else:
-            put_plain(&place[frames[i].dev], &frames[i], data, size)
-        i += 1
-    return i
+            put_plain(&place[frames[i].dev], &frames[i], data, safe)
+    return past
 
 
 cdef void put_drop(Output *o, const Stretch *s, uint64_t i) noexcept nogil:
@@ -222,11 +234,13 @@ cdef class RecordWriter:
     cdef int n_views
     cdef readonly int failed
 
-    def __cinit__(self, interfaces, ethernet, namespaces, bint apart=False, uint64_t flush_at=1 << 18):
+    def __cinit__(self, interfaces, ethernet, namespaces, bint apart=False, uint64_t piece=1 << 19):
         cdef int i, interface
         numbers, bare, places = list(interfaces), list(ethernet), list(namespaces)
         if not len(numbers) == len(bare) == len(places):
             raise ValueError("interfaces, ethernet and namespaces must have one entry for each device")
+        if not piece:
+            raise ValueError("a piece has at least one byte")
         self.o.apart = apart
         self.o.n_dev = <int>len(numbers)
         self.o.n_interfaces = max(numbers, default=-1) + 1
@@ -248,7 +262,7 @@ cdef class RecordWriter:
             self.o.namespace[i] = places[i]
         for i in range(self.o.n_interfaces + 1):
             self.o.file[i].fd = -1
-            self.o.file[i].flush_at = flush_at
+            self.o.file[i].piece = piece
 
     def __dealloc__(self):
         cdef int i

@@ -20,10 +20,12 @@ from dataplane.report.walk_comments import step_line
 if TYPE_CHECKING:
     from dataplane._core import Engine
 
-_STRETCHES = 8  # that wait to be written at most
-_BUFFER = 1 << 18  # bytes written at once: few enough to be near a processor still
-_BUFFERS = 64 << 20  # bytes of all buffers together where there are many files
-_LEAST_BUFFER = 1 << 14
+_STRETCHES = 4  # that wait to be written at most, few enough that their memory stays near the processors
+# Bytes written at once: a power of two, as pages are, and few enough to be near a processor still. A MiB is no faster, and sometimes five
+# times as slow on a virtual machine whose host takes back memory that has been free for a while.
+_PIECE = 1 << 19
+_PIECES = 64 << 20  # bytes of all buffers together where there are many files
+_LEAST_PIECE = 1 << 14
 
 
 class _Stretch(NamedTuple):
@@ -34,6 +36,12 @@ class _Stretch(NamedTuple):
     data: Records
     changes: Records
     secrets: list[tuple[int, bytes]]
+
+
+def _piece(files: int) -> int:
+    """Of each of so many files."""
+    share = _PIECES // max(files, 1)
+    return max(_LEAST_PIECE, min(_PIECE, 1 << max(share.bit_length() - 1, 0)))
 
 
 class PlainRecords:
@@ -57,11 +65,11 @@ class PlainRecords:
         positions = {device: position for position, device in enumerate(devices)}
         every = range(max(topology.device_ids(), default=-1) + 1)
         apart = isinstance(output, FolderWriter)
-        buffer = max(_LEAST_BUFFER, min(_BUFFER, _BUFFERS // max(len(devices), 1))) if apart else _BUFFER
+        piece = _piece(len(devices)) if apart else _PIECE
         interfaces = [positions.get(device, -1) for device in every] if output is not None else []
         ethernet = [topology.has_ethernet(device) for device in every] if output is not None else []
         namespaces = [topology.device_namespace(device) for device in every] if output is not None else []
-        self._writer = RecordWriter(interfaces, ethernet, namespaces, apart=apart, flush_at=buffer)
+        self._writer = RecordWriter(interfaces, ethernet, namespaces, apart=apart, piece=piece)
         if isinstance(output, CaptureWriter) and devices:
             self._writer.open(0, output.descriptor(0))
         self._devices = len(devices)

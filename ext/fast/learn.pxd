@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
-                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TTL)
+                                 STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
                              NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, nat_value, program_number,
@@ -189,6 +189,14 @@ cdef inline bint learn_op(Program *g, const Step *s, const uint8_t *bytes, uint3
     return True
 
 
+cdef inline bint learn_trimmed(const Program *g) noexcept nogil:
+    """Is nothing behind the IP packet as it is now? It was trimmed, or is a tunnel's that was put around."""
+    cdef int i = g.n_ops - 1
+    while i >= 0 and g.ops[i].kind != STEP_TRIM and g.ops[i].kind != STEP_PUSH and g.ops[i].kind != STEP_POP:
+        i -= 1
+    return i >= 0 and g.ops[i].kind != STEP_POP
+
+
 cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint32_t *used) noexcept nogil:
     """False: the walk is of a kind that no program stands for."""
     cdef uint8_t *bytes = c.rec.bytes + s.at
@@ -200,6 +208,8 @@ cdef inline bint learn_step(Core *c, Program *g, Lesson *l, const Step *s, uint3
         return learn_track(g, l, s)
     if s.kind == STEP_ARRIVE and s != &c.rec.steps[c.rec.last_cross]:
         return True  # at a tunnel, through which it went on
+    if s.kind == STEP_TRIM and learn_trimmed(g):
+        return True
     if s.kind == STEP_NAT:
         if g.n_nats == NATS_MAX:
             return False

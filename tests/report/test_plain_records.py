@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -109,6 +110,12 @@ def test_the_same_bytes_where_many_are_dropped_at_one_instant(tmp_path: Path, co
     assert max(times.values()) > 10
 
 
+def temporary(folder: Path) -> Path:
+    """The only file there, which has not its name yet."""
+    (found,) = folder.iterdir()
+    return found
+
+
 def test_a_large_file_takes_no_more_place_than_it_needs(tmp_path: Path) -> None:
     """Place on the disk is asked for ahead, and what is left over is given back."""
     path = tmp_path / "large.pcapng"
@@ -116,12 +123,68 @@ def test_a_large_file_takes_no_more_place_than_it_needs(tmp_path: Path) -> None:
     with CaptureWriter(path, []) as output:
         writer = RecordWriter([0], [1], [0])
         writer.open(0, output.descriptor(0))
-        for _ in range(300):
+        for number in range(300):
             writer.append(0, block)
+            assert temporary(tmp_path).stat().st_blocks * 512 <= 2 * number * len(block) + (4 << 20)
         writer.flush()
     size = path.stat().st_size
     assert path.read_bytes().endswith(block * 300)
     assert path.stat().st_blocks * 512 < size + (1 << 20)
+
+
+BLOCKS = [bytes([65 + number % 26]) * size for number, size in enumerate([1, 5000, 0, 17, 70_000, 300, 4096, 4095, 1, 12_345] * 4)]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 4096, 10_000, 1 << 20])
+@pytest.mark.parametrize("before", [0, 3, 4096, 9_999])
+def test_a_file_is_whole_wherever_the_writer_begins_and_others_write_between(tmp_path: Path, piece: int, before: int) -> None:
+    path = tmp_path / "x"
+    expected = bytearray(b"." * before)
+    with path.open("wb", buffering=0) as file:
+        file.write(expected)
+        writer = RecordWriter([0], [1], [0], piece=piece)
+        writer.open(0, file.fileno())
+        for number, block in enumerate(BLOCKS):
+            writer.append(0, block)
+            expected += block
+            if number % 9 == 8:
+                writer.flush()
+                file.write(b"secret")
+                expected += b"secret"
+        writer.flush()
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("before", [0, 3, 9_999])
+def test_a_file_grows_by_whole_pieces(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "x"
+    with path.open("wb", buffering=0) as file:
+        file.write(bytes(before))
+        writer = RecordWriter([0], [1], [0], piece=8192)
+        writer.open(0, file.fileno())
+        sizes = set()
+        for block in BLOCKS:
+            writer.append(0, block)
+            sizes.add(path.stat().st_size)
+        writer.flush()
+    assert path.stat().st_size == before + sum(map(len, BLOCKS))
+    assert len(sizes) > 3
+    assert {size % 8192 for size in sizes - {before}} == {0}
+
+
+def test_all_goes_into_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with path.open("wb") as file:
+        cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+        assert cat.stdin is not None
+        writer = RecordWriter([0], [1], [0], piece=8192)
+        writer.open(0, cat.stdin.fileno())
+        for block in BLOCKS:
+            writer.append(0, block)
+        writer.flush()
+        cat.stdin.close()
+        assert cat.wait() == 0
+    assert path.read_bytes() == b"".join(BLOCKS)
 
 
 def test_the_sample_has_drops_on_frames_and_drops_of_their_own(tmp_path: Path) -> None:
@@ -191,3 +254,5 @@ def test_records_that_cannot_be_are_refused() -> None:
         writer.open(1, 0)
     with pytest.raises(ValueError, match="no interface 7"):
         writer.statistics(7)
+    with pytest.raises(ValueError, match="at least one byte"):
+        RecordWriter([0], [1], [0], piece=0)
