@@ -9,9 +9,11 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.devices.changes cimport shows_frames
 from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, TRACE_CHANGES, chance_draw, ct_release
 from ext.devices.record cimport ASK_CONFIRM, ASK_DENIED, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_TRACK
-from ext.encap.abi cimport DATAPLANE_ENCAP_OK, dataplane_encap_bytes, dataplane_encap_push
+from ext.encap.abi cimport (DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT, dataplane_encap_bytes, dataplane_encap_ports,
+                                  dataplane_encap_push)
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
+from ext.encap.udp cimport udp_source_port
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Check, Flow, FlowCache, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns, draft_begin,
                              nat_value, program_number)
@@ -341,19 +343,29 @@ cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:
 cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     """The tunnel's headers are the walk's, but for the source port, which the flow's hash says. False: they are not."""
     cdef const Dev *d = <const Dev *>a.device
+    cdef uint32_t hash = flow_hash(c, w.p)
+    w.lesson.sport = 0
+    if not w.p.hash_l4:
+        return False  # both ports are 0, which shows where the tunnel ends
+    if d.encap.steady != DATAPLANE_ENCAP_STEADY_BUT_PORT:
+        return push_called(c, w, a, hash)
+    w.lesson.sport = net16(udp_source_port(<const dataplane_encap_ports *>d.encap_state, hash))
+    return True
+
+
+cdef inline bint push_called(Core *c, MegaWalk *w, const Ask *a, uint32_t hash) noexcept nogil:
+    """The same by the encapsulation's own word."""
+    cdef const Dev *d = <const Dev *>a.device
     cdef const Op *op = a.op
     cdef const uint8_t *known = w.g.bytes + op.at
     cdef uint8_t room[PUSH_ROOM]
     cdef uint32_t before = ETH if op.x else 0, n = op.n - IP
     cdef dataplane_encap_push info
     cdef dataplane_encap_bytes b
-    w.lesson.sport = 0
-    memset(&info, 0, sizeof(info))
-    info.flow_hash = flow_hash(c, w.p)
-    if not w.p.hash_l4:
-        return False  # both ports are 0, which shows where the tunnel ends
     if n == 0 and not op.x:
         return True
+    memset(&info, 0, sizeof(info))
+    info.flow_hash = hash
     info.now = c.now
     info.id = -1
     inner_facts(&info, ETHERTYPE_IPV4, w.p.buf + w.p.l3, IP)
