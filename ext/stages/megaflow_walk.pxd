@@ -503,11 +503,11 @@ cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame,
     f.ct[0] = MEGA_MORE
 
 
-cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame) noexcept nogil:
+cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame, uint32_t room) noexcept nogil:
     """Is the way what it was, and the packet one that can take it?"""
     cdef const Parsed *a = w.a
     cdef Flow f
-    if frame.l2 < m.g.room or not program_holds(c, m.g):
+    if room < m.g.room or not program_holds(c, m.g):
         return False
     w.g = m.g
     if m.g.pop and w.frame[a.l3 + 9] == 17:
@@ -516,8 +516,9 @@ cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const 
     return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
 
 
-cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a) noexcept nogil:
-    """The megaflow whose way the packet goes: its connections have seen it then. NULL: none, and nothing has been done."""
+cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a, uint32_t room) noexcept nogil:
+    """The megaflow whose way the packet goes, before which there are ``room`` bytes: its connections have seen it then. NULL: none, and
+    nothing has been done."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Megaflows *t = <Megaflows *>fc.megaflows
     cdef Megaflow *m = NULL
@@ -532,7 +533,7 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     c.tracing = 0  # what the stand-in meets is not told
     if asks_agree(c, w, h.asks, h.n_asks):
         m = walk_megaflow(fc, w, h)
-    if m != NULL and not (way_holds(c, w, m, frame) and asks_agree(c, w, m.asks, m.n_asks)):
+    if m != NULL and not (way_holds(c, w, m, frame, room) and asks_agree(c, w, m.asks, m.n_asks)):
         m = NULL
     c.tracing = w.tracing
     if m != NULL:
