@@ -12,6 +12,7 @@ ABI = 2
 CAPSULE = b"dataplane.encap.abi2"
 ERROR_LENGTH = 120
 OK, NOT_MINE, CONSUMED = 0, -1, -2
+STEADY_BUT_PORT = 2
 
 PACKET_LAYOUT = [("head", "u8"), ("data", "u8"), ("tail", "u8"), ("limit", "u8")]
 """``dataplane_encap_bytes``, its pointers as numbers."""

@@ -2,6 +2,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
+from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport first_ahead, first_nears, prefetch, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, Tracked, flow_find, flow_home
@@ -10,7 +11,7 @@ from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, wa
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
                               window_suits)
-from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_packet, frame_refused, frame_routed,
+from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_packet, frame_refused, frame_routed,
                                 frames_flow, packet_comes)
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
@@ -131,7 +132,8 @@ cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Way
 
 
 cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *burst) noexcept nogil:
-    """Read the keys of frames that need one, and ask for what lies where their flows should; of one that has none ``length`` is 0."""
+    """Read the keys of frames that need one, and ask for what lies where their flows should; of one that has none ``length`` is 0, and
+    what ``tells`` is no flow's."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef bint some = ways_some(ways, burst.first)
     cdef Parsed *seen
@@ -147,7 +149,6 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
                 or not key_read(fc, c.dev[b.devs[i]], True, b.data + b.starts[i], b.lengths[i], seen)):
             seen.length = 0
         elif rarely(seen.tells):
-            seen.length = 0
             first_ahead(c, &seen.key, &burst.ahead[k])
         else:
             prefetch(flow_home(fc, seen.hash))
@@ -168,7 +169,7 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     cdef uint32_t k, firsts = 0
     for k in range(burst.n):
         burst.flow[k] = NULL
-        if burst.seen[k].length == 0:
+        if burst.seen[k].length == 0 or burst.seen[k].tells:
             firsts += burst.ahead[k].table != NULL
             continue
         f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
@@ -196,12 +197,17 @@ cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, uint64_t pa
     burst_flows(c, burst)
 
 
-cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, uint32_t id) noexcept nogil:
+cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst, uint32_t id) noexcept nogil:
     """Its time has come. False: memory is out."""
     cdef const Dev *d = c.dev[b.devs[i]]
-    cdef Pkt *p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
+    cdef const Parsed *seen = burst_wide(c, b, i, ways, burst) if c.fast != NULL else NULL
+    cdef Pkt *p
+    if seen != NULL and frame_goes_wide(c, seen, b.data + b.starts[i], b.lengths[i], id):
+        return True
+    p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
     if p == NULL:
         return False
+    p.foreseen.asked = seen != NULL
     packet_comes(c, p, ST_TRANSMIT)
     return True
 
@@ -221,8 +227,23 @@ cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *bu
     cdef const Flow *f = burst.flow[k]
     if rarely(fc.changes != burst.learnt):
         # flows have come or gone since; and what was read as a tunnel then may be none now
-        f = flow_find(fc, &seen.key, seen.hash) if seen.length and fc.n_shapes == burst.shapes else NULL
+        f = flow_find(fc, &seen.key, seen.hash) if seen.length and not seen.tells and fc.n_shapes == burst.shapes else NULL
     return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
+
+
+cdef inline const Parsed *burst_wide(const Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
+    """The key of frame ``i``, which is no flow's, if it may go a megaflow's way; else NULL."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef uint64_t k = i - burst.first
+    cdef const Parsed *seen = &burst.seen[k]
+    cdef const Flow *f = burst.flow[k]
+    if seen.length == 0 or fc.megaflows == NULL or fc.n_shapes != burst.shapes or c.rec.state != REC_OFF:
+        return NULL
+    if ways_some(ways, i) and way_of(c, ways, i) != HOP_ASK:
+        return NULL
+    if not seen.tells and fc.changes != burst.learnt:
+        f = flow_find(fc, &seen.key, seen.hash)
+    return seen if f == NULL else NULL
 
 
 cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst *burst) noexcept nogil:
@@ -299,7 +320,7 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
         if batch_refuses(c, b, i, time):
             return True
         id = frame_begins(c)
-    return batch_frame(c, b, i, id)
+    return batch_frame(c, b, i, ways, burst, id)
 
 
 cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:

@@ -615,11 +615,16 @@ cdef inline uint64_t chance_seed(const Core *c, const Ns *ns, uint64_t purpose) 
     return c.seed ^ ns.name_hash ^ mix64(purpose)
 
 
-cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
-    """The next draw for the subject of this hash."""
+cdef inline uint16_t *chance_count(Ns *ns, uint64_t h) noexcept nogil:
+    """Chance is asked once more for the subject of this hash; where that is counted."""
     cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
     draws[0] += 1
-    return draw_hash(h, draws[0])
+    return draws
+
+
+cdef inline uint64_t chance_draw(Ns *ns, uint64_t h) noexcept nogil:
+    """The next draw for the subject of this hash."""
+    return draw_hash(h, chance_count(ns, h)[0])
 
 
 cdef inline uint64_t chance(Core *c, Ns *ns, const uint8_t *subject, int n, uint64_t purpose) noexcept nogil:

@@ -9,7 +9,12 @@ cdef extern from "encap_abi.h" nogil:
         DATAPLANE_ENCAP_OK
         DATAPLANE_ENCAP_NOT_MINE
         DATAPLANE_ENCAP_CONSUMED
+        DATAPLANE_ENCAP_STEADY_BUT_PORT
     const char *DATAPLANE_ENCAP_CAPSULE
+    ctypedef struct dataplane_encap_ports:
+        uint16_t port
+        uint16_t port_min
+        uint16_t port_max
     ctypedef struct dataplane_encap_bytes:
         uint8_t *head
         uint8_t *data

@@ -20,6 +20,14 @@
 #define DATAPLANE_ENCAP_NOT_MINE (-1) /* pop: another device's id or format, let that one try */
 #define DATAPLANE_ENCAP_CONSUMED (-2) /* push: kept to be sent later; pop: a message of the protocol's own, dealt with */
 
+#define DATAPLANE_ENCAP_STEADY_BUT_PORT 2 /* of dataplane_encap.steady */
+
+typedef struct {
+    uint16_t port;     /* UDP destination port */
+    uint16_t port_min; /* source ports: the lowest, and one past the highest */
+    uint16_t port_max;
+} dataplane_encap_ports;
+
 typedef struct {
     uint8_t *head;  /* lowest byte that may be written */
     uint8_t *data;  /* first byte of the packet */
@@ -110,7 +118,9 @@ typedef struct dataplane_encap {
     uint8_t ethernet;        /* inner packets are Ethernet frames: the device has a MAC and an FDB */
     /* 1: packets of one flow whose inner IP headers are alike get the same bytes from push, but for length and checksum of a UDP
      * header that comes first, and neither push nor pop keeps any state. GRE headers with a checksum or a sequence number are known
-     * to be different. */
+     * to be different. DATAPLANE_ENCAP_STEADY_BUT_PORT: moreover, push puts a UDP header first, and of everything else that it
+     * writes nothing depends on the flow; the source port is its hash h within the range of the dataplane_encap_ports that a
+     * device's state begins with: the upper half of (h ^ h << 16) * (port_max - port_min), factors of 32 bits, plus port_min. */
     uint8_t steady;
     uint16_t align;          /* inner packets are padded to a multiple of this many bytes; 0 or 1: they are not */
     const dataplane_encap_option_help *options;

@@ -372,7 +372,7 @@ cdef inline uint16_t table_overhead(const void *state, int family) noexcept nogi
 
 cdef inline uint16_t table_port(const void *state) noexcept nogil:
     cdef const TableDevice *d = <const TableDevice *>state
-    return d.device.udp.port if d.table.udp else 0
+    return d.device.udp.ports.port if d.table.udp else 0
 
 
 cdef inline int table_describe(const Table *t, const uint8_t *data, size_t size, dataplane_encap_field field, void *context) noexcept nogil:

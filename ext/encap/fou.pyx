@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
-                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_OK)
+                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.direct cimport (DIRECT_OPTIONS, GRE_HLEN, Direct, direct_defaults, direct_help, direct_option, ethertype_by_version,
                                gre_name, gre_put, gre_take, holds_ip_header, is_ip)
@@ -111,7 +111,7 @@ FOU.abi = DATAPLANE_ENCAP_ABI
 FOU.name = b"fou"
 FOU.sentence = b"IP packets right in UDP, or in GRE in UDP (RFC 8086), as Linux' foo over UDP"
 FOU.ip_protocols[0] = IPPROTO_UDP
-FOU.steady = True
+FOU.steady = DATAPLANE_ENCAP_STEADY_BUT_PORT
 FOU.options = OPTION_HELP
 FOU.n_options = DIRECT_OPTIONS
 FOU.drop_reasons = REASONS

@@ -18,7 +18,8 @@ from libc.string cimport memcpy, memset, strcmp
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
-                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
+                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK,
+                            DATAPLANE_ENCAP_STEADY_BUT_PORT)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.geneve_options cimport OPTION_CRITICAL, geneve_describe_dsr, geneve_has_critical, geneve_has_option, geneve_option_size
 from ext.encap.options cimport option_in
@@ -91,8 +92,8 @@ cdef void *geneve_create(const dataplane_encap_option *options, int n, const dat
     if d == NULL:
         return NULL
     udp_defaults(&d.overlay.device.udp, 6081)
-    d.overlay.device.udp.port_min = 1
-    d.overlay.device.udp.port_max = 65535
+    d.overlay.device.udp.ports.port_min = 1
+    d.overlay.device.udp.ports.port_max = 65535
     d.overlay.device.udp.checksum = False
     d.critical = BY_OPTIONS
     if device_configured(d, take_option, options, n, b"geneve", error) == NULL:
@@ -242,7 +243,7 @@ GENEVE.name = b"geneve"
 GENEVE.sentence = b"Ethernet frames or IP packets in UDP with a network identifier of 24 bits and options (RFC 8926)"
 GENEVE.ip_protocols[0] = IPPROTO_UDP
 GENEVE.ethernet = True
-GENEVE.steady = True
+GENEVE.steady = DATAPLANE_ENCAP_STEADY_BUT_PORT
 GENEVE.options = OPTION_HELP
 GENEVE.n_options = OPTIONS
 GENEVE.drop_reasons = REASONS

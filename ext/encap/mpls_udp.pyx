@@ -42,8 +42,8 @@ cdef void *mpls_udp_create(const dataplane_encap_option *options, int n, const d
         return NULL
     mpls_defaults(&d.mpls)
     udp_defaults(&d.below.udp, 6635)
-    d.below.udp.port_min = 49152  # RFC 7510 section 3: the dynamic ports
-    d.below.udp.port_max = 65535
+    d.below.udp.ports.port_min = 49152  # RFC 7510 section 3: the dynamic ports
+    d.below.udp.ports.port_max = 65535
     d = <Device *>device_configured(d, take_option, options, n, b"mpls_udp", error)
     if d != NULL and not udp_consistent(&d.below.udp, b"mpls_udp", error):
         device_destroy(d)

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from ext.encap.abi cimport (dataplane_encap_field, dataplane_encap_option, dataplane_encap_option_help, dataplane_encap_pop,
-                            dataplane_encap_push, DATAPLANE_ENCAP_ERROR_LEN)
+                            dataplane_encap_ports, dataplane_encap_push, DATAPLANE_ENCAP_ERROR_LEN)
 from ext.encap.options cimport option_in
 from ext.wire.bytes cimport ld16, st16
 from ext.wire.checksum cimport csum_add_bytes, pseudo_sum
@@ -14,9 +14,7 @@ cdef enum:
     UDP_OPTIONS = 6  # rows that udp_help() writes
 
 cdef struct Udp:
-    uint16_t port
-    uint16_t port_min
-    uint16_t port_max
+    dataplane_encap_ports ports
     uint8_t checksum
     uint8_t zero6_tx
     uint8_t zero6_rx
@@ -24,20 +22,20 @@ cdef struct Udp:
 
 cdef inline void udp_defaults(Udp *u, uint16_t port) noexcept nogil:
     """``port``: where the kind is received; the source port comes from net.ipv4.ip_local_port_range."""
-    u.port = port
-    u.port_min = 32768
-    u.port_max = 60999
+    u.ports.port = port
+    u.ports.port_min = 32768
+    u.ports.port_max = 60999
     u.checksum = True
 
 
 cdef inline bint udp_option(Udp *u, const dataplane_encap_option *o) noexcept nogil:
     """False: none of these options, or a value out of range."""
     if option_in(o, b"port", 1, 65535):
-        u.port = <uint16_t>o.number
+        u.ports.port = <uint16_t>o.number
     elif option_in(o, b"port_min", 1, 65535):
-        u.port_min = <uint16_t>o.number
+        u.ports.port_min = <uint16_t>o.number
     elif option_in(o, b"port_max", 1, 65535):
-        u.port_max = <uint16_t>o.number
+        u.ports.port_max = <uint16_t>o.number
     elif option_in(o, b"udp_checksum", 0, 1):
         u.checksum = <uint8_t>o.number
     elif option_in(o, b"udp6_zero_checksum_tx", 0, 1):
@@ -51,7 +49,7 @@ cdef inline bint udp_option(Udp *u, const dataplane_encap_option *o) noexcept no
 
 cdef inline bint udp_consistent(const Udp *u, const char *kind, char *error) noexcept nogil:
     """Do the options go together? If not, ``error`` says why."""
-    if u.port_max > u.port_min:
+    if u.ports.port_max > u.ports.port_min:
         return True
     snprintf(error, DATAPLANE_ENCAP_ERROR_LEN, b"%s: port_max must be greater than port_min", kind)
     return False
@@ -67,18 +65,18 @@ cdef inline void udp_help(dataplane_encap_option_help *row, const char *port) no
     row[5] = dataplane_encap_option_help(b"udp6_zero_checksum_rx", b"1: accept a zero outer UDP checksum over IPv6 (RFC 6935)", b"0")
 
 
-cdef inline uint16_t udp_source_port(const Udp *u, uint32_t flow_hash) noexcept nogil:
+cdef inline uint16_t udp_source_port(const dataplane_encap_ports *p, uint32_t flow_hash) noexcept nogil:
     """udp_flow_src_port(): the flow's hash scaled into the range."""
     flow_hash ^= flow_hash << 16
-    return <uint16_t>(u.port_min + ((<uint64_t>flow_hash * (u.port_max - u.port_min)) >> 32))
+    return <uint16_t>(p.port_min + ((<uint64_t>flow_hash * (p.port_max - p.port_min)) >> 32))
 
 
 cdef inline void udp_write(const Udp *u, dataplane_encap_push *info, uint8_t *udp, uint32_t n) noexcept nogil:
     """The UDP header at ``udp``; ``n``: bytes from there to the end, what follows the header being there already."""
     cdef uint32_t sum
     cdef bint computed = u.checksum if info.family == 4 else not u.zero6_tx
-    st16(udp, udp_source_port(u, info.flow_hash))
-    st16(udp + 2, u.port)
+    st16(udp, udp_source_port(&u.ports, info.flow_hash))
+    st16(udp + 2, u.ports.port)
     st16(udp + 4, n)
     st16(udp + 6, 0)
     if computed:

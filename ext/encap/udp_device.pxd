@@ -32,7 +32,7 @@ cdef inline void udp_device_help(dataplane_encap_option_help *row, const char *p
 
 
 cdef inline uint16_t udp_device_port(const void *state) noexcept nogil:
-    return (<const UdpDevice *>state).udp.port
+    return (<const UdpDevice *>state).udp.ports.port
 
 
 cdef inline uint16_t udp_device_overhead(int family, uint32_t hlen) noexcept nogil:

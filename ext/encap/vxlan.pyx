@@ -19,7 +19,8 @@ from libc.string cimport memset
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
-                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
+                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK,
+                            DATAPLANE_ENCAP_STEADY_BUT_PORT)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.options cimport option_in
 from ext.encap.overlay cimport OVERLAY_OPTIONS, Overlay, overlay_help, overlay_is_mine, overlay_option, overlay_push, overlay_vni
@@ -194,7 +195,7 @@ VXLAN.name = b"vxlan"
 VXLAN.sentence = b"Ethernet frames in UDP with a network identifier of 24 bits (RFC 7348)"
 VXLAN.ip_protocols[0] = IPPROTO_UDP
 VXLAN.ethernet = True
-VXLAN.steady = True
+VXLAN.steady = DATAPLANE_ENCAP_STEADY_BUT_PORT
 VXLAN.options = OPTION_HELP
 VXLAN.n_options = OPTIONS
 VXLAN.drop_reasons = REASONS

@@ -11,7 +11,8 @@ from libc.string cimport memset
 
 from ext.encap.abi cimport (dataplane_encap, dataplane_encap_bytes, dataplane_encap_field, dataplane_encap_host, dataplane_encap_option,
                             dataplane_encap_option_help, dataplane_encap_pop, dataplane_encap_push, dataplane_encap_reason,
-                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK)
+                            DATAPLANE_ENCAP_ABI, DATAPLANE_ENCAP_CAPSULE, DATAPLANE_ENCAP_NOT_MINE, DATAPLANE_ENCAP_OK,
+                            DATAPLANE_ENCAP_STEADY_BUT_PORT)
 from ext.encap.device cimport device_configured, device_destroy, device_new
 from ext.encap.overlay cimport OVERLAY_OPTIONS, Overlay, overlay_help, overlay_is_mine, overlay_option, overlay_push, overlay_vni
 from ext.encap.udp cimport UDP_HLEN, udp_consistent, udp_defaults, udp_describe, udp_refused
@@ -155,7 +156,7 @@ GPE.abi = DATAPLANE_ENCAP_ABI
 GPE.name = b"vxlan_gpe"
 GPE.sentence = b"IP, NSH and MPLS packets in VXLAN with a next protocol (draft-ietf-nvo3-vxlan-gpe)"
 GPE.ip_protocols[0] = IPPROTO_UDP
-GPE.steady = True
+GPE.steady = DATAPLANE_ENCAP_STEADY_BUT_PORT
 GPE.options = OPTION_HELP
 GPE.n_options = OVERLAY_OPTIONS
 GPE.drop_reasons = REASONS

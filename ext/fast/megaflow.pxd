@@ -25,6 +25,7 @@ cdef enum:
     MEGA_SLOTS = MEGAFLOWS_MAX * 2
     SEEN_MEGAS = 1 << 12  # tags of walks that were not kept when they were met
     KEEP_ALL_MEGAS = 1 << 9  # of the sender's and megaflows; where there are more, a walk is kept when it comes again
+    WALKS_DIFFER = 255  # of Ask: it was none that is remembered
     CUT_OFTEN = 4  # walks that end at the same crossing, behind which the stages always do what cannot be repeated
     REFUSED_MANY = 32
     NAT_MANIP_DST = 1  # MANIP_DST of stages/nat.pxd
@@ -37,6 +38,7 @@ cdef struct Ask:
     uint8_t hook  # of ASK_PUSH: how often the packet has been forwarded before
     uint8_t table
     uint8_t answer  # of ASK_NAT: nat_answer() to the walk's packet
+    uint8_t known  # of tables: the walk of rules that the packet before took, as rules_decide() numbers them, or WALKS_DIFFER
     int dev  # that the packet is at
     int in_dev
     int out_dev

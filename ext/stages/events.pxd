@@ -266,6 +266,8 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef const Flow *f
     cdef Parsed a
     cdef Frame w
+    cdef bint asked = p.foreseen.asked
+    p.foreseen.asked = False
     if not frames_flow(c) or p.vlan or p.mark or p.n_frags or p.frags != NULL:
         return False
     if packet_routed(c, p, transmit):
@@ -283,7 +285,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
             flow_begins(c, g, &w)
             packet_goes(c, p, f, g, &w, &a)
             return True
-    if packet_goes_wide(c, p, &w, &a):
+    if not asked and packet_goes_wide(c, p, &w, &a):
         return True
     fc.misses += 1
     if packet_sound(p.buf + p.l2, &a):
@@ -324,17 +326,42 @@ cdef inline bint packet_goes_wide(Core *c, Pkt *p, Frame *w, const Parsed *a) no
     cdef Flow f
     if fc.megaflows == NULL or instant_goes_on(c):
         return False
-    m = walk_agrees(c, &walk, w, a)
+    m = walk_agrees(c, &walk, w, a, w.l2)
     if m == NULL:
         return False
+    walk_ends(c, &walk, m, w, &f)
+    packet_goes(c, p, &f, m.g, w, a)
+    return True
+
+
+cdef inline bint frame_goes_wide(Core *c, const Parsed *a, const uint8_t *frame, uint32_t n, uint32_t id) noexcept nogil:
+    """The same for a frame of number ``id``, of at most FRAME_FLOWS_MAX bytes, that a packet socket hands to a device now."""
+    cdef MegaWalk walk
+    cdef Megaflow *m
+    cdef Flow f
+    cdef Frame w
+    memset(&w, 0, sizeof(Frame))
+    w.buf = <uint8_t *>frame
+    w.end = n
+    w.id = id
+    m = walk_agrees(c, &walk, &w, a, PKT_HEADROOM)
+    if m == NULL:
+        return False
+    (<FlowCache *>c.fast).hits += 1
+    walk_ends(c, &walk, m, &w, &f)
+    frame_goes(c, &f, m.g, &w, a)
+    return True
+
+
+cdef inline void walk_ends(Core *c, MegaWalk *walk, Megaflow *m, Frame *w, Flow *f) noexcept nogil:
+    """All have agreed to the megaflow's way: ``f`` is what leads the packet there."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
     fc.wide += 1
-    walk_flow(fc, &walk, w, &f)
-    walk_learnt(c, &walk, m, &f)
+    walk_flow(fc, walk, w, f)
+    walk_learnt(c, walk, m, f)
     apply_refresh(m.g, c.now)
     w.ident = walk.ident
     w.rules = walk.rules
-    packet_goes(c, p, &f, m.g, w, a)
-    return True
 
 
 cdef inline bint frames_flow(const Core *c) noexcept nogil:
@@ -347,7 +374,6 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
     a packet only if it has to wait for something. ``id``: its number, 0: it gets one if it goes."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Program *g = flow_program(fc, f)
-    cdef Pkt *p = NULL
     cdef Frame w
     if c.rec.state != REC_OFF or not g.plain or not flow_agrees(c, f, g, frame, a, False):
         return False
@@ -357,18 +383,24 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
     w.hash_l4 = w.crossings = w.sound = w.unfinished = 0
     fc.hits += 1
     w.id = id if id else frame_begins(c)
+    flow_begins(c, g, &w)
+    frame_goes(c, f, g, &w, a)
+    return True
+
+
+cdef inline void frame_goes(Core *c, const Flow *f, const Program *g, Frame *w, const Parsed *a) noexcept nogil:
+    """All have agreed to its way, on which its bytes stay as they are."""
+    cdef Pkt *p = NULL
     if g.end == END_CROSS or g.end == END_ARRIVE:
-        p = pkt_new(&c.pool, n + g.room)
+        p = pkt_new(&c.pool, w.end + g.room)
         if p == NULL:
             c.out_of_memory = True
-            return True
-    flow_begins(c, g, &w)
-    flow_goes_copied(c, f, g, &w, a, p.buf if p != NULL else fc.scratch, PKT_HEADROOM)
+            return
+    flow_goes_copied(c, f, g, w, a, p.buf if p != NULL else (<FlowCache *>c.fast).scratch, PKT_HEADROOM)
     if g.end == END_CROSS:
-        packet_crosses(c, &w, g, p)
+        packet_crosses(c, w, g, p)
     elif g.end == END_ARRIVE:
-        packet_arrives(c, &w, g, p)
-    return True
+        packet_arrives(c, w, g, p)
 
 
 cdef inline void packet_comes(Core *c, Pkt *p, int stage) noexcept nogil:

@@ -104,6 +104,14 @@ cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev,
     flow_beside(c, ns, in_dev, out_dev, f)
 
 
+cdef inline void flow_translated(Flow *f) noexcept nogil:
+    """An address or port of an IPv4 packet with ports has been changed where ``f`` points at."""
+    f.sport = ld16(f.l4)
+    f.dport = ld16(f.l4 + 2)
+    f.addresses = raw_pair(f.src, f.dst)
+    f.facts = f.facts & ~(<uint64_t>0xffff << FACT_DPORT) | <uint64_t>f.dport << FACT_DPORT
+
+
 cdef inline void flow_beside(Core *c, Ns *ns, int in_dev, int out_dev, Flow *f) noexcept nogil:
     """What does not stand in the packet."""
     f.iif = f.oif = b""

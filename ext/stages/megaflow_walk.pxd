@@ -9,9 +9,11 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.devices.changes cimport shows_frames
 from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, TRACE_CHANGES, chance_draw, ct_release
 from ext.devices.record cimport ASK_CONFIRM, ASK_DENIED, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_TRACK
-from ext.encap.abi cimport DATAPLANE_ENCAP_OK, dataplane_encap_bytes, dataplane_encap_push
+from ext.encap.abi cimport (DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT, dataplane_encap_bytes, dataplane_encap_ports,
+                                  dataplane_encap_push)
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
+from ext.encap.udp cimport udp_source_port
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Check, Flow, FlowCache, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns, draft_begin,
                              nat_value, program_number)
@@ -19,22 +21,22 @@ from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
 from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_find, key_address,
-                                mega_answer, mega_find, nat_answer)
+                                WALKS_DIFFER, mega_answer, mega_find, nat_answer)
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
-from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of
+from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
 from ext.stages.flow_hash cimport flow_hash
-from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_apply, nat_packet, nat_rules, nat_status_bit
+from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_destination, nat_done, nat_draw, nat_packet, nat_status_bit
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
-from ext.tables.rule_memo cimport rules_decide
+from ext.tables.rule_memo cimport rules_again, rules_decide, walk_repeats
 from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, T_DNAT,
-                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin)
-from ext.wire.bytes cimport ld16
+                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, rules_walk)
+from ext.wire.bytes cimport ld16, rarely, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
 from ext.wire.packet cimport PF_GENERATED, Pkt
 
@@ -183,7 +185,8 @@ cdef inline bint ask_track(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     u.fresh = not ct.status & CTS_CONFIRMED
     u.status = ct.status
     u.expires = ct.expires
-    u.proto = ct.proto
+    if not u.fresh:
+        u.proto = ct.proto
     return track_goes_on(c, w, ns, u, &l4)
 
 
@@ -221,36 +224,71 @@ cdef inline const RuleFlow *walk_seen(Core *c, MegaWalk *w, const Ask *a) noexce
     return f
 
 
-cdef inline bint nat_repeats(const Verdict *v, const Ct *ct) noexcept nogil:
-    """Can what the nat table said be carried out without asking anything that cannot be taken back?"""
+cdef inline void ask_table(Core *c, const MegaWalk *w, Ask *a, RuleTable *t, const RuleFlow *f, Choices *ch, Verdict *v) noexcept nogil:
+    """rules_decide(); mostly it is the walk that the packet before took, or one that is not worth looking for."""
+    cdef int number
+    if a.known == WALKS_DIFFER:
+        rules_walk(t, a.hook, f, &w.p.mark, ch, v)
+        a.known = 0 if walk_repeats(f, v) else WALKS_DIFFER
+    elif a.known == 0 or not rules_again(t, a.hook, a.known, f, c.generation, w.p.mark, v):
+        number = rules_decide(t, a.hook, f, c.generation, &w.p.mark, ch, v)
+        a.known = <uint8_t>number if number else WALKS_DIFFER
+    c.count.rules_walked += v.walked
+
+
+cdef inline bint nat_ends(Core *c, Ns *ns, Ct *ct, const Verdict *v, int manip) noexcept nogil:
+    """What the nat table said is carried out. False: that would ask something that cannot be taken back."""
     if v.n_recent or v.target == T_DROP or v.target == T_REJECT or v.target == T_SNAT or v.target == T_MASQUERADE:
         return False
-    return v.target != T_DNAT or names_one_end(v.rule, ct)
+    if v.target == T_DNAT:
+        if manip != MANIP_DST or not names_one_end(v.rule, ct):
+            return False
+        nat_destination(ns, ct, v.rule)
+        return True
+    if ct_answers_taken(&ns.ct, ct, c.now):
+        return False
+    if not ct.status & CTS_CONFIRMED:
+        nat_done(ns, ct, manip)
+    return True
 
 
-cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, Ask *a, Ct *ct, int manip) noexcept nogil:
     """A new connection's translation is decided."""
     cdef Ns *ns = <Ns *>a.ns
-    cdef Pkt *p = w.p
     cdef RuleTable *t = &ns.rules[0][TABLE_NAT]
-    cdef bint shown = w.tracing == TRACE_CHANGES and shows_frames(c, p.dev)
+    cdef Choices ch
     cdef Verdict v
     if w.n_draws == DRAWS_MAX or w.n_rules == DRAWS_MAX:
         return False
-    nat_rules(c, ns, <Ct *>p.ct, walk_seen(c, w, a), a.hook, p, &v)
+    choices_begin(&ch)
     if t.random:
-        w.draws[w.n_draws] = &ns.draws[ns.ct.drawn_hash & (DRAW_COUNTERS - 1)]
+        w.draws[w.n_draws] = nat_draw(c, ns, ct, &ch)
         w.n_draws += 1
-    if shown and v.n_matched:
+    ask_table(c, w, a, t, walk_seen(c, w, a), &ch, &v)
+    if rarely(w.tracing == TRACE_CHANGES) and v.n_matched and shows_frames(c, w.p.dev):
         w.rules[w.n_rules] = v.matched[v.n_matched - 1].origin
         w.n_rules += 1
         w.told = True
-    if not nat_repeats(&v, <Ct *>p.ct) or (v.target != T_DNAT and ct_answers_taken(&ns.ct, <Ct *>p.ct, c.now)):
-        return False
-    return nat_apply(c, ns, <Ct *>p.ct, p, &v, a.hook, a.out_dev) == 0
+    return nat_ends(c, ns, ct, &v, manip)
 
 
-cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexcept nogil:
+    """One side of the stand-in is the connection's; nobody looks at its checksums. False: not as TCP and UDP are translated."""
+    cdef Pkt *p = w.p
+    cdef int other = p.ctinfo < CTI_REPLY
+    cdef uint8_t *ip = p.buf + p.l3
+    cdef uint8_t *port = ip + IP + 2 * manip
+    if rarely(ct.number != 6 and ct.number != 17):
+        w.seen = False
+        return nat_packet(c, p, manip) == 0
+    memcpy(ip + 12 + 4 * manip, ct.address4[other][1 - manip], 4)
+    st16(port, ct.port[other][1 - manip])
+    if w.seen:
+        flow_translated(&w.flow)
+    return True
+
+
+cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     cdef Pkt *p = w.p
     cdef Ct *ct = <Ct *>p.ct
     cdef int manip = MANIP_DST if a.hook == HOOK_PREROUTING or a.hook == HOOK_OUTPUT else MANIP_SRC
@@ -261,32 +299,29 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
         return False
     w.told = False
     if p.ctinfo % CTI_REPLY == CTI_NEW and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
-        if not ask_nat_rules(c, w, a):
+        if not ask_nat_rules(c, w, a, ct, manip):
             return False
     elif ct.masq_dev:
         return False
     w.translated = ct.status & nat_status_bit(manip, p.ctinfo >= CTI_REPLY) != 0
     if not w.translated:
         return True
-    if nat_packet(c, p, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):
+    if not translate(c, w, ct, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):
         return False
-    w.seen = False
     w.lesson.nat[0] = nat_value(address, raw16(ip + IP + 2 * manip))
     w.nat_track = <uint8_t>(w.n_tracks - 1)
     return True
 
 
-cdef inline bint ask_rules(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+cdef inline bint ask_rules(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     """A table that lets the packet pass, or drops it as it did before."""
-    cdef Ns *ns = <Ns *>a.ns
-    cdef RuleTable *t = &ns.rules[0][a.table]
+    cdef RuleTable *t = &(<Ns *>a.ns).rules[0][a.table]
     cdef Choices ch
     cdef Verdict v
     if t.random:
         return False
     choices_begin(&ch)
-    rules_decide(t, a.hook, walk_seen(c, w, a), c.generation, &w.p.mark, &ch, &v)
-    c.count.rules_walked += v.walked
+    ask_table(c, w, a, t, walk_seen(c, w, a), &ch, &v)
     if a.kind == ASK_DENIED:
         return v.target == T_DROP and v.n_recent == 0 and (v.rule.origin if v.rule != NULL else 0) == w.g.origin
     return v.target != T_DROP and v.target != T_REJECT and v.n_recent == 0
@@ -308,19 +343,29 @@ cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:
 cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     """The tunnel's headers are the walk's, but for the source port, which the flow's hash says. False: they are not."""
     cdef const Dev *d = <const Dev *>a.device
+    cdef uint32_t hash = flow_hash(c, w.p)
+    w.lesson.sport = 0
+    if not w.p.hash_l4:
+        return False  # both ports are 0, which shows where the tunnel ends
+    if d.encap.steady != DATAPLANE_ENCAP_STEADY_BUT_PORT:
+        return push_called(c, w, a, hash)
+    w.lesson.sport = net16(udp_source_port(<const dataplane_encap_ports *>d.encap_state, hash))
+    return True
+
+
+cdef inline bint push_called(Core *c, MegaWalk *w, const Ask *a, uint32_t hash) noexcept nogil:
+    """The same by the encapsulation's own word."""
+    cdef const Dev *d = <const Dev *>a.device
     cdef const Op *op = a.op
     cdef const uint8_t *known = w.g.bytes + op.at
     cdef uint8_t room[PUSH_ROOM]
     cdef uint32_t before = ETH if op.x else 0, n = op.n - IP
     cdef dataplane_encap_push info
     cdef dataplane_encap_bytes b
-    w.lesson.sport = 0
-    memset(&info, 0, sizeof(info))
-    info.flow_hash = flow_hash(c, w.p)
-    if not w.p.hash_l4:
-        return False  # both ports are 0, which shows where the tunnel ends
     if n == 0 and not op.x:
         return True
+    memset(&info, 0, sizeof(info))
+    info.flow_hash = hash
     info.now = c.now
     info.id = -1
     inner_facts(&info, ETHERTYPE_IPV4, w.p.buf + w.p.l3, IP)
@@ -394,38 +439,42 @@ cdef inline void ask_scrub(MegaWalk *w) noexcept nogil:
     w.p.flags = 0
 
 
-cdef inline bint ask(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+cdef inline bint ask(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     w.p.dev = a.dev
     if a.kind == ASK_TRACK:
         return ask_track(c, w, a)
-    if a.kind == ASK_NAT:
+    elif a.kind == ASK_NAT:
         return ask_nat(c, w, a)
-    if a.kind == ASK_RULES or a.kind == ASK_DENIED:
+    elif a.kind == ASK_RULES or a.kind == ASK_DENIED:
         return ask_rules(c, w, a)
-    if a.kind == ASK_CONFIRM:
+    elif a.kind == ASK_CONFIRM:
         return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
-    if a.kind == ASK_ROUTE:
+    elif a.kind == ASK_ROUTE:
         return ask_route(w, a)
-    if a.kind == ASK_PUSH:
+    elif a.kind == ASK_PUSH:
         return ask_push(c, w, a)
-    if a.kind == ASK_POP:
+    elif a.kind == ASK_POP:
         return ask_pop(w)
     ask_scrub(w)
     return True
 
 
-cdef inline bint head_answers(Core *c, MegaWalk *w, const MegaHead *h) noexcept nogil:
-    """Everything up to the route."""
-    cdef const Ask *a
-    cdef uint32_t i
-    for i in range(h.n_asks):
-        a = &h.asks[i]
+cdef inline bint asks_agree(Core *c, MegaWalk *w, Ask *asks, uint32_t n) noexcept nogil:
+    """A sender's head, whose answers are noted, or the rest, whose answers must be the walk's."""
+    cdef bint head = w.g == NULL
+    cdef Ask *a = asks
+    cdef Ask *past = asks + n
+    while a != past:
         if not ask(c, w, a):
             return False
-        if a.kind == ASK_TRACK:
+        if a.kind == ASK_NAT:
+            if head:
+                w.answers = mega_answer(w.answers, nat_answer(w.translated, w.told))
+            elif nat_answer(w.translated, w.told) != a.answer:
+                return False
+        elif head and a.kind == ASK_TRACK:
             w.answers = mega_answer(w.answers, w.p.ctinfo)
-        elif a.kind == ASK_NAT:
-            w.answers = mega_answer(w.answers, nat_answer(w.translated, w.told))
+        a += 1
     return True
 
 
@@ -445,17 +494,6 @@ cdef inline Megaflow *walk_megaflow(const FlowCache *fc, const MegaWalk *w, cons
     return m if m != NULL and m.g != NULL else NULL
 
 
-cdef inline bint rest_answers(Core *c, MegaWalk *w, const Megaflow *m) noexcept nogil:
-    """Everything from the route on."""
-    cdef const Ask *a
-    cdef uint32_t i
-    for i in range(m.n_asks):
-        a = &m.asks[i]
-        if not ask(c, w, a) or (a.kind == ASK_NAT and nat_answer(w.translated, w.told) != a.answer):
-            return False
-    return True
-
-
 cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame, Flow *f) noexcept nogil:
     """What the packet's flow would say, were it known; it refers to no connections, but to its translation."""
     memset(f, 0, sizeof(Flow))
@@ -465,11 +503,11 @@ cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame,
     f.ct[0] = MEGA_MORE
 
 
-cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame) noexcept nogil:
+cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame, uint32_t room) noexcept nogil:
     """Is the way what it was, and the packet one that can take it?"""
     cdef const Parsed *a = w.a
     cdef Flow f
-    if frame.l2 < m.g.room or not program_holds(c, m.g):
+    if room < m.g.room or not program_holds(c, m.g):
         return False
     w.g = m.g
     if m.g.pop and w.frame[a.l3 + 9] == 17:
@@ -478,8 +516,9 @@ cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const 
     return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
 
 
-cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a) noexcept nogil:
-    """The megaflow whose way the packet goes: its connections have seen it then. NULL: none, and nothing has been done."""
+cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a, uint32_t room) noexcept nogil:
+    """The megaflow whose way the packet goes, before which there are ``room`` bytes: its connections have seen it then. NULL: none, and
+    nothing has been done."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Megaflows *t = <Megaflows *>fc.megaflows
     cdef Megaflow *m = NULL
@@ -492,9 +531,9 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     walk_begin(w, c, t, frame, a)
     w.tracing = c.tracing
     c.tracing = 0  # what the stand-in meets is not told
-    if head_answers(c, w, h):
+    if asks_agree(c, w, h.asks, h.n_asks):
         m = walk_megaflow(fc, w, h)
-    if m != NULL and not (way_holds(c, w, m, frame) and rest_answers(c, w, m)):
+    if m != NULL and not (way_holds(c, w, m, frame, room) and asks_agree(c, w, m.asks, m.n_asks)):
         m = NULL
     c.tracing = w.tracing
     if m != NULL:

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.changes cimport CHANGE_DNAT, CHANGE_SNAT, log_change, log_nat_rule
-from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, chance_draw, chance_seed, DETAIL_LEN, TRACE_STEPS
+from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, chance_count, chance_seed, DETAIL_LEN, TRACE_STEPS
 from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.flow cimport flow_of
@@ -25,7 +25,7 @@ from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, rule_number, recent_apply, T_DNAT, T_SNAT,
+from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, choices_draw, rule_number, recent_apply, T_DNAT, T_SNAT,
                                T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, rarely, raw16, raw32, seldom, st16, st32
@@ -591,6 +591,14 @@ cdef inline uint64_t rules_chance(Core *c, Ns *ns, const Ct *ct) noexcept nogil:
     return t.drawn_hash
 
 
+cdef inline uint16_t *nat_draw(Core *c, Ns *ns, const Ct *ct, Choices *ch) noexcept nogil:
+    """Chance is asked for a new connection, whether or not a rule will want to know; where that is counted."""
+    cdef uint64_t subject = rules_chance(c, ns, ct)
+    cdef uint16_t *draws = chance_count(ns, subject)
+    choices_draw(ch, subject, draws[0])
+    return draws
+
+
 cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt *p, Verdict *v) noexcept nogil:
     """Walk the nat chain; random matches fall by the seed, or as the connection's pin wants if they can."""
     cdef Choices ch
@@ -598,7 +606,7 @@ cdef inline void nat_rules(Core *c, Ns *ns, Ct *ct, const Flow *f, int hook, Pkt
     if not (rarely(t.random and ns.n_pins) and pin_decides(c, ns, ct, t, f, hook, p, v)):
         choices_begin(&ch)
         if t.random:
-            ch.seed = chance_draw(ns, rules_chance(c, ns, ct))
+            nat_draw(c, ns, ct, &ch)
         rules_decide(t, hook, f, c.generation, &p.mark, &ch, v)
     c.count.rules_walked += v.walked
 

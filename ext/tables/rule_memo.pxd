@@ -59,14 +59,19 @@ cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
     v.matched = w.matched
 
 
-cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:
-    """Remember a walk, if it goes the same way for all packets that look the same."""
-    cdef MemoWalk *w
+cdef inline bint walk_repeats(const Flow *f, const Verdict *v) noexcept nogil:
+    """Does this walk go the same way for all packets that look the same?"""
+    return not (v.looked.asked & ~<uint32_t>MEMO_KNOWN or v.n_matched > MEMO_MATCHED or (f.alen != 4 and v.looked.asked & MEMO_ADDRESSES))
+
+
+cdef inline int memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:
+    """Remember a walk, if it repeats: which one of the hook's it is, from 1; 0: it does not."""
+    cdef int number = memo.oldest[hook] + 1
+    cdef MemoWalk *w = &memo.walk[hook][memo.oldest[hook]]
     cdef int i
-    if v.looked.asked & ~<uint32_t>MEMO_KNOWN or v.n_matched > MEMO_MATCHED or (f.alen != 4 and v.looked.asked & MEMO_ADDRESSES):
-        return
-    w = &memo.walk[hook][memo.oldest[hook]]
-    memo.oldest[hook] = (memo.oldest[hook] + 1) % MEMO_WALKS
+    if not walk_repeats(f, v):
+        return 0
+    memo.oldest[hook] = <uint8_t>(number % MEMO_WALKS)
     if memo.n[hook] < MEMO_WALKS:
         memo.n[hook] += 1
     w.addresses = f.addresses
@@ -84,11 +89,26 @@ cdef inline void memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t fac
     w.n_matched = <uint16_t>v.n_matched
     for i in range(v.n_matched):
         w.matched[i] = v.matched[i]
+    return number
 
 
-cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t generation, uint32_t *mark, Choices *c,
-                              Verdict *v) noexcept nogil:
-    """rules_walk(), as long as ``generation`` stays the same by heart."""
+cdef inline bint rules_again(const RuleTable *t, int hook, int number, const Flow *f, uint32_t generation, uint32_t mark,
+                             Verdict *v) noexcept nogil:
+    """Does the packet take the walk that memo_keep() has given this number? The memory may be of other walks now."""
+    cdef RuleMemo *memo = <RuleMemo *>t.memo
+    cdef MemoWalk *w
+    if memo == NULL or number > memo.n[hook]:
+        return False
+    w = &memo.walk[hook][number - 1]
+    if w.generation != generation or not memo_fits(w, f, flow_facts(f, mark)):
+        return False
+    memo_says(w, v)
+    return True
+
+
+cdef inline int rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t generation, uint32_t *mark, Choices *c,
+                             Verdict *v) noexcept nogil:
+    """rules_walk(), as long as ``generation`` stays the same by heart: the walk's number then, as of memo_keep()."""
     cdef RuleMemo *memo = <RuleMemo *>t.memo
     cdef MemoWalk *w
     cdef const MemoWalk *end
@@ -98,14 +118,13 @@ cdef inline void rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t ge
         t.memo = memo
         if memo == NULL:
             rules_walk(t, hook, f, mark, c, v)
-            return
+            return 0
     w = &memo.walk[hook][0]
     end = w + memo.n[hook]
     while w != end:
         if memo_fits(w, f, facts) and w.generation == generation:
             memo_says(w, v)
-            return
+            return <int>(w - &memo.walk[hook][0]) + 1
         w += 1
     rules_walk(t, hook, f, mark, c, v)
-    if t.builtin[hook] >= 0:
-        memo_keep(memo, hook, f, facts, generation, v)
+    return memo_keep(memo, hook, f, facts, generation, v) if t.builtin[hook] >= 0 else 0

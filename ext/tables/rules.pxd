@@ -13,7 +13,7 @@ from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, ht
 from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, RunSlot, index_begin, index_chain, index_end, index_free, run_first,
                                     run_hash4, RUN_ADDRESS, RUN_PORT)
 from ext.wire.bytes cimport ask_for, ld32, rarely, raw32, raw_pair, seldom, st32
-from ext.wire.hash cimport hash_bytes, mix64
+from ext.wire.hash cimport draw_hash, hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
 cdef enum:
@@ -193,10 +193,13 @@ cdef struct RecentEntry:
 cdef struct Choices:
     # outcomes of random matches in the order met; beyond ``n_fixed`` they fall by ``seed`` or, if ``enumerate``, to True
     uint8_t fall[CHOICES_MAX]
-    double chance[CHOICES_MAX]  # probability of what it fell to
+    double chance[CHOICES_MAX]  # if ``enumerate``: probability of what it fell to
     int n_fixed
     int n
     uint8_t enumerate
+    uint8_t undrawn  # ``seed`` is to be the ``nth`` draw for ``subject``, which no rule has asked for yet
+    uint16_t nth
+    uint64_t subject
     uint64_t seed
 
 cdef struct RecentMark:
@@ -304,13 +307,20 @@ cdef inline bint match_recent(const Rule *r, const Flow *f, Verdict *v) noexcept
 cdef inline void choices_begin(Choices *c) noexcept nogil:
     """Nothing is fixed, and what falls by chance falls by seed 0."""
     c.n_fixed = c.n = 0
-    c.enumerate = False
+    c.enumerate = c.undrawn = False
     c.seed = 0
+
+
+cdef inline void choices_draw(Choices *c, uint64_t subject, uint16_t nth) noexcept nogil:
+    """What falls by chance falls by this draw (draw_hash())."""
+    c.undrawn = True
+    c.subject = subject
+    c.nth = nth
 
 
 cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nogil:
     cdef bint fall
-    cdef double p = r.probability / 2147483648.0
+    cdef double p
     if c.n >= CHOICES_MAX:
         return False
     if c.n < c.n_fixed:
@@ -318,9 +328,14 @@ cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nog
     elif c.enumerate:
         fall = True
     else:
+        if c.undrawn:
+            c.seed = draw_hash(c.subject, c.nth)
+            c.undrawn = False
         fall = (mix64(c.seed ^ mix64(<uint64_t>at)) & 0x7fffffff) < r.probability
     c.fall[c.n] = fall
-    c.chance[c.n] = p if fall else 1 - p
+    if seldom(c.enumerate):
+        p = r.probability / 2147483648.0
+        c.chance[c.n] = p if fall else 1 - p
     c.n += 1
     return fall
 

@@ -76,6 +76,7 @@ cdef struct Foreseen:
     uint32_t ports
     uint32_t inner
     uint32_t shapes  # of tunnels that were known then, plus 1; 0: nothing has been read
+    uint8_t asked  # whether it can go a megaflow's way, from the device that it is at: it cannot
 
 cdef struct Pkt:
     uint8_t *buf

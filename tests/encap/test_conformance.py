@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import random
 import struct
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 import pytest
 from scapy.contrib.geneve import GENEVE
 from scapy.contrib.mpls import MPLS
-from scapy.layers.inet import UDP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6ExtHdrSegmentRouting
 from scapy.layers.l2 import GRE
 from scapy.layers.vxlan import VXLAN
@@ -18,6 +22,7 @@ from scapy.packet import Packet, Raw
 from dataplane import _core
 from dataplane._core import Codec, EncapDrop, encap_describe, encap_options, encap_protocols
 from dataplane.encap import registry
+from dataplane.encap.abi_structs import CAPSULE, STEADY_BUT_PORT, Encap
 from encap.samples import FILES, offered
 from encap.tunnel_packets import FRAME, FRAME6, PACKETS, TEB, around, damaged, ends, is_sound, outer, payload
 
@@ -160,6 +165,54 @@ def test_no_bytes_at_all_are_taken_apart(kind: str) -> None:
         for family in (4, 6):
             for body in (b"", b"\0", b"\xff" * 7, bytes(64), b"\xff" * 64):
                 assert is_sound(device.pop(around(family, protocol, body)))
+
+
+# ---- what first packets rely on, who are not pushed one by one
+
+PORTED = {"fou": (32768, 60999), "geneve": (1, 65535), "vxlan": (32768, 60999), "vxlan_gpe": (32768, 60999)}
+"""Kinds that say STEADY_BUT_PORT, and their default source ports."""
+
+
+def struct_of(kind: str) -> Encap:
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    return Encap.from_address(pointer(import_module(f"dataplane._encap_{kind}").capsule, CAPSULE))
+
+
+def test_the_kinds_that_say_so_are_known() -> None:
+    compiled = [kind for kind in registry.built_in() if kind not in ("sleeve", WITH_A_HANDSHAKE) and not kind.startswith("declared")]
+    assert {kind for kind in compiled if struct_of(kind).steady == STEADY_BUT_PORT} == set(PORTED)
+
+
+def address(generator: random.Random) -> str:
+    return str(IPv4Address(generator.randrange(1 << 32)))
+
+
+def flows(generator: random.Random, inner_protocol: int) -> Iterator[bytes]:
+    """IPv4 packets of many flows, alike in all that no flow is told by."""
+    for _ in range(200):
+        ip = IP(src=address(generator), dst=address(generator), id=generator.randrange(1 << 16), tos=2)
+        packet = bytes(ip / UDP(sport=generator.randrange(1 << 16), dport=generator.randrange(1 << 16)) / Raw(generator.randbytes(9)))
+        yield FRAME[:14] + packet if inner_protocol == TEB else packet
+
+
+@pytest.mark.parametrize("ports", [None, (1000, 1001), (1024, 65535)])
+@pytest.mark.parametrize("kind", PORTED)
+def test_the_source_port_is_all_that_the_flow_decides(kind: str, ports: tuple[int, int] | None) -> None:
+    options = {} if ports is None else {"port_min": ports[0], "port_max": ports[1]}
+    lowest, past = PORTED[kind] if ports is None else ports
+    device, _ = devices(kind, **options)
+    generator = random.Random(f"{kind} {ports}")
+    inner_protocol = TEB if device.ethernet else 0x0800
+    rest = set()
+    for inner in flows(generator, inner_protocol):
+        hash = generator.randrange(1 << 32)
+        packet = device.push(inner, inner_protocol, *ends(4), flow_hash=hash)
+        body = payload(packet)
+        scaled = (hash ^ hash << 16) & 0xFFFFFFFF
+        assert struct.unpack_from("!H", body)[0] == lowest + (scaled * (past - lowest) >> 32)
+        rest.add((packet[1], packet[6:10], body[2:6], body[8 : len(body) - len(inner)]))
+    assert len(rest) == 1
 
 
 # ---- headers that Scapy knows, with the options' default values
