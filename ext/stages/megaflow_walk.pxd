@@ -28,7 +28,7 @@ from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new,
 from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_destination, nat_done, nat_draw, nat_packet, nat_status_bit
-from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_kill, ct_put
+from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
@@ -67,6 +67,7 @@ cdef struct MegaWalk:
     int n_draws
     int drop_origin
     bint steady  # no connection has changed
+    bint evicts  # one has made room, or was asked to
     uint32_t answers
     bint translated  # by the table that was asked last
     bint told  # and it is told which rule said so
@@ -101,6 +102,7 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *fra
     w.n_tracks = w.n_draws = 0
     w.drop_origin = c.drop_origin
     w.steady = not a.tells
+    w.evicts = False
     w.answers = 0
     w.translated = w.told = False
     w.n_rules = 0
@@ -156,6 +158,18 @@ cdef inline void walk_done(MegaWalk *w) noexcept nogil:
 
 # ---- asking
 
+cdef inline bint finds_room(Core *c, MegaWalk *w, Ns *ns, const Tuple *t) noexcept nogil:
+    """May a full table be asked for this tuple? Another connection that makes room cannot be taken back, but the stages would have made
+    the first one go as well."""
+    cdef int dir
+    if ct_find(&ns.ct, t, c.now, &dir) != NULL:
+        return True
+    if w.evicts:
+        return False
+    w.evicts = True
+    return True
+
+
 cdef inline bint ask_track(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     cdef Ns *ns = <Ns *>a.ns
     cdef Pkt *p = w.p
@@ -169,7 +183,9 @@ cdef inline bint ask_track(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     l4.proto = ip[9]
     l4.at = ip + IP
     l4.len = p.end - p.l3 - IP
-    if w.n_tracks == TRACKS_MAX or ns.n_pins or ns.ct.count + TRACKS_MAX >= ns.ct.max or not packet_tuple(ip, &l4, &t):
+    if w.n_tracks == TRACKS_MAX or ns.n_pins or not packet_tuple(ip, &l4, &t):
+        return False
+    if rarely(ns.ct.count >= ns.ct.max) and not finds_room(c, w, ns, &t):
         return False
     if l4.proto == 6 and (l4.at[13] & TCP_FLAG_RST or not ct_tcp_valid(l4.at, <int>l4.len)):
         return False  # a reset may end the connection, which cannot be taken back

@@ -17,7 +17,7 @@ from ext.wire.bytes cimport ask_for, rarely, zero_bytes
 
 cdef enum:
     CT_BUCKETS_FIRST = 16
-    CT_SOURCES_A_BUCKET = 4  # the table grows beyond; they are sought rarely
+    CT_SOURCES_A_BUCKET = 2  # the table grows beyond
     SPLIT_AHEAD = 16  # buckets whose entries are asked for before their turn comes
     LINES_AHEAD = 4  # lines, the same
 
@@ -646,9 +646,25 @@ cdef inline bint ct_early_drop(CtTable *t, int64_t now) noexcept nogil:
         ct = ct_of(t, t.spare)
         if ct_may_make_room(ct):
             ct_kill(t, ct)
+            spare_nears(t)
             return True
         t.spare = ct.next
     return False
+
+
+cdef inline void spare_nears(const CtTable *t) noexcept nogil:
+    """The next one that makes room, most likely, has been asked for when the one before it went: what its going changes, and who comes
+    after it."""
+    cdef const Ct *ct
+    if t.spare == 0:
+        return
+    ct = ct_of(t, t.spare)
+    line_ahead(&t.tuples, ct_hash(ct, 0))
+    line_ahead(&t.tuples, ct_hash(ct, 1))
+    if ct.status & CTS_BY_SOURCE:
+        source_nears(t, ct)
+    if ct.next:
+        ct_ask_for(ct_of(t, ct.next))
 
 
 cdef inline void ct_flush(CtTable *t) noexcept nogil:

@@ -12,7 +12,7 @@ from ext.wire.bytes cimport ask_for
 
 cdef enum:
     LINE_TUPLES = 10
-    LINE_LOAD = 8  # of them, on the average, before there are more lines
+    LINE_LOAD = 9  # of them, on the average, before there are more lines
     LINES_FIRST_BITS = 2
     TAG_BITS = 16
     TAG_LEAST = 8  # bits, below which tags are made anew
