@@ -105,7 +105,7 @@ cdef union RuleTo:
     RuleEnd end  # DNAT: to just one IPv4 address and port
 
 cdef struct Rule:
-    # The first cache line has what most rules are decided by and what they do.
+    # The first cache line has what most rules are decided by and what they do: a walk that takes no notes reads no other of those.
     uint64_t addresses  # IPv4 source and destination as raw_pair() has them: the packet's must be the same under the mask
     uint64_t addresses_mask
     uint64_t facts  # the same of the packet's facts
@@ -701,8 +701,7 @@ cdef inline void verdict_begin(Verdict *v) noexcept nogil:
 
 
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v, bint notes) noexcept nogil:
-    """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules of a run that are stepped over count as looked at.
-    ``notes``: what it has looked at is wanted; else it keeps to the first cache line of most rules."""
+    """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules that are stepped over count. ``notes``: Verdict.looked is wanted."""
     cdef const Rule *back[JUMPS_MAX]
     cdef const Rule *back_end[JUMPS_MAX]
     cdef RuleAt next, end, r
