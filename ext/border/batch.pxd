@@ -13,6 +13,7 @@ from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, 
                               window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_packet, frame_refused, frame_routed,
                                 frames_flow, packet_comes)
+from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
 from ext.wire.bytes cimport rarely
@@ -163,23 +164,26 @@ cdef inline void burst_firsts(const Burst *burst) noexcept nogil:
 
 
 cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
-    """Find the flows of frames that have keys, and ask for their connections."""
+    """Find the flows of frames that have keys, and ask for their connections; of others, for the rules that they will meet."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef Coming coming[BURST]
     cdef const Flow *f
-    cdef uint32_t k, firsts = 0
+    cdef uint32_t k, n = 0, firsts = 0
     for k in range(burst.n):
         burst.flow[k] = NULL
-        if burst.seen[k].length == 0 or burst.seen[k].tells:
-            firsts += burst.ahead[k].table != NULL
+        if burst.seen[k].length == 0:
             continue
-        f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash)
+        f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash) if not burst.seen[k].tells else NULL
         burst.flow[k] = f
         if f != NULL:
             tracks_ahead(fc, f, &burst.tracked[k])
-        else:
-            first_ahead(c, &burst.seen[k].key, &burst.ahead[k])
+        elif fc.megaflows != NULL:
             firsts += 1
+            if not burst.seen[k].tells:
+                first_ahead(c, &burst.seen[k].key, &burst.ahead[k])
+            n += coming_begins(c, &burst.seen[k], &coming[n])
     if firsts:
+        coming_all(coming, n)
         burst_firsts(burst)
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes

@@ -50,7 +50,7 @@ cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int o
     flow_of(c, ns, p, iif, oif, &f)
     f.ctstate = state
     flow_words(&f)
-    rules_walk(t, hook, &f, &p.mark, ch, &v)
+    rules_walk(t, hook, &f, &p.mark, ch, &v, False)
     origins.extend(verdict_origins(&v))
     return {T_DROP: "DROP", T_REJECT: "REJECT"}.get(v.target, "ACCEPT")
 
@@ -127,7 +127,7 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
         flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, oif, &f)
         f.ctstate = CT_BIT_NEW
         flow_words(&f)
-        rules_walk(pkt_rules(ns, p, TABLE_NAT), hook, &f, &p.mark, ch, &v)
+        rules_walk(pkt_rules(ns, p, TABLE_NAT), hook, &f, &p.mark, ch, &v, False)
     origins = list(verdict_origins(&v))
     dnat = apply_dnat(p, &v)
     if dnat is not None:

@@ -16,6 +16,7 @@ from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRU
 from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy, program_size
 from ext.fast.sum cimport raw32
 from ext.tables.fib cimport Route
+from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING
 from ext.wire.hash cimport word_hash
 from ext.wire.packet cimport Pkt
 
@@ -36,7 +37,7 @@ cdef struct Ask:
     void *ns
     uint8_t kind  # ASK_*
     uint8_t hook  # of ASK_PUSH: how often the packet has been forwarded before
-    uint8_t table
+    uint8_t table  # of ASK_NAT: the side that it translates
     uint8_t answer  # of ASK_NAT: nat_answer() to the walk's packet
     uint8_t known  # of tables: the walk of rules that the packet before took, as rules_decide() numbers them, or WALKS_DIFFER
     int dev  # that the packet is at
@@ -53,6 +54,7 @@ cdef struct MegaHead:
     uint32_t refused  # packets in a row that went from stage to stage although it was known
     uint32_t n_asks
     Ask *asks
+    void *nat_ns  # the first namespace whose nat table is asked, NULL: none is
 
 cdef struct Megaflow:
     uint32_t head
@@ -208,6 +210,11 @@ cdef inline void draft_ask(MegaDraft *d, const Step *s) noexcept nogil:
         a.out_dev = <int>(s.h >> 40) - 1
 
 
+cdef inline bint nat_is_before_route(int hook) noexcept nogil:
+    """Does the nat table translate destinations there, else sources?"""
+    return hook == HOOK_PREROUTING or hook == HOOK_OUTPUT
+
+
 cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
     """Something the walk asked. False: it is of a kind that no megaflow stands for."""
     cdef const Route *r
@@ -232,6 +239,7 @@ cdef inline bint draft_decision(MegaDraft *d, const Step *s) noexcept nogil:
             d.key.answers = mega_answer(d.key.answers, d.asks[d.n - 1].table)
         d.asks[d.n - 1].table = 0
     elif s.y == ASK_NAT:
+        d.asks[d.n - 1].table = NAT_MANIP_DST if nat_is_before_route(d.asks[d.n - 1].hook) else 0
         if d.head == 0:
             d.key.answers = mega_answer(d.key.answers, nat_answer(d.translated, d.told))
         else:
@@ -333,6 +341,14 @@ cdef inline MegaHead *head_place(Megaflows *t, uint64_t seed, uint64_t place, ui
     return h
 
 
+cdef inline void *head_nat(const MegaHead *h) noexcept nogil:
+    cdef uint32_t i
+    for i in range(h.n_asks):
+        if h.asks[i].kind == ASK_NAT:
+            return h.asks[i].ns
+    return NULL
+
+
 cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uint32_t src, uint32_t generation, const MegaDraft *d) noexcept nogil:
     """The sender's head says what the draft's says; if it said something else, its megaflows are no longer found."""
     cdef MegaHead *h = head_place(t, seed, place, src)
@@ -348,6 +364,7 @@ cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uin
     t.bytes += (d.head - <uint64_t>h.n_asks) * sizeof(Ask)
     h.asks = asks
     h.n_asks = d.head
+    h.nat_ns = head_nat(h)
     h.generation = generation
     h.refused = 0
     t.next_id += 1

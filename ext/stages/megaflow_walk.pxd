@@ -27,14 +27,14 @@ from ext.fast.sum cimport net16, put_raw16, raw16, raw32
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
 from ext.stages.flow_hash cimport flow_hash
-from ext.stages.nat cimport MANIP_DST, MANIP_SRC, names_one_end, nat_destination, nat_done, nat_draw, nat_packet, nat_status_bit
+from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw, nat_packet
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
-from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_DST_NAT_DONE, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
+from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
-from ext.tables.rule_memo cimport rules_again, rules_decide, walk_repeats
-from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, HOOK_PREROUTING, RuleTable, T_DNAT,
+from ext.tables.rule_memo cimport rules_again, rules_decide
+from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, RuleTable, T_DNAT,
                                T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, rules_walk)
 from ext.wire.bytes cimport ld16, rarely, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
@@ -42,6 +42,7 @@ from ext.wire.packet cimport PF_GENERATED, Pkt
 
 cdef enum:
     DRAWS_MAX = 8
+    NAT_ASKS_MORE = 1 << T_DROP | 1 << T_REJECT | 1 << T_SNAT | 1 << T_MASQUERADE  # targets that cannot be taken back
     PUSH_ROOM = 256  # that a plug-in may write its headers in
 
 cdef struct Undo:
@@ -65,7 +66,6 @@ cdef struct MegaWalk:
     int n_tracks
     uint16_t *draws[DRAWS_MAX]
     int n_draws
-    int drop_origin
     bint steady  # no connection has changed
     bint evicts  # one has made room, or was asked to
     uint32_t answers
@@ -100,7 +100,6 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *fra
     w.a = a
     w.g = NULL
     w.n_tracks = w.n_draws = 0
-    w.drop_origin = c.drop_origin
     w.steady = not a.tells
     w.evicts = False
     w.answers = 0
@@ -146,7 +145,6 @@ cdef inline void walk_undo(Core *c, MegaWalk *w) noexcept nogil:
     for i in range(w.n_tracks - 1, -1, -1):
         ct_put(w.undo[i].table, w.undo[i].ct)
     c.count.rules_walked = w.walked
-    c.drop_origin = w.drop_origin
 
 
 cdef inline void walk_done(MegaWalk *w) noexcept nogil:
@@ -244,8 +242,8 @@ cdef inline void ask_table(Core *c, const MegaWalk *w, Ask *a, RuleTable *t, con
     """rules_decide(); mostly it is the walk that the packet before took, or one that is not worth looking for."""
     cdef int number
     if a.known == WALKS_DIFFER:
-        rules_walk(t, a.hook, f, &w.p.mark, ch, v)
-        a.known = 0 if walk_repeats(f, v) else WALKS_DIFFER
+        rules_walk(t, a.hook, f, &w.p.mark, ch, v, False)
+        a.known = WALKS_DIFFER if ch.n else 0  # chance has been asked again
     elif a.known == 0 or not rules_again(t, a.hook, a.known, f, c.generation, w.p.mark, v):
         number = rules_decide(t, a.hook, f, c.generation, &w.p.mark, ch, v)
         a.known = <uint8_t>number if number else WALKS_DIFFER
@@ -254,7 +252,7 @@ cdef inline void ask_table(Core *c, const MegaWalk *w, Ask *a, RuleTable *t, con
 
 cdef inline bint nat_ends(Core *c, Ns *ns, Ct *ct, const Verdict *v, int manip) noexcept nogil:
     """What the nat table said is carried out. False: that would ask something that cannot be taken back."""
-    if v.n_recent or v.target == T_DROP or v.target == T_REJECT or v.target == T_SNAT or v.target == T_MASQUERADE:
+    if v.n_recent or <uint32_t>1 << v.target & NAT_ASKS_MORE:
         return False
     if v.target == T_DNAT:
         if manip != MANIP_DST or not names_one_end(v.rule, ct):
@@ -307,19 +305,19 @@ cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexce
 cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     cdef Pkt *p = w.p
     cdef Ct *ct = <Ct *>p.ct
-    cdef int manip = MANIP_DST if a.hook == HOOK_PREROUTING or a.hook == HOOK_OUTPUT else MANIP_SRC
+    cdef int manip = a.table
     cdef uint8_t *ip = p.buf + p.l3
     cdef const uint8_t *address = ip + 12 + 4 * manip
     cdef uint32_t was = raw32(address)
     if ct == NULL:
         return False
     w.told = False
-    if p.ctinfo % CTI_REPLY == CTI_NEW and not ct.status & (CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE):
+    if p.ctinfo == CTI_NEW and not ct.status & CTS_SRC_NAT_DONE << manip:
         if not ask_nat_rules(c, w, a, ct, manip):
             return False
     elif ct.masq_dev:
         return False
-    w.translated = ct.status & nat_status_bit(manip, p.ctinfo >= CTI_REPLY) != 0
+    w.translated = ct.status & CTS_SRC_NAT << (manip ^ (p.ctinfo >= CTI_REPLY)) != 0
     if not w.translated:
         return True
     if not translate(c, w, ct, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):

@@ -18,9 +18,10 @@ from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
 from ext.tables.ct_entry cimport CTI_NEW, CTI_UNTRACKED
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
+from ext.tables.rule_ahead cimport expect_chain, expect_rule, expect_slot
 from ext.tables.rule_index cimport RunSlot
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Flow, Choices, Rule, Verdict, RuleTable, choices_begin, expect_chain, expect_rule, expect_slot, recent_apply,
+from ext.tables.rules cimport (Flow, Choices, Rule, Verdict, RuleTable, choices_begin, recent_apply,
                                T_DROP, T_REJECT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT,
                                HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport rarely, seldom

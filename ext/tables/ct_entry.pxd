@@ -21,7 +21,7 @@ cdef enum:
     CTI_NEW = 2
     CTI_REPLY = 3  # added for the reply direction
     CTI_UNTRACKED = 7
-    # status bits beside those of ct_settings.pxd
+    # status bits beside those of ct_settings.pxd; a bit of a destination stands behind that of the source: bit << MANIP_*
     CTS_SRC_NAT = 1 << 4
     CTS_DST_NAT = 1 << 5
     CTS_NAT_MASK = CTS_SRC_NAT | CTS_DST_NAT

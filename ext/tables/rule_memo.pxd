@@ -59,17 +59,12 @@ cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
     v.matched = w.matched
 
 
-cdef inline bint walk_repeats(const Flow *f, const Verdict *v) noexcept nogil:
-    """Does this walk go the same way for all packets that look the same?"""
-    return not (v.looked.asked & ~<uint32_t>MEMO_KNOWN or v.n_matched > MEMO_MATCHED or (f.alen != 4 and v.looked.asked & MEMO_ADDRESSES))
-
-
 cdef inline int memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:
-    """Remember a walk, if it repeats: which one of the hook's it is, from 1; 0: it does not."""
+    """Remember a walk, if it goes the same way for all packets that look the same: which one of the hook's it is, from 1; 0: it does not."""
     cdef int number = memo.oldest[hook] + 1
     cdef MemoWalk *w = &memo.walk[hook][memo.oldest[hook]]
     cdef int i
-    if not walk_repeats(f, v):
+    if v.looked.asked & ~<uint32_t>MEMO_KNOWN or v.n_matched > MEMO_MATCHED or (f.alen != 4 and v.looked.asked & MEMO_ADDRESSES):
         return 0
     memo.oldest[hook] = <uint8_t>(number % MEMO_WALKS)
     if memo.n[hook] < MEMO_WALKS:
@@ -117,7 +112,7 @@ cdef inline int rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t gen
         memo = <RuleMemo *>calloc(1, sizeof(RuleMemo))
         t.memo = memo
         if memo == NULL:
-            rules_walk(t, hook, f, mark, c, v)
+            rules_walk(t, hook, f, mark, c, v, True)
             return 0
     w = &memo.walk[hook][0]
     end = w + memo.n[hook]
@@ -126,5 +121,5 @@ cdef inline int rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t gen
             memo_says(w, v)
             return <int>(w - &memo.walk[hook][0]) + 1
         w += 1
-    rules_walk(t, hook, f, mark, c, v)
+    rules_walk(t, hook, f, mark, c, v, True)
     return memo_keep(memo, hook, f, facts, generation, v) if t.builtin[hook] >= 0 else 0

@@ -105,7 +105,7 @@ cdef union RuleTo:
     RuleEnd end  # DNAT: to just one IPv4 address and port
 
 cdef struct Rule:
-    # The first cache line has what most rules are decided by and what they do.
+    # The first cache line has what most rules are decided by and what they do: a walk that takes no notes reads no other of those.
     uint64_t addresses  # IPv4 source and destination as raw_pair() has them: the packet's must be the same under the mask
     uint64_t addresses_mask
     uint64_t facts  # the same of the packet's facts
@@ -115,7 +115,8 @@ cdef struct Rule:
     RuleTo to
     int count  # of that chain's rules
     int origin
-    uint32_t ctstate
+    uint16_t ctstate
+    uint16_t invert  # bits of ``match`` that are turned round
     uint8_t target
     uint8_t src_len
     uint8_t dst_len
@@ -138,7 +139,6 @@ cdef struct Rule:
     char oif[IFNAME_MAX]
     int chain  # jump and goto
     uint32_t match
-    uint32_t invert  # bits of ``match`` that are turned round
     uint32_t set_value
     uint32_t set_mask
     uint32_t mark
@@ -156,7 +156,7 @@ cdef struct Rule:
     uint8_t icmp_type
     uint8_t icmp_low
     uint8_t icmp_high
-    # padded to four lines, so that the next rule begins at one, too
+    uint8_t filled[8]  # up to four lines, so that the next rule begins at one, too
 
 ctypedef const Rule *RuleAt
 
@@ -249,10 +249,8 @@ cdef struct Verdict:
     Looked looked
 
 
-cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits, int alen) noexcept nogil:
+cdef inline bint prefix_match(const uint8_t *a, const uint8_t *b, int bits) noexcept nogil:
     cdef int whole = bits >> 3, rest = bits & 7
-    if alen == 4:
-        return <uint64_t>(ld32(a) ^ ld32(b)) >> (32 - bits) == 0
     if memcmp(a, b, whole):
         return False
     return rest == 0 or ((a[whole] ^ b[whole]) >> (8 - rest)) == 0
@@ -369,10 +367,23 @@ cdef inline bint match_l4(const Rule *r, uint32_t asked, const Flow *f) noexcept
     return True
 
 
-cdef inline bint match_l3(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
-    if asked & M_SRC and prefix_match(f.src, r.src, r.src_len, f.alen) == ((r.invert & M_SRC) != 0):
+cdef inline bint match_addresses(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
+    """Of IPv4 without a look beyond the rule's first cache line."""
+    cdef uint64_t differ = f.addresses ^ r.addresses
+    cdef bint src, dst
+    if f.alen == 4:
+        src = differ >> 32 & raw_mask(r.src_len) == 0
+        dst = differ & raw_mask(r.dst_len) == 0
+    else:
+        src = prefix_match(f.src, r.src, r.src_len)
+        dst = prefix_match(f.dst, r.dst, r.dst_len)
+    if asked & M_SRC and src == ((r.invert & M_SRC) != 0):
         return False
-    if asked & M_DST and prefix_match(f.dst, r.dst, r.dst_len, f.alen) == ((r.invert & M_DST) != 0):
+    return not (asked & M_DST and dst == ((r.invert & M_DST) != 0))
+
+
+cdef inline bint match_l3(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
+    if asked & (M_SRC | M_DST) and not match_addresses(r, asked, f):
         return False
     if asked & M_IIF and (strncmp(f.iif, r.iif, r.iif_len) == 0) == ((r.invert & M_IIF) != 0):
         return False
@@ -415,6 +426,8 @@ cdef inline bint match_rest(const RuleTable *t, const Rule *r, uint32_t asked, c
 
 cdef inline bint match_asked(const RuleTable *t, const Rule *r, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
     """Those of a rule's matches that are bits of ``asked``."""
+    if asked == M_STATISTIC:
+        return match_statistic(r, c, rule_number(t, r) + 1) != ((r.invert & M_STATISTIC) != 0)
     if asked & MATCH_L3 and not match_l3(r, asked, f):
         return False
     if asked & MATCH_L4 and not match_l4(r, asked, f):
@@ -658,16 +671,18 @@ cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r, Looked *l
     return first
 
 
-cdef inline bint rule_matches(const RuleTable *t, const Rule *r, const Flow *f, uint64_t facts, Choices *c, Verdict *v, Looked *looked) noexcept nogil:
-    looked.addresses |= r.addresses_mask
-    looked.facts |= r.facts_mask
+cdef inline bint rule_matches(const RuleTable *t, const Rule *r, const Flow *f, uint64_t facts, Choices *c, Verdict *v, bint notes, Looked *looked) noexcept nogil:
+    if notes:
+        looked.addresses |= r.addresses_mask
+        looked.facts |= r.facts_mask
     if ((f.addresses ^ r.addresses) & r.addresses_mask) | ((facts ^ r.facts) & r.facts_mask):
         return False
     if not seldom(r.rest & ~M_RUN):
         return True
-    looked.addresses |= r.rest_addresses
-    looked.facts |= r.rest_facts
-    looked.asked |= r.rest
+    if notes:
+        looked.addresses |= r.rest_addresses
+        looked.facts |= r.rest_facts
+        looked.asked |= r.rest
     return match_asked(t, r, r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v)
 
 
@@ -685,8 +700,8 @@ cdef inline void verdict_begin(Verdict *v) noexcept nogil:
     v.matched = v.room
 
 
-cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v) noexcept nogil:
-    """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules of a run that are stepped over count as looked at."""
+cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v, bint notes) noexcept nogil:
+    """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules that are stepped over count. ``notes``: Verdict.looked is wanted."""
     cdef const Rule *back[JUMPS_MAX]
     cdef const Rule *back_end[JUMPS_MAX]
     cdef RuleAt next, end, r
@@ -719,7 +734,7 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
             r = next
         walked += 1
         next += 1
-        if not rule_matches(t, r, f, facts, c, v, &looked):
+        if not rule_matches(t, r, f, facts, c, v, notes, &looked):
             continue
         if matched < MATCHED_MAX:
             v.room[matched] = r
@@ -745,37 +760,6 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     v.walked = walked
     v.n_matched = matched
     v.looked = looked
-
-
-# ---- memory that a walk will read, asked for before: in large tables each of these steps waits for the one before
-
-cdef inline const RunSlot *expect_slot(const RuleTable *t, const uint8_t *dst) noexcept nogil:
-    """Where the rules about an IPv4 destination are found, in a table that has many of those; else NULL."""
-    cdef const RunSlot *slot
-    if t.index.cold == 0:
-        return NULL
-    slot = &t.index.slot[run_hash4(t.index.cold - 1, dst) & t.index.mask]
-    ask_for(slot)
-    return slot
-
-
-cdef inline const Rule *expect_rule(const RuleTable *t, const RunSlot *slot) noexcept nogil:
-    """The first of these rules, nearly always; or NULL."""
-    cdef const Rule *rule
-    if slot.rule < 0:
-        return NULL
-    rule = &t.rule[slot.rule]
-    ask_for(rule)
-    return rule
-
-
-cdef inline void expect_chain(const Rule *rule) noexcept nogil:
-    """The chain that it leads to."""
-    if rule_jumps(rule) and rule.to.rule != NULL:
-        ask_for(rule.to.rule)
-        ask_for(rule.to.rule + 1)
-        ask_for(rule.to.rule + 2)
-        ask_for(rule.to.rule + 3)
 
 
 cdef inline bint rules_have_a_say(const RuleTable *t, int hook) noexcept nogil:

@@ -110,7 +110,7 @@ cdef class Table:
         if how == "memo":
             rules_decide(&self.t, HOOK_PREROUTING, &f, 1, &mark, &ch, &v)
         elif how == "index":
-            rules_walk(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v)
+            rules_walk(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v, False)
         else:
             walk_rule_by_rule(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v)
         return (v.target, v.rule - self.t.rule if v.rule != NULL else -1, v.walked, [v.matched[i] - self.t.rule for i in range(v.n_matched)], mark,

@@ -6,6 +6,7 @@ are those of the slow path.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -31,6 +32,7 @@ from core.worlds import (
     tcp_packet,
     udp_packet,
 )  # fmt: skip
+from dataplane._core import Chain as RuleChain
 from dataplane._core import Engine
 from dataplane.encap import registry
 
@@ -77,6 +79,15 @@ class World:
             at = engine.now + step
             engine.inject(self.router.server_eth if back else self.router.client_eth, frame, at=at)
             engine.run(at)
+
+    def carry(self, *frames: bytes, step: int = MILLISECOND) -> None:
+        """The same in one batch."""
+        first, lengths = self.router.engine.now + step, [len(frame) for frame in frames]
+        devices, starts = array("i", [self.router.client_eth]) * len(frames), [sum(lengths[:i]) for i in range(len(frames))]
+        times = array("q", range(first, first + step * len(frames), step))
+        refused = bytearray(len(frames))
+        taken = self.router.engine.carry(b"".join(frames), devices, array("Q", starts), array("I", lengths), times, refused)
+        assert taken == len(frames)
 
     @property
     def wide(self) -> int:
@@ -149,6 +160,38 @@ def test_a_connection_that_is_opened_anew_is_left_to_the_stages() -> None:
     assert fast.everything() == slow.everything()
 
 
+SERVICES = 300  # so many that what a batch's first packets will need of their rules is asked for before
+
+
+def large() -> tuple[World, World]:
+    """Services with 0 to 5 ends each."""
+    chains: dict[str, list[Match]] = {"PREROUTING": []}
+    for number in range(SERVICES):
+        ends, name = number % 6, f"SVC-{number}"
+        chains["PREROUTING"].append({"dst": (ip(f"10.97.{number >> 8}.{number & 255}"), 32), "proto": 6, "dport": (80, 80), "target": name})
+        chains[name] = [{"src": (ip("10.0.0.0"), 8), "src_not": True, "target": "MARK", "set_mark": (1, 1)}]
+        for end in range(ends):
+            choice: Match = {"target": f"SEP-{number}-{end}"}
+            chains[name].append({**choice, "probability": 1 / (ends - end)} if end < ends - 1 else choice)
+            chains[f"SEP-{number}-{end}"] = [{"proto": 6, "target": "DNAT", "to": (ip(SERVER), ip(SERVER), 8080 + end, 8080 + end)}]
+    fast, slow = pair()
+    for world in (fast, slow):
+        built_in = nat_table(**{name: rules for name, rules in chains.items() if name == "PREROUTING"})
+        own = [RuleChain(name, "", rules) for name, rules in chains.items() if name != "PREROUTING"]
+        world.router.engine.set_rules(world.router.ns, 4, "nat", [*built_in, *own])
+    return fast, slow
+
+
+def test_a_batch_of_first_packets_to_many_services_is_spread_as_ever() -> None:
+    fast, slow = large()
+    numbers = Random(1).choices(range(SERVICES), k=400)
+    for world in (fast, slow):
+        world.carry(*(syn(1000 + i, f"10.97.{number >> 8}.{number & 255}") for i, number in enumerate(numbers)))
+    assert fast.wide > 300
+    assert fast.everything() == slow.everything()
+    assert {entry["reply"]["sport"] for entry in fast.router.engine.conntrack(fast.router.ns)} >= {*range(8080, 8085)}
+
+
 REFUSALS: dict[str, dict[str, Sequence[Match]]] = {
     "a source that is translated": {"postrouting": [{"sport": (1050, 1069), "proto": 6, "target": "MASQUERADE"}]},
     "a translation that is dropped": {"postrouting": [{"sport": (1050, 1069), "proto": 6, "target": "DROP"}]},
@@ -167,6 +210,42 @@ def test_what_was_begun_is_taken_back_where_a_later_rule_decides_otherwise(name:
         world.send(*(syn(sport) for sport in range(1000, 1120)))
     assert fast.everything() == slow.everything()
     assert name == "a list of addresses" or fast.wide > 60
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_batch_is_no_different(name: str) -> None:
+    """Frames that no megaflow takes are asked about once."""
+    fast, slow, single = *pair(**REFUSALS[name]), World(Router(engine=Engine(7)), **REFUSALS[name])
+    frames = [syn(sport) for sport in range(1000, 1080)]
+    frames += [ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in range(1000, 1060)]
+    frames += [ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(1000, 1080)] + [b"\0" * 12, syn(999)]
+    for world in (fast, slow):
+        world.carry(*frames)
+    single.send(*frames[:-2], *frames[-1:])
+    assert fast.everything() == slow.everything()
+    assert fast.router.engine.flow_cache() == single.router.engine.flow_cache()
+    assert name == "a list of addresses" or fast.wide > 60
+
+
+def damaged(frame: bytes) -> bytes:
+    """With another checksum than its TCP segment has."""
+    return frame[:50] + bytes([frame[50] ^ 0x55]) + frame[51:]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_segment_with_a_wrong_checksum_opens_no_connection(batch: bool) -> None:
+    fast, slow = pair()
+    for world in (fast, slow):
+        world.send(*(syn(sport) for sport in range(1000, 1040)))
+    before = fast.wide
+    assert before > 30
+    for world in (fast, slow):
+        go = world.carry if batch else world.send
+        go(*(damaged(syn(sport)) if sport % 2 else syn(sport) for sport in range(1040, 1060)))
+    assert fast.wide == before + 10
+    assert fast.everything() == slow.everything()
+    opened = {entry["orig"]["sport"] for entry in fast.router.engine.conntrack(fast.router.ns)}
+    assert opened == {*range(1000, 1040), *range(1040, 1060, 2)}
 
 
 def test_a_connection_sees_a_packet_once_that_a_later_rule_refuses() -> None:

@@ -263,3 +263,7 @@ def test_a_connection_is_forgotten_by_addresses_only(src: bytes, dst: bytes) -> 
     router = Router()
     with pytest.raises(ValueError, match="4 or 16 bytes"):
         router.engine.del_conntrack(router.ns, 17, {"src": src, "dst": dst, "sport": 1, "dport": 2})
+
+
+def test_each_rule_begins_at_a_cache_line() -> None:
+    assert RULE_SIZE % 64 == 0
