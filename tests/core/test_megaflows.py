@@ -17,11 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.worlds import (
+    CLIENT,
     MILLISECOND,
     ROUTER1,
+    ROUTER1_MAC,
     SCTP,
     SECOND,
     SERVER,
+    SERVER_MAC,
     Bridge,
     Router,
     ether,
@@ -277,13 +280,39 @@ def test_a_port_that_chance_chooses_is_drawn_once() -> None:
     assert fast.everything() == slow.everything()
 
 
-def test_a_full_table_is_left_to_the_stages() -> None:
+def test_in_a_full_table_first_packets_make_the_same_connections_go() -> None:
     fast, slow = pair()
     for world in (fast, slow):
         world.router.engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_max", 40)
         world.send(*(syn(sport) for sport in range(1000, 1080)))
-    assert 10 < fast.wide < 40
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(1030, 1060)))
+    assert fast.wide > 90
     assert fast.everything() == slow.everything()
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_first_packet_that_a_later_rule_refuses_makes_one_connection_go_not_two(name: str) -> None:
+    fast, slow = pair(**REFUSALS[name])
+    for world in (fast, slow):
+        world.router.engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_max", 30)
+        world.send(*(syn(sport) for sport in range(1000, 1120)))
+        assert len(world.router.engine.conntrack(world.router.ns)) == 30
+    assert fast.everything() == slow.everything()
+
+
+def test_a_table_full_of_assured_connections_takes_no_more() -> None:
+    fast, slow = pair()
+    ports = range(1000, 1020)
+    for world in (fast, slow):
+        world.router.engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_max", 20)
+        world.send(*(ether(tcp_packet(ACK, sport=sport, seq=2)) for sport in ports))
+        answers = (tcp_packet(ACK, src=SERVER, dst=CLIENT, sport=80, dport=sport, seq=2) for sport in ports)
+        world.send(*(ether(answer, src=SERVER_MAC, dst=ROUTER1_MAC) for answer in answers), back=True)
+        world.send(*(ether(tcp_packet(ACK, sport=sport, seq=2)) for sport in ports))
+        world.send(*(syn(sport) for sport in range(1000, 1040)))
+    assert fast.everything() == slow.everything()
+    entries = fast.router.engine.conntrack(fast.router.ns)
+    assert [(entry["orig"]["sport"], entry["assured"]) for entry in entries] == [(port, True) for port in ports]
 
 
 def test_answers_that_are_taken_already_are_found_out() -> None:
