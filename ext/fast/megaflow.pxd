@@ -10,9 +10,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from ext.devices.changes cimport CHANGE_RULE
-from ext.devices.core cimport Core
+from ext.devices.core cimport Core, Dev
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
+from ext.encap.abi cimport DATAPLANE_ENCAP_STEADY_BUT_PORT
 from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy, program_size
 from ext.fast.sum cimport raw32
 from ext.tables.fib cimport Route
@@ -63,6 +64,8 @@ cdef struct Megaflow:
     uint32_t dst  # 0: any that the route leads to
     uint32_t n_asks
     Ask *asks  # behind the head's
+    const Ask *push  # into a tunnel whose source port the flow's hash says, which nothing changes before; NULL: none
+    const Ask *push_tracked  # the tunnel's packet, afterwards
     Program *g  # NULL: walks of its kind have been cut off so far
     uint32_t cut  # how many
     # the flow program of a packet that changed no connection, once one was needed
@@ -453,6 +456,24 @@ cdef inline uint64_t mega_way_bytes(const Megaflow *m) noexcept nogil:
     return program_size(m.g) + m.n_asks * sizeof(Ask) if m.g != NULL else 0
 
 
+cdef inline void mega_pushes(Megaflow *m) noexcept nogil:
+    """Find out whether the tunnel's packet can be foreseen."""
+    cdef const Ask *a
+    cdef uint32_t i
+    m.push = m.push_tracked = NULL
+    for i in range(m.n_asks):
+        a = &m.asks[i]
+        if a.kind == ASK_NAT and a.answer != nat_answer(False, False) and m.push == NULL:
+            return
+        if a.kind == ASK_PUSH:
+            if (<const Dev *>a.device).encap.steady != DATAPLANE_ENCAP_STEADY_BUT_PORT or (m.g.bytes + a.op.at)[9] != 17:
+                return
+            m.push = a
+        elif a.kind == ASK_TRACK and m.push != NULL:
+            m.push_tracked = a
+            return
+
+
 cdef inline void mega_keep(Megaflows *t, Megaflow *m, const Program *g, const Ask *asks, uint32_t n) noexcept nogil:
     """This is its way from now on."""
     cdef Program *copy = program_copy(g)
@@ -472,5 +493,6 @@ cdef inline void mega_keep(Megaflows *t, Megaflow *m, const Program *g, const As
     m.g = copy
     m.asks = own
     m.n_asks = n
+    mega_pushes(m)
     t.bytes += mega_way_bytes(m)
     m.flow_program = -1

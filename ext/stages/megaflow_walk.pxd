@@ -14,16 +14,17 @@ from ext.encap.abi cimport (DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT,
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port
+from ext.fast.ahead cimport ends_hash, first_nears
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Check, Flow, FlowCache, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns, draft_begin,
-                             nat_value, program_number)
+from ext.fast.flows cimport (Check, First, Flow, FlowCache, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
+                             draft_begin, nat_value, program_number)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
 from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_find, key_address,
                                 WALKS_DIFFER, mega_answer, mega_find, nat_answer)
 from ext.fast.straight cimport straight_is
-from ext.fast.sum cimport net16, put_raw16, raw16, raw32
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
 from ext.stages.flow_hash cimport flow_hash
@@ -31,6 +32,7 @@ from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done,
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
+from ext.tables.ct_tuples cimport line_ahead
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport rules_again, rules_decide
@@ -68,6 +70,7 @@ cdef struct MegaWalk:
     int n_draws
     bint steady  # no connection has changed
     bint evicts  # one has made room, or was asked to
+    First outer  # the tunnel's packet, foreseen
     uint32_t answers
     bint translated  # by the table that was asked last
     bint told  # and it is told which rule said so
@@ -102,6 +105,7 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *fra
     w.n_tracks = w.n_draws = 0
     w.steady = not a.tells
     w.evicts = False
+    w.outer.table = NULL
     w.answers = 0
     w.translated = w.told = False
     w.n_rules = 0
@@ -354,6 +358,25 @@ cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:
     return True
 
 
+cdef inline void push_ahead(Core *c, MegaWalk *w, const Megaflow *m) noexcept nogil:
+    """Which packet the tunnel's will be is known when the destination is: the line of its tuple is asked for."""
+    cdef const uint8_t *known
+    cdef uint16_t ports[2]
+    if m.push_tracked == NULL:
+        return
+    known = m.g.bytes + m.push.op.at
+    ports[0] = net16(udp_source_port(<const dataplane_encap_ports *>(<const Dev *>m.push.device).encap_state, flow_hash(c, w.p)))
+    ports[1] = raw16(known + IP + 2)
+    w.outer.table = &(<const Ns *>m.push_tracked.ns).ct
+    w.outer.hash = ends_hash(known[9], raw64(known + 12), raw32(<const uint8_t *>ports))
+    line_ahead(&w.outer.table.tuples, w.outer.hash)
+
+
+cdef inline bint ask_confirm(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
+    first_nears(&w.outer)
+    return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
+
+
 cdef inline bint push_port(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
     """The tunnel's headers are the walk's, but for the source port, which the flow's hash says. False: they are not."""
     cdef const Dev *d = <const Dev *>a.device
@@ -462,7 +485,7 @@ cdef inline bint ask(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     elif a.kind == ASK_RULES or a.kind == ASK_DENIED:
         return ask_rules(c, w, a)
     elif a.kind == ASK_CONFIRM:
-        return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
+        return ask_confirm(c, w, a)
     elif a.kind == ASK_ROUTE:
         return ask_route(w, a)
     elif a.kind == ASK_PUSH:
@@ -517,7 +540,7 @@ cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame,
     f.ct[0] = MEGA_MORE
 
 
-cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame, uint32_t room) noexcept nogil:
+cdef inline bint way_holds(Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame, uint32_t room) noexcept nogil:
     """Is the way what it was, and the packet one that can take it?"""
     cdef const Parsed *a = w.a
     cdef Flow f
@@ -527,7 +550,10 @@ cdef inline bint way_holds(const Core *c, MegaWalk *w, const Megaflow *m, const 
     if m.g.pop and w.frame[a.l3 + 9] == 17:
         w.lesson.sport = raw16(w.frame + a.l3 + IP)
     walk_flow(<FlowCache *>c.fast, w, frame, &f)
-    return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
+    if not headers_as_known(&f, m.g, w.frame, a) or not packet_as_known(&f, m.g, frame):
+        return False
+    push_ahead(c, w, m)
+    return True
 
 
 cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a, uint32_t room) noexcept nogil:
