@@ -152,7 +152,8 @@ def test_a_large_table_that_loses_some_of_its_connections_finds_the_others(table
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.booleans()), max_size=200))
 def test_tuples_are_found_from_their_own_line_on_however_full_it_is(table: ModuleType, steps: list[tuple[int, int, bool]]) -> None:
-    lines, there, ref = table.Lines(), {}, 0
+    there: dict[int, int] = {}  # reference -> hash
+    lines, ref = table.Lines(), 0
     for home, tag, goes in steps:
         if goes and there:
             gone = sorted(there)[tag % len(there)]
