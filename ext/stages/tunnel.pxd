@@ -291,6 +291,7 @@ cdef inline int tunnel_carry(Core *c, Ns *ns, Dev *d, Pkt *p, dataplane_encap_pu
         if too_big:
             route_learn(c, ns, d, p, mtu)
     elif too_big or route_is_wider(c, d, p, mtu):
+        rec_refuse(&c.rec)
         inner = pkt_clone(c, p)
     v = tunnel_push(d, p, info)
     if inner != NULL:
