@@ -11,8 +11,8 @@ from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, wa
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
                               window_suits)
-from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_packet, frame_refused, frame_routed,
-                                frames_flow, packet_comes)
+from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_packet, frame_refused,
+                                frame_routed, frames_flow, packet_comes)
 from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK

@@ -11,9 +11,8 @@ from ext.fast.key cimport IP, Parsed
 from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
 from ext.fast.sum cimport net16, raw32, raw64
 from ext.tables.conntrack cimport CtTable, tuple_nears
-from ext.tables.ct_entry cimport Ct, layer4_word
+from ext.tables.ct_entry cimport Ct, CtKey, key_hash, layer4_word
 from ext.tables.ct_tuples cimport line_ahead
-from ext.wire.hash cimport word_hash
 
 cdef enum:
     AHEAD_TRACKS = 3  # packets after which what was asked for of one is near
@@ -60,12 +59,16 @@ cdef inline const CtTable *key_tracker(const Core *c, const Key *k) noexcept nog
 
 cdef inline uint64_t ends_hash(int proto, uint64_t addresses, uint32_t ports) noexcept nogil:
     """key_hash() of the tables of connections, of what is here as it stands in a packet."""
-    cdef const uint32_t *address = <const uint32_t *>&addresses
     cdef const uint16_t *network = <const uint16_t *>&ports
     cdef uint16_t port[2]
+    cdef CtKey key
     port[0] = net16(network[0])
     port[1] = net16(network[1])
-    return word_hash(layer4_word(4, proto, port), <uint64_t>address[0] << 32 | address[1])
+    key.layer4 = layer4_word(4, proto, port)
+    key.src = <const uint8_t *>&addresses
+    key.dst = key.src + 4
+    key.family = 4
+    return key_hash(&key)
 
 
 cdef inline uint64_t key_tuple_hash(const Key *k) noexcept nogil:

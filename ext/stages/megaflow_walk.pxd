@@ -10,7 +10,7 @@ from ext.devices.changes cimport shows_frames
 from ext.devices.core cimport Core, Dev, DRAW_COUNTERS, Ns, TRACE_CHANGES, chance_draw, ct_release
 from ext.devices.record cimport ASK_CONFIRM, ASK_DENIED, ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_RULES, ASK_TRACK
 from ext.encap.abi cimport (DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT, dataplane_encap_bytes, dataplane_encap_ports,
-                                  dataplane_encap_push)
+                            dataplane_encap_push)
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port

@@ -105,7 +105,7 @@ cdef inline void line_ahead(const CtTuples *h, uint64_t hash) noexcept nogil:
         ask_for(line_at(h, hash))
 
 
-cdef inline int line_free(const TupleLine *l) noexcept nogil:
+cdef inline int line_vacant(const TupleLine *l) noexcept nogil:
     """A free place, or LINE_TUPLES."""
     cdef int k = 0
     while k < LINE_TUPLES and l.ref[k]:
@@ -116,13 +116,13 @@ cdef inline int line_free(const TupleLine *l) noexcept nogil:
 cdef inline void line_put(CtTuples *h, uint64_t number, uint16_t tag, uint32_t ref) noexcept nogil:
     """Into a table in which there is room: ``number`` is that of its own line."""
     cdef TupleLine *l = line_at(h, number)
-    cdef int k = line_free(l)
+    cdef int k = line_vacant(l)
     cdef bint astray = k == LINE_TUPLES
     while k == LINE_TUPLES:
         l.passed += l.passed != PASSED_LOST
         number += 1
         l = line_at(h, number)
-        k = line_free(l)
+        k = line_vacant(l)
     l.tag[k] = tag
     l.ref[k] = ref
     l.astray = <uint16_t>((l.astray & ~(1 << k)) | astray << k)
