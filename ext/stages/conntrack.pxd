@@ -7,7 +7,7 @@ from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, ct_release,
 from ext.devices.record cimport ASK_CONFIRM, ASK_TRACK, ask_word, rec_ask, rec_refuse, rec_not_again, rec_track
 from ext.stages.verdict cimport DROPS_CONNTRACK
 from ext.tables.conntrack cimport (ct_closing, ct_early_drop, ct_find, ct_find_key, ct_insert, ct_kill, ct_may_make_room, ct_new, ct_new_plain,
-                                   note_free, source_nears)
+                                   note_free)
 from ext.tables.ct_entry cimport (Ct, CtKey, Tuple, ct_hold, ct_tuple, key_hash, tuple_addresses4, tuple_invert, tuple_key,
                                   CTI_ESTABLISHED, CTI_RELATED, CTI_NEW, CTI_REPLY, CTI_UNTRACKED)
 from ext.tables.ct_generic cimport ct_generic_packet
@@ -226,7 +226,6 @@ cdef inline Ct *lookup_or_new(Core *c, Ns *ns, Pkt *p, const Tuple *t, bint *ful
         c.out_of_memory = True
         return NULL
     note_free(&ns.ct, ct, 0, hash)
-    source_nears(&ns.ct, ct)
     p.ct = ct
     p.ctinfo = CTI_NEW
     return ct

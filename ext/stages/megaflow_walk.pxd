@@ -266,7 +266,7 @@ cdef inline bint nat_ends(Core *c, Ns *ns, Ct *ct, const Verdict *v, int manip) 
     if ct_answers_taken(&ns.ct, ct, c.now):
         return False
     if not ct.status & CTS_CONFIRMED:
-        nat_done(ns, ct, manip)
+        nat_done(ct, manip)
     return True
 
 

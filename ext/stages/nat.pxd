@@ -16,8 +16,7 @@ from ext.stages.nd_messages cimport ND_REDIRECT
 from ext.stages.route cimport route_output, select_address, trace_route_out
 from ext.stages.route_ipv6 cimport route_output6, select_source6, trace_route_out6
 from ext.stages.verdict cimport DROPS_NAT
-from ext.tables.conntrack cimport (CtTable, answers_changed, ct_answers_taken, ct_kill, ct_tuple_taken, sources_at, sources_first,
-                                   sources_insert)
+from ext.tables.conntrack cimport (CtTable, answers_changed, ct_answers_taken, ct_kill, ct_tuple_taken, sources_at, sources_first)
 from ext.tables.ct_entry cimport (Ct, Tuple, ct_address, ct_draw_hash, ct_family, ct_set_tuple, ct_tuple, tuple_equal, tuple_invert, CTI_RELATED,
                                   CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_DST_NAT, CTS_NAT_MASK, CTS_SRC_NAT_DONE, CTS_DST_NAT_DONE, CTS_NAT_DONE_MASK,
                                   CT_TUPLE_BYTES)
@@ -515,11 +514,9 @@ cdef inline void unique_tuple(Core *c, Ns *ns, Ct *ct, const Tuple *orig, Tuple 
     choose_port(c, ns, ct, t, r, manip)
 
 
-cdef inline void nat_done(Ns *ns, Ct *ct, int manip) noexcept nogil:
+cdef inline void nat_done(Ct *ct, int manip) noexcept nogil:
     """One half of the mapping stands."""
     ct.status |= CTS_SRC_NAT_DONE if manip == MANIP_SRC else CTS_DST_NAT_DONE
-    if manip == MANIP_SRC:
-        sources_insert(&ns.ct, ct)
 
 
 cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip) noexcept nogil:
@@ -535,7 +532,7 @@ cdef inline void nat_setup(Core *c, Ns *ns, Ct *ct, const NatRange *r, int manip
         ct_set_tuple(ct, 1, &reply)
         answers_changed(&ns.ct, ct)
         ct.status |= CTS_SRC_NAT if manip == MANIP_SRC else CTS_DST_NAT
-    nat_done(ns, ct, manip)
+    nat_done(ct, manip)
 
 
 cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
@@ -545,7 +542,7 @@ cdef inline void nat_null(Core *c, Ns *ns, Ct *ct, int manip) noexcept nogil:
     if ct.status & CTS_CONFIRMED:
         return
     if not ct_answers_taken(&ns.ct, ct, c.now):
-        nat_done(ns, ct, manip)  # nearly always
+        nat_done(ct, manip)  # nearly always
         return
     reply = ct_tuple(ct, 1)
     memset(&r, 0, sizeof(NatRange))
@@ -671,7 +668,7 @@ cdef inline void nat_destination(Ns *ns, Ct *ct, const Rule *rule) noexcept nogi
         ct.port[1][0] = end.port
         answers_changed(&ns.ct, ct)
         ct.status |= CTS_DST_NAT
-    nat_done(ns, ct, MANIP_DST)
+    nat_done(ct, MANIP_DST)
 
 
 cdef inline int nat_range(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int manip, int out) noexcept nogil:

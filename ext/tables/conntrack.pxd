@@ -165,7 +165,7 @@ cdef inline Ct *ct_new_plain(CtTable *table, const Tuple *t) noexcept nogil:
     return ct
 
 
-# ---- by tuple, see ct_tuples.pxd, and by source: chains of references, the newest first
+# ---- by tuple, see ct_tuples.pxd, and by source, once somebody has asked for one: chains of references, the newest first
 
 cdef inline uint64_t tuple_hash(const CtTable *t, CtRef ref) noexcept nogil:
     return ct_hash(ct_of(t, ref), ref & CT_REF_REPLY)
@@ -262,21 +262,13 @@ cdef inline void sources_ahead(const CtTable *t, uint32_t i) noexcept nogil:
         source_asked(t, ct_of(t, ref).source)
 
 
-cdef inline bint sources_grow(CtTable *t) noexcept nogil:
-    """False: memory is out; with longer chains than wanted it goes on."""
+cdef inline void sources_grow(CtTable *t) noexcept nogil:
+    """When memory is out it goes on with longer chains than wanted."""
     cdef CtHash *h = &t.sources
     cdef uint32_t old = h.mask + 1, i
-    cdef CtRef *bucket
-    if h.bucket == NULL:
-        h.bucket = <CtRef *>memory_take(CT_BUCKETS_FIRST * sizeof(CtRef))
-        if h.bucket == NULL:
-            return False
-        h.mask = CT_BUCKETS_FIRST - 1
-        h.room = CT_SOURCES_A_BUCKET * CT_BUCKETS_FIRST
-        return True
-    bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
+    cdef CtRef *bucket = <CtRef *>memory_take(2 * <size_t>old * sizeof(CtRef))
     if bucket == NULL:
-        return True
+        return
     for i in range(old):
         sources_ahead(t, i + SPLIT_AHEAD)
         sources_split(t, bucket, old, i)
@@ -284,29 +276,44 @@ cdef inline bint sources_grow(CtTable *t) noexcept nogil:
     h.bucket = bucket
     h.mask = 2 * old - 1
     h.room = CT_SOURCES_A_BUCKET * 2 * <uint64_t>old
-    return True
 
 
 cdef inline CtRef *source_place(const CtTable *t, uint64_t hash) noexcept nogil:
     return &t.sources.bucket[hash & t.sources.mask]
 
 
-cdef inline void source_nears(const CtTable *t, const Ct *ct) noexcept nogil:
-    """It will be inserted soon."""
-    if t.sources.bucket != NULL:
-        ask_for(source_place(t, ct_source_hash(ct)))
+cdef inline bint in_sources(const CtTable *t, const Ct *ct) noexcept nogil:
+    """Is the connection, which is in the table, found by its source too? Nobody is until somebody asks."""
+    return t.sources.bucket != NULL and ct.status & CTS_SRC_NAT_DONE != 0
 
 
-cdef inline bint sources_insert(CtTable *t, Ct *ct) noexcept nogil:
-    """False when memory is out."""
+cdef inline void sources_insert(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
     cdef CtRef *bucket
-    if rarely(t.sources.count >= t.sources.room) and not sources_grow(t):
-        return False
+    if t.sources.count >= t.sources.room:
+        sources_grow(t)
     bucket = source_place(t, ct_source_hash(ct))
     ct.source = bucket[0]
-    bucket[0] = ct_ref(t, ct)
+    bucket[0] = ref
     t.sources.count += 1
-    ct.status |= CTS_BY_SOURCE
+
+
+cdef inline bint sources_build(CtTable *t) noexcept nogil:
+    """All that the table has, in order of confirmation, which is that in which Linux enters them: a source is settled and its connection
+    confirmed in one go. False: memory is out."""
+    cdef CtHash *h = &t.sources
+    cdef uint64_t buckets = CT_BUCKETS_FIRST
+    cdef Ct *ct = ct_first(t)
+    while buckets * CT_SOURCES_A_BUCKET < t.count:
+        buckets *= 2
+    h.bucket = <CtRef *>memory_take(buckets * sizeof(CtRef))
+    if h.bucket == NULL:
+        return False
+    h.mask = <uint32_t>(buckets - 1)
+    h.room = CT_SOURCES_A_BUCKET * buckets
+    while ct != NULL:
+        if in_sources(t, ct):
+            sources_insert(t, ct, ct_ref(t, ct))
+        ct = ct_next(t, ct)
     return True
 
 
@@ -319,12 +326,11 @@ cdef inline void sources_remove(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
         at = before.source
     sources_link(bucket, before, ct.source)
     t.sources.count -= 1
-    ct.status &= ~CTS_BY_SOURCE
 
 
 cdef inline Ct *sources_first(CtTable *t, const Tuple *orig) noexcept nogil:
-    """Entries whose source may be that of ``orig``, the newest first; NULL: there is none."""
-    if t.sources.bucket == NULL:
+    """Entries whose source may be that of ``orig``, the newest first; NULL: there is none, or no memory to look for them."""
+    if t.sources.bucket == NULL and not sources_build(t):
         return NULL
     return sources_at(t, source_place(t, source_hash(orig.family, orig.proto, orig.sport, orig.src))[0])
 
@@ -368,8 +374,8 @@ cdef inline void ct_unlink(CtTable *t, Ct *ct) noexcept nogil:
         line_take(&t.tuples, ct_hash(ct, 0), ref)
         line_take(&t.tuples, ct_hash(ct, 1), ref | CT_REF_REPLY)
         list_remove(t, ct, ref)
-    if ct.status & CTS_BY_SOURCE:
-        sources_remove(t, ct, ref)
+        if in_sources(t, ct):
+            sources_remove(t, ct, ref)
 
 
 cdef inline void ct_put(CtTable *t, Ct *ct) noexcept nogil:
@@ -562,6 +568,8 @@ cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     ct.expires += now
     ct_hold(ct)
     list_append(t, ct, ref)
+    if in_sources(t, ct):
+        sources_insert(t, ct, ref)
     return True
 
 
@@ -661,8 +669,8 @@ cdef inline void spare_nears(const CtTable *t) noexcept nogil:
     ct = ct_of(t, t.spare)
     line_ahead(&t.tuples, ct_hash(ct, 0))
     line_ahead(&t.tuples, ct_hash(ct, 1))
-    if ct.status & CTS_BY_SOURCE:
-        source_nears(t, ct)
+    if in_sources(t, ct):
+        ask_for(source_place(t, ct_source_hash(ct)))
     if ct.next:
         ct_ask_for(ct_of(t, ct.next))
 

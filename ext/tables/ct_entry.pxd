@@ -29,8 +29,6 @@ cdef enum:
     CTS_DST_NAT_DONE = 1 << 8
     CTS_NAT_DONE_MASK = CTS_SRC_NAT_DONE | CTS_DST_NAT_DONE
     CTS_DYING = 1 << 9
-    # ours
-    CTS_BY_SOURCE = 1 << 11  # it is in the table of sources
     CT_TUPLE_BYTES = 38  # of Tuple that count as key
     # of a CtRef
     CT_REF_REPLY = 1 << 0  # it is meant in the direction of replies

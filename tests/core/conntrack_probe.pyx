@@ -1,7 +1,7 @@
 # Test-only: the connection tracking table as a Python object. The wheel leaves this module out.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from ext.tables.conntrack cimport *
 from ext.tables.ct_settings cimport CTS_ASSURED
@@ -17,7 +17,7 @@ UDP = 17
 
 
 cdef class Table:
-    """Connections named by numbers: source address and port tell them apart."""
+    """Connections named by numbers: the lower 16 bits are source address and port, the rest tells destinations apart."""
 
     cdef CtTable t
     cdef dict entries  # number -> address of its entry and serial
@@ -34,9 +34,10 @@ cdef class Table:
 
     cdef Tuple tuple_of(self, int number, int proto, int family):
         cdef Tuple t
-        cdef uint32_t raw = number
+        cdef uint32_t raw = number & 0xffff
         memset(&t, 0, sizeof(Tuple))
         memcpy(t.src, &raw, 4)
+        t.dst[3] = <uint8_t>(number >> 16)
         t.src[15] = 1 if family == 6 else 0
         t.dst[0] = 10
         t.sport = <uint16_t>number
@@ -66,7 +67,7 @@ cdef class Table:
         ct.expires = timeout
         if proto == TCP:
             ct.proto.tcp.state = CT_TCP_ESTABLISHED
-        assert sources_insert(&self.t, ct)
+        ct.status |= CTS_SRC_NAT_DONE
         assert ct_insert(&self.t, ct, now)
         ct_put(&self.t, ct)
         self.entries[number] = (<size_t>ct, ct.serial)
@@ -110,24 +111,29 @@ cdef class Table:
         cdef Tuple t = ct_tuple(ct, 0)
         return ct_draw_hash(ct, seed), hash_bytes(seed, <const uint8_t *>&t, CT_TUPLE_BYTES)
 
+    cdef int number_of(self, const Ct *ct):
+        cdef uint32_t raw
+        memcpy(&raw, ct_address(ct, 0, 0), 4)
+        return raw | ct_address(ct, 0, 1)[3] << 16
+
     def sources(self, int number, int proto, int family):
-        """Ports of all entries with the source of this connection."""
-        cdef Tuple t = self.tuple_of(number, proto, family)
+        """All entries with the source of this connection, the newest first."""
+        cdef Tuple t = self.tuple_of(number, proto, family), of
         cdef Ct *ct = sources_first(&self.t, &t)
-        ports = []
+        out = []
         while ct != NULL:
-            ports.append(ct.port[0][0])
+            of = ct_tuple(ct, 0)
+            if of.family == family and of.proto == proto and of.sport == t.sport and memcmp(of.src, t.src, 16) == 0:
+                out.append(self.number_of(ct))
             ct = sources_at(&self.t, ct.source)
-        return ports.count(<uint16_t>number)
+        return out
 
     def numbers(self):
         """All entries, in order of confirmation."""
         cdef Ct *ct = ct_first(&self.t)
-        cdef uint32_t raw
         out = []
         while ct != NULL:
-            memcpy(&raw, ct_address(ct, 0, 0), 4)
-            out.append(raw)
+            out.append(self.number_of(ct))
             ct = ct_next(&self.t, ct)
         return out
 

@@ -109,6 +109,25 @@ def test_who_is_there_who_ends_and_who_makes_room_is_as_in_a_list(table: ModuleT
         assert (fast.found(*args, False), fast.found(*args, True)) == directions
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 80), st.lists(st.tuples(st.sampled_from(["begin", "begin", "expire"]), st.integers(0, 40), st.integers(0, 30)), max_size=80))
+def test_connections_of_one_source_are_found_the_newest_first_whenever_that_is_asked_first(
+    table: ModuleType, first: int, steps: list[tuple[str, int, int]]
+) -> None:
+    fast, twin, now = table.Table(1000, SHORTEST), ListedTable(1000), 1
+    for step, (word, which, spent) in enumerate(steps):
+        number = which % 4 | which // 4 << 16  # four sources, ten destinations
+        if word == "begin":
+            assert fast.begin(number, table.TCP, 4, now, SHORTEST + spent) == twin.begin(number, True, now, SHORTEST + spent)
+        else:
+            now += spent
+            fast.expire(now)
+            twin.expire(now)
+        if step >= first:
+            of_source = [entry.number for entry in twin.entries if entry.number % 4 == which % 4]
+            assert fast.sources(which % 4, table.TCP, 4) == of_source[::-1]
+
+
 def test_in_a_table_full_of_assured_connections_the_one_that_closes_makes_room(table: ModuleType) -> None:
     fast = table.Table(3, SHORTEST)
     for number in (1, 2, 4):
@@ -130,7 +149,7 @@ def test_a_large_table_finds_all_of_its_connections(table: ModuleType) -> None:
     for number in range(0, 20_000, 7):
         assert fast.found(number, table.TCP, family(number), 1, False) == 0
         assert fast.found(number, table.TCP, family(number), 1, True) == 1
-        assert fast.sources(number, table.TCP, family(number)) == 1
+        assert fast.sources(number, table.TCP, family(number)) == [number]
     assert fast.found(20_000, table.TCP, 4, 1, False) is None
     fast.expire(100)
     assert fast.numbers() == []
