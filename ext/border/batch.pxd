@@ -3,7 +3,7 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.devices.record cimport REC_OFF
-from ext.fast.ahead cimport first_ahead, first_nears, prefetch, tracks_ahead
+from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, Tracked, flow_find, flow_home
 from ext.fast.key cimport Parsed, key_read
@@ -16,7 +16,7 @@ from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, fra
 from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
-from ext.wire.bytes cimport rarely
+from ext.wire.bytes cimport ask_for, rarely
 from ext.wire.packet cimport Pkt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
@@ -145,14 +145,14 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         seen = &burst.seen[k]
         burst.ahead[k].table = NULL
         if i + FRAMES_AHEAD < b.n:
-            prefetch(b.data + b.starts[i + FRAMES_AHEAD])
+            ask_for(b.data + b.starts[i + FRAMES_AHEAD])
         if ((some and way_of(c, ways, i) != HOP_ASK) or b.lengths[i] > FRAME_FLOWS_MAX
                 or not key_read(fc, c.dev[b.devs[i]], True, b.data + b.starts[i], b.lengths[i], seen)):
             seen.length = 0
         elif rarely(seen.tells):
             first_ahead(c, &seen.key, &burst.ahead[k])
         else:
-            prefetch(flow_home(fc, seen.hash))
+            ask_for(flow_home(fc, seen.hash))
 
 
 cdef inline void burst_firsts(const Burst *burst) noexcept nogil:

@@ -13,17 +13,12 @@ from ext.fast.sum cimport net16, raw32, raw64
 from ext.tables.conntrack cimport CtTable, tuple_nears
 from ext.tables.ct_entry cimport Ct, CtKey, key_hash, layer4_word
 from ext.tables.ct_tuples cimport line_ahead
+from ext.wire.bytes cimport ask_for
 
 cdef enum:
     AHEAD_TRACKS = 3  # packets after which what was asked for of one is near
+    NEAR_PROBES = 8  # flows that are looked at
     CT_ASKED = 18  # of a connection's bytes, those from here on are read
-
-cdef extern from *:
-    """
-    #define prefetch(p) __builtin_prefetch(p)
-    """
-    void prefetch(const void *p) noexcept nogil
-
 
 cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, Tracked *tracked) noexcept nogil:
     """The connections of a flow, if there are not many."""
@@ -36,9 +31,9 @@ cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, Tracked *track
     for i in range(g.n_tracks):
         tracked.ct[i] = flow_track(fc, f, g, i, &serial)
         ct = <const char *>tracked.ct[i]
-        prefetch(ct + CT_ASKED)
-        prefetch(ct + CT_ASKED + LINE)
-        prefetch(ct + sizeof(Ct) - 1)
+        ask_for(ct + CT_ASKED)
+        ask_for(ct + CT_ASKED + LINE)
+        ask_for(ct + sizeof(Ct) - 1)
 
 
 cdef inline const CtTable *key_tracker(const Core *c, const Key *k) noexcept nogil:
@@ -99,9 +94,12 @@ cdef inline void first_nears(const First *first) noexcept nogil:
 cdef inline const Flow *flow_near(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
     """The flow that should lie there; NULL: it does not."""
     cdef const Flow *f = flow_home(fc, hash)
-    if f.addresses != k.addresses:
+    cdef const Flow *end = f + NEAR_PROBES
+    while f < end and f.program:
+        if f.addresses == k.addresses and f.ports == k.ports:
+            return f
         f += 1
-    return f if f.addresses == k.addresses and f.program else NULL
+    return NULL
 
 
 cdef inline void ahead_leads(const Core *c, Ahead *a) noexcept nogil:
@@ -131,9 +129,10 @@ cdef inline void ahead_of(Core *c, const Parsed *p, const uint8_t *frame) noexce
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef uint32_t i = fc.n_ahead & (AHEAD - 1)
     cdef Ahead *a = &fc.ahead[i]
-    if fc.used < AHEAD_FROM:
+    if fc.used + fc.wide < AHEAD_FROM:
         return  # all of it is near anyway
-    prefetch(flow_home(fc, p.hash))
+    ask_for(flow_home(fc, p.hash))
+    ask_for(<const char *>flow_home(fc, p.hash) + LINE)
     a.key = p.key
     a.hash = p.hash
     a.outer = outer_hash(p, frame)

@@ -13,7 +13,6 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport (Core, Counters, Dev, DropRecord, FrameRecord, Store, TRACE_STEPS,
                                store_add)
 from ext.devices.record cimport REC_OFF
-from ext.fast.ahead cimport prefetch
 from ext.fast.apply cimport flow_goes_copied, frame_as_known
 from ext.fast.crew cimport CREW_MOST, Crew, crew_free, crew_is_here, crew_new, crew_work
 from ext.fast.flows cimport (Flow, FlowCache, HOW_RESET, Program, SCRATCH, Track, TRACKS_MAX, flow_find, flow_home, flow_program,
@@ -26,7 +25,7 @@ from ext.fast.track cimport Told, told_kept, told_undone, track_asked, track_sta
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CtStatus
 from ext.tables.ct_tcp cimport TcpSegment, tcp_plain_segment
-from ext.wire.bytes cimport ld16
+from ext.wire.bytes cimport ask_for, ld16
 from ext.wire.hash cimport draw_hash
 from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM
 
@@ -155,10 +154,10 @@ cdef inline void look_ahead(const Window *w, Part *me, uint64_t i, Parsed *seen)
     cdef const Dev *d
     seen.length = 0
     if i + DATA_AHEAD < me.past:
-        prefetch(w.lot.data + w.lot.starts[i + DATA_AHEAD])
+        ask_for(w.lot.data + w.lot.starts[i + DATA_AHEAD])
     d = me.core.dev[w.lot.devs[i]]
     if key_parse(&me.cache, d, True, w.lot.data + w.lot.starts[i], w.lot.lengths[i], seen):
-        prefetch(flow_home(&me.cache, seen.hash))
+        ask_for(flow_home(&me.cache, seen.hash))
     else:
         seen.length = 0
 
@@ -304,8 +303,8 @@ cdef inline bint tcp_settled(Part *me, TcpVisit *t) noexcept nogil:
 
 
 cdef inline void connection_ahead(const Ct *ct) noexcept nogil:
-    prefetch(&ct.serial)
-    prefetch(<const char *>(ct + 1) - 1)
+    ask_for(&ct.serial)
+    ask_for(<const char *>(ct + 1) - 1)
 
 
 cdef inline void visits_settle(Window *w, Part *me, const Visits *v, uint32_t cut) noexcept nogil:
@@ -324,7 +323,7 @@ cdef inline void visits_settle(Window *w, Part *me, const Visits *v, uint32_t cu
         if v.plain[i].place >= cut:
             break
         if i + CONNECTIONS_AHEAD < v.n_plain:
-            prefetch(&v.plain[i + CONNECTIONS_AHEAD].ct.serial)
+            ask_for(&v.plain[i + CONNECTIONS_AHEAD].ct.serial)
         if not plain_settled(me, &v.plain[i]):
             cut_before(&w.cut, w.first + v.plain[i].place)
             break

@@ -36,7 +36,9 @@ cdef extern from *:
     #define rarely(x) (x)
     #define seldom(x) (x)
     #endif
-    #define ask_for(p) __builtin_prefetch(p)
+    /* A compiler takes a function that does nothing but prefetch for one without effect, and leaves calls of it out: the empty assembly
+       is an effect in its eyes. */
+    #define ask_for(p) __extension__({ __builtin_prefetch(p); __asm__ volatile(""); })
 
     /* A function whose body stays out of where it is called, and so takes no registers there. */
     #if defined(__GNUC__)
