@@ -28,6 +28,7 @@ cdef enum:
     NATS_MAX = 4
     PROGRAM_BYTES = 320
     PROGRAMS_MAX = (1 << 16) - 1  # then all is forgotten, and learnt again
+    OUTLIVED_MAX = 1 << 12  # programs that changes have put others of the same content in the place of, the same
     SHAPES_MAX = 8
     FLOWS_FIRST = 1 << 11
     FLOWS_DOUBLED = 1 << 16  # up to so many slots they become twice as many, beyond a quarter more
@@ -222,6 +223,7 @@ cdef struct FlowCache:
     uint32_t cap_more
     Program **program
     uint32_t n_programs
+    uint32_t n_outlived  # of them
     uint32_t cap_programs
     uint64_t program_bytes
     uint32_t *by_content  # program number + 1
@@ -303,7 +305,7 @@ cdef inline void programs_forget(FlowCache *fc) noexcept nogil:
     cdef uint32_t i
     for i in range(fc.n_programs):
         free(fc.program[i])
-    fc.n_programs = 0
+    fc.n_programs = fc.n_outlived = 0
     fc.program_bytes = 0
     if fc.by_content != NULL:
         memset(fc.by_content, 0, (<size_t>fc.content_mask + 1) * sizeof(uint32_t))
@@ -569,7 +571,12 @@ cdef inline Program *program_copy(const Program *from_draft) noexcept nogil:
     return g
 
 
-cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
+cdef inline bint programs_full(const FlowCache *fc) noexcept nogil:
+    """Is it time to forget all?"""
+    return fc.n_programs >= PROGRAMS_MAX or fc.n_outlived >= OUTLIVED_MAX
+
+
+cdef inline bint programs_room(FlowCache *fc, uint32_t generation) noexcept nogil:
     """Room for one more program. False: memory is out."""
     cdef uint32_t cap, i, at
     cdef Program **grown
@@ -589,6 +596,8 @@ cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
     fc.content_mask = cap * 2 - 1
     fc.cap_programs = cap
     for i in range(fc.n_programs):
+        if fc.program[i].generation != generation:
+            continue
         at = <uint32_t>fc.program[i].content & fc.content_mask
         while places[at]:
             at = (at + 1) & fc.content_mask
@@ -597,20 +606,22 @@ cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
 
 
 cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
-    """The number of the program that says the same as ``draft``, whose length and generation it takes over; -1: memory is out."""
+    """The number of the program of the same generation that says the same as ``draft``; -1: memory is out. One from before a change is not
+    brought back: what one flow has learnt anew is true of that flow, and says nothing of others that went the same way before."""
     cdef uint32_t at
     cdef Program *g
     draft.content = program_content(draft)
-    if not programs_room(fc):
+    if not programs_room(fc, draft.generation):
         return -1
     at = <uint32_t>draft.content & fc.content_mask
     while fc.by_content[at]:
         g = fc.program[fc.by_content[at] - 1]
         if programs_equal(g, draft):
-            if g.generation != draft.generation or g.longest < draft.longest:
-                g.longest = draft.longest
-            g.generation = draft.generation
-            return <int>fc.by_content[at] - 1
+            if g.generation == draft.generation:
+                g.longest = max(g.longest, draft.longest)
+                return <int>fc.by_content[at] - 1
+            fc.n_outlived += 1
+            break
         at = (at + 1) & fc.content_mask
     g = program_copy(draft)
     if g == NULL:

@@ -6,9 +6,9 @@ from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
-                             NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, PROGRAMS_MAX, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
+                             NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, nat_value, program_number,
-                             track_nat, track_table)
+                             programs_full, track_nat, track_table)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.megaflow cimport mega_learn
 from ext.fast.shortcut cimport shortcut_make
@@ -350,7 +350,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if g.room == 0:
         g.room = ROOM_BESIDE
     g.longest = fc.learning_length
-    if fc.n_programs >= PROGRAMS_MAX:
+    if programs_full(fc):
         cache_flush(fc)
     shortcut_make(g)
     learn_tracks(g)

@@ -16,8 +16,8 @@ from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port
 from ext.fast.ahead cimport ends_hash, first_nears
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Check, First, Flow, FlowCache, Op, PROGRAMS_MAX, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
-                             draft_begin, nat_value, program_number)
+from ext.fast.flows cimport (Check, First, Flow, FlowCache, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
+                             draft_begin, nat_value, program_number, programs_full)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
@@ -595,7 +595,7 @@ cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept n
     if (m.flow_program >= 0 and m.flow_flushes == fc.flushes and m.flow_walked == walked
             and memcmp(m.flow_tracks, w.tracks, w.n_tracks * sizeof(Track)) == 0):
         return m.flow_program
-    if fc.n_programs >= PROGRAMS_MAX:
+    if programs_full(fc):
         cache_flush(fc)
     draft_begin(&fc.draft)
     g[0] = m.g[0]

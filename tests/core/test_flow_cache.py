@@ -19,6 +19,7 @@ from core.worlds import (
     SCTP,
     SERVER,
     SERVER_MAC,
+    UDP,
     Router,
     ether,
     filter_table,
@@ -97,6 +98,24 @@ def test_after_a_change_flows_are_learnt_anew(change: str) -> None:
     CHANGES[change](world.router)
     assert world.hits(PACKET) == 0
     assert world.hits(PACKET) == 1
+
+
+@pytest.mark.parametrize("forbidden", [2001, 2002])
+def test_a_change_that_forbids_one_flow_is_not_undone_by_another_that_goes_the_same_way(forbidden: int) -> None:
+    """Both cost the same walk of rules before and after it: but for their ports nothing tells their packets apart."""
+    world, allowed = Watched(), 4003 - forbidden
+    world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[udp_drop(3000)]))
+    first, second = ether(udp_packet(dport=allowed)), ether(udp_packet(dport=forbidden))
+    assert world.hits(first, second, first, second, first, second) > 0
+    assert len(world.sent()) == 6
+    world.router.engine.set_rules(world.router.ns, 4, "filter", filter_table(FORWARD=[udp_drop(forbidden)]))
+    world.hits(first, second, second, first)
+    assert [int.from_bytes(frame[36:38]) for frame in world.sent()] == [allowed, allowed]
+    assert world.router.dropped("rules/denied") == 2
+
+
+def udp_drop(port: int) -> dict[str, object]:
+    return {"proto": UDP, "dport": (port, port), "target": "DROP"}
 
 
 def test_a_neighbour_that_moves_takes_its_flows_along() -> None:
