@@ -13,9 +13,11 @@ from .recorded import play_sequence, recorded_world
 from .scenario import Scenario, drawn_kinds
 from .script import World
 from .terrain import Terrain
+from .tunnels import two_sites
 
 STEPS = 40
-KINDS = {"cluster": 16, "router": 2, "bridge": 2, "recorded": 1}
+KINDS = {"cluster": 16, "router": 2, "bridge": 2, "tunnels": 4, "recorded": 1}
+HANDMADE = {"router": router, "bridge": bridge, "tunnels": two_sites}
 
 
 def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]] = PAIRS) -> Race:
@@ -33,7 +35,7 @@ def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]
     if kind == "cluster":
         world = random_cluster(rng)
     else:
-        world, terrain = router(rng) if kind == "router" else bridge(rng)
+        world, terrain = HANDMADE[kind](rng)
     return run_steps(world, terrain, seed, drawn_kinds(rng, steps), pairs)
 
 
