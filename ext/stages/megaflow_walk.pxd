@@ -28,7 +28,7 @@ from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
 from ext.stages.flow_hash cimport flow_hash
-from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw, nat_packet
+from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
@@ -297,8 +297,7 @@ cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexce
     cdef uint8_t *ip = p.buf + p.l3
     cdef uint8_t *port = ip + IP + 2 * manip
     if rarely(ct.number != 6 and ct.number != 17):
-        w.seen = False
-        return nat_packet(c, p, manip) == 0
+        return False
     memcpy(ip + 12 + 4 * manip, ct.address4[other][1 - manip], 4)
     st16(port, ct.port[other][1 - manip])
     if w.seen:
