@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from .clusters import random_cluster
+from .clusters import random_cluster, waiting
 from .compare import PAIRS, SLOW, Race
 from .handmade import bridge, router
 from .play import Mode, hit_share, several_threads
@@ -16,7 +16,8 @@ from .terrain import Terrain
 from .tunnels import two_sites
 
 STEPS = 40
-KINDS = {"cluster": 16, "router": 2, "bridge": 2, "tunnels": 4, "recorded": 1}
+KINDS = {"cluster": 14, "waiting": 3, "router": 2, "bridge": 2, "tunnels": 4, "recorded": 1}
+CLUSTERS = {"cluster": random_cluster, "waiting": waiting}
 HANDMADE = {"router": router, "bridge": bridge, "tunnels": two_sites}
 
 
@@ -32,8 +33,8 @@ def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]
         runners.finish()
         return runners
     terrain = None
-    if kind == "cluster":
-        world = random_cluster(rng)
+    if kind in CLUSTERS:
+        world = CLUSTERS[kind](rng)
     else:
         world, terrain = HANDMADE[kind](rng)
     return run_steps(world, terrain, seed, drawn_kinds(rng, steps), pairs)

@@ -31,7 +31,7 @@ GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND 
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
     "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
-    "pull": 6, "crowd": 9,
+    "pull": 6, "crowd": 9, "amend": 6,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -50,11 +50,14 @@ class Scenario:
         self.flows: list[Flow] = []
         self.memory: deque[Frame] = deque(maxlen=REMEMBERED)
         self.last: list[Frame] = []  # frames of the last step
-        self.by_device = {station.device: station for station in terrain.stations}
-        self.macs = [station.mac for station in terrain.stations]
+        self._look_around()
         self.port = 20_000
         self.listens = False  # are there applications?
         self.pulled: dict[int, tuple[int, int]] = {}  # the other end of a station's cable that was pulled: the station's device, latency
+
+    def _look_around(self) -> None:
+        self.by_device = {station.device: station for station in self.terrain.stations}
+        self.macs = [station.mac for station in self.terrain.stations]
 
     @property
     def now(self) -> int:
@@ -74,7 +77,7 @@ class Scenario:
                     if rng.random() < 0.8:
                         self._emit(Call("open_socket", (station.namespace, proto, port)))
         if rng.random() < 0.5:
-            devices = [row["id"] for ns in self.scout.namespaces for row in self.scout.engine.devices(ns)]
+            devices = [row["id"] for ns in range(self.scout.engine.places()[0]) for row in self.scout.engine.devices(ns)]
             self._emit_all(capture_some(rng, devices))
         if rng.random() < 0.07:
             self._emit(Call("trace", (True,)))
@@ -369,6 +372,15 @@ class Scenario:
         else:
             self._emit_all(change(rng, self.terrain, self.scout.engine))
 
+    def _amend(self, rng: Random) -> None:
+        """The cluster's own objects change; who is not there any more says nothing more."""
+        topology = self.scout.topology
+        if topology is None:
+            return
+        self._emit(Call("amend", (rng.randrange(1 << 32),)))
+        self.terrain = of_cluster(self.scout.engine, topology)
+        self._look_around()
+        self.flows = [flow for flow in self.flows if all(end.station.device in self.by_device for end in flow.ends())]
 
     def _pull(self, rng: Random) -> None:
         """What is sent to some stations leaves the world from now on, and what nodes among them send; pods and hosts still send. Or all
