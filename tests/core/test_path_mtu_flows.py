@@ -1,4 +1,4 @@
-"""Flows into a tunnel whose path becomes narrow for a while: what goes and what is refused is the slow path's, before, meanwhile and after."""
+"""Flows into a tunnel whose path becomes narrow for a while: what goes and what is refused is the slow path's, before and after."""
 
 from __future__ import annotations
 
