@@ -177,9 +177,9 @@ cdef struct Program:
     uint32_t push_udp_sum  # of the outer pseudo header, and of everything from the UDP header on, without lengths and source port
     int reason
     int origin
+    uint32_t generation  # a flow that was learnt before a change must not be believed again because another one has been learnt since
     # what is true of it now
     uint32_t longest  # bytes of a frame that the way has been seen to take
-    uint32_t generation
     uint64_t moves  # what Core.moves was when all checks held
     int64_t checked_until  # and the virtual time from which on one of them has to be made again
     FdbEntry *refreshed[REFRESH_MAX]  # addresses that bridges see as the source of the packet
@@ -597,7 +597,7 @@ cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
 
 
 cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
-    """The number of the program that says the same as ``draft``, whose length and generation it takes over; -1: memory is out."""
+    """The number of the program that says the same as ``draft``, and takes packets at least as long; -1: memory is out."""
     cdef uint32_t at
     cdef Program *g
     draft.content = program_content(draft)
@@ -607,9 +607,8 @@ cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
     while fc.by_content[at]:
         g = fc.program[fc.by_content[at] - 1]
         if programs_equal(g, draft):
-            if g.generation != draft.generation or g.longest < draft.longest:
+            if g.longest < draft.longest:
                 g.longest = draft.longest
-            g.generation = draft.generation
             return <int>fc.by_content[at] - 1
         at = (at + 1) & fc.content_mask
     g = program_copy(draft)

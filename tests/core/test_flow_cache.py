@@ -99,6 +99,23 @@ def test_after_a_change_flows_are_learnt_anew(change: str) -> None:
     assert world.hits(PACKET) == 1
 
 
+def test_a_flow_that_a_change_ends_does_not_come_back_with_another_one_on_its_way() -> None:
+    """Two destinations behind the same neighbour; the route to one of them is withdrawn."""
+    world, gone, stays = Watched(), OUTSIDE, "198.51.100.8"
+    engine, ns = world.router.engine, world.router.ns
+    for dst in (gone, stays):
+        engine.add_route(ns, ip(dst), 32, via=ip(SERVER))
+    to_gone, to_other = (ether(udp_packet(dst=dst)) for dst in (gone, stays))
+    world.hits(PACKET)  # the neighbour is known now
+    assert world.hits(to_gone, to_other, to_gone, to_other, to_gone, to_other) >= 2
+    engine.del_route(ns, ip(gone), 32)
+    world.sent()
+    assert world.hits(to_other, to_other, to_other) >= 1
+    world.hits(to_gone)
+    assert [frame[30:34] for frame in world.sent()] == [ip(stays)] * 3
+    assert world.router.dropped("route/no_route") == 1
+
+
 def test_a_neighbour_that_moves_takes_its_flows_along() -> None:
     world = Watched()
     world.hits(PACKET, PACKET)
