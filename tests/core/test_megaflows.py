@@ -300,6 +300,25 @@ def test_a_first_packet_that_a_later_rule_refuses_makes_one_connection_go_not_tw
     assert fast.everything() == slow.everything()
 
 
+@pytest.mark.parametrize("name", ["for another host", "too long"])
+def test_a_packet_that_is_dropped_before_anybody_tracks_it_makes_no_connection_go(name: str) -> None:
+    """Else it is like those of its sender that opened connections in the full table."""
+    fast, slow = pair()
+    for world in (fast, slow):
+        engine = world.router.engine
+        engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_max", 20)
+        engine.set_device(world.router.eth0, mtu=600)
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in range(1000, 1040)))
+        before = engine.conntrack(world.router.ns)
+        data, to_mac = (b"x", mac(0x55)) if name == "for another host" else (bytes(1000), ether(b"")[:6])
+        world.send(*(ether(udp_packet(data, dst=VIRTUAL, sport=sport, dport=80), dst=to_mac) for sport in range(1040, 1043)))
+        left = [entry["orig"] for entry in engine.conntrack(world.router.ns)]
+        assert left == [entry["orig"] for entry in before] and len(left) == 20
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in range(1043, 1050)))
+    assert fast.everything() == slow.everything()
+    assert fast.wide > 30
+
+
 def test_a_table_full_of_assured_connections_takes_no_more() -> None:
     fast, slow = pair()
     ports = range(1000, 1020)
