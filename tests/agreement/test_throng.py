@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from . import throng
-from .clusters import PATHS, random_cluster
 from .compare import Disagreement
 from .minimise import minimised, report
 
@@ -17,9 +16,8 @@ LEAST_HITS, LEAST_LEARNT = 1000, 1000
 
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(6)])
 def test_thousands_of_conversations_are_the_same_in_every_way_of_carrying_frames(seed: int) -> None:
-    path = PATHS[seed % len(PATHS)]._replace(families=((4,),))
     try:
-        race = throng.run(random_cluster(Random(seed), [path]), 2 * seed)
+        race = throng.run(throng.place(Random(seed)), 2 * seed)  # even seeds are not traced
     except Disagreement as found:
         pytest.fail(report(minimised(found, SECONDS_TO_MINIMISE)), pytrace=False)
     counts = [player.engine.flow_cache() for mode, player in race.players.items() if not mode.slow]

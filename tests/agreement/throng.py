@@ -10,6 +10,7 @@ from kernel import wire
 from kernel.wire import ACK, FIN, PSH, RST, SYN, Ip, Tcp
 
 from .changes import change
+from .clusters import PATHS, random_cluster
 from .compare import Race
 from .play import Mode, Player
 from .scenario import MICROSECOND, MILLISECOND, SCOUT, SECOND
@@ -25,6 +26,12 @@ PAIRS = tuple(
     (AT_ONCE, Mode(f"batches of {batch}, {threads} threads, windows of {window}", batch=batch, threads=threads, window=window, looks=False))
     for batch, threads, window in ((1 << 30, 1, 1024), (200, 1, 1024), (1 << 30, 3, 100))
 )
+
+
+def place(rng: Random) -> World:
+    """A cluster whose pods have IPv4 addresses alone."""
+    paths = [path._replace(families=((4,),)) for path in PATHS if (4,) in path.families]
+    return random_cluster(rng, paths)
 
 
 class Throng:
