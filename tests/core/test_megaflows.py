@@ -319,6 +319,27 @@ def test_a_packet_that_is_dropped_before_anybody_tracks_it_makes_no_connection_g
     assert fast.wide > 30
 
 
+def test_a_packet_for_another_host_tells_a_connection_nothing() -> None:
+    """Each is like one that is asked about, and dropped before conntrack: no timeout begins anew, nothing is closed, no answer is seen."""
+    fast, slow = pair()
+    ports = range(1000, 1040)
+    answers = [ether(udp_packet(src=SERVER, dst=CLIENT, sport=2000, dport=port), src=SERVER_MAC, dst=ROUTER1_MAC) for port in ports]
+    for world in (fast, slow):
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=port, seq=2)) for port in ports))
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=port, dport=80)) for port in ports))
+        world.send(*(ether(udp_packet(sport=port)) for port in ports))
+        world.send(*answers[:20], back=True)
+        world.router.engine.run(world.router.engine.now + 9 * SECOND)
+        before = world.router.engine.conntrack(world.router.ns)
+        for flags in (ACK, FIN_ACK, RST, SYN):
+            world.send(*(ether(tcp_packet(flags, dst=VIRTUAL, sport=port, seq=2), dst=mac(0x55)) for port in ports), step=0)
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=port, dport=80), dst=mac(0x55)) for port in ports), step=0)
+        world.send(*(mac(0x55) + answer[6:] for answer in answers[20:]), step=0, back=True)
+        assert world.router.engine.conntrack(world.router.ns) == before
+    assert fast.everything() == slow.everything()
+    assert fast.wide > 100
+
+
 def test_a_table_full_of_assured_connections_takes_no_more() -> None:
     fast, slow = pair()
     ports = range(1000, 1020)
