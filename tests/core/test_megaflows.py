@@ -35,8 +35,8 @@ from core.worlds import (
     tcp_packet,
     udp_packet,
 )  # fmt: skip
+from dataplane._core import CT_ESTABLISHED, Engine
 from dataplane._core import Chain as RuleChain
-from dataplane._core import Engine
 from dataplane.encap import registry
 
 if TYPE_CHECKING:
@@ -330,6 +330,28 @@ def test_flows_that_become_known_by_one_megaflow_count_the_rules_that_each_of_th
     assert fast.everything() == slow.everything()
     counts = fast.router.engine.flow_cache()
     assert counts["wide"] > 50 and counts["hits"] - counts["wide"] > 50
+
+
+def test_a_flow_is_another_one_for_rules_once_it_is_answered() -> None:
+    """Which rules decide depends on it, and so does what is counted; flows that were known before must be learnt anew."""
+    replied: Match = {"ctstate": CT_ESTABLISHED, "target": "ACCEPT"}
+    refused: Match = {"sport": (1010, 1019), "proto": 17, "target": "DROP"}
+    others: Match = {"proto": SCTP, "target": "DROP"}
+    fast, slow = pair(forward=[replied, refused, *[others] * 5])
+    ports = range(1000, 1010)
+    for world in (fast, slow):
+        for _ in range(4):
+            world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in ports))
+        ends = {entry["orig"]["sport"]: entry["reply"] for entry in world.router.engine.conntrack(world.router.ns)}
+        for port, end in ends.items():
+            source = SERVER if end["src"] == ip(SERVER) else OTHER
+            answer = udp_packet(src=source, dst=CLIENT, sport=end["sport"], dport=port)
+            world.send(ether(answer, src=SERVER_MAC, dst=ROUTER1_MAC), back=True)
+        for _ in range(4):
+            world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in ports))
+    assert len(ends) == len(ports)
+    assert fast.everything() == slow.everything()
+    assert fast.router.engine.flow_cache()["hits"] > 40
 
 
 def test_a_reset_of_an_unanswered_connection_is_asked_about_once() -> None:
