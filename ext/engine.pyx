@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from ext.border.answers cimport cache_dict, route_answer
-from ext.border.batch cimport Batch, batch_carry, batch_check, batch_close, batch_open, batch_window
+from ext.border.batch cimport Batch, batch_carry, batch_close, batch_missing, batch_open, batch_window
 from ext.border.dump cimport ct_dict, dev_dict, fdb_list, fib_list, neigh_list
 from ext.border.devices cimport device_find, device_init, device_kind, device_remove, device_settings
 from ext.border.far cimport far_describe, far_free, place_device, place_namespace, places_reserve
@@ -623,10 +623,10 @@ cdef class Engine:
         cdef Batch b
         cdef uint64_t taken
         cdef Window *several = batch_window(&self.c, &self.window, threads, window)
-        memset(&b, 0, sizeof(Batch))
         try:
             batch_open(&b, data, devs, starts, lengths, times, refused)
-            batch_check(&b, self.c.n_dev)
+            for dev in batch_missing(&b, &self.c):
+                self.dev_at(dev)
             with nogil:
                 taken = batch_carry(&self.c, several, &b)
         finally:

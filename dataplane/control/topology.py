@@ -128,6 +128,7 @@ class Topology:
         for name in list(self._device_ids[machine.namespace]):
             self.forget_device(machine.namespace, name)
         del self.machines[machine.namespace], self._refs[machine.ref], self._namespace_ids[machine.name]
+        self.firewalls.pop(machine.namespace, None)
         for address in machine.addresses:
             self.macs.pop(address.packed, None)
             self._described_macs.pop(address.packed, None)

@@ -63,17 +63,16 @@ cdef inline void *batch_view(Batch *b, object source, str name, uint64_t size, b
 
 
 cdef inline int batch_open(Batch *b, object data, object devs, object starts, object lengths, object times, object refused) except -1:
-    """Fill an empty batch; ``batch_close()`` is due even if this raises."""
-    cdef Py_ssize_t n = memoryview(times).nbytes // <Py_ssize_t>sizeof(int64_t)
-    b.n_views = 0
-    b.n = n
+    """Fill a batch; ``batch_close()`` is due even if this raises."""
+    memset(b, 0, sizeof(Batch))
+    b.n = memoryview(times).nbytes // <Py_ssize_t>sizeof(int64_t)
     b.data = <const uint8_t *>batch_view(b, data, "data", 0)
     b.size = b.view[0].len
-    b.devs = <const int32_t *>batch_view(b, devs, "devs", n * sizeof(int32_t))
-    b.starts = <const uint64_t *>batch_view(b, starts, "starts", n * sizeof(uint64_t))
-    b.lengths = <const uint32_t *>batch_view(b, lengths, "lengths", n * sizeof(uint32_t))
-    b.times = <const int64_t *>batch_view(b, times, "times", n * sizeof(int64_t))
-    b.refused = <uint8_t *>batch_view(b, refused, "refused", n, writable=True)
+    b.devs = <const int32_t *>batch_view(b, devs, "devs", b.n * sizeof(int32_t))
+    b.starts = <const uint64_t *>batch_view(b, starts, "starts", b.n * sizeof(uint64_t))
+    b.lengths = <const uint32_t *>batch_view(b, lengths, "lengths", b.n * sizeof(uint32_t))
+    b.times = <const int64_t *>batch_view(b, times, "times", b.n * sizeof(int64_t))
+    b.refused = <uint8_t *>batch_view(b, refused, "refused", b.n, writable=True)
     return 0
 
 
@@ -85,17 +84,24 @@ cdef inline bint batch_is_sound(const Batch *b, int n_dev) noexcept nogil:
     return wrong == 0
 
 
-cdef inline int batch_check(const Batch *b, int n_dev) except -1:
-    """ValueError: a frame lies outside of the data, or is for a device that does not exist."""
+cdef inline list batch_missing(const Batch *b, const Core *c):
+    """Devices that frames are for and that are not there, each as often as its frames stand together; described ones can be made.
+    ValueError: a frame lies outside of the data, or is for a device that does not exist."""
+    cdef list missing = []
     cdef uint64_t i
-    if batch_is_sound(b, n_dev):
-        return 0
+    cdef int32_t last = -1
+    if not batch_is_sound(b, c.n_dev):
+        for i in range(b.n):
+            if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
+                raise ValueError(f"frame {i} lies outside of the data")
+            if not 0 <= b.devs[i] < c.n_dev:
+                raise ValueError(f"frame {i}: no device {b.devs[i]}")
     for i in range(b.n):
-        if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
-            raise ValueError(f"frame {i} lies outside of the data")
-        if not 0 <= b.devs[i] < n_dev:
-            raise ValueError(f"frame {i}: no device {b.devs[i]}")
-    return 0
+        if b.devs[i] != last:
+            last = b.devs[i]
+            if c.dev[last] == NULL:
+                missing.append(last)
+    return missing
 
 
 cdef inline void batch_close(Batch *b):

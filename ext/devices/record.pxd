@@ -21,7 +21,7 @@ cdef enum:
     STEP_TRIM = 2  # what lies behind the IP packet is cut off
     STEP_TRACK = 3  # p: conntrack entry, q: namespace, x: direction, y: IP protocol
     STEP_NAT = 4  # x: MANIP_*; bytes: address (4), port (2) as they are now
-    STEP_TTL = 5
+    STEP_TTL = 5  # x: the MTU of the route, which another one by the same neighbour need not have
     STEP_ETHER = 6  # bytes: the Ethernet header before the IP header as it is now
     STEP_NEIGH = 7  # p: neighbour whose MAC was used, x: the states (NUD_*) in which it is used without more ado
     STEP_FDB = 8  # p: entry that was found, x: the bridge

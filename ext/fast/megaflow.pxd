@@ -8,13 +8,14 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from ext.devices.changes cimport CHANGE_RULE
 from ext.devices.core cimport Core, Dev
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
 from ext.encap.abi cimport DATAPLANE_ENCAP_STEADY_BUT_PORT
 from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy, program_size
+from ext.fast.key cimport Parsed
 from ext.fast.sum cimport raw32
 from ext.tables.fib cimport Route
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING
@@ -56,6 +57,10 @@ cdef struct MegaHead:
     uint32_t n_asks
     Ask *asks
     void *nat_ns  # the first namespace whose nat table is asked, NULL: none is
+    # how a packet came that was asked all that: another one may be dropped before
+    uint8_t link[14]  # its Ethernet header
+    uint8_t link_len
+    uint32_t longest  # bytes of the frame
 
 cdef struct Megaflow:
     uint32_t head
@@ -369,10 +374,25 @@ cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uin
     h.n_asks = d.head
     h.nat_ns = head_nat(h)
     h.generation = generation
-    h.refused = 0
+    h.refused = h.longest = 0
     t.next_id += 1
     h.id = t.next_id
     return h
+
+
+cdef inline void head_comes(MegaHead *h, const Program *g) noexcept nogil:
+    """Its asks have been put to a packet of this program."""
+    if h.link_len != g.link_len or memcmp(h.link, g.link, g.link_len) != 0:
+        h.longest = 0
+    memcpy(h.link, g.link, g.link_len)
+    h.link_len = g.link_len
+    if h.longest < g.longest:
+        h.longest = g.longest
+
+
+cdef inline bint head_came(const MegaHead *h, const uint8_t *frame, const Parsed *a) noexcept nogil:
+    """Does the frame get as far as a packet did that was asked?"""
+    return a.length <= h.longest and memcmp(frame, h.link, h.link_len) == 0
 
 
 cdef inline Megaflow *mega_place(Megaflows *t, uint64_t seed, const MegaKey *k) noexcept nogil:
@@ -443,6 +463,7 @@ cdef inline void mega_learn(Core *c, const Program *g, int n_steps, bint whole) 
     h = head_keep(t, fc.seed, fc.learning.place, src, c.generation, &d)
     if h == NULL:
         return
+    head_comes(h, g)
     d.key.head = h.id
     m = mega_place(t, fc.seed, &d.key)
     if m == NULL:

@@ -87,7 +87,7 @@ cdef inline int stage_forward(Core *c, Pkt *p) noexcept nogil:
         return -FORWARD_TOO_BIG
     ipv4_decrease_ttl(pkt_l3(p))
     p.crossings = 0
-    rec_note(&c.rec, p, STEP_TTL, NULL, 0, 0)
+    rec_note(&c.rec, p, STEP_TTL, NULL, <int>mtu, 0)
     ev = log_event(c, p, b"forward", b"ttl", 0)
     if ev != NULL:
         snprintf(ev.detail, DETAIL_LEN, b"TTL is now %d", pkt_l3(p)[IPV4_TTL])

@@ -21,14 +21,14 @@ from ext.fast.flows cimport (Check, First, Flow, FlowCache, Op, Program, TRACKS_
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
-from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_find, key_address,
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find, key_address,
                                 WALKS_DIFFER, mega_answer, mega_find, nat_answer)
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
 from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
 from ext.stages.flow_hash cimport flow_hash
-from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw, nat_packet
+from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
@@ -59,6 +59,7 @@ cdef struct Undo:
 cdef struct MegaWalk:
     # a packet on its way
     Megaflows *table
+    const MegaHead *head
     const Program *g  # from the route on
     Pkt *p  # the stand-in
     const uint8_t *frame
@@ -96,8 +97,10 @@ cdef inline void walk_headers(MegaWalk *w, uint32_t at) noexcept nogil:
     memcpy(w.p.buf + HEADERS_ROOM, w.frame + at, n if n < HEADERS_ROOM else HEADERS_ROOM)
 
 
-cdef inline void walk_begin(MegaWalk *w, Core *c, Megaflows *t, const Frame *frame, const Parsed *a) noexcept nogil:
+cdef inline void walk_begin(MegaWalk *w, Core *c, const MegaHead *h, const Frame *frame, const Parsed *a) noexcept nogil:
+    cdef Megaflows *t = <Megaflows *>(<FlowCache *>c.fast).megaflows
     w.table = t
+    w.head = h
     w.p = &t.packet
     w.frame = frame.buf + frame.l2
     w.a = a
@@ -162,11 +165,11 @@ cdef inline void walk_done(MegaWalk *w) noexcept nogil:
 
 cdef inline bint finds_room(Core *c, MegaWalk *w, Ns *ns, const Tuple *t) noexcept nogil:
     """May a full table be asked for this tuple? Another connection that makes room cannot be taken back, but the stages would have made
-    the first one go as well."""
+    the first one go as well, if the packet comes as far."""
     cdef int dir
     if ct_find(&ns.ct, t, c.now, &dir) != NULL:
         return True
-    if w.evicts:
+    if w.evicts or (w.g == NULL and not head_came(w.head, w.frame, w.a)):
         return False
     w.evicts = True
     return True
@@ -297,8 +300,7 @@ cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexce
     cdef uint8_t *ip = p.buf + p.l3
     cdef uint8_t *port = ip + IP + 2 * manip
     if rarely(ct.number != 6 and ct.number != 17):
-        w.seen = False
-        return nat_packet(c, p, manip) == 0
+        return False
     memcpy(ip + 12 + 4 * manip, ct.address4[other][1 - manip], 4)
     st16(port, ct.port[other][1 - manip])
     if w.seen:
@@ -568,7 +570,7 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     h = head_find(t, fc.seed, a.key.place, key_address(&a.key, 0))
     if h == NULL or h.generation != c.generation or not (frame.sound or packet_sound(frame.buf + frame.l2, a)):
         return NULL
-    walk_begin(w, c, t, frame, a)
+    walk_begin(w, c, h, frame, a)
     w.tracing = c.tracing
     c.tracing = 0  # what the stand-in meets is not told
     if asks_agree(c, w, h.asks, h.n_asks):

@@ -7,7 +7,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memcmp, memset
 from ext.devices.changes cimport CHANGE_DNAT, CHANGE_SNAT, log_change, log_nat_rule
 from ext.devices.core cimport Core, Ns, Pin, EventRecord, log_event, chance, chance_count, chance_seed, DETAIL_LEN, TRACE_STEPS
-from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on
+from ext.devices.record cimport STEP_NAT, rec_bytes, rec_is_on, rec_refuse
 from ext.stages.conntrack cimport L4, behind_header, find_l4, is_icmp, l4_checksum_ok, pin_for, pkt_family, pkt_find_l4
 from ext.stages.flow cimport flow_of
 from ext.stages.icmp cimport ICMP_HLEN, ICMP_REDIRECT
@@ -288,10 +288,14 @@ cdef inline int manip_unusual(Pkt *p, const Ct *ct, int dir, int manip) noexcept
 
 
 cdef inline void note_nat(Core *c, Pkt *p, const Ct *ct, int other, int manip) noexcept nogil:
-    """Tell the flow cache what one side of an IPv4 packet is now: address and port."""
+    """Tell the flow cache what one side of an IPv4 packet is now: address and port, which only TCP and UDP have where it writes them."""
     cdef uint8_t now[6]
     cdef Tuple from_there, t
-    if rec_is_on(&c.rec, p):
+    if not rec_is_on(&c.rec, p):
+        return
+    if ct.number != IPPROTO_TCP and ct.number != IPPROTO_UDP:
+        rec_refuse(&c.rec)
+    else:
         from_there = ct_tuple(ct, other)
         tuple_invert(&t, &from_there)
         memcpy(now, &t.src[0] if manip == MANIP_SRC else &t.dst[0], 4)

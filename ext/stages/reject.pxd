@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, int64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport Core, Ns
+from ext.devices.core cimport Core, Ns, pkt_consume
 from ext.devices.record cimport rec_refuse
 from ext.stages.conntrack cimport L4, find_l4, l4_checksum_ok
 from ext.stages.icmp cimport icmp_send, local_packet, write_ipv4, ct_attach_error, ICMP_DEST_UNREACH
@@ -127,7 +127,7 @@ cdef inline void reject_reset(Core *c, Ns *ns, Pkt *p, const L4 *l4) noexcept no
     memset(saddr, 0, 16)
     memcpy(saddr, pkt_l3(q) + IPV4_SRC, 4)
     if route_output(c, ns, pkt_l3(q) + IPV4_DST, saddr, True, &q.dst):
-        c.run(c, q, ST_LOCAL_OUT)
+        pkt_consume(c, q)
         return
     reject_closes(c, ns, p, q)
     if p.brnf & BRNF_ACTIVE and p.phys_in >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import yaml
 from dataplane._core import Engine
 
 from .script import Call, World
+from .services import NODE_ADDRESSES, UNDERLAY_CIDRS, services
 
 Document = dict[str, Any]
 
@@ -59,7 +61,9 @@ PATHS = (
     Path("sleeve", _flannel(Type="sleeve"), ((4,),)),
     Path("wireguard", _flannel(Type="wireguard"), ((4,), (4, 6))),
 )
+FAMILIES = {(4,): 4, (4, 6): 3, (6,): 1}  # how often: packets of IPv6 take the slow path everywhere
 COMMON = 8  # of the paths are chosen more often
+MADE_AT_ONCE = ("sleeve", "wireguard")  # whose devices do something by themselves
 
 SYSCTLS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("net.bridge.bridge-nf-call-iptables", (0,)),
@@ -90,23 +94,28 @@ SYSCTLS: tuple[tuple[str, tuple[int, ...]], ...] = (
 )
 
 POD_CIDRS, SERVICE_CIDRS = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}, {4: "10.96.0.0/16", 6: "fd00:10:96::/112"}
-UNDERLAY_CIDRS = {4: "192.168.0.0/22", 6: "fd00:192:168::/64"}
-NODE_CIDRS, NODE_ADDRESSES = {4: "10.244.{}.0/24", 6: "fd00:10:244:{}::/64"}, {4: "192.168.0.{}", 6: "fd00:192:168::{}"}
+NODE_CIDRS = {4: "10.244.{}.0/24", 6: "fd00:10:244:{}::/64"}
 SECOND_SUBNET = "192.168.1.{}"
 BLOCK_SIZES = {4: 26, 6: 122}
+
+
+def waiting(rng: Random) -> World:
+    """One whose machines are made as frames come to them, with rules that are written as packets meet them."""
+    paths = [path for path in PATHS if path.name not in MADE_AT_ONCE]
+    return replace(random_cluster(rng, paths), waiting=True)
 
 
 def random_cluster(rng: Random, paths: Sequence[Path] = PATHS) -> World:
     """One of the clusters that ``rng`` can choose; the first paths are those that most clusters have."""
     path = rng.choice(paths[: rng.choice((COMMON, len(paths)))])
-    families = rng.choice(path.families)
+    families = rng.choices(path.families, [FAMILIES[each] for each in path.families])[0]
     subnets = 2 if path.routed and families == (4,) and rng.random() < 0.7 else 1
     nodes = rng.choice((2, 3, 4) if path.name == "sleeve" or subnets > 1 else (2, 1, 3, 4))  # a sleeve of one node is refused
     documents = [_cluster(rng, path, families, subnets)]
     documents += [_node(number, families, number % subnets) for number in range(1, nodes + 1)]
     apps = ("web", "dns", "lone")
     documents += [_pod(rng, number, rng.randint(1, nodes), apps) for number in range(1, rng.randint(2, 6) + 1)]
-    documents += [_service(rng, number, families, apps) for number in range(1, rng.choice((2, 1, 0, 3, 5)) + 1)]
+    documents += services(rng, families, apps)
     world = World(f"{path.name} IPv{'+'.join(map(str, families))}", yaml.safe_dump_all(documents, sort_keys=False))
     return _between_subnets(world) if subnets > 1 else world
 
@@ -133,11 +142,20 @@ def _cluster(rng: Random, path: Path, families: tuple[int, ...], subnets: int) -
         "endSystems": rng.choice(("answer", "silent")),
         "neighbours": rng.choice(("resolve", "static")),
         "sysctls": {name: rng.choice(values) for name, values in rng.sample(SYSCTLS, rng.choice((0, 1, 3, 6)))},
-        "proxy": {"masqueradeAll": rng.random() < 0.2, "masqueradeRandomFully": rng.random() < 0.5},
+        "proxy": _proxy(rng, families),
     }
     if rng.random() < 0.1:
         spec["faults"] = {rng.choice(("tooBigFiltered", "unfinishedTunnelChecksums")): True}
     return {"apiVersion": "dataplane/v1alpha1", "kind": "Cluster", "metadata": {"name": "random"}, "spec": spec}
+
+
+def _proxy(rng: Random, families: tuple[int, ...]) -> Document:
+    proxy: Document = {"masqueradeAll": rng.random() < 0.2, "masqueradeRandomFully": rng.random() < 0.5}
+    if rng.random() < 0.15:
+        proxy["detectLocalMode"] = "NodeCIDR"
+    if rng.random() < 0.15:
+        proxy["nodePortAddresses"] = rng.choice((["primary"], [UNDERLAY_CIDRS[family] for family in families]))
+    return proxy
 
 
 def _cni(rng: Random, path: Path, families: tuple[int, ...]) -> Document:
@@ -151,6 +169,8 @@ def _cni(rng: Random, path: Path, families: tuple[int, ...]) -> Document:
         ]
     else:
         cni["delegate"] = {"hairpinMode": rng.random() < 0.7}
+    if rng.random() < 0.1:
+        cni["masquerade"] = "flannel"
     if 4 in families and len(families) == 1 and rng.random() < 0.15:
         cni["mtu"] = rng.choice((600, 1280, 1500))
     return cni
@@ -193,30 +213,7 @@ def _pod(rng: Random, number: int, node: int, apps: tuple[str, ...]) -> Document
     if rng.random() < 0.05 and number > 2:
         spec["hostNetwork"] = True
     app = apps[number % 2] if number < 5 else rng.choice(apps)
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pod{number}", "labels": {"app": app}}, "spec": spec}
-
-
-def _service(rng: Random, number: int, families: tuple[int, ...], apps: tuple[str, ...]) -> Document:
-    kind = rng.choice(("ClusterIP", "NodePort", "LoadBalancer"))
-    ports = [{"name": "web", "protocol": "TCP", "port": 80, "targetPort": 8080}]
-    ports.append({"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53})
-    spec: Document = {
-        "type": kind,
-        "selector": {"app": rng.choice((*apps, "nobody") if rng.random() < 0.3 else apps[:2])},
-        "ports": rng.choice((ports, ports[:1], ports[1:])),
-    }
-    if len(families) > 1:
-        spec["ipFamilyPolicy"] = rng.choice(("PreferDualStack", "SingleStack"))
-    if rng.random() < 0.3:
-        spec["sessionAffinity"] = "ClientIP"
-        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": rng.choice((5, 600))}}
-    if kind != "ClusterIP" and rng.random() < 0.4:
-        spec["externalTrafficPolicy"] = "Local"
-    if rng.random() < 0.15:
-        spec["internalTrafficPolicy"] = "Local"
-    service: Document = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"service{number}"}, "spec": spec}
-    if kind == "LoadBalancer":
-        service["status"] = {"loadBalancer": {"ingress": [{"ip": NODE_ADDRESSES[families[0]].format(220 + number)}]}}
-        if rng.random() < 0.3:
-            spec["loadBalancerSourceRanges"] = [UNDERLAY_CIDRS[families[0]]]
-    return service
+    pod: Document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pod{number}", "labels": {"app": app}}, "spec": spec}
+    if rng.random() < 0.07:
+        pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    return pod

@@ -91,7 +91,7 @@ def router(rng: Random) -> Made:
     chosen = rng.sample(networks, min(12, len(networks)))
     doors = [Door(_inside(rng, net, length), rng.choice(PORTS), "", "network") for net, length in chosen]
     gateways = {station.device: mac(100 + int(station.name[3:])) for station in maker.stations}
-    return _made("router", maker, families, doors, gateways, networks)
+    return made("router", maker, families, doors, gateways, networks, [0])
 
 
 def _routes(rng: Random, maker: Maker, node: int, family: int, number: int, via: bytes) -> list[tuple[bytes, int]]:
@@ -131,18 +131,25 @@ def bridge(rng: Random) -> Made:
     if rng.random() < 0.6:
         maker.rules(rng, node, families)
     doors = [Door(packed(FAR[family].format(0, 1, 1)), 53, "", "bridge") for family in families]
-    return _made("bridge", maker, families, doors, {}, [])
+    return made("bridge", maker, families, doors, {}, [], [0])
 
 
-def _made(
-    name: str, maker: Maker, families: list[int], doors: list[Door], gateways: dict[int, bytes], networks: list[tuple[bytes, int]]
+def made(
+    name: str,
+    maker: Maker,
+    families: list[int],
+    doors: list[Door],
+    gateways: dict[int, bytes],
+    networks: list[tuple[bytes, int]],
+    routers: list[int],
 ) -> Made:
-    """``gateways``: the MAC that a station sends everything to, by its device; without one all stations are on one link."""
+    """``gateways``: the MAC that a station sends everything to, by its device; without one all stations are on one link. ``routers``: as
+    in Terrain."""
     doors += [Door(address, port, "", "station") for station in maker.stations for address in station.addresses for port in PORTS[:2]]
     by_address = {address: station.mac for station in maker.stations for address in station.addresses}
 
     def next_hop(station: Station, address: bytes) -> bytes:
         return multicast_mac(address) or gateways.get(station.device) or by_address.get(address, mac(100))
 
-    terrain = Terrain(maker.stations, doors, families, [0], next_hop, maker.tables_of, networks)
+    terrain = Terrain(maker.stations, doors, families, routers, next_hop, maker.tables_of, networks)
     return World(f"{name} IPv{'+'.join(map(str, families))}", calls=tuple(maker.calls)), terrain

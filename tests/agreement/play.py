@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
+from control.test_change import changes
 from dataplane._core import Delivery, Drop, Engine, Event, Frame, Records
+from dataplane.control.change import Changes
+from dataplane.errors import InputError
 
 from .script import Burst, Call, Given, Script, Step, World
 
@@ -42,6 +45,7 @@ class Seen(NamedTuple):
     changes: list[bytes]  # each a ChangeRecord of ext/devices/changes.pxd
     deliveries: list[Delivery]
     counters: dict[str, int]
+    made: list[int]
     conntrack: list[list[dict[str, Any]]]
     neighbours: list[list[dict[str, Any]]]
     fdb: list[list[dict[str, Any]]]
@@ -62,7 +66,7 @@ class Player:
         self.engine = Engine(self.seed, slow_path_only=self.mode.slow)
         self.topology = self.world.put_into(self.engine)
         self.engine.trace(self.seed % 2 == 1, changes=True)
-        self.namespaces = _namespaces(self.engine)
+        self._changes: Changes | None = None
         self._results: list[Any] = []
         self._deliveries: list[Delivery] = []
 
@@ -79,6 +83,11 @@ class Player:
         if self.mode.looks:
             self.seen.append(self.look())
 
+    @property
+    def namespaces(self) -> list[int]:
+        """Those that are made."""
+        return [number for number in range(self.engine.places()[0]) if self.engine.is_made(number)]
+
     def finish(self) -> list[Seen]:
         self.seen.append(self.look(everything=True))
         return self.seen
@@ -94,9 +103,10 @@ class Player:
             frames=engine.frames(),
             drops=engine.drops(),
             events=engine.events(),
-            changes=self._changes(),
+            changes=self._told(),
             deliveries=deliveries,
             counters=engine.counters(),
+            made=all_ns,
             conntrack=[engine.conntrack(ns) for ns in all_ns],
             neighbours=[engine.neighbours(ns) for ns in all_ns],
             fdb=[engine.fdb(ns) for ns in all_ns],
@@ -104,7 +114,7 @@ class Player:
             devices=[engine.devices(ns) for ns in all_ns if everything],
         )
 
-    def _changes(self) -> list[bytes]:
+    def _told(self) -> list[bytes]:
         """Frames, drops and steps must have been taken out before."""
         records = Records()
         self.engine.exchange(Records(), Records(), Records(), records)
@@ -117,6 +127,8 @@ class Player:
         if call.name == "run":
             self._settle(*call.args)
             return None
+        if call.name == "amend":
+            return self._amend(*call.args)
         kwargs = dict(call.kwargs)
         if "at" in kwargs:
             kwargs["at"] = max(kwargs["at"], self.engine.now)
@@ -124,6 +136,20 @@ class Player:
             return getattr(self.engine, call.name)(*call.args, **kwargs)
         except (KeyError, ValueError) as error:
             return repr(error)
+
+    def _amend(self, number: int) -> Any:
+        """A Service, an EndpointSlice or a Pod comes, goes or changes; None, or why it did not."""
+        assert self.topology is not None
+        if self._changes is None:
+            self._changes = Changes(self.engine, self.topology)
+        rng, manifests = Random(number), self.topology.manifests
+        if not any(service.cluster_ips for service in manifests.services):
+            return None
+        try:
+            self._changes.apply(*rng.choice(list(changes(manifests, rng))))
+        except InputError as error:
+            return repr(error)
+        return None
 
     def _settle(self, until: int | None = None) -> None:
         while self.engine.run(until):
@@ -175,17 +201,6 @@ class Player:
                 self._settle(max(self.engine.now, rest[taken - 1].time))  # the last one may still be on its way
             done += taken
         self._settle(self.engine.now)
-
-
-def _namespaces(engine: Engine) -> list[int]:
-    """All of them: they are numbered from 0 on."""
-    found: list[int] = []
-    while True:
-        try:
-            engine.devices(len(found))
-        except ValueError:
-            return found
-        found.append(len(found))
 
 
 def play(script: Script, mode: Mode) -> Player:

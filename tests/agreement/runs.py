@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from .clusters import random_cluster
+from . import throng
+from .clusters import random_cluster, waiting
 from .compare import PAIRS, SLOW, Race
 from .handmade import bridge, router
 from .play import Mode, hit_share, several_threads
@@ -13,13 +14,16 @@ from .recorded import play_sequence, recorded_world
 from .scenario import Scenario, drawn_kinds
 from .script import World
 from .terrain import Terrain
+from .tunnels import two_sites
 
 STEPS = 40
-KINDS = {"cluster": 16, "router": 2, "bridge": 2, "recorded": 1}
+KINDS = {"cluster": 14, "waiting": 3, "router": 2, "bridge": 2, "tunnels": 4, "throng": 2, "recorded": 1}
+CLUSTERS = {"cluster": random_cluster, "waiting": waiting}
+HANDMADE = {"router": router, "bridge": bridge, "tunnels": two_sites}
 
 
 def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]] = PAIRS) -> Race:
-    """What this seed stands for, beside these modes in one of several threads too. Raises Disagreement."""
+    """What this seed stands for, beside these modes in one of several threads too (a throng in its own ones). Raises Disagreement."""
     pairs = [*pairs, (SLOW, several_threads(Random(f"threads {seed}")))]
     rng = Random(seed)
     kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
@@ -29,11 +33,13 @@ def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]
         play_sequence(world, known, seed, 2 * steps, runners.play)
         runners.finish()
         return runners
+    if kind == "throng":
+        return throng.run(throng.place(rng), seed)
     terrain = None
-    if kind == "cluster":
-        world = random_cluster(rng)
+    if kind in CLUSTERS:
+        world = CLUSTERS[kind](rng)
     else:
-        world, terrain = router(rng) if kind == "router" else bridge(rng)
+        world, terrain = HANDMADE[kind](rng)
     return run_steps(world, terrain, seed, drawn_kinds(rng, steps), pairs)
 
 

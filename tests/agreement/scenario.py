@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from random import Random
 
@@ -30,7 +31,7 @@ GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND 
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
     "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
-    "pull": 6,
+    "pull": 6, "crowd": 9, "amend": 6,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -49,11 +50,14 @@ class Scenario:
         self.flows: list[Flow] = []
         self.memory: deque[Frame] = deque(maxlen=REMEMBERED)
         self.last: list[Frame] = []  # frames of the last step
-        self.by_device = {station.device: station for station in terrain.stations}
-        self.macs = [station.mac for station in terrain.stations]
+        self._look_around()
         self.port = 20_000
         self.listens = False  # are there applications?
         self.pulled: dict[int, tuple[int, int]] = {}  # the other end of a station's cable that was pulled: the station's device, latency
+
+    def _look_around(self) -> None:
+        self.by_device = {station.device: station for station in self.terrain.stations}
+        self.macs = [station.mac for station in self.terrain.stations]
 
     @property
     def now(self) -> int:
@@ -73,7 +77,7 @@ class Scenario:
                     if rng.random() < 0.8:
                         self._emit(Call("open_socket", (station.namespace, proto, port)))
         if rng.random() < 0.5:
-            devices = [row["id"] for ns in self.scout.namespaces for row in self.scout.engine.devices(ns)]
+            devices = [row["id"] for ns in range(self.scout.engine.places()[0]) for row in self.scout.engine.devices(ns)]
             self._emit_all(capture_some(rng, devices))
         if rng.random() < 0.07:
             self._emit(Call("trace", (True,)))
@@ -193,6 +197,46 @@ class Scenario:
         times = self._times(rng, len(frames))
         self._emit_frames([Given(time, device, data) for time, (device, data) in zip(times, frames, strict=True)])
         return None
+
+    def _crowd(self, rng: Random) -> None:
+        """Many new conversations of few senders, who go to few doors: all first packets, then all answers, and so on; some are damaged."""
+        wild, count, kept = rng.choice((0, 0, 0.05, 0.3)), rng.choice((8, 20, 40)), rng.choice((0, 1, 3))
+        models = [self._new_flow(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+        crowd = [self._like(rng.choice(models), rng) for _ in range(count)]
+        firsts = [flow.first(rng) for flow in crowd]
+        self._emit_crowd([(flow.near, data) for flow, data in zip(crowd, firsts, strict=True)], wild, rng)
+        seen = self.last
+        self._emit(Call("run", (self.now + rng.choice((1, 30)) * MILLISECOND,)))
+        seen = [frame for frame in seen + self.last if not frame.outgoing and frame.device in self.by_device]
+        for flow, first in zip(crowd, firsts, strict=True):
+            flow.far = self._find(flow, first, seen)
+        heard = [flow for flow in crowd if flow.far is not None]
+        tcp = [(flow, flow.handshake(rng)) for flow in heard if flow.proto == "tcp"]
+        for step in range(2):
+            frames = [(flow.ends()[1 - step], answers[step]) for flow, answers in tcp]
+            frames += [(end, flow.next(end, rng)) for flow in heard if flow.proto != "tcp" for end in flow.ends()[1 - step :][:1]]
+            self._emit_crowd(frames, wild, rng)
+        self._emit_crowd([(flow.near, flow.next(flow.near, rng)) for flow in heard], wild, rng)
+        if rng.random() < 0.4:
+            partings = [flow.farewell(rng) for flow in heard if flow.proto == "tcp"]
+            for step in range(4):
+                self._emit_crowd([parting[step] for parting in partings if step < len(parting)], wild, rng)
+        self.flows += heard[:kept]
+        del self.flows[:-FLOWS_MAX]
+
+    def _like(self, model: Flow, rng: Random) -> Flow:
+        """Another conversation of the same sender with the same door, by another port, or by one that others have too."""
+        self.port += 1
+        port = self.port if rng.random() < 0.9 else rng.choice((40_000, 40_001, 1023))
+        return replace(model, near=replace(model.near, sport=port), far=None, opened=False)
+
+    def _emit_crowd(self, frames: list[tuple[End, bytes]], wild: float, rng: Random) -> None:
+        made: list[tuple[int, bytes]] = []
+        for end, data in frames:
+            kept = mutate.damaged(data, rng, self.macs) if rng.random() < wild else [data]
+            made += [(end.station.device, one) for one in kept * (2 if rng.random() < 0.05 else 1)]
+        times = self._times(rng, len(made))
+        self._emit_frames([Given(time, device, data) for time, (device, data) in zip(times, made, strict=True)])
 
     def _linger(self, rng: Random) -> None:
         """A conversation of which one end falls silent, while the other one keeps alive what would else be forgotten."""
@@ -328,6 +372,15 @@ class Scenario:
         else:
             self._emit_all(change(rng, self.terrain, self.scout.engine))
 
+    def _amend(self, rng: Random) -> None:
+        """The cluster's own objects change; who is not there any more says nothing more."""
+        topology = self.scout.topology
+        if topology is None:
+            return
+        self._emit(Call("amend", (rng.randrange(1 << 32),)))
+        self.terrain = of_cluster(self.scout.engine, topology)
+        self._look_around()
+        self.flows = [flow for flow in self.flows if all(end.station.device in self.by_device for end in flow.ends())]
 
     def _pull(self, rng: Random) -> None:
         """What is sent to some stations leaves the world from now on, and what nodes among them send; pods and hosts still send. Or all

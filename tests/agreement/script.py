@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 from dataplane._core import Chain, Engine
 from dataplane.control.build import build
 from dataplane.control.topology import Topology
+from dataplane.control.wiring import PLAIN_KINDS
+from dataplane.encap import registry
 from dataplane.k8s import load_text
 from dataplane.k8s.objects import Manifests
 
 
 class Call(NamedTuple):
-    """One call of a method of ``Engine``; ``at`` among its arguments is never before now."""
+    """One call of a method of ``Engine``; ``at`` among its arguments is never before now. Or ``amend``: the cluster changes, as its number
+    says."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -44,16 +47,20 @@ Step = Call | Burst
 
 @dataclass(frozen=True)
 class World:
-    """What an engine holds before the first step: a cluster's manifests (YAML), if any, and what calls add to it."""
+    """What an engine holds before the first step: a cluster's manifests (YAML), if any, and what calls add to it. ``waiting``: its
+    machines are made when something concerns them, as in large clusters."""
 
     name: str
     cluster: str = ""
     calls: tuple[Call, ...] = ()
+    waiting: bool = False
 
     def put_into(self, engine: Engine) -> Topology | None:
         """The cluster's names; None for a world that calls alone make."""
-        topology = build(manifests_of(self.cluster), engine) if self.cluster else None
+        topology = build(manifests_of(self.cluster), engine, at_once=not self.waiting) if self.cluster else None
         for call in self.calls:
+            if call.name == "add_device" and call.args[2] not in PLAIN_KINDS:
+                registry.ensure(call.args[2])
             getattr(engine, call.name)(*call.args, **call.kwargs)
         return topology
 
@@ -77,7 +84,8 @@ class Script:
 
 def to_text(script: Script) -> str:
     """JSON with bytes in hexadecimal, one step a line."""
-    world = {"name": script.world.name, "cluster": script.world.cluster, "calls": [_plain(call) for call in script.world.calls]}
+    world: dict[str, Any] = {"name": script.world.name, "cluster": script.world.cluster, "waiting": script.world.waiting}
+    world["calls"] = [_plain(call) for call in script.world.calls]
     steps = ",\n  ".join(json.dumps(_plain(step)) for step in script.steps)
     return f'{{"world": {json.dumps(world)},\n "seed": {script.seed},\n "steps": [\n  {steps}\n ]}}\n'
 
@@ -87,7 +95,8 @@ def from_text(text: str) -> Script:
     data = json.loads(text)
     world = data["world"]
     calls = tuple(_rich(call) for call in world["calls"])
-    return Script(World(world["name"], world["cluster"], calls), data["seed"], tuple(_rich(step) for step in data["steps"]))
+    made = World(world["name"], world["cluster"], calls, world.get("waiting", False))
+    return Script(made, data["seed"], tuple(_rich(step) for step in data["steps"]))
 
 
 def _plain(value: Any) -> Any:

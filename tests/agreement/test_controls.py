@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dataplane._core import Engine
+
 from . import compare
 from .clusters import PATHS, random_cluster
 from .compare import PAIRS, SLOW, SLOW_AHEAD, Disagreement, first_difference, race
@@ -153,17 +155,27 @@ def is_datagram(given: Given) -> bool:
     return given.data[12:14] == b"\x08\0" and given.data[23] == 17
 
 
+def is_switched(script: Script) -> bool:
+    """Is some of it for a pod on the sender's own bridge?"""
+    topology = script.world.put_into(Engine(0))
+    assert topology is not None
+    macs = {machine.mac for machine in topology.machines.values() if machine.kind == "pod"}
+    frames = [given.data for step in script.steps if isinstance(step, Burst) for given in step.frames]
+    return any(data[:6] in macs and data[12:14] == b"\x08\0" for data in frames)
+
+
 @pytest.fixture(scope="module")
 def plain() -> Script:
     """The first run on a cluster whose neighbours are asked for, with answered datagrams, and a largest burst that takes some time."""
-    for seed in range(100):
+    for seed in range(200):
         world = random_cluster(Random(seed), [PATHS[0]._replace(families=((4,),))])
         steps = [("open", number) for number in range(8)] + [("talk", number) for number in range(12)]
         script = run_steps(world, None, seed, steps, [(SLOW, SLOW)]).script
         frames = largest(script).frames
         slow = frames[-1].time - frames[0].time > 100_000_000
         answered = any(row["proto"] == 17 and row["seen_reply"] for rows in all_shown(script).conntrack for row in rows)
-        if "neighbours: resolve" in world.cluster and slow and answered and sum(map(is_datagram, frames)) > 10:
+        usual = "neighbours: resolve" in world.cluster and "bridge-nf-call-iptables: 0" not in world.cluster
+        if usual and slow and answered and is_switched(script) and sum(map(is_datagram, frames)) > 10:
             return script
     raise LookupError("no run is suitable")
 

@@ -197,6 +197,21 @@ def test_packets_on_their_way_to_a_pod_that_goes_are_accounted_for() -> None:
     assert count["drop/neighbour/unresolved"] > 0  # nobody answers for the pod any more
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["made at once", "made bit by bit"])
+def test_where_pods_are_silent_one_goes_and_then_a_service_changes(at_once: bool) -> None:
+    """A silent pod has rules of its own, which go with it."""
+    manifests = k8s.load([str(ROOT / "pcaps" / "clusters" / "flannel-vxlan.yaml")])
+    manifests = replace(manifests, config=replace(manifests.config, end_systems="silent"))
+    world = World(manifests, at_once=at_once)
+    changing = Changes(world.engine, world.topology)
+    pod = next(pod for pod in manifests.pods if f"pod/{pod.key}" in {each.ref for each in world.topology.machines.values()})
+    world.engine.devices(world.topology.endpoint(f"pod/{pod.key}").namespace)  # which makes it
+    changing.apply(delete=[pod])
+    changing.apply([new_service(next(each for each in manifests.services if each.cluster_ips))])
+    fresh = World(replace(world.topology.manifests), at_once=True)
+    assert world.tables() == fresh.tables()
+
+
 def test_what_cannot_change_is_refused() -> None:
     manifests = k8s.load([str(SAMPLES[0])])
     changing = Changes(*(lambda world: (world.engine, world.topology))(World(manifests, at_once=False)))

@@ -83,6 +83,41 @@ def test_what_a_disconnected_device_sends_goes_nowhere_and_it_still_receives() -
     assert len(router.seen(router.eth0, outgoing=True)) == 1
 
 
+def test_a_batch_for_a_device_that_is_only_described_makes_it_first() -> None:
+    router = Router()
+    engine, places = router.engine, router.engine.places()
+    engine.reserve(places[0] + 1, places[1] + 2)
+    place = places[1] + 1
+    asked: list[tuple[int, int]] = []
+
+    def supply(namespace: int, device: int) -> None:
+        asked.append((namespace, device))
+        made = engine.add_namespace("far", number=places[0], lo=places[1])
+        engine.connect(engine.add_device(made, "eth0", "veth", mac=CLIENT_MAC, mtu=1500, number=place), router.eth0)
+
+    engine.supply_with(supply)
+    router.client_eth = place
+    assert carried(router, FRAMES[:2], [0, 0]) == (2, b"\0\0")
+    assert asked == [(-1, place)]
+    assert len(router.seen(router.eth1, outgoing=True)) == 2
+
+
+def test_a_batch_for_a_described_device_that_nobody_makes_is_refused() -> None:
+    router = Router()
+    namespaces, router.client_eth = router.engine.places()
+    router.engine.reserve(namespaces, router.client_eth + 1)
+    with pytest.raises(ValueError, match=f"device {router.client_eth} is not there"):
+        carried(router, FRAMES[:1], [0])
+
+    def fails(namespace: int, device: int) -> None:
+        raise LookupError("nobody knows it")
+
+    router.engine.supply_with(fails)
+    with pytest.raises(LookupError, match="nobody knows it"):
+        carried(router, FRAMES[:1], [0])
+    assert router.engine.counters()["in"] == 0
+
+
 @pytest.mark.parametrize(
     ("devices", "starts", "lengths", "complaint"),
     [

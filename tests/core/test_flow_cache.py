@@ -10,6 +10,7 @@ import pytest
 from core.worlds import (
     CLIENT,
     CLIENT_MAC,
+    DONT_FRAGMENT,
     GRE,
     MILLISECOND,
     OUTSIDE,
@@ -116,6 +117,50 @@ def test_a_change_that_forbids_one_flow_is_not_undone_by_another_that_goes_the_s
 
 def udp_drop(port: int) -> dict[str, object]:
     return {"proto": UDP, "dport": (port, port), "target": "DROP"}
+
+
+def test_a_flow_that_a_change_ends_does_not_come_back_with_another_one_on_its_way() -> None:
+    """Two destinations behind the same neighbour; the route to one of them is withdrawn."""
+    world, gone, stays = Watched(), OUTSIDE, "198.51.100.8"
+    engine, ns = world.router.engine, world.router.ns
+    for dst in (gone, stays):
+        engine.add_route(ns, ip(dst), 32, via=ip(SERVER))
+    to_gone, to_other = (ether(udp_packet(dst=dst)) for dst in (gone, stays))
+    world.hits(PACKET)  # the neighbour is known now
+    assert world.hits(to_gone, to_other, to_gone, to_other, to_gone, to_other) >= 2
+    engine.del_route(ns, ip(gone), 32)
+    world.sent()
+    assert world.hits(to_other, to_other, to_other) >= 1
+    world.hits(to_gone)
+    assert [frame[30:34] for frame in world.sent()] == [ip(stays)] * 3
+    assert world.router.dropped("route/no_route") == 1
+
+
+def test_what_fits_one_route_need_not_fit_another_by_the_same_neighbour() -> None:
+    world, wide, narrow = Watched(), OUTSIDE, "198.51.100.8"
+    engine, ns = world.router.engine, world.router.ns
+    engine.add_route(ns, ip(wide), 32, via=ip(SERVER))
+    engine.add_route(ns, ip(narrow), 32, via=ip(SERVER), mtu=600)
+    world.hits(PACKET)  # the neighbour is known now
+    short, long_one = (
+        {dst: ether(udp_packet(bytes(size), dst=dst, fragment=DONT_FRAGMENT)) for dst in (wide, narrow)} for size in (10, 1000)
+    )
+    assert world.hits(short[narrow], short[narrow], long_one[wide], long_one[wide]) >= 2
+    world.sent()
+    world.hits(long_one[narrow], long_one[wide], short[narrow])
+    assert [(frame[30:34], len(frame)) for frame in world.sent()] == [(ip(wide), 1042), (ip(narrow), 52)]
+    assert world.router.dropped("forward/too_big") == 1
+
+
+def test_programs_that_changes_have_outlived_do_not_pile_up() -> None:
+    world = Watched()
+    engine = world.router.engine
+    for change in range(4200):
+        engine.set_sysctl(world.router.ns, "net.ipv4.ip_default_ttl", 64 + change % 2)
+        world.hits(PACKET)
+    assert engine.flow_cache()["flushes"] == 1
+    assert engine.flow_cache()["programs"] < 200
+    assert len(world.sent()) == 4200
 
 
 def test_a_neighbour_that_moves_takes_its_flows_along() -> None:

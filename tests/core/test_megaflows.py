@@ -35,8 +35,8 @@ from core.worlds import (
     tcp_packet,
     udp_packet,
 )  # fmt: skip
+from dataplane._core import CT_ESTABLISHED, Engine
 from dataplane._core import Chain as RuleChain
-from dataplane._core import Engine
 from dataplane.encap import registry
 
 if TYPE_CHECKING:
@@ -300,6 +300,115 @@ def test_a_first_packet_that_a_later_rule_refuses_makes_one_connection_go_not_tw
     assert fast.everything() == slow.everything()
 
 
+@pytest.mark.parametrize("name", ["for another host", "too long"])
+def test_a_packet_that_is_dropped_before_anybody_tracks_it_makes_no_connection_go(name: str) -> None:
+    """Else it is like those of its sender that opened connections in the full table."""
+    fast, slow = pair()
+    for world in (fast, slow):
+        engine = world.router.engine
+        engine.set_sysctl(world.router.ns, "net.netfilter.nf_conntrack_max", 20)
+        engine.set_device(world.router.eth0, mtu=600)
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in range(1000, 1040)))
+        before = engine.conntrack(world.router.ns)
+        data, to_mac = (b"x", mac(0x55)) if name == "for another host" else (bytes(1000), ether(b"")[:6])
+        world.send(*(ether(udp_packet(data, dst=VIRTUAL, sport=sport, dport=80), dst=to_mac) for sport in range(1040, 1043)))
+        left = [entry["orig"] for entry in engine.conntrack(world.router.ns)]
+        assert left == [entry["orig"] for entry in before] and len(left) == 20
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in range(1043, 1050)))
+    assert fast.everything() == slow.everything()
+    assert fast.wide > 30
+
+
+def test_flows_that_become_known_by_one_megaflow_count_the_rules_that_each_of_them_walks() -> None:
+    early: Match = {"sport": (1000, 1019), "proto": 17, "target": "ACCEPT"}
+    others: Match = {"proto": SCTP, "target": "DROP"}
+    fast, slow = pair(forward=[early, *[others] * 7])
+    ports = [*range(1000, 1010), *range(1030, 1040), *range(1010, 1020), *range(1040, 1050)]
+    for world in (fast, slow):
+        for _ in range(4):
+            world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in ports))
+    assert fast.everything() == slow.everything()
+    counts = fast.router.engine.flow_cache()
+    assert counts["wide"] > 50 and counts["hits"] - counts["wide"] > 50
+
+
+def test_a_flow_is_another_one_for_rules_once_it_is_answered() -> None:
+    """Which rules decide depends on it, and so does what is counted; flows that were known before must be learnt anew."""
+    replied: Match = {"ctstate": CT_ESTABLISHED, "target": "ACCEPT"}
+    refused: Match = {"sport": (1010, 1019), "proto": 17, "target": "DROP"}
+    others: Match = {"proto": SCTP, "target": "DROP"}
+    fast, slow = pair(forward=[replied, refused, *[others] * 5])
+    ports = range(1000, 1010)
+    for world in (fast, slow):
+        for _ in range(4):
+            world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in ports))
+        ends = {entry["orig"]["sport"]: entry["reply"] for entry in world.router.engine.conntrack(world.router.ns)}
+        for port, end in ends.items():
+            source = SERVER if end["src"] == ip(SERVER) else OTHER
+            answer = udp_packet(src=source, dst=CLIENT, sport=end["sport"], dport=port)
+            world.send(ether(answer, src=SERVER_MAC, dst=ROUTER1_MAC), back=True)
+        for _ in range(4):
+            world.send(*(ether(udp_packet(dst=VIRTUAL, sport=sport, dport=80)) for sport in ports))
+    assert len(ends) == len(ports)
+    assert fast.everything() == slow.everything()
+    assert fast.router.engine.flow_cache()["hits"] > 40
+
+
+def test_a_reset_of_an_unanswered_connection_is_asked_about_once() -> None:
+    """Conntrack forgets such a connection at once: asked twice, it would not know what the second one is about, nor where to send it."""
+    fast, slow = pair(choice=[{"dst": (ip(VIRTUAL), 32), "proto": 6, "target": "DNAT", "to": to(SERVER)}])
+    answered = range(1000, 1020)
+    for world in (fast, slow):
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=sport, seq=2)) for sport in answered))
+        answers = (tcp_packet(ACK, src=SERVER, dst=CLIENT, sport=8080, dport=sport, seq=9, ack=2) for sport in answered)
+        world.send(*(ether(answer, src=SERVER_MAC, dst=ROUTER1_MAC) for answer in answers), back=True)
+        world.send(*(ether(tcp_packet(RST, dst=VIRTUAL, sport=sport, seq=2)) for _ in range(4) for sport in answered))
+        world.send(*(syn(sport) for sport in range(2000, 2020)))
+        world.router.engine.frames()
+        world.send(*(ether(tcp_packet(RST, dst=VIRTUAL, sport=sport, seq=2)) for sport in range(2000, 2020)))
+        assert [frame[30:34] for frame in world.router.seen(world.router.eth1, outgoing=True)] == [ip(SERVER)] * 20
+    assert fast.everything() == slow.everything()
+
+
+def test_a_masqueraded_connection_does_not_follow_others_out_of_another_device() -> None:
+    """nf_nat_masquerade_inet_... gives an address of the device; behind another one such a connection ends (nf_nat_oif_changed())."""
+    fast, slow = pair(postrouting=[{"target": "MASQUERADE"}], choice=[])
+    for world in (fast, slow):
+        engine, ns = world.router.engine, world.router.ns
+        eth2, far = engine.add_device(ns, "eth2", "veth", mac=mac(0x22), mtu=1500), engine.add_namespace("elsewhere")
+        engine.connect(eth2, engine.add_device(far, "eth0", "veth", mac=mac(0x23), mtu=1500))
+        engine.add_address(eth2, ip("10.0.2.1"), 24)
+        engine.add_neighbour(eth2, ip("10.0.2.2"), mac(0x23))
+        world.send(*(ether(tcp_packet(ACK, sport=sport, seq=2)) for sport in range(1000, 1020) for _ in range(3)))
+        engine.add_route(ns, ip(SERVER), 32, via=ip("10.0.2.2"))
+        world.send(*(ether(tcp_packet(ACK, sport=sport, seq=2)) for sport in range(2000, 2020) for _ in range(3)))
+        world.send(*(ether(tcp_packet(ACK, sport=sport, seq=2)) for sport in range(1000, 1020)))
+    assert fast.everything() == slow.everything()
+    ended = fast.router.engine.counters()["dropped"] - fast.router.dropped("route/no_forwarding")
+    assert ended == 20
+
+
+def test_a_packet_for_another_host_tells_a_connection_nothing() -> None:
+    """Each is like one that is asked about, and dropped before conntrack: no timeout begins anew, nothing is closed, no answer is seen."""
+    fast, slow = pair()
+    ports = range(1000, 1040)
+    answers = [ether(udp_packet(src=SERVER, dst=CLIENT, sport=2000, dport=port), src=SERVER_MAC, dst=ROUTER1_MAC) for port in ports]
+    for world in (fast, slow):
+        world.send(*(ether(tcp_packet(ACK, dst=VIRTUAL, sport=port, seq=2)) for port in ports))
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=port, dport=80)) for port in ports))
+        world.send(*(ether(udp_packet(sport=port)) for port in ports))
+        world.send(*answers[:20], back=True)
+        world.router.engine.run(world.router.engine.now + 9 * SECOND)
+        before = world.router.engine.conntrack(world.router.ns)
+        for flags in (ACK, FIN_ACK, RST, SYN):
+            world.send(*(ether(tcp_packet(flags, dst=VIRTUAL, sport=port, seq=2), dst=mac(0x55)) for port in ports), step=0)
+        world.send(*(ether(udp_packet(dst=VIRTUAL, sport=port, dport=80), dst=mac(0x55)) for port in ports), step=0)
+        world.send(*(mac(0x55) + answer[6:] for answer in answers[20:]), step=0, back=True)
+        assert world.router.engine.conntrack(world.router.ns) == before
+    assert fast.everything() == slow.everything()
+    assert fast.wide > 100
+
+
 def test_a_table_full_of_assured_connections_takes_no_more() -> None:
     fast, slow = pair()
     ports = range(1000, 1020)
@@ -453,6 +562,27 @@ def test_behind_a_tunnel_on_the_same_walk_the_packet_is_what_went_in() -> None:
     assert fast.engine.flow_cache()["wide"] > 10
     inside = [entry["orig"]["dst"] for entry in fast.engine.conntrack(fast.ns[1]) if entry["proto"] == 17]
     assert inside == [ip(SERVER)] * 20
+
+
+def test_an_identification_that_was_drawn_for_a_tunnel_is_drawn_again_where_the_far_end_refuses_the_packet() -> None:
+    """Outer headers are numbered, so each packet tells how many there were before it."""
+    fast, slow = chains(2)
+    for chain in (fast, slow):
+        ends = [ip("10.2.0.2"), ip("10.2.0.1")]
+        tunnels = [
+            chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
+            for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
+        ]
+        chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=tunnels[0])
+        chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
+        chain.engine.add_neighbour(chain.back[1], ip(SERVER), mac(4))
+        chain.engine.add_route(chain.ns[1], ip("10.0.0.0"), 16, dev=tunnels[1])
+        refused: list[Match] = [{"sport": (1020, 1029), "proto": 17, "target": "DROP"}]
+        chain.engine.set_rules(chain.ns[1], 4, "filter", filter_table(FORWARD=refused))
+        chain.send(SERVER, *range(1000, 1040))
+    assert fast.everything() == slow.everything()
+    assert fast.engine.counters()["drop/rules/denied"] == 10
+    assert fast.engine.flow_cache()["wide"] > 15
 
 
 def test_headers_that_leave_no_room_before_the_packet_are_left_to_the_stages() -> None:
