@@ -189,6 +189,12 @@ cdef struct Program:
     uint8_t many  # connections: more than stand in a flow, or more than one of TCP
     uint8_t tcp_track  # the one of TCP, FLOW_TRACKS: none
     uint8_t straight  # the usual case, see straight.pxd
+    uint8_t onward  # the usual case of packets that cross a wire, see onward.pxd
+    uint8_t relays  # a switch on the wire
+    uint16_t next  # the one that its packets meet next: its number + 1, 0: none is known
+    uint16_t ahead_inner  # where in the packets of the tunnel that they enter the IP header stands that keys are about
+    uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
+    int ahead_dev
     uint64_t content  # hash of all that is compared
     Shortcut short
     # all in one piece of memory, behind each other
@@ -597,7 +603,8 @@ cdef inline bint programs_room(FlowCache *fc) noexcept nogil:
 
 
 cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
-    """The number of the program that says the same as ``draft``, whose length and generation it takes over; -1: memory is out."""
+    """The number of the program that says the same as ``draft``, of which it takes over length, generation and ``relays``; -1: memory is
+    out."""
     cdef uint32_t at
     cdef Program *g
     draft.content = program_content(draft)
@@ -610,6 +617,7 @@ cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
             if g.generation != draft.generation or g.longest < draft.longest:
                 g.longest = draft.longest
             g.generation = draft.generation
+            g.relays = draft.relays
             return <int>fc.by_content[at] - 1
         at = (at + 1) & fc.content_mask
     g = program_copy(draft)
