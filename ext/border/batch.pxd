@@ -269,6 +269,14 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     return i + straight_run(c, &r, burst.n - k)
 
 
+cdef inline bint burst_fits(const Core *c, uint64_t i, const Burst *burst) noexcept nogil:
+    """Has a frame as long as number ``i`` gone its flow's way before?"""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef uint64_t k = i - burst.first
+    return (k < burst.n and fc.changes == burst.learnt and burst.flow[k] != NULL
+            and burst.seen[k].length <= flow_program(fc, burst.flow[k]).longest)
+
+
 cdef inline bint batch_quiet(const Core *c, int64_t time) noexcept nogil:
     """Does nothing come before a frame of that time?"""
     return not (event_due(c, time) or c.n_deliveries or c.out_of_memory or c.supply_failed)
@@ -315,7 +323,7 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
         if c.n_deliveries or c.out_of_memory or c.supply_failed:
             return False
         if not batch_quiet(c, time):
-            if batch_refuses(c, b, i, time):
+            if not burst_fits(c, i, burst) and batch_refuses(c, b, i, time):
                 return True
             id = batch_begins(c, time)
             if c.n_deliveries or c.supply_failed:

@@ -11,7 +11,7 @@ from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HA
                              track_nat, track_table)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.megaflow cimport mega_learn
-from ext.fast.onward cimport onward_is, relays_is
+from ext.fast.onward cimport onward_is, relay_note, relays_is
 from ext.fast.shortcut cimport shortcut_make
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
@@ -365,4 +365,5 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     g.onward = onward_is(g)
     number = program_number(fc, g)
     if number >= 0:
+        relay_note(fc, number)
         learn_store(c, number, &l)

@@ -11,14 +11,14 @@ from ext.devices.core cimport Core, EV_ONWARD, TRACE_STEPS, event_begin, event_d
 from ext.devices.queue cimport Due, IN_HEAP, Lane, Queue, heap_add, lane_add, lane_for, queue_look, queue_packet
 from ext.devices.record cimport END_ARRIVE, END_CROSS, REC_OFF, STEP_CROSS, STEP_FDB, STEP_LEARN
 from ext.fast.ahead cimport ahead_of
-from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, frame_as_known, packet_as_known
-from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program, Tracked,
+from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, headers_as_known, packet_as_known, program_holds
+from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program, RELAYS, Tracked,
                              flow_find, flow_program, flow_track, key_hash)
 from ext.fast.frame cimport Frame
-from ext.fast.key cimport ETH, IP, Parsed, key_read
+from ext.fast.key cimport ETH, IP, Parsed, key_read, packet_sound
 from ext.fast.routed cimport entrance_of
 from ext.fast.straight cimport straight_leaves
-from ext.fast.sum cimport raw32, raw64
+from ext.fast.sum cimport raw16, raw32, raw64
 from ext.fast.track cimport tracked_agree
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, FdbEntry
 from ext.wire.bytes cimport ld16
@@ -41,13 +41,25 @@ cdef inline bint relays_is(const Program *g, bint asked) noexcept nogil:
             or g.n_refreshed or g.walked or g.link_len != ETH or g.inner or g.routed or g.hash_told or g.push_ns != NULL):
         return False
     if (g.unfinished_in != g.unfinished_out or g.hash_l4_in != g.hash_l4_out or g.hash_out != (HASH_KEPT if g.hash_in else 0)
-            or g.place & HOW_TUNNELLED):
+            or g.place & (HOW_TUNNELLED | HOW_TRANSMIT)):
         return False
     for i in range(g.n_checks):
         e = <const FdbEntry *>g.checks[i].p
         if g.checks[i].kind != STEP_FDB or not e.flags & (FDB_LOCAL | FDB_STATIC):
             return False
     return True
+
+
+cdef inline uint16_t *relay_place(FlowCache *fc, int dev, const uint8_t *link) noexcept nogil:
+    """Where the switch is noted that frames with this Ethernet header meet at ``dev``."""
+    return &fc.relay[(<uint32_t>dev * 5 + raw16(link + 4)) & (RELAYS - 1)]
+
+
+cdef inline void relay_note(FlowCache *fc, int number) noexcept nogil:
+    """A program has been learnt: if it stands for a switch, others may pass that."""
+    cdef const Program *g = fc.program[number]
+    if g.relays:
+        relay_place(fc, <int>(g.place >> PLACE_DEVICE) - 1, g.link)[0] = <uint16_t>(number + 1)
 
 
 # ---- light packets
@@ -105,15 +117,15 @@ cdef inline bint ahead_known(const FlowCache *fc, const Program *g, const Pkt *p
 
 
 cdef inline void light_ahead(Core *c, Pkt *p, Program *g) noexcept nogil:
-    """Its key is read, and what its flow will need is asked for. ``g``: the program that made it, if it is a flow's."""
+    """Its key is read, and what its flow will need is asked for. ``g``: the program of the flow that it comes from; NULL: from no flow."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Parsed a
     p.foreseen.asked = False
     p.foreseen.shapes = 0
-    if not ahead_known(fc, g, p, &a):
+    if g == NULL or not ahead_known(fc, g, p, &a):
         if not key_read(fc, c.dev[p.dev], False, p.buf + p.l2, p.end - p.l2, &a):
             return
-        if g.push_ns != NULL and a.inner != a.l3 and a.l3 == ETH and not a.tells:
+        if g != NULL and g.push_ns != NULL and a.inner != a.l3 and a.l3 == ETH and not a.tells:
             g.ahead = <uint32_t>fc.n_shapes + 1
             g.ahead_dev = p.dev
             g.ahead_inner = <uint16_t>a.inner
@@ -122,10 +134,22 @@ cdef inline void light_ahead(Core *c, Pkt *p, Program *g) noexcept nogil:
         light_foreseen(&p.foreseen, fc, &a)
 
 
-cdef inline bint light_joins(const Core *c, const Program *by, Pkt *p) noexcept nogil:
-    """Does the switch ``by`` let it pass?"""
-    return (by.relays and by.generation == c.generation and p.end - p.l2 <= by.longest and (p.hash != 0) == by.hash_in
-            and p.hash_l4 == by.hash_l4_in and p.unfinished == by.unfinished_in and p.crossings + by.cables <= CABLES_MAX)
+cdef inline const Program *light_switch(const Core *c, int dev, const Pkt *p) noexcept nogil:
+    """The switch that lets the packet pass which it meets at ``dev``; NULL: there is none, or none that is known."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef const uint8_t *link = p.buf + p.l2
+    cdef uint32_t number = relay_place(<FlowCache *>fc, dev, link)[0]
+    cdef const Program *by
+    if number == 0 or number > fc.n_programs or not c.carrying:
+        return NULL
+    by = fc.program[number - 1]
+    if (not by.relays or by.place >> PLACE_DEVICE != <uint64_t>dev + 1 or raw64(link) != raw64(by.link) or raw32(link + 8) != raw32(by.link + 8)
+            or raw16(link + 12) != raw16(by.link + 12)):
+        return NULL
+    if (by.generation != c.generation or p.end - p.l2 > by.longest or (p.hash != 0) != by.hash_in or p.hash_l4 != by.hash_l4_in
+            or p.unfinished != by.unfinished_in or p.crossings + by.cables > CABLES_MAX):
+        return NULL
+    return by
 
 
 cdef inline void light_parted(Core *c, Pkt *p) noexcept nogil:
@@ -158,29 +182,38 @@ cdef inline bint light_waits_joined(Core *c, Pkt *p, int64_t delay) noexcept nog
     return True
 
 
-cdef inline void light_leaves(Core *c, const Flow *f, Program *g, Pkt *p) noexcept nogil:
-    """The packet that the program has made crosses, and a switch behind if it is known."""
-    cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef const Program *by = fc.program[g.next - 1] if g.next and c.carrying else NULL
+cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, Program *knows) noexcept nogil:
+    """The packet that the program has made crosses, and a switch behind if it is known. ``knows``: as in light_ahead()."""
+    cdef const Program *by = light_switch(c, g.dev, p)
     p.dev = g.dev
     p.joined.time = 0
-    p.joined.program = f.program
-    p.joined.flushes = fc.flushes
-    if by == NULL or not light_joins(c, by, p):
-        light_ahead(c, p, g)
+    if by == NULL:
+        light_ahead(c, p, knows)
         light_waits(c, p, g.delay)
         return
-    fc.hits += 1
+    (<FlowCache *>c.fast).hits += 1
     p.joined.time = c.now + g.delay
     p.joined.delay = g.delay
     p.joined.dev = g.dev
     p.joined.crossings = by.crossings
     p.dev = by.dev
     p.crossings += by.crossings
-    light_ahead(c, p, g)
+    light_ahead(c, p, knows)
     if not light_waits_joined(c, p, g.delay + by.delay):
         light_parted(c, p)
         light_waits(c, p, g.delay)
+
+
+cdef inline void light_on(Core *c, const Program *g, const Frame *w, Pkt *p, Program *knows) noexcept nogil:
+    """A packet that the program has left as ``w`` says crosses into another device. ``knows``: as in light_ahead()."""
+    p.l2 = w.l2
+    p.end = w.end
+    p.id = w.id
+    p.hash = w.hash
+    p.hash_l4 = w.hash_l4
+    p.crossings = w.crossings
+    p.unfinished = w.unfinished
+    light_leaves(c, g, p, knows)
 
 
 cdef inline void onward_made(Core *c, const Flow *f, const Program *g, const Tracked *at, const Parsed *a, const uint8_t *frame,
@@ -210,7 +243,8 @@ cdef inline void onward_told(Core *c, const Flow *f, const Program *g, const Par
 
 cdef inline bint onward_agrees(Core *c, const Flow *f, Program *g, const Tracked *at, const Parsed *a, const uint8_t *frame) noexcept nogil:
     """Does a frame from outside go its flow's way? Then onward_goes() is due."""
-    return frame_as_known(c, f, g, frame, a, False) and tracked_agree(c, f, g, at, frame + a.inner)
+    return (program_holds(c, g) and headers_as_known(f, g, frame, a) and packet_sound(frame, a)
+            and tracked_agree(c, f, g, at, frame + a.inner))
 
 
 cdef inline void onward_goes(Core *c, const Flow *f, Program *g, const Tracked *at, const Parsed *a, const uint8_t *frame,
@@ -230,18 +264,10 @@ cdef inline void onward_goes(Core *c, const Flow *f, Program *g, const Tracked *
     p.hash_l4 = g.hash_l4_out
     p.crossings = g.crossings
     p.unfinished = g.unfinished_out
-    light_leaves(c, f, g, p)
+    light_leaves(c, g, p, g)
 
 
 # ---- they arrive
-
-cdef inline void light_met(FlowCache *fc, const Pkt *p, const Flow *f) noexcept nogil:
-    """The switch that packets of the program by which this one left its node meet first."""
-    cdef Program *left
-    if p.joined.program and p.joined.flushes == fc.flushes and p.joined.time == 0:
-        left = fc.program[p.joined.program - 1]
-        left.next = f.program
-
 
 cdef inline bint light_agrees(Core *c, const Flow *f, Program *g, const Frame *w, const Parsed *a) noexcept nogil:
     cdef const FlowCache *fc = <const FlowCache *>c.fast
@@ -249,7 +275,7 @@ cdef inline bint light_agrees(Core *c, const Flow *f, Program *g, const Frame *w
     cdef Tracked at
     cdef uint16_t serial
     cdef int i
-    if w.l2 < g.room or not packet_as_known(f, g, w) or not frame_as_known(c, f, g, frame, a, True):
+    if w.l2 < g.room or not packet_as_known(f, g, w) or not program_holds(c, g) or not headers_as_known(f, g, frame, a):
         return False
     for i in range(g.n_tracks):
         at.ct[i] = flow_track(fc, f, g, i, &serial)
@@ -293,25 +319,8 @@ cdef inline bint onward_arrives(Core *c, Pkt *p) noexcept nogil:
     if g.end != END_CROSS:
         light_gone(c, p)
         return True
-    if g.relays:
-        light_met(fc, p, f)
-    light_on(c, g, &w, p)
+    light_on(c, g, &w, p, g)
     return True
-
-
-cdef inline void light_on(Core *c, Program *g, const Frame *w, Pkt *p) noexcept nogil:
-    """It crosses into another device."""
-    p.l2 = w.l2
-    p.end = w.end
-    p.hash = w.hash
-    p.hash_l4 = w.hash_l4
-    p.crossings = w.crossings
-    p.unfinished = w.unfinished
-    p.dev = g.dev
-    p.joined.time = 0
-    p.joined.program = 0
-    light_ahead(c, p, g)
-    light_waits(c, p, g.delay)
 
 
 # ---- before anybody looks

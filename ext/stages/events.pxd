@@ -14,7 +14,7 @@ from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.megaflow cimport Megaflow
-from ext.fast.onward cimport instant_goes_on, light_whole, onward_agrees, onward_arrives, onward_goes
+from ext.fast.onward cimport instant_goes_on, light_on, light_whole, onward_agrees, onward_arrives, onward_goes
 from ext.fast.routed cimport (Entrance, Exit, entrance_of, routed_copied, routed_counts, routed_enters, routed_exit, routed_hop,
                               routed_leaves, routed_may, routed_sees, routed_written)
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
@@ -404,7 +404,9 @@ cdef inline void frame_goes(Core *c, const Flow *f, const Program *g, Frame *w, 
             c.out_of_memory = True
             return
     flow_goes_copied(c, f, g, w, a, p.buf if p != NULL else (<FlowCache *>c.fast).scratch, PKT_HEADROOM)
-    if g.end == END_CROSS:
+    if g.end == END_CROSS and g.delay > 0:
+        light_on(c, g, w, p, NULL)
+    elif g.end == END_CROSS:
         packet_crosses(c, w, g, p)
     elif g.end == END_ARRIVE:
         packet_arrives(c, w, g, p)

@@ -84,8 +84,6 @@ cdef struct Joined:
     int64_t delay  # ns that it is under way till then
     int dev  # and where
     uint8_t crossings  # of cables behind it
-    uint16_t program  # that the packet left its node by, as in Flow; 0: not known
-    uint64_t flushes  # and FlowCache.flushes then
 
 cdef struct Pkt:
     uint8_t *buf
