@@ -21,11 +21,14 @@ DENIED = 99  # a port that the second router drops
 class Wire:
     """client - first router = switch = second router - server. Another station is plugged into the switch, which does not learn."""
 
-    def __init__(self, *, slow: bool, captured: bool = False, learning: bool = False) -> None:
+    def __init__(self, *, slow: bool, captured: bool = False, learning: bool = False, filtering: bool = False) -> None:
         engine = self.engine = Engine(7, slow_path_only=slow)
         self.client = engine.add_device(engine.add_namespace("client"), "eth0", "veth", mac=mac(1), mtu=1500)
         self.routers = [engine.add_namespace("first"), engine.add_namespace("second")]
         switch = engine.add_namespace("switch")
+        engine.set_sysctl(switch, "net.bridge.bridge-nf-call-iptables", filtering)
+        if filtering:
+            engine.set_rules(switch, 4, "filter", filter_table(FORWARD=[{"proto": 6, "dport": (443, 443), "target": "DROP"}]))
         bridge = engine.add_device(switch, "br0", "bridge", mac=mac(50), mtu=1500)
         self.ports = [engine.add_device(switch, f"port{number}", "veth", mac=mac(60 + number), mtu=1500) for number in range(3)]
         front, self.left = self._router(0, 10)
@@ -130,12 +133,13 @@ def test_what_changes_at_the_switch_meets_the_packets_that_have_not_reached_it(c
     assert fast.engine.flow_cache()["hits"] > 20 * FLOWS
 
 
-@pytest.mark.parametrize("arguments", [{"captured": True}, {"learning": True}, {"captured": True, "learning": True}])
-def test_a_switch_that_is_watched_or_learns_is_met_in_its_time(arguments: dict[str, bool]) -> None:
+@pytest.mark.parametrize("arguments", [{"captured": True}, {"learning": True}, {"filtering": True}, {"captured": True, "learning": True}])
+def test_a_switch_that_is_watched_or_learns_or_filters_is_met_in_its_time(arguments: dict[str, bool]) -> None:
     fast, slow = both(**arguments)
     for wire in (fast, slow):
         for gap in (GAP, LEG, 3 * LEG, 0):
             wire.carry(*stream(6 * FLOWS), gap=gap)
+        wire.carry(*(tcp_packet(ACK, dst="10.3.0.9", sport=1002, dport=port, seq=100, ack=200) for port in (80, 443, 80, 443)))
     assert fast.shown() == slow.shown()
 
 
