@@ -140,8 +140,8 @@ cdef inline const Program *light_switch(const Core *c, int dev, const Pkt *p) no
     cdef const uint8_t *link = p.buf + p.l2
     cdef uint32_t number = relay_place(<FlowCache *>fc, dev, link)[0]
     cdef const Program *by
-    if number == 0 or number > fc.n_programs or not c.carrying:
-        return NULL
+    if number == 0 or number > fc.n_programs or not c.carrying or c.n_sockets:
+        return NULL  # an application may have a batch end while other things are due at the same instant
     by = fc.program[number - 1]
     if (not by.relays or by.place >> PLACE_DEVICE != <uint64_t>dev + 1 or raw64(link) != raw64(by.link) or raw32(link + 8) != raw32(by.link + 8)
             or raw16(link + 12) != raw16(by.link + 12)):
