@@ -5,13 +5,14 @@ from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport First, Flow, FlowCache, Tracked, flow_find, flow_home
+from ext.fast.flows cimport First, Flow, FlowCache, Tracked, flow_find, flow_home, flow_program
 from ext.fast.key cimport Parsed, key_read
+from ext.fast.onward cimport onward_rests
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
                               window_suits)
-from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_packet, frame_refused,
+from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
 from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
@@ -238,6 +239,8 @@ cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *bu
     if rarely(fc.changes != burst.learnt):
         # flows have come or gone since; and what was read as a tunnel then may be none now
         f = flow_find(fc, &seen.key, seen.hash) if seen.length and not seen.tells and fc.n_shapes == burst.shapes else NULL
+    elif f != NULL and flow_program(fc, f).onward:
+        return frame_onward(c, seen, f, &burst.tracked[k], b.data + b.starts[i], id)
     return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
 
 
@@ -261,7 +264,7 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef uint32_t k = <uint32_t>(i - burst.first)
     cdef Run r
-    if burst.flow[k] == NULL or fc.changes != burst.learnt:
+    if burst.flow[k] == NULL or fc.changes != burst.learnt or not flow_program(fc, burst.flow[k]).straight:
         return i
     r.data = b.data
     r.starts = b.starts + i
@@ -270,6 +273,14 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     r.flow = &burst.flow[k]
     r.tracked = &burst.tracked[k]
     return i + straight_run(c, &r, burst.n - k)
+
+
+cdef inline bint burst_fits(const Core *c, uint64_t i, const Burst *burst) noexcept nogil:
+    """Has a frame as long as number ``i`` gone its flow's way before?"""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    cdef uint64_t k = i - burst.first
+    return (k < burst.n and fc.changes == burst.learnt and burst.flow[k] != NULL
+            and burst.seen[k].length <= flow_program(fc, burst.flow[k]).longest)
 
 
 cdef inline bint batch_quiet(const Core *c, int64_t time) noexcept nogil:
@@ -318,7 +329,7 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
         if c.n_deliveries or c.out_of_memory or c.supply_failed:
             return False
         if not batch_quiet(c, time):
-            if batch_refuses(c, b, i, time):
+            if not burst_fits(c, i, burst) and batch_refuses(c, b, i, time):
                 return True
             id = batch_begins(c, time)
             if c.n_deliveries or c.supply_failed:
@@ -395,7 +406,11 @@ cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept n
 cdef inline uint64_t batch_carry(Core *c, Window *w, const Batch *b) noexcept nogil:
     """Inject each frame at its time, or now if that has passed, and carry what is due before it; how many were taken. ``w``: by several
     threads, NULL: by this one."""
-    cdef uint64_t taken = batch_stretch(c, b, 0, b.n) if w == NULL else batch_shared(c, w, b)
+    cdef uint64_t taken
+    c.carrying = True
+    taken = batch_stretch(c, b, 0, b.n) if w == NULL else batch_shared(c, w, b)
     if taken == b.n:
         events_until(c, c.now)
+    c.carrying = False
+    onward_rests(c)
     return taken

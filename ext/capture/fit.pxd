@@ -9,7 +9,7 @@ from ext.capture.address_map cimport AddressRules, map_ipv4, map_ipv6
 from ext.capture.index cimport Index
 from ext.capture.link cimport LINKTYPE_ETHERNET, Link, link_bare
 from ext.wire.flow_key cimport network_offset
-from ext.wire.bytes cimport ld16, st16
+from ext.wire.bytes cimport ld16, raw32, raw64, st16
 from ext.wire.ether cimport (ETH_ALEN, ETH_HLEN, ETH_TYPE, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, VLAN_HLEN,
                              ethertype_is_vlan)
 from ext.wire.hash cimport mix64
@@ -70,19 +70,21 @@ cdef struct Fitted:
 
 
 cdef inline uint64_t hop_hash(const uint8_t *address, int size) noexcept nogil:
-    cdef uint64_t high = 0, low = 0
     if size == 4:
-        memcpy(&low, address, 4)
-    else:
-        memcpy(&high, address, 8)
-        memcpy(&low, address + 8, 8)
-    return mix64(low ^ mix64(high + size))
+        return mix64(raw32(address))
+    return mix64(raw64(address + 8) ^ mix64(raw64(address) + size))
+
+
+cdef inline bint hop_is(const Hop *h, const uint8_t *address, int size) noexcept nogil:
+    if h.size != size:
+        return False
+    return raw32(h.address) == raw32(address) if size == 4 else memcmp(h.address, address, size) == 0
 
 
 cdef inline Hop *hop_place(const Hops *t, const uint8_t *address, int size) noexcept nogil:
     """Where the address stands or would stand."""
     cdef uint64_t at = hop_hash(address, size) & t.mask
-    while t.place[at].size and (t.place[at].size != size or memcmp(t.place[at].address, address, size) != 0):
+    while t.place[at].size and not hop_is(&t.place[at], address, size):
         at = (at + 1) & t.mask
     return &t.place[at]
 

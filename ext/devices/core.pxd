@@ -108,6 +108,7 @@ cdef enum:
     EV_FRAG = 5  # a fragment queue's timer
     EV_STAGE = 6  # a packet goes on with a stage
     EV_TUNNEL = 7  # a tunnel device's timer
+    EV_ONWARD = 8  # as EV_RECEIVE, of a packet of fast/onward.pxd
 
 cdef struct IfAddr:
     uint8_t addr[16]
@@ -343,6 +344,7 @@ cdef struct Core:
     PktPool pool
     RunFn run
     uint8_t out_of_memory
+    uint8_t carrying  # frames of a batch: nobody looks at what waits
     Recorder rec  # what the flow cache is told of the packet in hand
     void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
     uint32_t generation  # counts changes that may change any packet's way

@@ -71,10 +71,18 @@ cdef inline uint64_t key_tuple_hash(const Key *k) noexcept nogil:
     return ends_hash((<const uint8_t *>&end)[3], k.addresses, k.ports)
 
 
-cdef inline uint64_t outer_hash(const Parsed *a, const uint8_t *frame) noexcept nogil:
-    """Of the tunnel's packet; 0: it came in none."""
+cdef inline void outer_read(Ahead *to, const Parsed *a, const uint8_t *frame) noexcept nogil:
+    """The tuple of the tunnel's packet."""
     cdef const uint8_t *ip = frame + a.l3
-    return ends_hash(ip[9], raw64(ip + 12), raw32(ip + IP)) if a.inner != a.l3 else 0
+    to.outer_proto = 0
+    if a.inner != a.l3:
+        to.outer_proto = ip[9]
+        to.outer = raw64(ip + 12)
+        to.outer_ports = raw32(ip + IP)
+
+
+cdef inline uint64_t outer_hash(const Ahead *a) noexcept nogil:
+    return ends_hash(a.outer_proto, a.outer, a.outer_ports)
 
 
 cdef inline void first_ahead(const Core *c, const Key *k, First *first) noexcept nogil:
@@ -112,16 +120,16 @@ cdef inline void ahead_leads(const Core *c, Ahead *a) noexcept nogil:
         return
     a.generation = c.generation
     first_ahead(c, &a.key, &a.first)
-    if a.first.table != NULL and a.outer:
-        line_ahead(&a.first.table.tuples, a.outer)
+    if a.first.table != NULL and a.outer_proto:
+        line_ahead(&a.first.table.tuples, outer_hash(a))
 
 
 cdef inline void ahead_nears(const Core *c, Ahead *a) noexcept nogil:
     if a.first.table == NULL or a.generation != c.generation:
         return
     first_nears(&a.first)
-    if a.outer:
-        tuple_nears(a.first.table, a.outer)
+    if a.outer_proto:
+        tuple_nears(a.first.table, outer_hash(a))
 
 
 cdef inline void ahead_of(Core *c, const Parsed *p, const uint8_t *frame) noexcept nogil:
@@ -135,7 +143,7 @@ cdef inline void ahead_of(Core *c, const Parsed *p, const uint8_t *frame) noexce
     ask_for(<const char *>flow_home(fc, p.hash) + LINE)
     a.key = p.key
     a.hash = p.hash
-    a.outer = outer_hash(p, frame)
+    outer_read(a, p, frame)
     a.first.table = NULL
     fc.n_ahead += 1
     ahead_leads(c, &fc.ahead[(i - AHEAD_TRACKS) & (AHEAD - 1)])

@@ -44,6 +44,7 @@ cdef enum:
     LEARN_ONE_OF = 4  # packets then, a power of two, beside those of flows that have been seen before
     SEEN_BITS = 20  # of the table that says so, by which it is looked at
     SEEN_SIZE = 2 << SEEN_BITS  # its bytes
+    RELAYS = 64  # places for switches, a power of two
     AHEAD = 16  # packets whose memory is asked for, a power of two
     AHEAD_FROM = 1 << 9  # flows: fewer are near anyway
     LINE = 64  # bytes of a cache line
@@ -78,7 +79,9 @@ cdef struct Ahead:
     # a packet that will come
     Key key
     uint64_t hash
-    uint64_t outer  # hash of the tuple of the tunnel's packet, 0: it comes in none
+    uint64_t outer  # addresses of the tunnel's packet
+    uint32_t outer_ports
+    uint8_t outer_proto  # 0: it comes in none
     First first
     uint32_t generation  # when ``first`` was found
 
@@ -190,6 +193,11 @@ cdef struct Program:
     uint8_t many  # connections: more than stand in a flow, or more than one of TCP
     uint8_t tcp_track  # the one of TCP, FLOW_TRACKS: none
     uint8_t straight  # the usual case, see straight.pxd
+    uint8_t onward  # the usual case of packets that cross a wire, see onward.pxd
+    uint8_t relays  # what it stands for is a switch on the wire
+    uint16_t ahead_inner  # where in the packets of the tunnel that they enter the IP header stands that keys are about
+    uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
+    int ahead_dev
     uint64_t content  # hash of all that is compared
     Shortcut short
     # all in one piece of memory, behind each other
@@ -239,6 +247,7 @@ cdef struct FlowCache:
     Draft draft
     Ahead ahead[AHEAD]
     uint32_t n_ahead
+    uint16_t relay[RELAYS]  # numbers + 1 of programs that stand for switches, where they may be found, or what has been one
     uint64_t hits
     uint64_t shared  # of the hits: carried in windows, by several threads
     uint64_t misses  # packets of a kind that could have been in the cache
@@ -619,6 +628,7 @@ cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
         if programs_equal(g, draft):
             if g.generation == draft.generation:
                 g.longest = max(g.longest, draft.longest)
+                g.relays = draft.relays
                 return <int>fc.by_content[at] - 1
             fc.n_outlived += 1
             break

@@ -11,6 +11,7 @@ from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HA
                              programs_full, track_nat, track_table)
 from ext.fast.key cimport ETH, IP, Parsed, UDP
 from ext.fast.megaflow cimport mega_learn
+from ext.fast.onward cimport onward_is, relay_note, relays_is
 from ext.fast.shortcut cimport shortcut_make
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
@@ -356,10 +357,13 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     learn_tracks(g)
     learn_nats(g, &l)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
+    g.relays = relays_is(g, r.asked)
     mega_learn(c, g, n, whole or g.end == END_ARRIVE)
     if r.once:
         return
     g.straight = straight_is(g)
+    g.onward = onward_is(g)
     number = program_number(fc, g)
     if number >= 0:
+        relay_note(fc, number)
         learn_store(c, number, &l)

@@ -2,18 +2,19 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, EventRecord, Ns, carries_frames, event_due, event_first, event_packet, event_take, log_drop,
-                               log_event, pkt_free, pkt_ns, root_begin, EV_FRAG, EV_NEIGH, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT,
+from ext.devices.core cimport (Core, Dev, EventRecord, Ns, carries_frames, event_packet, event_take, log_drop,
+                               log_event, pkt_free, pkt_ns, root_begin, EV_FRAG, EV_NEIGH, EV_ONWARD, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT,
                                EV_TUNNEL, TRACE_STEPS)
 from ext.devices.queue cimport Due, Timer
 from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, rec_end, rec_refuse
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
-from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, flow_find, flow_program
+from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, Tracked, flow_find, flow_program
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, Parsed, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.megaflow cimport Megaflow
+from ext.fast.onward cimport instant_goes_on, light_on, light_whole, onward_agrees, onward_arrives, onward_goes
 from ext.fast.routed cimport (Entrance, Exit, entrance_of, routed_copied, routed_counts, routed_enters, routed_exit, routed_hop,
                               routed_leaves, routed_may, routed_sees, routed_written)
 from ext.stages.defragment cimport DEFRAGMENT_TIMEOUT, queue_drop
@@ -187,11 +188,6 @@ cdef inline bint packet_key(const FlowCache *fc, const Dev *d, Pkt *p, bint tran
     a.inner = p.foreseen.inner
     a.length = p.end - p.l2
     return True
-
-
-cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
-    """Is there more to happen at this instant that goes back to the same frame from outside?"""
-    return event_due(c, c.now) and event_first(c).root == c.root
 
 
 cdef inline void packet_routed_on(Core *c, Pkt *p, const Entrance *e, const Exit *x) noexcept nogil:
@@ -388,6 +384,17 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
     return True
 
 
+cdef inline bint frame_onward(Core *c, const Parsed *a, const Flow *f, const Tracked *at, const uint8_t *frame, uint32_t id) noexcept nogil:
+    """The same for a flow whose program is made for it (``Program.onward``), and whose connections have been found."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef Program *g = flow_program(fc, f)
+    if c.rec.state != REC_OFF or not onward_agrees(c, f, g, at, a, frame):
+        return False
+    fc.hits += 1
+    onward_goes(c, f, g, at, a, frame, id if id else frame_begins(c))
+    return True
+
+
 cdef inline void frame_goes(Core *c, const Flow *f, const Program *g, Frame *w, const Parsed *a) noexcept nogil:
     """All have agreed to its way, on which its bytes stay as they are."""
     cdef Pkt *p = NULL
@@ -397,7 +404,9 @@ cdef inline void frame_goes(Core *c, const Flow *f, const Program *g, Frame *w, 
             c.out_of_memory = True
             return
     flow_goes_copied(c, f, g, w, a, p.buf if p != NULL else (<FlowCache *>c.fast).scratch, PKT_HEADROOM)
-    if g.end == END_CROSS:
+    if g.end == END_CROSS and g.delay > 0:
+        light_on(c, g, w, p, NULL)
+    elif g.end == END_CROSS:
         packet_crosses(c, w, g, p)
     elif g.end == END_ARRIVE:
         packet_arrives(c, w, g, p)
@@ -426,6 +435,12 @@ cdef inline void event_happens(Core *c, const Timer *t) noexcept nogil:
     cdef Neigh *n
     cdef Dev *d
     cdef int dev = e.dev
+    if e.kind == EV_ONWARD:
+        if not onward_arrives(c, e.p):
+            light_whole(e.p)
+            packet_classify(c, e.p)
+            packet_comes(c, e.p, ST_RECEIVE)
+        return
     if e.kind == EV_RECEIVE and c.dev[e.dev] != NULL:
         packet_comes(c, e.p, ST_RECEIVE)
         return

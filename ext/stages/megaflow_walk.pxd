@@ -23,6 +23,7 @@ from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
 from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find, key_address,
                                 WALKS_DIFFER, mega_answer, mega_find, nat_answer)
+from ext.fast.onward cimport onward_is, relay_note
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
@@ -615,7 +616,10 @@ cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept n
     learn_tracks(g)
     learn_nats(g, &w.lesson)
     g.straight = straight_is(g)
+    g.onward = onward_is(g)
     m.flow_program = program_number(fc, g)
+    if m.flow_program >= 0:
+        relay_note(fc, m.flow_program)
     m.flow_flushes = fc.flushes
     m.flow_walked = walked
     memcpy(m.flow_tracks, w.tracks, w.n_tracks * sizeof(Track))

@@ -3,7 +3,7 @@
 # Offsets into ``buf``: ``l2`` the Ethernet header, ``l3`` the network header, ``end`` one past the last
 # byte. Encapsulation moves ``l2`` and ``l3`` down into the headroom, decapsulation up.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, free, realloc
 from libc.string cimport memcpy
 from ext.wire.bytes cimport zero_bytes
@@ -78,6 +78,13 @@ cdef struct Foreseen:
     uint32_t shapes  # of tunnels that were known then, plus 1; 0: nothing has been read
     uint8_t asked  # whether it can go a megaflow's way, from the device that it is at: it cannot
 
+cdef struct Joined:
+    # a packet that has been taken past a switch before its time (ext/fast/onward.pxd)
+    int64_t time  # when the switch receives it; 0: none is passed
+    int64_t delay  # ns that it is under way till then
+    int dev  # and where
+    uint8_t crossings  # of cables behind it
+
 cdef struct Pkt:
     uint8_t *buf
     uint32_t cap  # bytes of ``buf`` that this packet may use
@@ -123,6 +130,7 @@ cdef struct Pkt:
     uint16_t repeated  # IPv6: bytes that each of those fragments began with
     Pkt *next
     Foreseen foreseen
+    Joined joined
 
 
 cdef struct PktPool:
