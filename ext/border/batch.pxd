@@ -78,11 +78,15 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
 
 
 cdef inline bint batch_is_sound(const Batch *b, int n_dev) noexcept nogil:
-    """Without a branch for each frame."""
-    cdef uint64_t i, wrong = 0
+    """Without a branch for each frame. No data are as large that one of the two highest bits of a place or of what is left behind a
+    frame could be set, unless by what is wrong."""
+    cdef uint64_t i, places = b.size
+    cdef uint32_t devs = 0
     for i in range(b.n):
-        wrong |= (b.starts[i] > b.size) | (b.starts[i] + b.lengths[i] > b.size) | (<uint32_t>b.devs[i] >= <uint32_t>n_dev)
-    return wrong == 0
+        places |= b.starts[i] | (b.size - b.starts[i] - b.lengths[i])
+    for i in range(b.n):
+        devs |= <uint32_t>b.devs[i] | (<uint32_t>n_dev - 1 - <uint32_t>b.devs[i])
+    return places >> 62 == 0 and devs >> 31 == 0
 
 
 cdef inline int batch_check(const Batch *b, int n_dev) except -1:
