@@ -27,6 +27,63 @@ cdef extern from *:
 
     static inline int sight_is_wide(void) { return __builtin_cpu_supports("avx2"); }
 
+    /* Sixteen bytes of each of eight packets, as four words of each. */
+    SIGHT_AVX2 static inline void sight_words(const uint8_t *const p[SIGHT_EIGHT], int at, __m256i w[4])
+    {
+        __m256i row[4], low[2], high[2];
+        int k;
+        for (k = 0; k < 4; k++)
+            row[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(p[k] + at))),
+                                             _mm_loadu_si128((const __m128i *)(p[k + 4] + at)), 1);
+        for (k = 0; k < 2; k++) {
+            low[k] = _mm256_unpacklo_epi32(row[2 * k], row[2 * k + 1]);
+            high[k] = _mm256_unpackhi_epi32(row[2 * k], row[2 * k + 1]);
+        }
+        w[0] = _mm256_unpacklo_epi64(low[0], low[1]);
+        w[1] = _mm256_unpackhi_epi64(low[0], low[1]);
+        w[2] = _mm256_unpacklo_epi64(high[0], high[1]);
+        w[3] = _mm256_unpackhi_epi64(high[0], high[1]);
+    }
+
+    /* One word of each. */
+    SIGHT_AVX2 static inline __m256i sight_word(const uint8_t *const p[SIGHT_EIGHT], int at)
+    {
+        return _mm256_setr_epi32((int)raw32(p[0] + at), (int)raw32(p[1] + at), (int)raw32(p[2] + at), (int)raw32(p[3] + at),
+                                 (int)raw32(p[4] + at), (int)raw32(p[5] + at), (int)raw32(p[6] + at), (int)raw32(p[7] + at));
+    }
+
+    /* The sum of the halves of words. */
+    SIGHT_AVX2 static inline __m256i sight_halves(__m256i w)
+    {
+        return _mm256_add_epi32(_mm256_and_si256(w, _mm256_set1_epi32(0xffff)), _mm256_srli_epi32(w, 16));
+    }
+
+    /* The second halves, which are integers in network byte order. */
+    SIGHT_AVX2 static inline __m256i sight_second(__m256i w)
+    {
+        return _mm256_shuffle_epi8(w, _mm256_set_epi8(-1, -1, 14, 15, -1, -1, 10, 11, -1, -1, 6, 7, -1, -1, 2, 3,
+                                                      -1, -1, 14, 15, -1, -1, 10, 11, -1, -1, 6, 7, -1, -1, 2, 3));
+    }
+
+    /* Of five words of IPv4 headers without options: not 0 where the checksum is not right. */
+    SIGHT_AVX2 static inline __m256i sight_sum(const __m256i w[5])
+    {
+        const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(_mm256_add_epi32(sight_halves(w[0]), sight_halves(w[1])), sight_halves(w[4])),
+                                             _mm256_add_epi32(sight_halves(w[2]), sight_halves(w[3])));
+        return _mm256_xor_si256(sight_halves(sum), _mm256_set1_epi32(0xffff));
+    }
+
+    /* Of Ethernet frames, whose IP headers begin at ``ip``: is any not IPv4 without options, or for another MAC address than that of
+       ``want``, as far as ``asked`` asks for it? */
+    SIGHT_AVX2 static inline int sight_others(const uint8_t *const ip[SIGHT_EIGHT], __m128i want, __m128i asked)
+    {
+        __m128i other = _mm_setzero_si128();
+        int k;
+        for (k = 0; k < SIGHT_EIGHT; k++)
+            other = _mm_or_si128(other, _mm_xor_si128(_mm_loadu_si128((const __m128i *)(ip[k] - 14)), want));
+        return !_mm_testz_si128(other, asked);
+    }
+
     /* The bytes of both addresses that tell their class, the TTL, and the bit of the source address in ``own``: not all of them right? */
     SIGHT_AVX2 static inline __m256i sight_addresses(const Sight *s, __m256i ttl, __m256i source, __m256i destination)
     {
@@ -46,22 +103,6 @@ cdef extern from *:
         return _mm256_or_si256(_mm256_or_si256(_mm256_srai_epi32(mine, 31), last), _mm256_xor_si256(usual, _mm256_set1_epi8(-1)));
     }
 
-    /* Of IPv4 headers without options, word by word: is the checksum not right, or the total length not that of what is there? */
-    SIGHT_AVX2 static inline __m256i sight_headers(const __m256i w[5], __m256i there)
-    {
-        const __m256i half = _mm256_set1_epi32(0xffff);
-        const __m256i swap = _mm256_set_epi8(-1, -1, 14, 15, -1, -1, 10, 11, -1, -1, 6, 7, -1, -1, 2, 3,
-                                             -1, -1, 14, 15, -1, -1, 10, 11, -1, -1, 6, 7, -1, -1, 2, 3);
-        const __m256i total = _mm256_shuffle_epi8(w[0], swap);
-        __m256i sum = _mm256_setzero_si256();
-        int i;
-        for (i = 0; i < 5; i++)
-            sum = _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_and_si256(w[i], half), _mm256_srli_epi32(w[i], 16)));
-        sum = _mm256_add_epi32(_mm256_and_si256(sum, half), _mm256_srli_epi32(sum, 16));
-        return _mm256_or_si256(_mm256_xor_si256(sum, half), _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(20), total),
-                                                                            _mm256_cmpgt_epi32(total, there)));
-    }
-
     /* Are eight frames all ordinary? ``address`` gets their destinations. */
     SIGHT_AVX2 static inline int sight_eight(const Sight *s, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
                                              const uint32_t *lengths, uint32_t *address)
@@ -70,35 +111,23 @@ cdef extern from *:
         static const uint8_t plain[16] = {[12] = 0x08, [14] = 0x45};
         const __m128i want = _mm_or_si128(_mm_loadu_si128((const __m128i *)plain), _mm_cvtsi64_si128((long long)s->mac));
         const __m256i n = _mm256_loadu_si256((const __m256i *)lengths);
-        __m256i row[4], w[5], low[2], high[2];
-        __m256i wrong = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)devs), _mm256_set1_epi32(s->dev));
-        __m128i other = _mm_setzero_si128();
+        __m256i wrong = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)devs), _mm256_set1_epi32(s->dev)), w[5], total;
         const uint8_t *ip[SIGHT_EIGHT];
         int k;
         wrong = _mm256_or_si256(wrong, _mm256_cmpgt_epi32(n, _mm256_set1_epi32((int)s->most)));
         wrong = _mm256_or_si256(wrong, _mm256_cmpgt_epi32(_mm256_set1_epi32(SIGHT_LEAST), n));
         if (!_mm256_testz_si256(wrong, wrong))
             return 0;
-        for (k = 0; k < SIGHT_EIGHT; k++) {
+        for (k = 0; k < SIGHT_EIGHT; k++)
             ip[k] = data + starts[k] + 14;
-            other = _mm_or_si128(other, _mm_xor_si128(_mm_loadu_si128((const __m128i *)(ip[k] - 14)), want));
-        }
-        if (!_mm_testz_si128(other, _mm_loadu_si128((const __m128i *)asked)))
+        if (sight_others(ip, want, _mm_loadu_si128((const __m128i *)asked)))
             return 0;
-        for (k = 0; k < 4; k++)
-            row[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)ip[k])),
-                                             _mm_loadu_si128((const __m128i *)ip[k + 4]), 1);
-        for (k = 0; k < 2; k++) {
-            low[k] = _mm256_unpacklo_epi32(row[2 * k], row[2 * k + 1]);
-            high[k] = _mm256_unpackhi_epi32(row[2 * k], row[2 * k + 1]);
-        }
-        w[0] = _mm256_unpacklo_epi64(low[0], low[1]);
-        w[1] = _mm256_unpackhi_epi64(low[0], low[1]);
-        w[2] = _mm256_unpacklo_epi64(high[0], high[1]);
-        w[3] = _mm256_unpackhi_epi64(high[0], high[1]);
-        w[4] = _mm256_setr_epi32((int)raw32(ip[0] + 16), (int)raw32(ip[1] + 16), (int)raw32(ip[2] + 16), (int)raw32(ip[3] + 16),
-                                 (int)raw32(ip[4] + 16), (int)raw32(ip[5] + 16), (int)raw32(ip[6] + 16), (int)raw32(ip[7] + 16));
-        wrong = _mm256_or_si256(sight_headers(w, _mm256_sub_epi32(n, _mm256_set1_epi32(14))), sight_addresses(s, w[2], w[3], w[4]));
+        sight_words(ip, 0, w);
+        w[4] = sight_word(ip, 16);
+        total = sight_second(w[0]);
+        wrong = _mm256_or_si256(sight_sum(w), _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(20), total),
+                                                              _mm256_cmpgt_epi32(total, _mm256_sub_epi32(n, _mm256_set1_epi32(14)))));
+        wrong = _mm256_or_si256(wrong, sight_addresses(s, w[2], w[3], w[4]));
         _mm256_storeu_si256((__m256i *)address, w[4]);
         return _mm256_testz_si256(wrong, wrong);
     }

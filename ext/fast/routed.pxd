@@ -13,7 +13,7 @@ from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTE
                                TRACE_STEPS, conf_max, conf_or, store_frame)
 from ext.devices.record cimport REC_OFF
 from ext.fast.headers cimport Sight, roots_wide, sight_is_wide, sight_wide, times_latest
-from ext.fast.sum cimport raw32, raw64
+from ext.fast.sum cimport raw32, raw64, sum_header, sum_right
 from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
 from ext.tables.htab cimport HNode, htab_step
 from ext.tables.lpm_fast cimport lpm_fast_rebuild, lpm_fast_root
@@ -64,21 +64,6 @@ cdef extern from *:
         return (is & mask) == wanted;
     }
 
-    /* Is the checksum of an IPv4 header without options right? */
-    static inline int header_sound(const uint8_t *ip)
-    {
-        uint64_t a, b, sum;
-        uint32_t c;
-        memcpy(&a, ip, 8);
-        memcpy(&b, ip + 8, 8);
-        memcpy(&c, ip + 16, 4);
-        sum = a + b;
-        sum += sum < b;
-        sum += c;
-        sum += sum < c;
-        return sum_fold(sum) == 0xffff;
-    }
-
     /* 20 bytes or more that do not overlap. */
     static inline void copy_packet(uint8_t *to, const uint8_t *from, uint32_t n)
     {
@@ -109,7 +94,6 @@ cdef extern from *:
     const uint64_t NO_HOP
     const uint8_t address_usual[256]
     bint frame_plain(const uint8_t *frame) noexcept nogil
-    bint header_sound(const uint8_t *ip) noexcept nogil
     void copy_packet(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
     uint32_t hop_taken(const uint8_t *ip) noexcept nogil
 
@@ -388,7 +372,7 @@ cdef inline bint routed_sees(const Entrance *e, const uint8_t *frame, uint32_t n
     if n < ETH_LEN + IP_LEN or n > e.most or (raw64(frame) ^ e.mac) & MAC_BITS:
         return False
     total = ld16(ip + 2)
-    if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not header_sound(ip):
+    if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not sum_right(sum_header(ip)):
         return False
     if not (address_usual[ip[12]] & address_usual[ip[16]] & (ip[8] > 1)):
         return False
@@ -491,6 +475,16 @@ cdef inline uint64_t ways_seen(const Entrance *e, const uint8_t *data, const int
     return sight_wide(&s, data, devs, starts, lengths, m, address)
 
 
+cdef inline bint ways_refused(const Core *c, const Routed *r, const int32_t *devs, uint32_t m) noexcept nogil:
+    """Are all of these devices known to be no entrances, as those of most machines are?"""
+    cdef uint32_t k, number
+    for k in range(m):
+        number = <uint32_t>devs[k] * 2 + 1
+        if number >= r.n_places or r.place[number].refused != c.generation:
+            return False
+    return True
+
+
 cdef inline void ways_ask(const uint8_t *data, const uint64_t *starts, uint64_t n) noexcept nogil:
     """Ask for the frames of the next block, which will be looked at then."""
     cdef uint64_t k
@@ -520,7 +514,7 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
         ways_ask(data, starts + first + WAYS_BLOCK, block_size(first + WAYS_BLOCK, n))
         table = e.router.table
         others ^= ways_seen(e, data, devs + first, starts + first, lengths + first, m, address)
-    for k in range(m if others else 0):
+    for k in range(m if others and (e != NULL or not ways_refused(c, r, devs + first, m)) else 0):
         if not others >> k & 1:
             continue
         if devs[first + k] != dev:

@@ -37,7 +37,8 @@ def address(rng: random.Random) -> bytes:
 def frame(rng: random.Random) -> bytes:
     """One that a router passes on without a second look."""
     payload = rng.randbytes(rng.randrange(40))
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, rng.randrange(256), 20 + len(payload), rng.randrange(1 << 16), rng.choice([0, 0x4000, 0x2001]),
+    fragment = rng.choice([0, 0x4000, 0x2001])
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, rng.randrange(256), 20 + len(payload), rng.randrange(1 << 16), fragment,
                          rng.randrange(2, 256), rng.randrange(256), 0, address(rng), address(rng))  # fmt: skip
     header = header[:10] + checksum(header).to_bytes(2, "big") + header[12:]
     return MAC + rng.randbytes(6) + b"\x08\x00" + header + payload + bytes(rng.randrange(8))
@@ -70,8 +71,7 @@ def laid_out(rng: random.Random, frames: list[bytes]) -> tuple[bytes, array[int]
 def test_frames_seen_together_are_those_seen_alone(headers: ModuleType, seed: int, wrong: int, count: int, devices: int) -> None:
     rng = random.Random(seed)
     frames = [frame(rng) for _ in range(count)]
-    for _ in range(wrong):
-        place = rng.randrange(count)
+    for place in rng.sample(range(count), min(wrong, count)):
         frames[place] = spoilt(rng, frames[place])
     devs = array("i", (rng.randrange(devices) if rng.random() < 0.1 else 0 for _ in frames))
     data, starts, lengths = laid_out(rng, frames)
