@@ -18,7 +18,8 @@ cdef extern from *:
     };
 
     #if defined(__x86_64__) && defined(__GNUC__)
-    /* Of TCP behind IPv4 headers without options: not 0 where it is not whole, or has other flags than ACK and those that go with anything. */
+    /* Of TCP behind IPv4 headers without options: not 0 where its header is not whole, or it has other flags than ACK and those that go
+       with anything. */
     SIGHT_AVX2 static inline __m256i segment_flags(__m256i word, __m256i n)
     {
         const __m256i header = _mm256_srli_epi32(_mm256_and_si256(word, _mm256_set1_epi32(0xf0)), 2);
@@ -99,8 +100,8 @@ cdef extern from *:
     }
     #endif
     """
-    # bits of frames, of ``m``, 32 at most, that are known to hold, behind an Ethernet header that ends at ``at``, short segments of TCP with
-    # right checksums, no options of IP, no fragments, and of the flags that tell something ACK alone; of the others nothing is known
+    # bits of frames, of ``m``, 32 at most, that are known to hold, behind an Ethernet header that ends at ``at``, short TCP segments with
+    # right checksums, without options of IP, fragments and other telling flags than ACK; of the others nothing is said
     uint32_t segments_wide(const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, uint32_t m, int at) noexcept nogil
 
 

@@ -43,7 +43,8 @@ cdef class Look:
         """The places of frames that are known to be plain segments, and nothing else."""
         cdef uint32_t seen = segments_plain(&data[0], &starts[0], &lengths[0], <uint32_t>len(starts), at)
         cdef Parsed a
-        return {k for k in range(len(starts)) if seen >> k & 1 and key_read_plainly(self.fc, self.dev, &data[starts[k]], lengths[k], at, &a)}
+        return {k for k in range(len(starts))
+                if seen >> k & 1 and key_read_plainly(self.fc, self.dev, &data[starts[k]], lengths[k], at, &a)}
 
     def alone(self, const uint8_t[::1] data, uint64_t start, uint32_t length):
         """Does this frame have a flow's key, and right checksums?"""
