@@ -5,10 +5,11 @@ from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport First, Flow, FlowCache, Tracked, flow_find, flow_home, flow_program
-from ext.fast.key cimport Parsed, key_read
+from ext.fast.flows cimport First, Flow, FlowCache, Program, Tracked, flow_find, flow_home, flow_program
+from ext.fast.key cimport Parsed, key_read, key_read_plainly, segments_begin
 from ext.fast.onward cimport onward_rests
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
+from ext.fast.segments cimport segments_plain
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
                               window_suits)
@@ -44,6 +45,7 @@ cdef struct Burst:
     uint64_t first  # the first one's number
     Parsed seen[BURST]
     const Flow *flow[BURST]
+    Program *program[BURST]  # of those that have one
     Tracked tracked[BURST]
     First ahead[BURST]  # of those that have no flow
     uint32_t n
@@ -78,11 +80,15 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
 
 
 cdef inline bint batch_is_sound(const Batch *b, int n_dev) noexcept nogil:
-    """Without a branch for each frame."""
-    cdef uint64_t i, wrong = 0
+    """Without a branch for each frame. No data are as large that one of the two highest bits of a place or of what is left behind a
+    frame could be set, unless by what is wrong."""
+    cdef uint64_t i, places = b.size
+    cdef uint32_t devs = 0
     for i in range(b.n):
-        wrong |= (b.starts[i] > b.size) | (b.starts[i] + b.lengths[i] > b.size) | (<uint32_t>b.devs[i] >= <uint32_t>n_dev)
-    return wrong == 0
+        places |= b.starts[i] | (b.size - b.starts[i] - b.lengths[i])
+    for i in range(b.n):
+        devs |= <uint32_t>b.devs[i] | (<uint32_t>n_dev - 1 - <uint32_t>b.devs[i])
+    return places >> 62 == 0 and devs >> 31 == 0
 
 
 cdef inline list batch_missing(const Batch *b, const Core *c):
@@ -139,11 +145,22 @@ cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Way
     return ways_go(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.times, i, b.n)
 
 
+cdef inline uint32_t burst_plain(const Core *c, const Batch *b, const Burst *burst, uint32_t *at) noexcept nogil:
+    """Bits of those of its frames that key_read_plainly() may read, and where their segments begin, all like the first one's."""
+    cdef uint64_t i = burst.first
+    if burst.n == 0:
+        return 0
+    at[0] = segments_begin(<const FlowCache *>c.fast, c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i])
+    return segments_plain(b.data, b.starts + i, b.lengths + i, burst.n, at[0]) if at[0] else 0
+
+
 cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *burst) noexcept nogil:
     """Read the keys of frames that need one, and ask for what lies where their flows should; of one that has none ``length`` is 0, and
     what ``tells`` is no flow's."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef bint some = ways_some(ways, burst.first)
+    cdef uint32_t at = 0
+    cdef uint32_t plain = 0 if some else burst_plain(c, b, burst, &at)
     cdef Parsed *seen
     cdef uint64_t i
     cdef uint32_t k
@@ -153,6 +170,9 @@ cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *bu
         burst.ahead[k].table = NULL
         if i + FRAMES_AHEAD < b.n:
             ask_for(b.data + b.starts[i + FRAMES_AHEAD])
+        if plain >> k & 1 and key_read_plainly(fc, c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i], at, seen):
+            ask_for(flow_home(fc, seen.hash))
+            continue
         if ((some and way_of(c, ways, i) != HOP_ASK) or b.lengths[i] > FRAME_FLOWS_MAX
                 or not key_read(fc, c.dev[b.devs[i]], True, b.data + b.starts[i], b.lengths[i], seen)):
             seen.length = 0
@@ -183,7 +203,8 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
         f = flow_find(fc, &burst.seen[k].key, burst.seen[k].hash) if not burst.seen[k].tells else NULL
         burst.flow[k] = f
         if f != NULL:
-            tracks_ahead(fc, f, &burst.tracked[k])
+            burst.program[k] = flow_program(fc, f)
+            tracks_ahead(fc, f, burst.program[k], &burst.tracked[k])
         elif fc.megaflows != NULL:
             firsts += 1
             if not burst.seen[k].tells:
@@ -271,6 +292,7 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     r.times = b.times + i
     r.seen = &burst.seen[k]
     r.flow = &burst.flow[k]
+    r.program = &burst.program[k]
     r.tracked = &burst.tracked[k]
     return i + straight_run(c, &r, burst.n - k)
 

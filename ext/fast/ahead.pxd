@@ -20,9 +20,9 @@ cdef enum:
     NEAR_PROBES = 8  # flows that are looked at
     CT_ASKED = 18  # of a connection's bytes, those from here on are read
 
-cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, Tracked *tracked) noexcept nogil:
+
+cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program *g, Tracked *tracked) noexcept nogil:
     """The connections of a flow, if there are not many."""
-    cdef const Program *g = flow_program(fc, f)
     cdef const char *ct
     cdef uint16_t serial
     cdef int i
@@ -116,7 +116,7 @@ cdef inline void ahead_leads(const Core *c, Ahead *a) noexcept nogil:
     cdef const Flow *f = flow_near(fc, &a.key, a.hash)
     cdef Tracked tracked
     if f != NULL:
-        tracks_ahead(fc, f, &tracked)
+        tracks_ahead(fc, f, flow_program(fc, f), &tracked)
         return
     a.generation = c.generation
     first_ahead(c, &a.key, &a.first)

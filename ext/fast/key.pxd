@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Dev, carries_frames
 from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
-from ext.fast.sum cimport NONE, header_plain, net16, raw16, raw32, raw64, sum_before, sum_header, sum_pseudo, sum_transport
+from ext.fast.sum cimport NONE, header_plain, net16, raw16, raw32, raw64, sum_before, sum_header, sum_pseudo, sum_right, sum_transport
 from ext.tables.ct_tcp cimport TCP_HEADER
 from ext.wire.bytes cimport ld16
 
@@ -21,12 +21,13 @@ cdef struct Parsed:
     uint32_t l3  # offsets in the frame: the (outer) IP header
     uint32_t inner  # the IP header that the key is about
     uint32_t length  # of the frame, with what lies behind the packet
+    uint8_t sound  # its checksums are known to be right
     uint8_t tells  # a TCP segment whose flags tell the connection something: no flow's, but perhaps a megaflow's
 
 
 cdef inline bint plain_ip(const uint8_t *ip, uint32_t n) noexcept nogil:
     """An IPv4 header without options and with a right checksum, of a packet that is all there and no fragment."""
-    return n >= IP + UDP and header_plain(ip) and IP + UDP <= ld16(ip + 2) <= n and sum_header(ip) == 0xffff
+    return n >= IP + UDP and header_plain(ip) and IP + UDP <= ld16(ip + 2) <= n and sum_right(sum_header(ip))
 
 
 cdef inline bint transport_read(const uint8_t *ip, uint32_t n, uint64_t *how, Parsed *a) noexcept nogil:
@@ -34,7 +35,7 @@ cdef inline bint transport_read(const uint8_t *ip, uint32_t n, uint64_t *how, Pa
     open connection otherwise; or a UDP datagram as long as its packet. False: they are neither."""
     cdef const uint8_t *l4 = ip + IP
     cdef uint32_t header, flags
-    a.tells = False
+    a.tells = a.sound = False
     if ip[9] == 17:
         return ld16(l4 + 4) == n
     if ip[9] != 6 or n < TCP_HEADER:
@@ -117,7 +118,7 @@ cdef inline bint transport_sound(const uint8_t *ip) noexcept nogil:
     cdef uint32_t n = ld16(ip + 2) - IP
     if ip[9] == 17 and raw16(ip + IP + 6) == 0:
         return True
-    return sum_transport(ip, n) == 0xffff
+    return sum_right(sum_transport(ip, n))
 
 
 cdef inline bint tunnel_sound(const uint8_t *outer, const uint8_t *inner) noexcept nogil:
@@ -128,7 +129,7 @@ cdef inline bint tunnel_sound(const uint8_t *outer, const uint8_t *inner) noexce
         return True
     if before & 1 or (inner[9] == 17 and raw16(inner + IP + 6) == 0):
         return transport_sound(outer)
-    return sum_before(outer, before, ld16(outer + 2) - IP, NONE - sum_pseudo(inner)) == 0xffff
+    return sum_right(sum_before(outer, before, ld16(outer + 2) - IP, NONE - sum_pseudo(inner)))
 
 
 cdef inline bint packet_sound(const uint8_t *frame, const Parsed *a) noexcept nogil:
@@ -136,3 +137,58 @@ cdef inline bint packet_sound(const uint8_t *frame, const Parsed *a) noexcept no
     if not transport_sound(frame + a.inner):
         return False
     return a.inner == a.l3 or frame[a.l3 + 9] != 17 or tunnel_sound(frame + a.l3, frame + a.inner)
+
+
+# ---- the same of frames for a transmit queue that segments_plain() lets through
+
+cdef inline uint32_t segments_begin(const FlowCache *fc, const Dev *d, const uint8_t *frame, uint32_t n) noexcept nogil:
+    """Where the IP header that keys are about may begin in frames like this one; 0: nowhere."""
+    cdef const uint8_t *ip = frame + ETH
+    cdef const Shape *s
+    cdef int i
+    if not carries_frames(d) or n < ETH + IP + UDP:
+        return 0
+    s = tunnel_shape(fc, d.ns, ip)
+    if s != NULL:
+        return ETH + s.at + ETH if s.frames and ip[9] != 6 else 0
+    for i in range(fc.n_shapes):
+        if fc.shape[i].proto == 6:
+            return 0
+    return ETH
+
+
+cdef inline bint tunnel_plain(const FlowCache *fc, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t at) noexcept nogil:
+    """Does a frame, in which such a segment begins at ``at``, come in a sound tunnel that ends where the segment does?"""
+    cdef const uint8_t *ip = frame + ETH
+    cdef const Shape *s
+    cdef int total
+    if raw16(frame + 12) != net16(0x0800) or not plain_ip(ip, n - ETH):
+        return False
+    s = tunnel_shape(fc, d.ns, ip)
+    total = ld16(ip + 2)
+    if s == NULL or not s.frames or ETH + s.at + ETH != <int>at or ld16(frame + at + 2) != total - s.at - ETH:
+        return False
+    return ip[9] != 17 or (ld16(ip + IP + 4) == total - IP and tunnel_sound(ip, frame + at))
+
+
+cdef inline bint key_read_plainly(const FlowCache *fc, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t at,
+                                  Parsed *a) noexcept nogil:
+    """key_read() where its IP header begins at ``at``, and packet_sound(). False: only these two can tell."""
+    cdef const uint8_t *ip = frame + at
+    cdef uint64_t how = HOW_TRANSMIT
+    if d.id >= DEVICES_MAX or not carries_frames(d):
+        return False
+    if at != ETH:
+        if not tunnel_plain(fc, d, frame, n, at):
+            return False
+        how |= HOW_TUNNELLED
+    a.l3 = ETH
+    a.inner = at
+    a.length = n
+    a.tells = False
+    a.sound = True
+    a.key.place = <uint64_t>(d.id + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
+    a.key.addresses = raw64(ip + 12)
+    a.key.ports = raw32(ip + IP)
+    a.hash = key_hash(fc.seed, &a.key)
+    return True

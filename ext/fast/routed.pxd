@@ -12,7 +12,8 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Ns,
                                TRACE_STEPS, conf_max, conf_or, store_frame)
 from ext.devices.record cimport REC_OFF
-from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
+from ext.fast.headers cimport Sight, roots_wide, sight_is_wide, sight_wide, times_latest
+from ext.fast.sum cimport raw32, raw64, sum_header, sum_right
 from ext.tables.fib cimport Fib, HOP_ASK, RT_UNICAST, Route
 from ext.tables.htab cimport HNode, htab_step
 from ext.tables.lpm_fast cimport lpm_fast_rebuild, lpm_fast_root
@@ -50,6 +51,8 @@ cdef extern from *:
     #define MAC_BITS 0x0000ffffffffffffu
     #endif
 
+    #define NO_HOP ((uint64_t)1 << 32)  /* no hop's number */
+
     /* Of an Ethernet frame: is it IPv4 without options? */
     static inline int frame_plain(const uint8_t *frame)
     {
@@ -59,21 +62,6 @@ cdef extern from *:
         memcpy(&mask, ask, 4);
         memcpy(&wanted, want, 4);
         return (is & mask) == wanted;
-    }
-
-    /* Is the checksum of an IPv4 header without options right? */
-    static inline int header_sound(const uint8_t *ip)
-    {
-        uint64_t a, b, sum;
-        uint32_t c;
-        memcpy(&a, ip, 8);
-        memcpy(&b, ip + 8, 8);
-        memcpy(&c, ip + 16, 4);
-        sum = a + b;
-        sum += sum < b;
-        sum += c;
-        sum += sum < c;
-        return sum_fold(sum) == 0xffff;
     }
 
     /* 20 bytes or more that do not overlap. */
@@ -88,12 +76,26 @@ cdef extern from *:
         memcpy(to + n - 32, from + n - 32, 16);
         memcpy(to + n - 16, from + n - 16, 16);
     }
+
+    /* TTL, protocol and checksum of the IPv4 header ``ip``, one hop on: ipv4_decrease_ttl(), with sums in the machine's own byte order
+       (RFC 1071 2(B)): never 0xffff either. */
+    static inline uint32_t hop_taken(const uint8_t *ip)
+    {
+        uint32_t word;
+        memcpy(&word, ip + 8, 4);
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        return word - (1u << 24) + 0x0100 - ((word & 0xffff) >= 0xfeff ? 0xffff : 0);
+    #else
+        return word - 1 + (1u << 16) + ((word >> 16 >= 0xfffe) << 16);
+    #endif
+    }
     """
     const uint64_t MAC_BITS
+    const uint64_t NO_HOP
     const uint8_t address_usual[256]
     bint frame_plain(const uint8_t *frame) noexcept nogil
-    bint header_sound(const uint8_t *ip) noexcept nogil
     void copy_packet(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
+    uint32_t hop_taken(const uint8_t *ip) noexcept nogil
 
 cdef struct Exit:
     # what a hop comes to
@@ -152,6 +154,7 @@ cdef struct Ways:
     uint32_t hop[WAYS]  # HOP_ASK: another way
     uint32_t address[WAYS]  # destinations
     uint8_t some[2]  # by block: frames of it go by route
+    uint8_t alone[2]  # by block: all of its frames are injected at one device
     const Multibit *pending[2]  # by block: the table that its hops are still being looked up in, NULL: they are known
 
 
@@ -369,7 +372,7 @@ cdef inline bint routed_sees(const Entrance *e, const uint8_t *frame, uint32_t n
     if n < ETH_LEN + IP_LEN or n > e.most or (raw64(frame) ^ e.mac) & MAC_BITS:
         return False
     total = ld16(ip + 2)
-    if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not header_sound(ip):
+    if not frame_plain(frame) or total < IP_LEN or total > n - ETH_LEN or not sum_right(sum_header(ip)):
         return False
     if not (address_usual[ip[12]] & address_usual[ip[16]] & (ip[8] > 1)):
         return False
@@ -421,24 +424,19 @@ cdef inline void routed_enters(Core *c, const Entrance *e, const uint8_t *frame,
         store_frame(c, c.dev[e.dev], frame, n, id, False)
 
 
-cdef inline void ttl_decrease(uint8_t *ip) noexcept nogil:
-    """ipv4_decrease_ttl(), with sums in the machine's own byte order (RFC 1071 2(B)): never 0xffff either."""
-    cdef uint32_t check = raw16(ip + 10) + net16(0x0100)
-    put_raw16(ip + 10, check + (check >= 0xffff))
-    ip[8] -= 1
-
-
 cdef inline void routed_written(const Exit *x, uint8_t *frame) noexcept nogil:
     """Behind the room for an Ethernet header stands the packet as it came: it gets what it leaves with."""
+    cdef uint32_t hop = hop_taken(frame + ETH_LEN)
     memcpy(frame, x.ether, ETH_LEN)
-    ttl_decrease(frame + ETH_LEN)
+    memcpy(frame + ETH_LEN + 8, &hop, 4)
 
 
 cdef inline void routed_copied(const Exit *x, const uint8_t *frame, uint8_t *to) noexcept nogil:
     """The same for a frame whose bytes must stay as they are; ``to`` gets what leaves."""
+    cdef uint32_t hop = hop_taken(frame + ETH_LEN)
     memcpy(to, x.ether, ETH_ROOM)
     copy_packet(to + ETH_LEN, frame + ETH_LEN, ld16(frame + ETH_LEN + 2))
-    ttl_decrease(to + ETH_LEN)
+    memcpy(to + ETH_LEN + 8, &hop, 4)
 
 
 cdef inline uint32_t routed_leaves(Core *c, const Exit *x, const uint8_t *frame, uint32_t id) noexcept nogil:
@@ -451,10 +449,47 @@ cdef inline uint32_t routed_leaves(Core *c, const Exit *x, const uint8_t *frame,
 
 # ---- the frames of a batch, some at a time, so that their lookups wait for memory together
 
+cdef inline uint32_t block_size(uint64_t first, uint64_t n) noexcept nogil:
+    """Frames of the block that begins with number ``first``, of ``n`` in all."""
+    if first >= n:
+        return 0
+    return <uint32_t>(n - first) if n - first < WAYS_BLOCK else <uint32_t>WAYS_BLOCK
+
+
 cdef inline void ways_forget(const Core *c, Ways *w) noexcept nogil:
     """Something has changed since frames were looked at."""
     memset(w, 0, sizeof(Ways))
     w.generation = c.generation
+
+
+cdef inline uint64_t ways_seen(const Entrance *e, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
+                               const uint32_t *lengths, uint32_t m, uint32_t *address) noexcept nogil:
+    """Bits of those of ``m`` frames that routed_sees() is known to let through at this entrance, where the first of them comes in."""
+    cdef Sight s
+    if not sight_is_wide():
+        return 0
+    s.mac = e.mac
+    s.own = e.router.own
+    s.most = e.most
+    s.dev = devs[0]
+    return sight_wide(&s, data, devs, starts, lengths, m, address)
+
+
+cdef inline bint ways_refused(const Core *c, const Routed *r, const int32_t *devs, uint32_t m) noexcept nogil:
+    """Are all of these devices known to be no entrances, as those of most machines are?"""
+    cdef uint32_t k, number
+    for k in range(m):
+        number = <uint32_t>devs[k] * 2 + 1
+        if number >= r.n_places or r.place[number].refused != c.generation:
+            return False
+    return True
+
+
+cdef inline void ways_ask(const uint8_t *data, const uint64_t *starts, uint64_t n) noexcept nogil:
+    """Ask for the frames of the next block, which will be looked at then."""
+    cdef uint64_t k
+    for k in range(n):
+        ask_for(data + starts[k])
 
 
 cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
@@ -462,35 +497,41 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
     """Look at up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all, each for a transmit queue. ``first`` may lie
     behind all of them. Then the block before is ready: its hops are known."""
     cdef uint64_t others, apart = 0  # bits of frames that go another way, and of those that another table knows
-    cdef uint64_t end = first + WAYS_BLOCK if first + WAYS_BLOCK < n else n, i
     cdef uint32_t *address = &w.address[first & (WAYS - 1)]
     cdef const Multibit *table = NULL
     cdef const Entrance *e = NULL
-    cdef Entrance held  # where its fields stay in registers
     cdef const uint8_t *frame
-    cdef uint32_t k, m = <uint32_t>(end - first) if end > first else 0
+    cdef uint32_t k, m = block_size(first, n)
+    cdef bint alone = True
     cdef int dev = -1
     if w.generation != c.generation:
         ways_forget(c, w)
     others = (<uint64_t>1 << m) - 1
-    for k in range(m):
-        i = first + k
-        if devs[i] != dev:
-            dev = devs[i]
+    if m:
+        dev = devs[first]
+        e = entrance_of(c, r, dev, True)
+    if e != NULL:
+        ways_ask(data, starts + first + WAYS_BLOCK, block_size(first + WAYS_BLOCK, n))
+        table = e.router.table
+        others ^= ways_seen(e, data, devs + first, starts + first, lengths + first, m, address)
+    for k in range(m if others and (e != NULL or not ways_refused(c, r, devs + first, m)) else 0):
+        if not others >> k & 1:
+            continue
+        if devs[first + k] != dev:
+            dev = devs[first + k]
             e = entrance_of(c, r, dev, True)
-            if e != NULL:
-                held = e[0]
-                table = table if table != NULL else e.router.table
+            alone = False
+            if e != NULL and table == NULL:
+                table = e.router.table
         if e == NULL:
             continue
-        if i + WAYS_BLOCK < n:
-            ask_for(data + starts[i + WAYS_BLOCK])
-        frame = data + starts[i]
-        if routed_sees(&held, frame, lengths[i]):
+        frame = data + starts[first + k]
+        if routed_sees(e, frame, lengths[first + k]):
             address[k] = raw32(frame + ETH_LEN + 16)
-            apart |= <uint64_t>(held.router.table != table) << k
+            apart |= <uint64_t>(e.router.table != table) << k
             others ^= <uint64_t>1 << k
     w.some[(first / WAYS_BLOCK) & 1] = others != (<uint64_t>1 << m) - 1
+    w.alone[(first / WAYS_BLOCK) & 1] = alone
     ways_begin(w, first, m, table, others | apart)
     for k in range(m if apart else 0):
         if apart >> k & 1:
@@ -510,6 +551,9 @@ cdef inline void ways_begin(Ways *w, uint64_t first, uint32_t m, const Multibit 
     if table.root_bits == MB_WIDEST_ROOT and others == 0 and m == WAYS_BLOCK:
         mb_begin_wide(table, &w.address[place], <int32_t *>hop, m)
         w.pending[place != 0] = table
+        return
+    if (others == 0 and m == WAYS_BLOCK and sight_is_wide()
+            and roots_wide(<const int32_t *>table.base, table.root_bits, &w.address[place], m, hop)):
         return
     mb_find_many(table, <const uint8_t *>&w.address[place], 4, m, hop)
     while others:
@@ -537,49 +581,86 @@ cdef inline uint32_t way_of(const Core *c, const Ways *w, uint64_t i) noexcept n
     return w.hop[i & (WAYS - 1)] if w.generation == c.generation else <uint32_t>HOP_ASK
 
 
+cdef inline uint64_t ways_due(const int64_t *times, uint64_t n, int64_t due, int64_t *now) noexcept nogil:
+    """How many of the next frames, ``n`` of them, come before something else is due; ``now`` becomes the time of the last one."""
+    cdef uint64_t some = n
+    cdef int64_t latest
+    if n == 0 or now[0] >= due:
+        return 0
+    latest = times_latest(times, n)
+    if latest >= due:
+        some = 0
+        while times[some] < due:
+            some += 1
+        if some == 0:
+            return 0
+        latest = times_latest(times, some)
+    if latest > now[0]:
+        now[0] = latest
+    return some
+
+
+cdef inline uint64_t ways_run(const Core *c, const Ways *w, const Entrance *e, const uint8_t *data, const uint64_t *starts, uint64_t first,
+                              uint64_t past, uint8_t *scratch) noexcept nogil:
+    """Let frames go that come in by one entrance, from number ``first`` on, as long as they leave the world seen by nobody; the first
+    that does not."""
+    cdef Exit *exits = e.router.exits
+    cdef const Exit *x = NULL
+    cdef const uint8_t *frame
+    cdef uint64_t i = first, known = NO_HOP
+    cdef uint32_t hop, last = e.router.n_exits - 1
+    while i < past:
+        hop = w.hop[i & (WAYS - 1)]
+        frame = data + starts[i]
+        if hop != known:
+            if hop - 1 >= last:  # HOP_ASK is 0
+                break
+            x = &exits[hop]
+            known = hop
+            if rarely(x.generation != c.generation or x.moves != c.moves):
+                if routed_exit(c, e, hop, frame + ETH_LEN) == NULL:
+                    break
+                if x.moves != c.moves:
+                    known = NO_HOP  # each destination has a header of its own
+            if x.dev == e.never:
+                break
+        if ld16(frame + ETH_LEN + 2) > x.most_quiet:
+            break
+        routed_copied(x, frame, scratch)
+        i += 1
+    return i
+
+
 cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
                              const int64_t *times, uint64_t first, uint64_t n) noexcept nogil:
     """Carry frames from number ``first`` on, to the end of its block at most, out of the world, as long as they go by their routes alone,
     nobody captures them and nothing is due before; how many."""
-    cdef int64_t due = c.queue.next, now = c.now, time
-    cdef uint64_t i = first, end = (first | (WAYS_BLOCK - 1)) + 1, moves = c.moves
-    cdef uint8_t *scratch = r.scratch
-    cdef const Exit *exits = NULL
-    cdef const Exit *x
-    cdef const Entrance *e = NULL
-    cdef const uint8_t *frame
-    cdef uint32_t hop, generation = c.generation, n_exits = 0
-    cdef int dev = -1, never = -1
-    if w.generation != generation or c.n_deliveries or c.out_of_memory or c.supply_failed or not routed_may(c):
+    cdef uint64_t i = first, end = (first | (WAYS_BLOCK - 1)) + 1, past, stop
+    cdef int64_t now = c.now
+    cdef const Entrance *e
+    if w.generation != c.generation or c.n_deliveries or c.out_of_memory or c.supply_failed or not routed_may(c):
         return 0
     if end > n:
         end = n
+    end = first + ways_due(times + first, end - first, c.queue.next, &now)
     while i < end:
-        hop = w.hop[i & (WAYS - 1)]
-        time = times[i] if times[i] > now else now
-        if time >= due:
+        past = end
+        if not w.alone[(first / WAYS_BLOCK) & 1]:
+            past = i + 1
+            while past < end and devs[past] == devs[i]:
+                past += 1
+        e = entrance_of(c, r, devs[i], True)
+        if e == NULL or e.captured or e.sender_captured:
             break
-        if devs[i] != dev:
-            dev = devs[i]
-            e = entrance_of(c, r, dev, True)
-            if e == NULL or e.captured or e.sender_captured:
-                break
-            exits = e.router.exits
-            n_exits = e.router.n_exits
-            never = e.never
-        if hop - 1 >= n_exits - 1:  # HOP_ASK is 0
+        stop = ways_run(c, w, e, data, starts, i, past, r.scratch)
+        i = stop
+        if stop < past:
             break
-        frame = data + starts[i]
-        x = &exits[hop]
-        if rarely(x.generation != generation or x.moves != moves) and routed_exit(c, e, hop, frame + ETH_LEN) == NULL:
-            break
-        if x.dev == never or ld16(frame + ETH_LEN + 2) > x.most_quiet:
-            break
-        routed_copied(x, frame, scratch)
-        now = time
-        i += 1
     if i == first:
         return 0
+    if i < end:  # the times of those behind do not count
+        now = c.now
+        ways_due(times + first, i - first, c.queue.next, &now)
     c.now = now
     c.count.out += i - first
     routed_counts(c, r, i - first)

@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from ext.devices.core cimport Core, Due, Ns, chance_draw, event_first
 from ext.devices.record cimport END_OUT, REC_OFF
 from ext.fast.apply cimport apply_refresh, frame_as_known
-from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, NATS_MAX, Program, Tracked, flow_program, track_nat
+from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, NATS_MAX, Program, Tracked, track_nat
 from ext.fast.key cimport Parsed
 from ext.fast.shortcut cimport shortcut_written
 from ext.fast.sum cimport copy_short
@@ -20,6 +20,7 @@ cdef struct Run:
     const int64_t *times
     const Parsed *seen
     const Flow *const *flow
+    Program *const *program
     const Tracked *tracked
 
 
@@ -69,9 +70,9 @@ cdef inline uint32_t straight_run(Core *c, const Run *r, uint32_t n) noexcept no
     while k < n and r.flow[k] != NULL:
         a = &r.seen[k]
         c.now = r.times[k] if r.times[k] > now else now
-        g = flow_program(fc, r.flow[k])
+        g = r.program[k]
         frame = r.data + r.starts[k]
-        if (c.now >= until or not g.straight or not frame_as_known(c, r.flow[k], g, frame, a, False)
+        if (c.now >= until or not g.straight or not frame_as_known(c, r.flow[k], g, frame, a, a.sound)
                 or not tracked_agree(c, r.flow[k], g, &r.tracked[k], frame + a.inner)):
             break
         straight_leaves(c, r.flow[k], g, &r.tracked[k], frame + a.inner, a.length - a.inner, fc.scratch + PKT_HEADROOM)

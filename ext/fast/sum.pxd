@@ -61,12 +61,15 @@ cdef extern from *:
        may be used. */
     static inline __attribute__((always_inline)) uint64_t sum_more(uint64_t sum, const uint8_t *p, uint32_t n)
     {
-        uint64_t other = 0;
-        for (; n >= 32; p += 32, n -= 32) {
-            sum = sum_add(sum, raw64(p));
-            other = sum_add(other, raw64(p + 8));
-            sum = sum_add(sum, raw64(p + 16));
-            other = sum_add(other, raw64(p + 24));
+        if (n >= 32) {
+            uint64_t other = 0;
+            for (; n >= 32; p += 32, n -= 32) {
+                sum = sum_add(sum, raw64(p));
+                other = sum_add(other, raw64(p + 8));
+                sum = sum_add(sum, raw64(p + 16));
+                other = sum_add(other, raw64(p + 24));
+            }
+            sum = sum_add(sum, other);
         }
         if (n & 16) {
             sum = sum_add(sum, raw64(p));
@@ -79,7 +82,14 @@ cdef extern from *:
         }
         if (n & 7)
             sum = sum_add(sum, sum_rest(p + (n & 7), n & 7));
-        return sum_add(sum, other);
+        return sum;
+    }
+
+    /* Is a sum, which is not 0, that of bytes with a right checksum: would sum_fold() make 0xffff of it? Then it is a multiple of 2^16 - 1,
+       and multiplied by the inverse of that modulo 2^64 it is the quotient, else more than any quotient is. */
+    static inline int sum_right(uint64_t sum)
+    {
+        return sum * 0xfffefffefffeffffu <= 0x0001000100010001u;
     }
 
     /* Not folded, and less than 2^33. */
@@ -90,14 +100,14 @@ cdef extern from *:
     }
 
     /* Of the pseudo header of ``n`` bytes behind an IPv4 header without options, and of the first of these, eight or more; ``rest``: what
-       the others sum up to; folded. */
-    static inline __attribute__((always_inline)) uint32_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest)
+       others sum up to; not folded. */
+    static inline __attribute__((always_inline)) uint64_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest)
     {
-        return sum_fold(sum_more(sum_add(sum_add(raw64(ip + 12), (uint32_t)net16(ip[9]) + net16(n)), rest), ip + 20, first));
+        return sum_more(sum_add(sum_add(raw64(ip + 12), (uint32_t)net16(ip[9]) + net16(n)), rest), ip + 20, first);
     }
 
-    /* Of eight bytes or more behind an IPv4 header without options, and of their pseudo header; folded. */
-    static inline __attribute__((always_inline)) uint32_t sum_transport(const uint8_t *ip, uint32_t n)
+    /* Of eight bytes or more behind an IPv4 header without options, and of their pseudo header; not folded. */
+    static inline __attribute__((always_inline)) uint64_t sum_transport(const uint8_t *ip, uint32_t n)
     {
         return sum_before(ip, n, n, 0);
     }
@@ -105,10 +115,10 @@ cdef extern from *:
     /* Counts nothing in a sum: to subtract from. */
     #define NONE ((uint64_t)0xffff << 32)
 
-    /* Of an IPv4 header without options, folded. */
-    static inline uint32_t sum_header(const uint8_t *ip)
+    /* Of an IPv4 header without options, not folded. */
+    static inline uint64_t sum_header(const uint8_t *ip)
     {
-        return sum_fold(sum_add(sum_add(raw64(ip), raw64(ip + 8)), raw32(ip + 16)));
+        return sum_add(sum_add(raw64(ip), raw64(ip + 8)), raw32(ip + 16));
     }
 
     /* Does an IPv4 header have no options, and neither MF nor an offset? */
@@ -141,12 +151,13 @@ cdef extern from *:
     uint32_t raw32(const uint8_t *p) noexcept nogil
     uint64_t raw64(const uint8_t *p) noexcept nogil
     void put_raw16(uint8_t *p, uint32_t v) noexcept nogil
-    uint32_t sum_header(const uint8_t *ip) noexcept nogil
+    bint sum_right(uint64_t sum) noexcept nogil
+    uint64_t sum_header(const uint8_t *ip) noexcept nogil
     bint header_plain(const uint8_t *ip) noexcept nogil
     uint64_t sum_bytes(const uint8_t *p, uint32_t n) noexcept nogil
     const uint64_t NONE
-    uint32_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest) noexcept nogil
-    uint32_t sum_transport(const uint8_t *ip, uint32_t n) noexcept nogil
+    uint64_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest) noexcept nogil
+    uint64_t sum_transport(const uint8_t *ip, uint32_t n) noexcept nogil
     uint16_t net16(uint32_t v) noexcept nogil
     void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
 
