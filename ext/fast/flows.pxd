@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Ns
-from ext.fast.routed cimport Routed, routed_free
+from ext.fast.routed cimport Routed, SPREAD, routed_free
 from ext.fast.sum cimport net16, raw32
 from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_of
 from ext.tables.fdb cimport FdbEntry
@@ -259,7 +259,7 @@ cdef struct FlowCache:
     uint64_t wide  # of the hits: packets that a megaflow carried
     void *megaflows  # Megaflows of megaflow.pxd, NULL: none yet
     Routed routed
-    uint8_t scratch[SCRATCH]
+    uint8_t scratch[SCRATCH + SPREAD]
 
 
 cdef extern from *:

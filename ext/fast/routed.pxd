@@ -30,6 +30,8 @@ cdef enum:
     VLAN_LEN = 4
     FRAME_LONGEST = 14 + 65535
     SENT_LONGEST = 4096  # frames injected
+    SPREAD_STEP = 512
+    SPREAD = 7 * SPREAD_STEP  # bytes, see spread()
     HOPS_MAX = 1 << 16  # of a namespace that get exits: 4 MiB
     OWN_WORDS = 8
     OWN_SHIFT = 32 - 9  # leaves the number of a bit in them
@@ -146,7 +148,7 @@ cdef struct Routed:
     uint32_t n_routers
     uint64_t bytes
     uint64_t packets  # that went this way
-    uint8_t scratch[SENT_LONGEST]
+    uint8_t scratch[SENT_LONGEST + SPREAD]
 
 cdef struct Ways:
     # of the frames of a batch that come next, by their numbers modulo WAYS
@@ -600,6 +602,12 @@ cdef inline uint64_t ways_due(const int64_t *times, uint64_t n, int64_t due, int
     return some
 
 
+cdef inline uint32_t spread(uint64_t number) noexcept nogil:
+    """Where frames that nobody will read are written, in turn. A processor holds a read back behind writes whose addresses end in the same
+    twelve bits, and with one place for all of them it may be that what every frame asks for lies so."""
+    return <uint32_t>number * SPREAD_STEP & SPREAD
+
+
 cdef inline uint64_t ways_run(const Core *c, const Ways *w, const Entrance *e, const uint8_t *data, const uint64_t *starts, uint64_t first,
                               uint64_t past, uint8_t *scratch) noexcept nogil:
     """Let frames go that come in by one entrance, from number ``first`` on, as long as they leave the world seen by nobody; the first
@@ -626,7 +634,7 @@ cdef inline uint64_t ways_run(const Core *c, const Ways *w, const Entrance *e, c
                 break
         if ld16(frame + ETH_LEN + 2) > x.most_quiet:
             break
-        routed_copied(x, frame, scratch)
+        routed_copied(x, frame, scratch + spread(i))
         i += 1
     return i
 

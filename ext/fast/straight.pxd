@@ -7,6 +7,7 @@ from ext.devices.record cimport END_OUT, REC_OFF
 from ext.fast.apply cimport apply_refresh, frame_as_known
 from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, NATS_MAX, Program, Tracked, track_nat
 from ext.fast.key cimport Parsed
+from ext.fast.routed cimport spread
 from ext.fast.shortcut cimport shortcut_written
 from ext.fast.sum cimport copy_short
 from ext.fast.track cimport tracked_agree
@@ -75,7 +76,7 @@ cdef inline uint32_t straight_run(Core *c, const Run *r, uint32_t n) noexcept no
         if (c.now >= until or not g.straight or not frame_as_known(c, r.flow[k], g, frame, a, a.sound)
                 or not tracked_agree(c, r.flow[k], g, &r.tracked[k], frame + a.inner)):
             break
-        straight_leaves(c, r.flow[k], g, &r.tracked[k], frame + a.inner, a.length - a.inner, fc.scratch + PKT_HEADROOM)
+        straight_leaves(c, r.flow[k], g, &r.tracked[k], frame + a.inner, a.length - a.inner, fc.scratch + PKT_HEADROOM + spread(k))
         walked += g.walked
         now = c.now
         k += 1
