@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -31,6 +32,9 @@ from core.worlds import (
 )  # fmt: skip
 from dataplane._core import Engine
 from dataplane.encap import registry
+
+if TYPE_CHECKING:
+    from dataplane._core import Match
 
 SYN, RST, ACK, FIN_ACK, SYN_ACK = 0x02, 0x04, 0x10, 0x11, 0x12
 
@@ -115,7 +119,7 @@ def test_a_change_that_forbids_one_flow_is_not_undone_by_another_that_goes_the_s
     assert world.router.dropped("rules/denied") == 2
 
 
-def udp_drop(port: int) -> dict[str, object]:
+def udp_drop(port: int) -> Match:
     return {"proto": UDP, "dport": (port, port), "target": "DROP"}
 
 

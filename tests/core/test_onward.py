@@ -41,8 +41,8 @@ class Wire:
             engine.connect(station, port, latency=LEG)
             engine.set_device(port, master=bridge, learning=learning, capture=captured, wire=True)
             engine.add_fdb(port, mac(address))
-        for device, address in ((front, "10.0.0.1"), (self.left, "10.2.0.1"), (self.right, "10.2.0.2"), (back, "10.3.0.1")):
-            engine.add_address(device, ip(address), 24)
+        for device, own in ((front, "10.0.0.1"), (self.left, "10.2.0.1"), (self.right, "10.2.0.2"), (back, "10.3.0.1")):
+            engine.add_address(device, ip(own), 24)
         engine.add_route(self.routers[0], ip("10.3.0.0"), 24, via=ip("10.2.0.2"))
         engine.add_route(self.routers[1], ip("10.0.0.0"), 24, via=ip("10.2.0.1"))
         engine.add_neighbour(self.left, ip("10.2.0.2"), mac(20))

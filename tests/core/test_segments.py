@@ -24,7 +24,7 @@ def segments(probe: Callable[[str], ModuleType]) -> ModuleType:
 
 def checksum(some: bytes) -> int:
     some += bytes(len(some) % 2)
-    total = sum(struct.unpack(f"!{len(some) // 2}H", some))
+    total: int = sum(struct.unpack(f"!{len(some) // 2}H", some))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
