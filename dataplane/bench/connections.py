@@ -54,8 +54,8 @@ class Plain:
         frames.carry(self.node.engine, frames.times(self.node.engine.now + 1))
         require_all_left(before, self.node.engine.counters(), len(frames))
 
-    def use(self, flows: Flows) -> None:
-        """Handshakes of some connections, and segments both ways."""
+    def open(self, flows: Flows) -> array[int]:
+        """Handshakes of some connections; the server of each."""
         self.node.watch(self.node.uplink, True)
         self.carry(self.out(flows, tcp.SYN, tcp.CLIENT_ISN, 0))
         self.node.watch(self.node.uplink, False)
@@ -64,6 +64,10 @@ class Plain:
         servers = array("H", (numbers[frame[at : at + size]] for frame in self.node.captured(self.node.uplink)))
         self.carry(self.back(flows, servers, tcp.SYN_ACK, tcp.SERVER_ISN, tcp.CLIENT_DATA))
         self.carry(self.out(flows, tcp.ACK, tcp.CLIENT_DATA, tcp.SERVER_DATA))
+        return servers
+
+    def talk(self, flows: Flows, servers: array[int]) -> None:
+        """Segments both ways on connections that are open."""
         out = self.out(flows, tcp.ACK, tcp.CLIENT_DATA, tcp.SERVER_DATA, tcp.SEGMENT)
         back = self.back(flows, servers, tcp.ACK, tcp.SERVER_DATA, tcp.CLIENT_DATA, tcp.SEGMENT)
         for step in range(SEGMENTS):
@@ -88,10 +92,13 @@ class ConnectionMemoryWork(Measured):
     def _grown(self, *, slow_path_only: bool) -> float:
         world = Plain(self.family, self.settings.seed, slow_path_only=slow_path_only)
         flows = structured(self.units + CHUNK, world.node.shape.clients, SERVICES)
-        world.use(flows.chosen(range(self.units, self.units + min(CHUNK, self.units))))  # what grows once has grown
+        warm = flows.chosen(range(self.units, self.units + min(CHUNK, self.units)))
+        world.talk(warm, world.open(warm))  # what grows once has grown
         before = resident()
-        for first in range(0, self.units, CHUNK):
-            world.use(flows.chosen(range(first, min(first + CHUNK, self.units))))
+        chunks = [range(first, min(first + CHUNK, self.units)) for first in range(0, self.units, CHUNK)]
+        servers = [world.open(flows.chosen(chunk)) for chunk in chunks]
+        for chunk in chunks:  # all later than the last handshake, whose capture is a change that flows are learnt anew after
+            world.talk(flows.chosen(chunk), servers.pop(0))
         grown = resident() - before
         self._require_established(world)
         return grown / self.units
