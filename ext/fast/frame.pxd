@@ -6,6 +6,7 @@ from ext.fast.flows cimport Flow, Program
 from ext.fast.key cimport IP
 from ext.fast.sum cimport NONE, net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo
 from ext.wire.bytes cimport ld16
+from ext.wire.packet cimport Pkt
 
 cdef struct Frame:
     # it is at no stage
@@ -21,6 +22,17 @@ cdef struct Frame:
     uint8_t unfinished
     const int *rules  # of a new connection: the origins of the rules that are told to have decided its translations, in order
     uint16_t ident  # for the identification of the tunnel's IP header that it gets on the way
+
+
+cdef inline void frame_left(Pkt *p, const Frame *w) noexcept nogil:
+    """The packet is as the way has left it."""
+    p.l2 = w.l2
+    p.end = w.end
+    p.id = w.id
+    p.hash = w.hash
+    p.hash_l4 = w.hash_l4
+    p.crossings = w.crossings
+    p.unfinished = w.unfinished
 
 
 cdef inline uint32_t csum_patched(uint32_t check, uint64_t changed) noexcept nogil:

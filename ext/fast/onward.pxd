@@ -14,7 +14,7 @@ from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program, RELAYS, Tracked,
                              flow_find, flow_program, flow_track, key_hash)
-from ext.fast.frame cimport Frame
+from ext.fast.frame cimport Frame, frame_left
 from ext.fast.key cimport ETH, IP, Parsed, key_read, packet_sound
 from ext.fast.routed cimport entrance_of
 from ext.fast.straight cimport straight_leaves
@@ -67,6 +67,7 @@ cdef inline void relay_note(FlowCache *fc, int number) noexcept nogil:
 cdef inline bint instant_goes_on(const Core *c) noexcept nogil:
     """Is there more to happen at this instant that goes back to the same frame from outside?"""
     return event_due(c, c.now) and event_first(c).root == c.root
+
 
 cdef inline void light_whole(Pkt *p) noexcept nogil:
     """It becomes a packet like any other, of which it only remains to be found out what its device makes of its Ethernet header."""
@@ -206,13 +207,7 @@ cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, Program *knows)
 
 cdef inline void light_on(Core *c, const Program *g, const Frame *w, Pkt *p, Program *knows) noexcept nogil:
     """A packet that the program has left as ``w`` says crosses into another device. ``knows``: as in light_ahead()."""
-    p.l2 = w.l2
-    p.end = w.end
-    p.id = w.id
-    p.hash = w.hash
-    p.hash_l4 = w.hash_l4
-    p.crossings = w.crossings
-    p.unfinished = w.unfinished
+    frame_left(p, w)
     light_leaves(c, g, p, knows)
 
 

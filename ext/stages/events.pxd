@@ -10,7 +10,7 @@ from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OF
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, Tracked, flow_find, flow_program
-from ext.fast.frame cimport Frame
+from ext.fast.frame cimport Frame, frame_left
 from ext.fast.key cimport ETH, Parsed, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.megaflow cimport Megaflow
@@ -125,13 +125,7 @@ cdef inline int route_sent(Core *c, Pkt *p) noexcept nogil:
 
 cdef inline void packet_left(Core *c, const Frame *w, const Program *g, Pkt *p) noexcept nogil:
     """The packet is as and where the program leaves it."""
-    p.l2 = w.l2
-    p.end = w.end
-    p.id = w.id
-    p.hash = w.hash
-    p.hash_l4 = w.hash_l4
-    p.crossings = w.crossings
-    p.unfinished = w.unfinished
+    frame_left(p, w)
     p.dev = g.dev
     packet_classify(c, p)
 

@@ -542,20 +542,26 @@ def test_a_destination_that_the_second_router_translates_once_more_is_not_taken_
     assert fast.everything() == slow.everything()
 
 
+def tunnelled(chain: Chain) -> int:
+    """Packets to the server go from the first router to the second one in a tunnel; the tunnel that leads back."""
+    ends = [ip("10.2.0.2"), ip("10.2.0.1")]
+    there, back = (
+        chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
+        for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
+    )
+    chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=there)
+    chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
+    chain.engine.add_neighbour(chain.back[1], ip(SERVER), mac(4))
+    return back
+
+
 def test_behind_a_tunnel_on_the_same_walk_the_packet_is_what_went_in() -> None:
     """The first router translates, the other end of its tunnel tracks the connection too."""
     fast, slow = chains(2)
     for chain in (fast, slow):
-        ends = [ip("10.2.0.2"), ip("10.2.0.1")]
-        tunnels = [
-            chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
-            for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
-        ]
-        chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=tunnels[0])
-        chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
-        chain.engine.add_neighbour(chain.back[1], ip(SERVER), mac(4))
+        back = tunnelled(chain)
         chain.engine.del_route(chain.ns[1], ip("10.0.0.0"), 24)
-        chain.engine.add_route(chain.ns[1], ip("10.0.0.0"), 24, dev=tunnels[1])
+        chain.engine.add_route(chain.ns[1], ip("10.0.0.0"), 24, dev=back)
         chain.translate(0, (VIRTUAL, SERVER))
         chain.send(VIRTUAL, *range(1000, 1020))
     assert fast.everything() == slow.everything()
@@ -568,15 +574,8 @@ def test_an_identification_that_was_drawn_for_a_tunnel_is_drawn_again_where_the_
     """Outer headers are numbered, so each packet tells how many there were before it."""
     fast, slow = chains(2)
     for chain in (fast, slow):
-        ends = [ip("10.2.0.2"), ip("10.2.0.1")]
-        tunnels = [
-            chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
-            for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
-        ]
-        chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=tunnels[0])
-        chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
-        chain.engine.add_neighbour(chain.back[1], ip(SERVER), mac(4))
-        chain.engine.add_route(chain.ns[1], ip("10.0.0.0"), 16, dev=tunnels[1])
+        back = tunnelled(chain)
+        chain.engine.add_route(chain.ns[1], ip("10.0.0.0"), 16, dev=back)
         refused: list[Match] = [{"sport": (1020, 1029), "proto": 17, "target": "DROP"}]
         chain.engine.set_rules(chain.ns[1], 4, "filter", filter_table(FORWARD=refused))
         chain.send(SERVER, *range(1000, 1040))
