@@ -7,7 +7,6 @@ from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, Program, Tracked, flow_find, flow_home, flow_program
 from ext.fast.key cimport Parsed, key_read, key_read_plainly, segments_begin
-from ext.fast.onward cimport onward_rests
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.segments cimport segments_plain
 from ext.fast.straight cimport Run, straight_run
@@ -16,6 +15,7 @@ from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, 
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
 from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
+from ext.stages.onward_rests cimport onward_rests
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
 from ext.wire.bytes cimport ask_for, rarely

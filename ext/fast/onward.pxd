@@ -4,11 +4,11 @@
 # A packet on the wire is light: of its Pkt only what is said here is set, until it has to go through the stages. And it is taken past the
 # switch before its time, where that forwards by the Ethernet header alone, changes nothing, is seen by nobody, and will not be another
 # meanwhile: one event instead of two. All that is visible is as if it were not: before anybody can look, or change something, packets are
-# given back to the switches that they have not reached.
+# given back to the switches that they have not reached (stages/onward_rests.pxd).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, EV_ONWARD, TRACE_STEPS, event_begin, event_due, event_first
-from ext.devices.queue cimport Due, IN_HEAP, Lane, Queue, heap_add, lane_add, lane_for, queue_look, queue_packet
+from ext.devices.queue cimport Due, IN_HEAP, Queue, lane_add, lane_for, queue_packet
 from ext.devices.record cimport END_ARRIVE, END_CROSS, REC_OFF, STEP_CROSS, STEP_FDB, STEP_LEARN
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, headers_as_known, packet_as_known, program_holds
@@ -316,40 +316,3 @@ cdef inline bint onward_arrives(Core *c, Pkt *p) noexcept nogil:
         return True
     light_on(c, g, &w, p, g)
     return True
-
-
-# ---- before anybody looks
-
-cdef inline void lane_parts(Core *c, Lane *lane) noexcept nogil:
-    """The packets of a lane are given back to the switches that they have not reached."""
-    cdef Queue *q = &c.queue
-    cdef uint32_t n = lane.n, i
-    cdef Due e
-    cdef int k
-    lane.n = 0
-    for i in range(n):
-        e = lane.ring[(lane.at + i) & (lane.cap - 1)]
-        if e.kind == EV_ONWARD:
-            light_whole(e.p)
-            if e.p.joined.time > c.now:
-                e.time = e.p.joined.time
-                e.dev = e.p.joined.dev
-                light_parted(c, e.p)
-                k = lane_for(q, e.p.joined.delay)
-                if (k == IN_HEAP or not lane_add(q, k, &e)) and heap_add(q, &e) == NULL:
-                    c.out_of_memory = True
-                continue
-        lane.ring[(lane.at + lane.n) & (lane.cap - 1)] = e
-        lane.n += 1
-
-
-cdef inline void onward_rests(Core *c) noexcept nogil:
-    """Everything that waits becomes what it would be without all this."""
-    cdef Queue *q = &c.queue
-    cdef int k, n = q.n_lanes
-    for k in range(q.n_heap):
-        if q.heap[k].due.kind == EV_ONWARD:
-            light_whole(q.heap[k].due.p)
-    for k in range(n):
-        lane_parts(c, &q.lane[k])
-    queue_look(q)

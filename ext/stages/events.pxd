@@ -25,7 +25,7 @@ from ext.stages.megaflow_walk cimport MegaWalk, walk_agrees, walk_flow, walk_lea
 from ext.stages.neighbour cimport neigh_due
 from ext.stages.netfilter cimport RULES_DENIED
 from ext.stages.parse cimport PARSE_OTHERHOST
-from ext.stages.receive cimport ether_classify, frame_least, ip_classify
+from ext.stages.receive cimport frame_least, packet_classify
 from ext.stages.route cimport route_input, route_output, trace_route_out, ROUTE_OUTPUT_FAILED
 from ext.stages.route_ipv6 cimport route_output6, trace_route_out6
 from ext.stages.run cimport is_lower, run_lower, run_upper
@@ -460,13 +460,6 @@ cdef inline void event_happens(Core *c, const Timer *t) noexcept nogil:
         fragments_due(c, t)
     elif e.kind == EV_TUNNEL:
         tunnel_due(c, e)
-
-
-cdef inline void packet_classify(Core *c, Pkt *p) noexcept nogil:
-    if carries_frames(c.dev[p.dev]):
-        ether_classify(p, c.dev[p.dev])
-    else:
-        ip_classify(p)
 
 
 cdef inline uint32_t frame_begins(Core *c) noexcept nogil:

@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 from ext.devices.core cimport Core, Dev, Far
-from ext.fast.onward cimport onward_rests
+from ext.stages.onward_rests cimport onward_rests
 from ext.tables.fib cimport Fib
 from ext.wire.arp cimport ARP_HRD, ARP_HLN, ARP_LEN, ARP_OP, ARP_PLN, ARP_PRO, ARP_REQUEST, ARP_SPA, ARP_TPA, ARP_HRD_ETHER
 from ext.wire.bytes cimport ld16, ld32

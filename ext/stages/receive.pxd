@@ -53,6 +53,15 @@ cdef inline void ip_classify(Pkt *p) noexcept nogil:
     p.l3 = p.l2
 
 
+cdef inline void packet_classify(const Core *c, Pkt *p) noexcept nogil:
+    """One of both, as the device that the packet is at does."""
+    cdef const Dev *d = c.dev[p.dev]
+    if carries_frames(d):
+        ether_classify(p, d)
+    else:
+        ip_classify(p)
+
+
 cdef inline uint32_t frame_least(const Dev *d) noexcept nogil:
     """Bytes that a frame on this device has at least."""
     return ETH_HLEN if carries_frames(d) else 1
