@@ -12,6 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.layout import laid_out
+from core.worlds import checksum
+
 MAC = bytes.fromhex("0200000000a1")
 MOST = 1514
 OWN = [bytes([192, 0, 2, 1]), bytes([198, 51, 100, 254])]
@@ -21,13 +24,6 @@ EIGHT = 8
 @pytest.fixture(scope="module")
 def headers(probe: Callable[[str], ModuleType]) -> ModuleType:
     return probe("headers_probe")
-
-
-def checksum(header: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def address(rng: random.Random) -> bytes:
@@ -55,16 +51,6 @@ def spoilt(rng: random.Random, plain: bytes) -> bytes:
         some[24:26] = bytes(2)
         some[24:26] = checksum(bytes(some[14:34])).to_bytes(2, "big")
     return bytes(some)
-
-
-def laid_out(rng: random.Random, frames: list[bytes]) -> tuple[bytes, array[int], array[int]]:
-    """In one piece of memory in any order, with gaps; nothing that may be read follows the last of them."""
-    data, starts = bytearray(), array("Q", bytes(8 * len(frames)))
-    for place in sorted(range(len(frames)), key=lambda _: rng.random()):
-        data += bytes(rng.randrange(4))
-        starts[place] = len(data)
-        data += frames[place]
-    return bytes(data) or b"\0", starts, array("I", map(len, frames))
 
 
 @given(seed=st.integers(0, 1 << 32), wrong=st.integers(0, 3), count=st.integers(1, 32), devices=st.integers(1, 2))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import struct
-from array import array
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from core.layout import laid_out
+from core.worlds import checksum
 
 EIGHT = 8
 ACK = 0x10
@@ -20,14 +22,6 @@ LONGEST = 28  # bytes of payload and options that are looked at together
 @pytest.fixture(scope="module")
 def segments(probe: Callable[[str], ModuleType]) -> ModuleType:
     return probe("segments_probe")
-
-
-def checksum(some: bytes) -> int:
-    some += bytes(len(some) % 2)
-    total: int = sum(struct.unpack(f"!{len(some) // 2}H", some))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def whole(frame: bytes) -> bytes:
@@ -75,16 +69,6 @@ def spoilt(rng: random.Random, frame: bytes) -> bytes:
     some[at] = rng.choice([0, 0x45, 0xFF, rng.randrange(256), some[at] ^ 1 << rng.randrange(8)])
     total = int.from_bytes(some[16:18], "big")
     return whole(bytes(some)) if rng.random() < 0.5 and 40 <= total <= len(some) - 14 else bytes(some)
-
-
-def laid_out(rng: random.Random, frames: list[bytes]) -> tuple[bytes, array[int], array[int]]:
-    """In one piece of memory in any order, with gaps; nothing that may be read follows the last of them."""
-    data, starts = bytearray(), array("Q", bytes(8 * len(frames)))
-    for place in sorted(range(len(frames)), key=lambda _: rng.random()):
-        data += bytes(rng.randrange(4))
-        starts[place] = len(data)
-        data += frames[place]
-    return bytes(data) or b"\0", starts, array("I", map(len, frames))
 
 
 @given(seed=st.integers(0, 1 << 32), wrong=st.integers(0, 3), count=st.integers(1, 16), vxlan=st.booleans())
