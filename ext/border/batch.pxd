@@ -260,7 +260,7 @@ cdef inline bint burst_goes(Core *c, const Batch *b, uint64_t i, const Burst *bu
     if rarely(fc.changes != burst.learnt):
         # flows have come or gone since; and what was read as a tunnel then may be none now
         f = flow_find(fc, &seen.key, seen.hash) if seen.length and not seen.tells and fc.n_shapes == burst.shapes else NULL
-    elif f != NULL and flow_program(fc, f).onward:
+    elif f != NULL and burst.program[k].onward:
         return frame_onward(c, seen, f, &burst.tracked[k], b.data + b.starts[i], id)
     return f != NULL and frame_flows(c, seen, f, b.data + b.starts[i], b.lengths[i], id)
 
@@ -285,7 +285,7 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef uint32_t k = <uint32_t>(i - burst.first)
     cdef Run r
-    if burst.flow[k] == NULL or fc.changes != burst.learnt or not flow_program(fc, burst.flow[k]).straight:
+    if burst.flow[k] == NULL or fc.changes != burst.learnt or not burst.program[k].straight:
         return i
     r.data = b.data
     r.starts = b.starts + i
@@ -302,7 +302,7 @@ cdef inline bint burst_fits(const Core *c, uint64_t i, const Burst *burst) noexc
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef uint64_t k = i - burst.first
     return (k < burst.n and fc.changes == burst.learnt and burst.flow[k] != NULL
-            and burst.seen[k].length <= flow_program(fc, burst.flow[k]).longest)
+            and burst.seen[k].length <= burst.program[k].longest)
 
 
 cdef inline bint batch_quiet(const Core *c, int64_t time) noexcept nogil:

@@ -24,6 +24,19 @@ cdef struct Frame:
     uint16_t ident  # for the identification of the tunnel's IP header that it gets on the way
 
 
+cdef inline void packet_frame(const Pkt *p, Frame *w) noexcept nogil:
+    """A packet that comes to its way."""
+    w.buf = p.buf
+    w.l2 = p.l2
+    w.end = p.end
+    w.id = p.id
+    w.hash = p.hash
+    w.hash_l4 = p.hash_l4
+    w.crossings = p.crossings
+    w.sound = p.sound
+    w.unfinished = p.unfinished
+
+
 cdef inline void frame_left(Pkt *p, const Frame *w) noexcept nogil:
     """The packet is as the way has left it."""
     p.l2 = w.l2

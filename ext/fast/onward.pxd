@@ -14,7 +14,7 @@ from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program, RELAYS, Tracked,
                              flow_find, flow_program, flow_track, key_hash)
-from ext.fast.frame cimport Frame, frame_left
+from ext.fast.frame cimport Frame, frame_left, packet_frame
 from ext.fast.key cimport ETH, IP, Parsed, key_read, packet_sound
 from ext.fast.routed cimport entrance_of
 from ext.fast.straight cimport straight_leaves
@@ -298,14 +298,8 @@ cdef inline bint onward_arrives(Core *c, Pkt *p) noexcept nogil:
     a.l3 = ETH
     a.inner = p.foreseen.inner
     a.length = p.end - p.l2
-    w.buf = p.buf
-    w.l2 = p.l2
-    w.end = p.end
-    w.id = p.id
-    w.hash = p.hash
-    w.hash_l4 = p.hash_l4
-    w.crossings = p.crossings
-    w.unfinished = p.unfinished
+    packet_frame(p, &w)
+    w.sound = True  # of a light packet that is not said
     if not light_agrees(c, f, g, &w, &a):
         return False
     fc.hits += 1

@@ -10,7 +10,7 @@ from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OF
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, Tracked, flow_find, flow_program
-from ext.fast.frame cimport Frame, frame_left
+from ext.fast.frame cimport Frame, frame_left, packet_frame
 from ext.fast.key cimport ETH, Parsed, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.megaflow cimport Megaflow
@@ -281,18 +281,6 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     if packet_sound(p.buf + p.l2, &a):
         learn_begin(c, p, &a)
     return False
-
-
-cdef inline void packet_frame(const Pkt *p, Frame *w) noexcept nogil:
-    w.buf = p.buf
-    w.l2 = p.l2
-    w.end = p.end
-    w.id = p.id
-    w.hash = p.hash
-    w.hash_l4 = p.hash_l4
-    w.crossings = p.crossings
-    w.sound = p.sound
-    w.unfinished = p.unfinished
 
 
 cdef inline void packet_goes(Core *c, Pkt *p, const Flow *f, const Program *g, Frame *w, const Parsed *a) noexcept nogil:
