@@ -34,6 +34,7 @@ from ext.stages.events cimport core_run, events_until, frame_begins, frame_packe
 from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
 from ext.stages.neighbour cimport neigh_release_queue
+from ext.stages.onward_rests cimport onward_rests
 from ext.stages.receive cimport frame_least
 from ext.stages.stage_clock cimport clock_start, stage_name
 from ext.stages.tunnel_host cimport TIMER_REST
@@ -227,6 +228,7 @@ cdef class Engine:
     def __dealloc__(self):
         cdef int i
         cdef Timer waiting
+        onward_rests(&self.c)
         while event_take(&self.c, INT64_MAX, &waiting):
             if waiting.due.p != NULL:
                 pkt_free(&self.c, waiting.due.p)
@@ -263,6 +265,7 @@ cdef class Engine:
         return self.c.now
 
     cdef Ns *ns_at(self, int ns) except NULL:
+        onward_rests(&self.c)
         if not 0 <= ns < self.c.n_ns:
             raise ValueError(f"no namespace {ns}")
         if self.c.ns[ns] == NULL:
@@ -273,6 +276,7 @@ cdef class Engine:
         return self.c.ns[ns]
 
     cdef Dev *dev_at(self, int dev) except NULL:
+        onward_rests(&self.c)
         if not 0 <= dev < self.c.n_dev:
             raise ValueError(f"no device {dev}")
         if self.c.dev[dev] == NULL:
@@ -324,6 +328,7 @@ cdef class Engine:
     # ---- namespaces and devices
 
     def add_namespace(self, str name, *, int number=-1, int lo=-1):
+        onward_rests(&self.c)
         self.c.generation += 1
         cdef Ns *ns = <Ns *>calloc(1, sizeof(Ns))
         cdef bytes raw = name.encode()
@@ -670,6 +675,7 @@ cdef class Engine:
         s = <Socket *>calloc(1, sizeof(Socket))
         if s == NULL:
             raise MemoryError
+        onward_rests(&self.c)
         s.id = self.c.n_sockets
         s.ns = ns
         s.proto = proto
@@ -695,6 +701,7 @@ cdef class Engine:
         cdef bint forever = until is None
         cdef const Due *first
         with nogil:
+            onward_rests(&self.c)
             first = event_first(&self.c)
             while first != NULL and self.c.n_deliveries == 0 and first.time <= limit and not self.c.supply_failed:
                 if forever and self.only_housekeeping():
@@ -753,10 +760,12 @@ cdef class Engine:
         self.check_memory()
 
     def trace(self, bint on, *, bint changes=False):
+        onward_rests(&self.c)
         self.c.generation += 1
         self.c.tracing = (TRACE_CHANGES if changes else TRACE_STEPS) if on else 0
 
     def profile(self, bint on):
+        onward_rests(&self.c)
         if on:
             clock_start(&self.c.clock)
         self.c.clock.on = on
@@ -771,10 +780,12 @@ cdef class Engine:
         return take_events(&self.c, Event, drop_reasons(), reason_places())
 
     def flow_cache(self):
+        onward_rests(&self.c)
         return cache_dict(<const FlowCache *>self.c.fast)
 
     def counters(self):
         cdef Counters *n = &self.c.count
+        onward_rests(&self.c)
         rows = {"in": n.received, "generated": n.generated, "copies": n.copies, "fragments_made": n.fragments_made, "out": n.out,
                 "dropped": n.dropped, "consumed": n.consumed, "fragments_merged": n.fragments_merged, "held": packets_held(&self.c),
                 "rules_walked": n.rules_walked}

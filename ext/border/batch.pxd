@@ -7,7 +7,7 @@ from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, Program, Tracked, flow_find, flow_home, flow_program
 from ext.fast.key cimport Parsed, key_read, key_read_plainly, segments_begin
-from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, entrance_of, way_of, ways_go, ways_look, ways_some
+from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.segments cimport segments_plain
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
@@ -15,7 +15,6 @@ from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, 
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
 from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
-from ext.stages.onward_rests cimport onward_rests
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
 from ext.wire.bytes cimport ask_for, rarely
@@ -79,14 +78,14 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
     return 0
 
 
-cdef inline bint batch_is_sound(const Batch *b, int n_dev) noexcept nogil:
-    """Without a branch for each frame. No data are as large that one of the two highest bits of a place or of what is left behind a
+cdef inline bint batch_is_sound(const Batch *b, uint64_t n_devs, int n_dev) noexcept nogil:
+    """Looking at its first ``n_devs`` devices. Without a branch for each frame. No data are as large that one of the two highest bits of a place or of what is left behind a
     frame could be set, unless by what is wrong."""
     cdef uint64_t i, places = b.size
     cdef uint32_t devs = 0
     for i in range(b.n):
         places |= b.starts[i] | (b.size - b.starts[i] - b.lengths[i])
-    for i in range(b.n):
+    for i in range(n_devs):
         devs |= <uint32_t>b.devs[i] | (<uint32_t>n_dev - 1 - <uint32_t>b.devs[i])
     return places >> 62 == 0 and devs >> 31 == 0
 
@@ -95,15 +94,15 @@ cdef inline list batch_missing(const Batch *b, const Core *c):
     """Devices that frames are for and that are not there, each as often as its frames stand together; described ones can be made.
     ValueError: a frame lies outside of the data, or is for a device that does not exist."""
     cdef list missing = []
-    cdef uint64_t i
+    cdef uint64_t i, n_devs = devices_apart(b.devs, b.n)
     cdef int32_t last = -1
-    if not batch_is_sound(b, c.n_dev):
+    if not batch_is_sound(b, n_devs, c.n_dev):
         for i in range(b.n):
             if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
                 raise ValueError(f"frame {i} lies outside of the data")
             if not 0 <= b.devs[i] < c.n_dev:
                 raise ValueError(f"frame {i}: no device {b.devs[i]}")
-    for i in range(b.n):
+    for i in range(n_devs):
         if b.devs[i] != last:
             last = b.devs[i]
             if c.dev[last] == NULL:
@@ -434,5 +433,4 @@ cdef inline uint64_t batch_carry(Core *c, Window *w, const Batch *b) noexcept no
     if taken == b.n:
         events_until(c, c.now)
     c.carrying = False
-    onward_rests(c)
     return taken

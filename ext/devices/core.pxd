@@ -345,6 +345,7 @@ cdef struct Core:
     RunFn run
     uint8_t out_of_memory
     uint8_t carrying  # frames of a batch: nobody looks at what waits
+    uint8_t light  # something that waits may be given back by stages/onward_rests.pxd
     Recorder rec  # what the flow cache is told of the packet in hand
     void *fast  # the flow cache, a FlowCache of ext/fast/flows.pxd
     uint32_t generation  # counts changes that may change any packet's way

@@ -1,7 +1,7 @@
 # A flow's packet goes its way: first everything is checked that may have changed, then what the stages would do to it is done.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 from ext.devices.changes cimport CHANGE_RULE, CHANGE_SNAT, store_change
 from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, frame_record, frames_room, store_drop
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
@@ -10,7 +10,7 @@ from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, flow
 from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.shortcut cimport shortcut_take, shortcut_taps
-from ext.fast.sum cimport copy_short, raw16, raw32, raw64, sum_bytes, sum_fold
+from ext.fast.sum cimport copy_short, raw16, raw32, raw64, same_bytes, sum_bytes, sum_fold
 from ext.fast.track cimport tracks_agree
 from ext.tables.fdb cimport FDB_LOCAL, FDB_STATIC, FdbEntry
 from ext.tables.neighbour cimport Neigh
@@ -64,9 +64,9 @@ cdef inline bint tunnel_as_known(const Flow *f, const Program *g, const uint8_t 
     if raw16(ip) != raw16(known) or raw32(ip + 6) != raw32(known + 6) or raw64(ip + 12) != raw64(known + 12):
         return False
     if ip[9] != 17:
-        return memcmp(ip + IP, known + IP, op.n - IP) == 0
+        return same_bytes(ip + IP, known + IP, op.n - IP)
     return (raw16(ip + IP) == f.sport and raw16(ip + IP + 2) == raw16(known + IP + 2)
-            and memcmp(ip + IP + UDP, known + IP + UDP, op.n - IP - UDP) == 0)
+            and same_bytes(ip + IP + UDP, known + IP + UDP, op.n - IP - UDP))
 
 
 cdef inline bint hash_as_known(const Flow *f, const Program *g, const Frame *p) noexcept nogil:

@@ -166,6 +166,7 @@ cdef inline void light_waits(Core *c, Pkt *p, int64_t delay) noexcept nogil:
     """It will be received."""
     cdef Due e
     event_begin(c, &e, c.now + delay, EV_ONWARD, p.dev, p)
+    c.light = True
     if not queue_packet(&c.queue, &e, delay):
         c.out_of_memory = True
         light_gone(c, p)
@@ -180,6 +181,7 @@ cdef inline bint light_waits_joined(Core *c, Pkt *p, int64_t delay) noexcept nog
     if k == IN_HEAP or not lane_add(q, k, &e):
         return False
     q.n_packets += 1
+    c.light = True
     return True
 
 
@@ -238,7 +240,7 @@ cdef inline void onward_told(Core *c, const Flow *f, const Program *g, const Par
 
 cdef inline bint onward_agrees(Core *c, const Flow *f, Program *g, const Tracked *at, const Parsed *a, const uint8_t *frame) noexcept nogil:
     """Does a frame from outside go its flow's way? Then onward_goes() is due."""
-    return (program_holds(c, g) and headers_as_known(f, g, frame, a) and packet_sound(frame, a)
+    return (program_holds(c, g) and headers_as_known(f, g, frame, a) and (a.sound or packet_sound(frame, a))
             and tracked_agree(c, f, g, at, frame + a.inner))
 
 

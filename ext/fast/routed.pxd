@@ -8,7 +8,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport (CONF_ACCEPT_LOCAL, CONF_FORWARDING, CONF_RP_FILTER, CONF_SEND_REDIRECTS, Core, DEV_VETH, Dev, Ns,
                                TRACE_STEPS, conf_max, conf_or, store_frame)
 from ext.devices.record cimport REC_OFF
@@ -308,6 +308,12 @@ cdef inline Entrance *entrance_find(Core *c, Routed *r, int dev, bint transmit) 
     return NULL
 
 
+ctypedef const Entrance *(*EntranceFn)(Core *c, Routed *r, int dev, bint transmit) noexcept nogil
+
+cdef extern from *:
+    EntranceFn entrance_apart "apart"(EntranceFn f) noexcept nogil
+
+
 cdef inline const Entrance *entrance_of(Core *c, Routed *r, int dev, bint transmit) noexcept nogil:
     """Where packets come in that ``dev`` receives, or that are handed to its transmit queue; NULL: only the stages can tell."""
     cdef uint32_t number = <uint32_t>dev * 2 + transmit
@@ -316,7 +322,7 @@ cdef inline const Entrance *entrance_of(Core *c, Routed *r, int dev, bint transm
             return NULL
         if r.place[number].entrance != NULL and r.place[number].entrance.generation == c.generation:
             return r.place[number].entrance
-    return entrance_find(c, r, dev, transmit)
+    return entrance_apart(entrance_find)(c, r, dev, transmit)
 
 
 cdef inline void exit_opens(const Core *c, const Router *o, Exit *x, uint32_t hop) noexcept nogil:
@@ -477,10 +483,16 @@ cdef inline uint64_t ways_seen(const Entrance *e, const uint8_t *data, const int
     return sight_wide(&s, data, devs, starts, lengths, m, address)
 
 
+cdef inline uint64_t devices_apart(const int32_t *devs, uint64_t n) noexcept nogil:
+    """How many of the first devices have to be looked at, of frames that mostly come in by one: if all are the same, 1 of them."""
+    return 1 if n and memcmp(devs, devs + 1, (n - 1) * sizeof(int32_t)) == 0 else n
+
+
 cdef inline bint ways_refused(const Core *c, const Routed *r, const int32_t *devs, uint32_t m) noexcept nogil:
     """Are all of these devices known to be no entrances, as those of most machines are?"""
-    cdef uint32_t k, number
-    for k in range(m):
+    cdef uint32_t number
+    cdef uint64_t k
+    for k in range(devices_apart(devs, m)):
         number = <uint32_t>devs[k] * 2 + 1
         if number >= r.n_places or r.place[number].refused != c.generation:
             return False

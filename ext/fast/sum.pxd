@@ -131,6 +131,15 @@ cdef extern from *:
     #endif
     }
 
+    /* Are bytes the same? Without a call for as many as a tunnel's own header has, with the Ethernet header inside. */
+    static inline int same_bytes(const uint8_t *a, const uint8_t *b, uint32_t n)
+    {
+        if (n < 16 || n > 32)
+            return memcmp(a, b, n) == 0;
+        return ((raw64(a) ^ raw64(b)) | (raw64(a + 8) ^ raw64(b + 8)) | (raw64(a + n - 16) ^ raw64(b + n - 16))
+                | (raw64(a + n - 8) ^ raw64(b + n - 8))) == 0;
+    }
+
     /* 16 bytes or more that do not overlap; short ones without a call. */
     static inline void copy_short(uint8_t *to, const uint8_t *from, uint32_t n)
     {
@@ -159,6 +168,7 @@ cdef extern from *:
     uint64_t sum_before(const uint8_t *ip, uint32_t first, uint32_t n, uint64_t rest) noexcept nogil
     uint64_t sum_transport(const uint8_t *ip, uint32_t n) noexcept nogil
     uint16_t net16(uint32_t v) noexcept nogil
+    bint same_bytes(const uint8_t *a, const uint8_t *b, uint32_t n) noexcept nogil
     void copy_short(uint8_t *to, const uint8_t *from_, uint32_t n) noexcept nogil
 
 

@@ -132,11 +132,9 @@ cdef inline bint many_agree(Core *c, const Flow *f, const Program *g, const uint
     return True
 
 
-ctypedef bint (*SegmentFn)(const Core *c, const Track *t, Ct *ct, const uint8_t *ip) noexcept nogil
 ctypedef bint (*AgreeFn)(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil
 
 cdef extern from *:
-    SegmentFn segment_apart "apart"(SegmentFn f) noexcept nogil
     AgreeFn agree_apart "apart"(AgreeFn f) noexcept nogil
 
 
@@ -158,7 +156,7 @@ cdef inline bint tracked_agree(Core *c, const Flow *f, const Program *g, const T
         return True
     if not track_stands(c, &t[0], at.ct[0], f.serial[0]) or (g.n_tracks > 1 and not track_stands(c, &t[1], at.ct[1], f.serial[1])):
         return False
-    if tcp < FLOW_TRACKS and not segment_apart(segment_passes)(c, &t[tcp], at.ct[tcp], ip):
+    if tcp < FLOW_TRACKS and not segment_passes(c, &t[tcp], at.ct[tcp], ip):
         return False
     if tcp != 0:
         track_told(c, &t[0], at.ct[0])

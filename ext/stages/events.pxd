@@ -353,7 +353,7 @@ cdef inline bint frame_flows(Core *c, const Parsed *a, const Flow *f, const uint
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Program *g = flow_program(fc, f)
     cdef Frame w
-    if c.rec.state != REC_OFF or not g.plain or not flow_agrees(c, f, g, frame, a, False):
+    if c.rec.state != REC_OFF or not g.plain or not flow_agrees(c, f, g, frame, a, a.sound):
         return False
     w.buf = <uint8_t *>frame
     w.l2 = w.hash = 0

@@ -42,6 +42,9 @@ cdef inline void onward_rests(Core *c) noexcept nogil:
     """Everything that waits becomes what it would be without all this."""
     cdef Queue *q = &c.queue
     cdef int k, n = q.n_lanes
+    if not c.light:
+        return
+    c.light = False
     for k in range(q.n_heap):
         if q.heap[k].due.kind == EV_ONWARD:
             light_rests(c, &q.heap[k].due)

@@ -393,7 +393,7 @@ cdef inline void tcp_advance(CtTcpSide *sender, CtTcpSide *receiver, const TcpSe
 
 
 cdef inline void tcp_runs_on(CtTcpSide *sender, CtTcpSide *receiver, const TcpSegment *g) noexcept nogil:
-    """The same of a segment without SYN and SACK blocks between two sides that have both been heard, with fewer questions."""
+    """The same of a segment without SYN and SACK blocks from a side that has been heard before, with fewer questions."""
     cdef uint32_t win = <uint32_t>g.win << sender.scale, most = sender.max_end
     cdef uint8_t flags = sender.flags
     if sender.max_win < win:
@@ -405,7 +405,7 @@ cdef inline void tcp_runs_on(CtTcpSide *sender, CtTcpSide *receiver, const TcpSe
         sender.max_ack = g.ack
         flags |= CTF_MAXACK_SET
     sender.flags = flags
-    if rarely(tcp_after(g.end, most)):
+    if rarely(tcp_after(g.end, most)) and receiver.max_win != 0:
         receiver.max_win += g.end - most
     if tcp_after(g.ack + win, receiver.max_end - 1):
         receiver.max_end = g.ack + tcp_at_least_one(win)
@@ -722,20 +722,28 @@ cdef extern from *:
 
 cdef inline bint ct_tcp_passes(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, CtStatus *status,
                                int64_t *timeout) noexcept nogil:
-    """ct_tcp_stands() and, if so, ct_tcp_goes_on() of a segment at once, which here are one for what nearly all segments are: in the
-    windows of an established connection that both ends have spoken in, and without SACK blocks that somebody reads."""
+    """ct_tcp_stands() and, if so, ct_tcp_goes_on() of a segment at once, which here are one for what nearly all segments are: of an
+    established connection, which is known to be assured or has been heard from one end only, and without SACK blocks that somebody
+    reads."""
     cdef CtTcpSide *sender = &t.side[dir]
     cdef CtTcpSide *receiver = sender + 1 - 2 * dir
     cdef TcpSegment g
     tcp_plain_segment(&g, seg, seglen)
-    if rarely(t.state != CT_TCP_ESTABLISHED or (status[0] & CTS_SPOKEN_IN) != CTS_SPOKEN_IN or sender.max_win == 0 or receiver.max_win == 0
-              or (seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED) or not tcp_fits(sender, receiver, &g)):
+    if rarely(t.state != CT_TCP_ESTABLISHED or (status[0] & CTS_SPOKEN_IN) == CTS_SEEN_REPLY or sender.max_win == 0
+              or (seg[12] >= 0x60 and receiver.flags & CTF_SACK_PERMITTED)):
         return passes_apart(tcp_passes_unusually)(t, dir, seg, seglen, s, status, timeout)
-    tcp_runs_on(sender, receiver, &g)
-    tcp_count_retransmission(t, dir, &g)
+    if tcp_fits(sender, receiver, &g):
+        tcp_runs_on(sender, receiver, &g)
+        tcp_count_retransmission(t, dir, &g)
+    elif tcp_unless_liberal(sender, s, CTV_INVALID) == CTV_ACCEPT:
+        tcp_misfit(t, dir, &g, s)
+    else:
+        return False
     t.last_kind = TCP_IS_ACK
     t.last_dir = <uint8_t>dir
     timeout[0] = tcp_timeout(t, &g, s)
+    if not status[0] & CTS_SEEN_REPLY and timeout[0] > s.tcp_timeout_unacknowledged:
+        timeout[0] = s.tcp_timeout_unacknowledged
     return True
 
 

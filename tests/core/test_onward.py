@@ -114,11 +114,19 @@ def filtered(wire: Wire) -> None:
     wire.engine.set_rules(wire.routers[1], 4, "filter", filter_table(FORWARD=[{"proto": 6, "target": "DROP"}]))
 
 
+def profiled(wire: Wire) -> None:
+    wire.engine.profile(True)
+
+
+def listened_to(wire: Wire) -> None:
+    wire.engine.open_socket(wire.routers[1], 17, 53)
+
+
 def nothing(wire: Wire) -> None:
     assert wire.engine.now > 0
 
 
-CHANGES: list[Callable[[Wire], None]] = [moved, forgotten, unplugged, watched, longer, filtered, nothing]
+CHANGES: list[Callable[[Wire], None]] = [moved, forgotten, unplugged, watched, longer, filtered, profiled, listened_to, nothing]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -155,6 +163,18 @@ def test_what_waits_is_shown_as_it_waits() -> None:
     )
     assert told == steps
     assert len({packet for _, device, packet, *_ in steps if device == slow.ports[0]}) == LEG // GAP
+
+
+def test_an_engine_that_is_gone_takes_what_is_on_the_wire_with_it() -> None:
+    """While time is let pass, too, packets from one wire come to the next."""
+    for _ in range(20):
+        wire = Wire(slow=False)
+        for _ in range(3):
+            wire.carry(*stream(6 * FLOWS))
+        wire.engine.run(wire.engine.now + LEG // 2)
+        assert wire.engine.flow_cache()["hits"] > 6 * FLOWS
+        wire.carry(*stream(FLOWS))
+        del wire
 
 
 def test_packets_of_another_length_or_header_meet_the_switch_themselves() -> None:
