@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from core.worlds import (
     GRE,
     MILLISECOND,
     OUTSIDE,
+    ROUTER0,
     ROUTER0_MAC,
     ROUTER1,
     ROUTER1_MAC,
@@ -30,8 +31,9 @@ from core.worlds import (
     tcp_packet,
     udp_packet,
 )  # fmt: skip
-from dataplane._core import Engine
-from dataplane.encap import registry
+from dataplane._core import Engine, encapsulations, register_encap
+from dataplane.encap import python_plugin, registry
+from dataplane.encap.python_plugin import Encapsulation, Host, Incoming, Outgoing, Reason, Refused
 
 if TYPE_CHECKING:
     from dataplane._core import Match
@@ -316,3 +318,46 @@ def test_long_tunnel_headers_are_as_the_stages_write_them(options: int, captured
     assert len(frames) == {"all": 6 * 5, "last": 6, "none": 0}[captured]
     assert fast.engine.counters() == slow.engine.counters()
     assert fast.engine.flow_cache()["hits"] >= 4
+
+
+class Tolled(Encapsulation):
+    """IP packets right in UDP; of those that a device takes off it refuses every third."""
+
+    name = "tolled"
+    sentence = "IP packets right in UDP, with a toll"
+    ip_protocols = (UDP,)
+    reasons = (Reason("toll", "It is the third"),)
+
+    def __init__(self, options: Mapping[str, int | bytes], host: Host | None) -> None:
+        self.taken = 0
+
+    def port(self) -> int:
+        return 7777
+
+    def overhead(self, family: int) -> int:
+        return 28 if family == 4 else 48
+
+    def push(self, outer: Outgoing, packet: bytes) -> bytes:
+        raise NotImplementedError
+
+    def pop(self, incoming: Incoming, payload: bytes) -> bytes:
+        self.taken += 1
+        if self.taken % 3 == 0:
+            raise Refused("toll")
+        incoming.inner_protocol = 0x0800
+        return payload[8:]
+
+
+def test_an_encapsulation_that_promises_nothing_is_asked_for_each_packet() -> None:
+    shown = []
+    if "tolled" not in encapsulations():
+        register_encap(python_plugin.capsule(Tolled))
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        tunnel = router.engine.add_device(router.ns, "toll0", "tolled", mac=bytes(6), mtu=1400, local=ip(ROUTER0), remote=ip(CLIENT))
+        router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
+        packet = ether(udp_packet(udp_packet(src="10.1.0.2"), dst=ROUTER0, dport=7777))
+        Watched(router).hits(*[packet] * 9)
+        shown.append((router.dropped("tolled/toll"), router.engine.frames(), router.engine.counters()))
+    assert shown[0] == shown[1]
+    assert shown[0][0] == 3
