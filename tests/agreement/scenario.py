@@ -31,7 +31,7 @@ GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND 
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
     "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
-    "pull": 6, "crowd": 9, "amend": 6,
+    "pull": 6, "crowd": 9, "amend": 6, "pin": 2,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -95,7 +95,7 @@ class Scenario:
     # ---- emission
     def _emit(self, step: Step) -> None:
         self.sink(step)
-        if isinstance(step, Call) and "capture" in step.kwargs:
+        if isinstance(step, Call) and ("capture" in step.kwargs or step.name == "profile"):
             return
         self.scout.play(step)
         self.last = self.scout.seen.pop().frames
@@ -275,6 +275,20 @@ class Scenario:
         self._emit_frames(packets, "send")
 
     # ---- disturbances
+    def _pin(self, rng: Random) -> None:
+        """A choice that chance would make is made for a connection that begins then, or for one that nobody begins."""
+        flow = self._new_flow(rng)
+        other = rng.choice([station for station in self.terrain.stations if station.address(flow.near.family)])
+        target = other.address(flow.near.family), rng.choice((8080, 53, flow.near.dport))
+        answers_to = rng.choice((flow.near.local, other.address(flow.near.family))), rng.choice((flow.near.sport, 33_333))
+        near = (flow.near.local, flow.near.sport, flow.near.remote, flow.near.dport)
+        for namespace in self.terrain.routers:
+            if rng.random() < 0.6:
+                self._emit(Call("add_pin", (namespace, {"tcp": wire.TCP}.get(flow.proto, wire.UDP), near, (*target, *answers_to))))
+        self.flows.append(flow)
+        self._introduce(flow, rng)
+        self._emit(Call("pin_failures"))
+
     def _again(self, rng: Random) -> None:
         """Frames that were seen somewhere come there once more, many times, sometimes not quite as they were: tunnel frames too."""
         if not self.memory:
