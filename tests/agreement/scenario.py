@@ -110,12 +110,14 @@ class Scenario:
             self._emit(Burst(tuple(frames), how))
 
     def _times(self, rng: Random, count: int) -> list[int]:
-        """All at one instant, close together, apart, or some of each."""
+        """All at one instant, close together, apart, or some of each; rarely some lie before the ones in front of them."""
         step = rng.choice((0, 0, 700, 20 * MICROSECOND, MILLISECOND, 150 * MILLISECOND))
         time, times = self.now, []
         for _ in range(count):
             times.append(time)
             time += rng.choice((0, step, step, 2 * step))
+        if rng.random() < 0.04:
+            rng.shuffle(times)
         return times
 
     # ---- conversations
