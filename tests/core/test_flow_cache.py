@@ -20,18 +20,21 @@ from core.worlds import (
     ROUTER1,
     ROUTER1_MAC,
     SCTP,
+    SECOND,
     SERVER,
     SERVER_MAC,
     UDP,
+    Bridge,
     Router,
     ether,
     filter_table,
     ip,
+    ipv4,
     mac,
     tcp_packet,
     udp_packet,
 )  # fmt: skip
-from dataplane._core import Engine, encapsulations, register_encap
+from dataplane._core import CT_ESTABLISHED, Engine, encapsulations, register_encap
 from dataplane.encap import python_plugin, registry
 from dataplane.encap.python_plugin import Encapsulation, Host, Incoming, Outgoing, Reason, Refused
 
@@ -361,3 +364,80 @@ def test_an_encapsulation_that_promises_nothing_is_asked_for_each_packet() -> No
         shown.append((router.dropped("tolled/toll"), router.engine.frames(), router.engine.counters()))
     assert shown[0] == shown[1]
     assert shown[0][0] == 3
+
+
+# What stands before an IPv4 packet in a tunnel, and before an IPv6 one: the outer header's protocol, and bytes behind it.
+HEADS = {"gre": ((GRE, b"\0\0\x08\0"), (GRE, b"\0\0\x86\xdd")), "ipip": ((4, b""), (41, b""))}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_packet_that_its_tunnel_calls_ipv6_goes_no_flows_way(kind: str) -> None:
+    """Whatever it looks like."""
+    registry.ensure(kind)
+    shown, inner = [], udp_packet(bytes(40), src="10.1.0.2")
+    good, bad = (ether(ipv4(head + inner, dst=ROUTER0, proto=proto)) for proto, head in HEADS[kind])
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        tunnel = router.engine.add_device(router.ns, "tun0", kind, mac=bytes(6), mtu=1400, local=ip(ROUTER0), remote=ip(CLIENT))
+        router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
+        hits = Watched(router).hits(*[good] * 4, bad, good)
+        assert slow or hits > 2
+        shown.append((router.engine.frames(), router.engine.drops(), router.engine.counters()))
+    assert shown[0] == shown[1]
+    assert len([frame for frame in shown[0][0] if frame.device == router.server_eth]) == 5
+
+
+def test_what_a_node_sends_to_itself_keeps_its_connection_and_goes_no_flows_way() -> None:
+    """Answers are dropped as long as they are answers: once the connection has expired they are not."""
+    shown = []
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        engine = router.engine
+        sockets = [engine.open_socket(router.ns, UDP, port) for port in (1000, 2000)]
+        engine.set_rules(router.ns, 4, "filter", filter_table(INPUT=[{"ctstate": CT_ESTABLISHED, "target": "DROP"}]))
+        question = udp_packet(src=ROUTER0, dst=ROUTER1)
+        answer = udp_packet(src=ROUTER1, dst=ROUTER0, sport=2000, dport=1000)
+        delivered = []
+        for packet, step in ((question, MILLISECOND), *[(answer, MILLISECOND)] * 3, (answer, 400 * SECOND), (answer, MILLISECOND)):
+            at = engine.now + step
+            engine.send(router.ns, packet, at=at)
+            while engine.run(at):
+                delivered += [delivery.socket for delivery in engine.deliveries()]
+        assert delivered == [sockets[1], sockets[0], sockets[0]]
+        shown.append((engine.frames(), engine.drops(), engine.counters()))
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("packet", [udp_packet(dst=ROUTER0), tcp_packet(ACK, dst=ROUTER0)], ids=["udp", "tcp"])
+@pytest.mark.parametrize("own", [mac(0xB0), mac(0xA0)], ids=["bridge", "port"])
+def test_a_frame_for_the_port_that_it_comes_in_by_is_the_hosts_as_one_for_its_bridge_is(packet: bytes, own: bytes) -> None:
+    """And so what nobody listens for is answered."""
+    shown = []
+    for slow in (False, True):
+        bridge = Bridge(Engine(slow_path_only=slow))
+        engine = bridge.engine
+        engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-iptables", 0)
+        engine.add_neighbour(bridge.br, ip(CLIENT), mac(0x10))
+        for number in range(6):
+            engine.inject(bridge.stations[0], ether(packet, dst=own, src=mac(0x10)), at=number * MILLISECOND)
+            engine.run(number * MILLISECOND)
+        shown.append((engine.frames(), engine.drops(), engine.counters()))
+        assert slow or engine.flow_cache()["hits"] > 0
+    assert shown[0] == shown[1]
+    assert shown[0][2]["generated"] == 6
+
+
+@pytest.mark.parametrize("number", [0, 200, 590])
+def test_a_long_packet_is_not_taken_for_a_short_one_in_a_frame_as_long(number: int) -> None:
+    """Of what lies behind packets nothing is forwarded: it says nothing about what fits the next link."""
+    shown = []
+    short, long = (ether(udp_packet(bytes(size), fragment=DONT_FRAGMENT)) for size in (number, 1000))
+    padded = short + bytes(1000 - number)
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        router.engine.set_device(router.eth1, mtu=620)
+        hits = Watched(router).hits(*[padded] * 4, *[long] * 3, *[short] * 2, padded)
+        assert slow or hits > 5
+        shown.append((router.engine.frames(), router.engine.drops(), router.engine.counters()))
+    assert shown[0] == shown[1]
+    assert shown[0][2]["drop/forward/too_big"] == 3
