@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 from dataplane._core import Chain, Engine
 from dataplane.control.iptables import IptablesTables
+from dataplane.errors import InputError
 
+from .rules import random_rule
 from .script import Call
 from .terrain import OUTSIDE, Terrain, packed
 
@@ -101,15 +104,18 @@ def _settings(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
 
 
 def _rules(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
-    """A node's tables loaded again, the same or with one rule more at the beginning of a chain, which the next time may take away."""
+    """A node's tables loaded again, the same or with rules more at the beginning of a chain, which the next time may take away."""
     family, namespace = rng.choice(terrain.families), rng.choice(terrain.routers)
     tables = terrain.tables(namespace, family)
     extra = [(table, chain, text) for table, chain, text, origin in tables.lines() if origin == 0 and rng.random() < 0.5]
     for table, chain, text in extra:
         tables.delete(table, chain, text)
-    if rng.random() < 0.8:
+    if rng.random() < 0.4:
         table, chain, text = rng.choice(RULES)
         tables.insert(table, chain, text.replace("-p icmp ", "-p ipv6-icmp " if family == 6 else "-p icmp "))
+    for _ in range(rng.choice((0, 1, 1, 4))):
+        with suppress(InputError):
+            tables.insert(*random_rule(rng, terrain, engine, namespace, family))
     return recorded(namespace, tables)
 
 

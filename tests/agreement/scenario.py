@@ -31,7 +31,7 @@ GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND 
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
     "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
-    "pull": 6, "crowd": 9, "amend": 6, "pin": 2,
+    "pull": 6, "crowd": 9, "amend": 6, "pin": 2, "alone": 3,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -264,6 +264,27 @@ class Scenario:
         if rng.random() < 0.4:
             flow.far = None
             self._introduce(flow, rng)
+
+    def _alone(self, rng: Random) -> None:
+        """What a station's applications say to each other, by its own addresses or by services that lead back to it."""
+        station = self._station(rng)
+        near = rng.choice(list(station.addresses) or [b"\x7f\0\0\1"])
+        doors = [door.address for door in self.terrain.doors if door.family == (4 if len(near) == 4 else 6)]
+        far = rng.choice([address for address in (*station.addresses, *doors[:3]) if len(address) == len(near)] or [near])
+        if len(near) == 4 and rng.random() < 0.2:
+            near = far = b"\x7f\0\0\1"
+        self.port += 1
+        one = End(station, station.mac, near, far, self.port, rng.choice((8080, 53)))
+        other = End(station, station.mac, far, near, one.dport, one.sport)
+        flow = Flow(rng.choice(("udp", "udp", "tcp")), one, Door(far, one.dport, "", "itself"), rng.choice(SCALES), far=other)
+        packets = [(one, flow.first(rng))]
+        if flow.proto == "tcp":
+            packets += zip((other, one), flow.handshake(rng), strict=True)
+        packets += [(end, flow.next(end, rng)) for end in rng.choices((one, other), k=rng.choice((3, 8)))]
+        times = self._times(rng, len(packets))
+        self._emit_frames([Given(time, station.namespace, data[14:]) for time, (_, data) in zip(times, packets, strict=True)], "send")
+        self._emit(Call("run", (self.now + rng.choice((0, 40, 400)) * SECOND,)))
+        self._emit_frames([Given(self.now, station.namespace, flow.next(other, rng)[14:]) for _ in range(rng.choice((1, 3)))], "send")
 
     def _applications(self, rng: Random) -> None:
         """Packets that go through their station's own stack."""
