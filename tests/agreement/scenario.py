@@ -57,7 +57,11 @@ class Scenario:
 
     def _look_around(self) -> None:
         self.by_device = {station.device: station for station in self.terrain.stations}
-        self.macs = [station.mac for station in self.terrain.stations]
+        engine = self.scout.engine
+        made = [ns for ns in range(engine.places()[0]) if engine.is_made(ns)]
+        self.macs = [station.mac for station in self.terrain.stations] + [
+            row["mac"] for ns in made for row in engine.devices(ns) if any(row["mac"])
+        ]
 
     @property
     def now(self) -> int:

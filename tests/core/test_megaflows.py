@@ -488,7 +488,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         engine = self.engine
-        client = engine.add_namespace("client")
+        client = self.sender = engine.add_namespace("client")
         self.client = before = engine.add_device(client, "eth0", "veth", mac=mac(2), mtu=9000)
         self.ns, self.front, self.back = [], [], []
         for k in range(1, self.routers + 1):
@@ -600,6 +600,29 @@ def test_headers_that_leave_no_room_before_the_packet_are_left_to_the_stages() -
         chain.send(SERVER, *range(1000, 1040))
     assert fast.everything() == slow.everything()
     assert fast.engine.flow_cache()["wide"] > 100
+
+
+def test_what_an_application_sends_is_not_taken_for_what_came_by_a_wire() -> None:
+    """The second router's tunnel leaves checksums as the sender's network card would have got them: of the latter they are right."""
+    fast, slow = chains(2, latency=1000)
+    for chain in (fast, slow):
+        engine, (first, second) = chain.engine, chain.ns
+        engine.add_route(first, ip(SERVER), 32, via=ip("10.2.0.1"))
+        tunnel = engine.add_device(second, "tun0", "vxlan", mac=mac(300), mtu=8000, local=ip("10.3.0.2"), remote=ip("192.168.2.9"))
+        engine.set_device(tunnel, unfinished_checksums=True)
+        engine.add_address(tunnel, ip("172.16.2.1"), 24)
+        engine.add_neighbour(tunnel, ip("172.16.2.2"), mac(400))
+        engine.add_route(second, ip(SERVER), 32, via=ip("172.16.2.2"))
+        engine.add_route(second, ip("192.168.2.9"), 32, via=ip("10.3.0.1"))
+        engine.add_address(chain.client, ip(CLIENT), 24)
+        engine.add_route(chain.sender, bytes(4), 0, dev=chain.client)
+        engine.add_neighbour(chain.client, ip(SERVER), mac(101))
+        chain.send(SERVER, *range(1000, 1040))
+        for sport in range(2000, 2010):
+            engine.send(chain.sender, udp_packet(dst=SERVER, sport=sport))
+            engine.run(engine.now + MILLISECOND)
+    assert fast.everything() == slow.everything()
+    assert fast.engine.flow_cache()["wide"] > 30
 
 
 EVENTS = st.lists(
