@@ -547,7 +547,7 @@ def tunnelled(chain: Chain) -> int:
     ends = [ip("10.2.0.2"), ip("10.2.0.1")]
     there, back = (
         chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
-        for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
+        for ns, near, far in zip(chain.ns[:2], ends, ends[::-1], strict=True)
     )
     chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=there)
     chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
@@ -602,18 +602,44 @@ def test_headers_that_leave_no_room_before_the_packet_are_left_to_the_stages() -
     assert fast.engine.flow_cache()["wide"] > 100
 
 
+def far_tunnel(chain: Chain) -> int:
+    """Packets to the server leave the last router in a tunnel; its device."""
+    engine, last = chain.engine, chain.routers
+    tunnel = engine.add_device(
+        chain.ns[-1], "far0", "vxlan", mac=mac(300), mtu=8000, local=ip(f"10.{last + 1}.0.2"), remote=ip("192.168.2.9")
+    )
+    engine.add_address(tunnel, ip("172.16.2.1"), 24)
+    engine.add_neighbour(tunnel, ip("172.16.2.2"), mac(400))
+    engine.add_route(chain.ns[-1], ip(SERVER), 32, via=ip("172.16.2.2"))
+    engine.add_route(chain.ns[-1], ip("192.168.2.9"), 32, via=ip(f"10.{last + 1}.0.1"))
+    return tunnel
+
+
+def test_a_tunnel_tells_flows_apart_that_were_different_ones_in_the_tunnel_before() -> None:
+    """Between the two a router makes one of them, now of this one and now of that one; the third never knew another."""
+    fast, slow = chains(3, latency=1000)
+    for chain in (fast, slow):
+        tunnelled(chain)
+        far_tunnel(chain)
+        chain.engine.add_route(chain.ns[1], ip(SERVER), 32, via=ip("10.3.0.1"), replace=True, metric=0)
+        chain.engine.set_sysctl(chain.ns[2], "net.netfilter.nf_conntrack_udp_timeout", 1000)
+        chain.translate(1, ("10.0.1.7", SERVER), ("10.0.1.8", SERVER))
+        for dst in ("10.0.1.7", "10.0.1.8", "10.0.1.7"):
+            chain.send(dst, *[1000] * 6)
+            chain.engine.run(chain.engine.now + 40 * SECOND)
+    shown = fast.everything()
+    assert shown == slow.everything()
+    assert isinstance(shown[0], list)
+    assert len({data[34:36] for _, device, _, data in shown[0] if device == fast.back[2]}) == 2
+
+
 def test_what_an_application_sends_is_not_taken_for_what_came_by_a_wire() -> None:
     """The second router's tunnel leaves checksums as the sender's network card would have got them: of the latter they are right."""
     fast, slow = chains(2, latency=1000)
     for chain in (fast, slow):
-        engine, (first, second) = chain.engine, chain.ns
-        engine.add_route(first, ip(SERVER), 32, via=ip("10.2.0.1"))
-        tunnel = engine.add_device(second, "tun0", "vxlan", mac=mac(300), mtu=8000, local=ip("10.3.0.2"), remote=ip("192.168.2.9"))
-        engine.set_device(tunnel, unfinished_checksums=True)
-        engine.add_address(tunnel, ip("172.16.2.1"), 24)
-        engine.add_neighbour(tunnel, ip("172.16.2.2"), mac(400))
-        engine.add_route(second, ip(SERVER), 32, via=ip("172.16.2.2"))
-        engine.add_route(second, ip("192.168.2.9"), 32, via=ip("10.3.0.1"))
+        engine = chain.engine
+        engine.add_route(chain.ns[0], ip(SERVER), 32, via=ip("10.2.0.1"))
+        engine.set_device(far_tunnel(chain), unfinished_checksums=True)
         engine.add_address(chain.client, ip(CLIENT), 24)
         engine.add_route(chain.sender, bytes(4), 0, dev=chain.client)
         engine.add_neighbour(chain.client, ip(SERVER), mac(101))
