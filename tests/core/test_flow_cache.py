@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -441,3 +442,30 @@ def test_a_long_packet_is_not_taken_for_a_short_one_in_a_frame_as_long(number: i
         shown.append((router.engine.frames(), router.engine.drops(), router.engine.counters()))
     assert shown[0] == shown[1]
     assert shown[0][2]["drop/forward/too_big"] == 3
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_a_bridge_has_not_heard_of_for_long_goes_to_all_ports_again(batch: bool) -> None:
+    """The station that is sent to says nothing: 300 s after it spoke last its place is no longer known."""
+    shown = []
+    frame = ether(udp_packet(), dst=mac(0x11), src=mac(0x10))
+    for slow in (False, True):
+        bridge = Bridge(Engine(slow_path_only=slow))
+        engine, at = bridge.engine, 0
+        engine.inject(bridge.stations[1], ether(udp_packet(), dst=mac(0x10), src=mac(0x11)))
+        engine.run(0)
+        ports = []
+        bridge.ports_out()
+        for _ in range(40):
+            at += 10 * SECOND
+            if batch:
+                times = array("q", [at])
+                engine.carry(frame, array("i", [bridge.stations[0]]), array("Q", [0]), array("I", [len(frame)]), times, bytearray(1))
+            else:
+                engine.inject(bridge.stations[0], frame, at=at)
+            engine.run(at)
+            ports.append(bridge.ports_out())
+        assert ports == [[1]] * 29 + [[2, 1]] * 11
+        assert slow or engine.flow_cache()["hits"] > 20
+        shown.append((engine.drops(), engine.counters()))
+    assert shown[0] == shown[1]
