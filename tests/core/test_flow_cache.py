@@ -469,3 +469,63 @@ def test_what_a_bridge_has_not_heard_of_for_long_goes_to_all_ports_again(batch: 
         assert slow or engine.flow_cache()["hits"] > 20
         shown.append((engine.drops(), engine.counters()))
     assert shown[0] == shown[1]
+
+
+@dataclass
+class Ring:
+    """Two bridges with two cables, each of which has one address behind the other, and forwards all the same; a station at the first."""
+
+    engine: Engine
+    latency: int
+    captured: bool
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        for ns in [engine.add_namespace(name) for name in ("one", "other")]:
+            bridge = engine.add_device(ns, "br0", "bridge", mac=mac(0xB0 + ns), mtu=1500)
+            ports = [engine.add_device(ns, f"port{k}", "veth", mac=mac(0xA0 + 4 * ns + k), mtu=1500) for k in range(3)]
+            for port in ports:
+                engine.set_device(port, master=bridge, learning=False, capture=self.captured)
+            engine.add_fdb(ports[ns], mac(0x11))
+            for k in range(2 * ns):
+                engine.connect(engine.find_device(0, f"port{k % 2}"), ports[k], latency=self.latency)
+        self.station = engine.add_device(engine.add_namespace("station"), "eth0", "veth", mac=mac(0x10), mtu=1500)
+        engine.connect(self.station, engine.find_device(0, "port2"), latency=self.latency)
+
+    def send(self, number: int) -> None:
+        frame = ether(udp_packet(bytes([number])), dst=mac(0x11), src=mac(0x10))
+        times = array("q", [self.engine.now])
+        self.engine.carry(frame, array("i", [self.station]), array("Q", [0]), array("I", [len(frame)]), times, bytearray(1))
+        self.engine.run(self.engine.now + MILLISECOND)
+
+
+@pytest.mark.parametrize("latency", [0, 1000])
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_frame_that_goes_round_ends_as_the_stages_end_it(latency: int, captured: bool) -> None:
+    shown = []
+    for slow in (False, True):
+        ring = Ring(Engine(slow_path_only=slow), latency, captured)
+        for number in range(4):
+            ring.send(number)
+        assert ring.engine.counters()["drop/transmit/looping"] == 4
+        assert slow or ring.engine.flow_cache()["hits"] >= 3
+        shown.append((ring.engine.frames(), ring.engine.drops(), ring.engine.counters()))
+    assert shown[0] == shown[1]
+
+
+def test_frames_that_go_round_meet_others_of_one_batch_as_they_do_alone() -> None:
+    """All of them are on the wires at once, past bridges that let them pass."""
+    shown = []
+    frame = ether(udp_packet(), dst=mac(0x11), src=mac(0x10))
+    for slow in (False, True):
+        ring = Ring(Engine(slow_path_only=slow), 1000, False)
+        ring.send(0)
+        ring.send(1)
+        now, count = ring.engine.now, 20
+        times = array("q", [now + 300 * number for number in range(count)])
+        starts, lengths = array("Q", [0] * count), array("I", [len(frame)] * count)
+        ring.engine.carry(frame, array("i", [ring.station] * count), starts, lengths, times, bytearray(count))
+        ring.engine.run(now + MILLISECOND)
+        shown.append((ring.engine.frames(), ring.engine.drops(), ring.engine.counters()))
+    assert shown[0] == shown[1]
+    assert shown[0][2]["drop/transmit/looping"] == 22
