@@ -529,3 +529,39 @@ def test_frames_that_go_round_meet_others_of_one_batch_as_they_do_alone() -> Non
         shown.append((ring.engine.frames(), ring.engine.drops(), ring.engine.counters()))
     assert shown[0] == shown[1]
     assert shown[0][2]["drop/transmit/looping"] == 22
+
+
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_a_bridge_remembers_who_sends_by_a_flow(threads: int, captured: bool) -> None:
+    """However its frames are given, ``threads`` 0: one by one, what the bridge knows of a station does not age while it sends."""
+    shown = []
+    frame = ether(udp_packet(), dst=mac(0xB0), src=mac(0x10))
+    for slow in (False, True):
+        bridge = Bridge(Engine(slow_path_only=slow))
+        engine, at = bridge.engine, 0
+        outside = engine.add_device(bridge.ns, "eth1", "veth", mac=mac(3), mtu=1500)
+        engine.add_address(outside, ip(ROUTER1), 24)
+        engine.add_neighbour(outside, ip(SERVER), mac(4))
+        engine.set_sysctl(bridge.ns, "net.ipv4.ip_forward", 1)
+        engine.set_rules(bridge.ns, 4, "filter", filter_table(FORWARD=[{"proto": SCTP, "target": "DROP"}]))
+        for device in (*bridge.ports, *bridge.stations, bridge.br, outside):
+            engine.set_device(device, capture=captured)
+        for _ in range(40):
+            at += 20 * SECOND
+            if threads:
+                place, times = (array("i", [bridge.stations[0]]), array("Q", [0]), array("I", [len(frame)])), array("q", [at])
+                engine.carry(frame, *place, times, bytearray(1), threads=threads, window=1)
+            else:
+                engine.inject(bridge.stations[0], frame, at=at)
+            engine.run(at)
+        assert slow or engine.flow_cache()["hits"] > 30
+        assert engine.counters()["out"] == 40
+        engine.set_device(bridge.ports[0], capture=True)
+        engine.set_device(bridge.ports[2], capture=True)
+        bridge.ports_out()
+        engine.inject(bridge.stations[1], ether(udp_packet(), dst=mac(0x10), src=mac(0x11)))
+        engine.run(engine.now)
+        assert bridge.ports_out() == [0]
+        shown.append((engine.fdb(bridge.ns), engine.conntrack(bridge.ns), engine.counters()))
+    assert shown[0] == shown[1]

@@ -653,6 +653,29 @@ def test_what_an_application_sends_is_not_taken_for_what_came_by_a_wire() -> Non
     assert fast.engine.flow_cache()["wide"] > 30
 
 
+@pytest.mark.parametrize("most", [6, 8, 24])
+def test_a_connection_that_makes_room_for_its_own_tunnels_is_gone(most: int) -> None:
+    """Its packets are seen by it, then by that of the tunnel's packet, which is new each time, as a rule drops it."""
+    shown = []
+    for slow in (False, True):
+        rng, router = Random(most), Router(engine=Engine(7, slow_path_only=slow))
+        engine, ns = router.engine, router.ns
+        tunnel = engine.add_device(ns, "tun0", "vxlan", mac=mac(0x61), mtu=1400, id=7, local=ip(ROUTER1), remote=ip(SERVER))
+        engine.add_address(tunnel, ip("10.1.0.1"), 16)
+        engine.add_neighbour(tunnel, ip("10.1.0.9"), mac(0x62))
+        engine.set_rules(ns, 4, "nat", nat_table())
+        refused: Match = {"proto": 17, "sport": (40000, 65535), "target": "DROP"}
+        engine.set_rules(ns, 4, "filter", filter_table(OUTPUT=[refused]))
+        engine.set_sysctl(ns, "net.netfilter.nf_conntrack_max", most)
+        for sport in (*range(3000, 3020), *(rng.randrange(1000, 1012) for _ in range(200))):
+            engine.inject(router.client_eth, ether(udp_packet(dst="10.1.0.9", sport=sport)), at=engine.now + MILLISECOND)
+            engine.run(engine.now + MILLISECOND)
+        assert slow or engine.flow_cache()["wide"] > 10
+        shown.append((engine.frames(), engine.drops(), engine.counters(), engine.conntrack(ns)))
+    assert shown[0] == shown[1]
+    assert shown[0][2]["drop/rules/denied"] > 100
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from([SYN, SYN, SYN, ACK, ACK, FIN_ACK, RST, SYN_ACK, -1]),
