@@ -346,7 +346,8 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
     cdef int64_t time = b.times[i] if b.times[i] > now else now
     cdef uint32_t id = 0
     if rarely(not batch_quiet(c, time)):
-        events_until(c, now)
+        if i:
+            events_until(c, now)  # before the first one's number nothing happens, whatever waits: it is injected first
         if c.n_deliveries or c.out_of_memory or c.supply_failed:
             return False
         if not batch_quiet(c, time):

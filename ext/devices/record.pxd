@@ -63,6 +63,7 @@ cdef struct Arrival:
     Dst dst
     int iif
     uint8_t flags
+    uint8_t pkt_type  # a bridge's packets keep the one of the port that they came in by
 
 cdef struct Recorder:
     uint8_t state
@@ -228,6 +229,7 @@ cdef inline void rec_arrive(Recorder *r, const Pkt *p, uint64_t walked) noexcept
     a.dst = p.dst
     a.iif = p.iif
     a.flags = p.flags
+    a.pkt_type = p.pkt_type
     memcpy(r.bytes + s.at, &a, sizeof(Arrival))
     s.x = p.dev
     rec_passed(r, p, walked)

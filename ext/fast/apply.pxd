@@ -79,9 +79,14 @@ cdef inline bint program_holds(const Core *c, Program *g) noexcept nogil:
     return g.generation == c.generation and ((g.moves == c.moves and c.now < g.checked_until) or checks_hold(c, g))
 
 
+cdef inline bint length_as_known(const Program *g, const uint8_t *frame, const Parsed *a) noexcept nogil:
+    """Has a packet as long gone this way, in a frame as long? What lies behind it is cut off on the way."""
+    return a.length <= g.longest or (a.length <= g.widest and a.l3 + ld16(frame + a.l3 + 2) <= g.longest)
+
+
 cdef inline bint headers_as_known(const Flow *f, const Program *g, const uint8_t *frame, const Parsed *a) noexcept nogil:
     """Length, Ethernet header, and those of the tunnel that the packet comes in."""
-    if a.length > g.longest or (g.link_len and (raw64(frame) != raw64(g.link) or raw32(frame + 8) != raw32(g.link + 8))):
+    if not length_as_known(g, frame, a) or (g.link_len and (raw64(frame) != raw64(g.link) or raw32(frame + 8) != raw32(g.link + 8))):
         return False
     return not g.pop or tunnel_as_known(f, g, frame + a.l3)
 

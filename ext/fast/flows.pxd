@@ -182,7 +182,8 @@ cdef struct Program:
     int reason
     int origin
     # what is true of it now
-    uint32_t longest  # bytes of a frame that the way has been seen to take
+    uint32_t longest  # bytes of a frame that the way has been seen to take, without what lies behind its packet
+    uint32_t widest  # and with that
     uint32_t generation
     uint64_t moves  # what Core.moves was when all checks held
     int64_t checked_until  # and the virtual time from which on one of them has to be made again
@@ -242,7 +243,8 @@ cdef struct FlowCache:
     Key learning  # of the packet that the recorder follows
     uint64_t learning_hash
     uint16_t *seen  # tags of flows that were not learnt when they were met
-    uint32_t learning_length
+    uint32_t learning_length  # as Program.longest
+    uint32_t learning_width
     uint32_t learning_packet_hash
     Draft draft
     Ahead ahead[AHEAD]
@@ -628,6 +630,7 @@ cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
         if programs_equal(g, draft):
             if g.generation == draft.generation:
                 g.longest = max(g.longest, draft.longest)
+                g.widest = max(g.widest, draft.widest)
                 g.relays = draft.relays
                 return <int>fc.by_content[at] - 1
             fc.n_outlived += 1

@@ -18,6 +18,7 @@ from ext.fast.sum cimport net16, raw16, sum_bytes, sum_fold
 from ext.tables.conntrack cimport Ct, CtRef, ct_ref
 from ext.tables.fdb cimport FdbEntry
 from ext.tables.neighbour cimport Neigh
+from ext.wire.bytes cimport ld16
 from ext.wire.packet cimport PKT_HEADROOM, Pkt
 
 cdef enum:
@@ -50,7 +51,8 @@ cdef inline void learn_begin(Core *c, Pkt *p, const Parsed *a) noexcept nogil:
     r.hash_at_cross = 0
     fc.learning = a.key
     fc.learning_hash = a.hash
-    fc.learning_length = a.length
+    fc.learning_length = a.l3 + ld16(p.buf + p.l2 + a.l3 + 2)
+    fc.learning_width = a.length
     draft_begin(&fc.draft)
     fc.draft.program.place = a.key.place
     fc.draft.program.generation = c.generation
@@ -351,6 +353,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if g.room == 0:
         g.room = ROOM_BESIDE
     g.longest = fc.learning_length
+    g.widest = fc.learning_width
     if programs_full(fc):
         cache_flush(fc)
     shortcut_make(g)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Dev, EventRecord, Ns, carries_frames, event_packet, event_take, log_drop,
+from ext.devices.core cimport (Core, Dev, DEV_LO, EventRecord, Ns, carries_frames, event_packet, event_take, log_drop,
                                log_event, pkt_free, pkt_ns, root_begin, EV_FRAG, EV_NEIGH, EV_ONWARD, EV_RECEIVE, EV_SEND, EV_STAGE, EV_TRANSMIT,
                                EV_TUNNEL, TRACE_STEPS)
 from ext.devices.queue cimport Due, Timer
@@ -37,7 +37,7 @@ from ext.tables.fib cimport RT_LOCAL
 from ext.tables.fragments cimport FRAG_FIRST_IN, FRAG_USER_LOCAL, FragQueue
 from ext.tables.neighbour cimport Neigh, neigh_find
 from ext.wire.bytes cimport ld16, rarely
-from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
+from ext.wire.ether cimport ETH_HLEN, ETH_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, VLAN_HLEN, ethertype_is_vlan
 from ext.wire.ipv4 cimport IPV4_DST, IPV4_SRC
 from ext.wire.ipv6 cimport IPV6_DST, IPV6_SRC
 from ext.wire.packet cimport Pkt, pkt_l3, pkt_new, pkt_renew, PF_IGNORE_DF, PKT_HEADROOM, PKT_TAILROOM
@@ -146,6 +146,7 @@ cdef inline void packet_arrives(Core *c, const Frame *w, const Program *g, Pkt *
     p.dst = a.dst
     p.iif = a.iif
     p.flags = a.flags
+    p.pkt_type = a.pkt_type
     core_run(c, p, ST_TRANSPORT)
 
 
@@ -258,11 +259,11 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
     cdef Frame w
     cdef bint asked = p.foreseen.asked
     p.foreseen.asked = False
-    if not frames_flow(c) or p.vlan or p.mark or p.n_frags or p.frags != NULL:
-        return False
+    if not frames_flow(c) or p.vlan or p.mark or p.n_frags or p.frags != NULL or d.kind == DEV_LO:
+        return False  # what goes by lo keeps its connection and route
     if packet_routed(c, p, transmit):
         return True
-    if not packet_key(fc, d, p, transmit, &a):
+    if not packet_key(fc, d, p, transmit, &a) or p.protocol != ETHERTYPE_IPV4:  # the tunnel that it came out of may call it something else
         fc.others += 1
         return False
     packet_frame(p, &w)

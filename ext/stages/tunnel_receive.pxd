@@ -167,7 +167,7 @@ cdef inline int tunnel_receive(Core *c, Ns *ns, Pkt *p, int family, int proto, u
                 continue
             outer, end = p.l3, p.end
             v = tunnel_pop(c, d, p, &info, at)
-            if v or p.end != end:
+            if v or p.end != end or not d.encap.steady:
                 rec_refuse(&c.rec)
             else:
                 note = p.l3 - outer + (ETH_HLEN if d.encap.ethernet and p.end - p.l3 >= ETH_HLEN else 0)

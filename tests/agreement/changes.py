@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 from dataplane._core import Chain, Engine
 from dataplane.control.iptables import IptablesTables
+from dataplane.errors import InputError
 
+from .rules import random_rule
 from .script import Call
 from .terrain import OUTSIDE, Terrain, packed
 
+STATES = ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "time_wait", "close", "max_retrans")
 SETTINGS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("net.ipv4.ip_forward", (0, 1, 1)),
     ("net.bridge.bridge-nf-call-iptables", (0, 1)),
@@ -27,6 +31,15 @@ SETTINGS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("net.netfilter.nf_conntrack_udp_timeout", (1, 30)),
     ("net.netfilter.nf_conntrack_udp_timeout_stream", (2, 120)),
     ("net.netfilter.nf_conntrack_icmp_timeout", (1, 30)),
+    ("net.netfilter.nf_conntrack_generic_timeout", (1, 600)),
+    ("net.netfilter.nf_conntrack_tcp_max_retrans", (0, 1, 3)),
+    *((f"net.netfilter.nf_conntrack_tcp_timeout_{state}", (1, 5, 60)) for state in STATES),
+    ("net.ipv4.conf.all.accept_local", (0, 1)),
+    ("net.ipv4.conf.all.route_localnet", (0, 1)),
+    ("net.ipv4.conf.all.send_redirects", (0, 1)),
+    ("net.ipv4.conf.all.drop_unicast_in_l2_multicast", (0, 1)),
+    ("net.ipv4.conf.default.rp_filter", (0, 1, 2)),
+    ("net.bridge.bridge-nf-call-ip6tables", (0, 1)),
     ("net.ipv4.icmp_ratelimit", (0, 1000)),
     ("net.ipv4.route.min_pmtu", (552, 1000)),
     ("net.ipv4.neigh.eth0.base_reachable_time_ms", (20, 30000)),
@@ -79,7 +92,8 @@ def change(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
         *(_settings, _device, _rules),
         *(_add_route, _del_route, _mtu_route),
         *(_neighbour, _lose_neighbours, _fdb),
-        *(_flush, _flush, _capture, _trace, _address),
+        *(_flush, _flush, _capture, _capture_all, _trace, _address),
+        *(_forget, _proxy, _cable, _profile),
     )
     return rng.choice(changes)(rng, terrain, engine)
 
@@ -90,15 +104,18 @@ def _settings(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
 
 
 def _rules(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
-    """A node's tables loaded again, the same or with one rule more at the beginning of a chain, which the next time may take away."""
+    """A node's tables loaded again, the same or with rules more at the beginning of a chain, which the next time may take away."""
     family, namespace = rng.choice(terrain.families), rng.choice(terrain.routers)
     tables = terrain.tables(namespace, family)
     extra = [(table, chain, text) for table, chain, text, origin in tables.lines() if origin == 0 and rng.random() < 0.5]
     for table, chain, text in extra:
         tables.delete(table, chain, text)
-    if rng.random() < 0.8:
+    if rng.random() < 0.4:
         table, chain, text = rng.choice(RULES)
         tables.insert(table, chain, text.replace("-p icmp ", "-p ipv6-icmp " if family == 6 else "-p icmp "))
+    for _ in range(rng.choice((0, 1, 1, 4))):
+        with suppress(InputError):
+            tables.insert(*random_rule(rng, terrain, engine, namespace, family))
     return recorded(namespace, tables)
 
 
@@ -189,6 +206,7 @@ def _device(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
         return [Call("set_device", (row["id"],), {"up": True})]
     options: list[dict[str, Any]] = [{"up": False}, {"mtu": rng.choice((row["mtu"], 600, 1280, 1400, 1500))}]
     options += [{"hairpin": not row["hairpin"]}, {"learning": not row["learning"]}, {"filters_too_big": rng.random() < 0.5}]
+    options += [{"unfinished_checksums": rng.random() < 0.5}, {"wire": rng.random() < 0.5}]
     if row["kind"] == "veth":
         options.append({"mac": rng.choice((row["mac"], b"\x02\0\0\0\0" + bytes([rng.randrange(256)])))})
     if row["master"] >= 0 and rng.random() < 0.3:
@@ -200,8 +218,43 @@ def _capture(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
     return [Call("set_device", (_any_device(rng, terrain, engine)["id"],), {"capture": rng.random() < 0.4}) for _ in range(3)]
 
 
+def _capture_all(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
+    """Every device there is, or none."""
+    made = [ns for ns in range(engine.places()[0]) if engine.is_made(ns)]
+    share = rng.choice((0, 0, 0.1, 1))
+    return [Call("set_device", (row["id"],), {"capture": rng.random() < share}) for ns in made for row in engine.devices(ns)]
+
+
 def _trace(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
     return [Call("trace", (rng.random() < 0.6,), {"changes": rng.random() < 0.7})]
+
+
+def _forget(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
+    """A connection that is there is deleted."""
+    namespace = rng.choice(terrain.routers)
+    rows = [row for row in engine.conntrack(namespace) if row["proto"] in (6, 17)]
+    if not rows:
+        return []
+    row = rng.choice(rows)
+    return [Call("del_conntrack", (namespace, row["proto"], row["orig"]))]
+
+
+def _proxy(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
+    row, address = _any_device(rng, terrain, engine), rng.choice(terrain.doors).address
+    return [Call(rng.choice(("add_proxy", "del_proxy")), (row["id"], address))]
+
+
+def _cable(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
+    """One that is plugged in gets another latency."""
+    row = _any_device(rng, terrain, engine)
+    if row["kind"] != "veth" or row["peer"] < 0:
+        return []
+    return [Call("connect", (row["id"], row["peer"]), {"latency": rng.choice((0, 0, 1_000, 50_000, 2_000_000))})]
+
+
+def _profile(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
+    """Stages are timed, for a while."""
+    return [Call("profile", (rng.random() < 0.3,))]
 
 
 def _address(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
@@ -219,5 +272,6 @@ def _address(rng: Random, terrain: Terrain, engine: Engine) -> list[Call]:
 
 
 def capture_some(rng: Random, devices: Sequence[int]) -> list[Call]:
-    """Only some of these devices are captured."""
-    return [Call("set_device", (device,), {"capture": False}) for device in devices if rng.random() < 0.5]
+    """Only some of these devices are captured, or none."""
+    silent = rng.choice((0.5, 0.5, 0.9, 1))
+    return [Call("set_device", (device,), {"capture": False}) for device in devices if rng.random() < silent]

@@ -60,6 +60,10 @@ PATHS = (
     Path("srv6-l2", _flannel(Type="srv6_l2"), ((6,),)),
     Path("sleeve", _flannel(Type="sleeve"), ((4,),)),
     Path("wireguard", _flannel(Type="wireguard"), ((4,), (4, 6))),
+    Path("declared-fou", _flannel(Type="declared_fou"), ((4,),)),
+    Path("declared-gre-checksum", _flannel(Type="declared_gre_checksum", key=3), ((4,),)),
+    Path("numba-tag", _flannel(Type="numba_tag", tag=9), ((4,), (4, 6))),
+    Path("tolled", _flannel(Type="tolled_udp"), ((4,), (4, 6))),
 )
 FAMILIES = {(4,): 4, (4, 6): 3, (6,): 1}  # how often: packets of IPv6 take the slow path everywhere
 COMMON = 8  # of the paths are chosen more often

@@ -23,6 +23,8 @@ PAIRS: tuple[tuple[Mode, Mode], ...] = (
     (SLOW, Mode("slow path, batches of 7", slow=True, batch=7)),
     (SLOW_AHEAD, Mode("injected ahead", ahead=True)),
     (SLOW, Mode("batches of 64, looked at in the end", batch=64, looks=False)),
+    (SLOW, Mode("now so, now so", mixed=True)),
+    (SLOW, Mode("now so, now so, looked at in the end", mixed=True, looks=False)),
 )
 
 

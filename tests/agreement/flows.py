@@ -15,7 +15,7 @@ from .terrain import Door, Station
 NUMBERS = {"tcp": wire.TCP, "udp": wire.UDP, "sctp": wire.SCTP, "other": 50}
 ECHO = {4: (wire.ICMP, 8, 0), 6: (wire.ICMP6, 128, 129)}  # protocol, request, reply
 SMALL = (0, 1, 8, 26, 64, 200)
-LARGE = (536, 1180, 1400, 1418, 1428, 1440, 1448, 1460, 1472, 1473)
+LARGE = (536, 1180, 1400, 1418, 1428, 1440, 1448, 1460, 1472, 1473, 2000, 3700, 3800, 3900, 4100, 8800)
 SCALES = (None, 0, 7, 14)  # of windows; None: no such option
 WINDOW = 502
 

@@ -30,7 +30,7 @@ def damaged(frame: bytes, rng: Random, macs: Sequence[bytes]) -> list[bytes]:
     """One or more frames made of a good one (Ethernet with IPv4 or IPv6, else only its MACs change)."""
     choices: list[Callable[[bytes, Random], list[bytes]]] = [lambda f, r: [_other_mac(f, r, macs)], _tagged]
     if is_ipv4(frame):
-        choices += [_broken4, _broken4, _ttl4, _tos4, _fragments, _df]
+        choices += [_broken4, _broken4, _ttl4, _tos4, _fragments, _df, _padded, _renamed]
     elif is_ipv6(frame):
         choices += [_broken6, _broken6, _hops6, _class6, _fragments]
     return rng.choice(choices)(frame, rng)
@@ -63,6 +63,27 @@ def _tos4(frame: bytes, rng: Random) -> list[bytes]:
 
 def _df(frame: bytes, rng: Random) -> list[bytes]:
     return [broken.fixed(frame[:20] + bytes([frame[20] ^ rng.choice((0x40, 0x80))]) + frame[21:])]
+
+
+def _padded(frame: bytes, rng: Random) -> list[bytes]:
+    """With something behind the packet, or cut down so that much lies behind it; the frame may be as long as it was."""
+    if rng.random() < 0.5:
+        return [frame + bytes(rng.choice((1, 6, 46, 400, 1000)))]
+    length = min(int.from_bytes(frame[16:18]), len(frame) - 14)
+    parsed = wire.parse(frame)
+    if parsed is None or parsed.proto != wire.UDP or len(parsed.payload) < 20:
+        return [frame]
+    left = rng.choice((0, 4, (length - 28) // 2))
+    datagram = wire.udp(parsed.source, parsed.target, *parsed.ports, frame[42 : 42 + left])
+    head = frame[14:16] + (28 + left).to_bytes(2) + frame[18:34]
+    return [broken.fixed(frame[:14] + head + datagram + frame[42 + left :])]
+
+
+def _renamed(frame: bytes, rng: Random) -> list[bytes]:
+    """What carries an IPv4 packet says that it is something else: a tunnel's header if there is one, else the frame's."""
+    places = [at for at in range(34, min(len(frame) - 2, 100), 2) if frame[at : at + 2] == b"\x08\0"] or [12]
+    at = rng.choice(places)
+    return [frame[:at] + rng.choice((b"\x86\xdd", b"\x08\x06", b"\x65\x58", b"\x08\x20")) + frame[at + 2 :]]
 
 
 def _hops6(frame: bytes, rng: Random) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ ALL_AT_ONCE = 1 << 30  # frames of a batch: those of any burst
 class Mode:
     """How frames are given: ``batch`` 0 injects one by one, n > 0 carries n at a time; ``ahead`` injects all frames of a burst with their
     times before the first is carried. ``looks``: the tables are read after every step, not only at the end. ``threads``: how many carry
-    a batch, in windows of up to ``window`` frames."""
+    a batch, in windows of up to ``window`` frames. ``mixed``: all of this is drawn anew for each burst."""
 
     name: str
     slow: bool = False
@@ -32,6 +32,7 @@ class Mode:
     looks: bool = True
     threads: int = 1
     window: int = 1024
+    mixed: bool = False
 
 
 class Seen(NamedTuple):
@@ -71,6 +72,8 @@ class Player:
         self._deliveries: list[Delivery] = []
 
     def play(self, step: Step) -> None:
+        if self.mode.mixed and isinstance(step, Burst):
+            self.mode = drawn(Random(step.frames[0].data + len(step.frames).to_bytes(4)), self.mode)
         if isinstance(step, Call):
             self._results.append(self._call(step))
         elif self.mode.batch and step.how == "inject":
@@ -217,6 +220,12 @@ def several_threads(rng: Random) -> Mode:
     threads, window, batch = rng.choice((2, 2, 3, 4)), rng.choice((1, 2, 3, 5, 8, 16)), rng.choice((7, 64, ALL_AT_ONCE))
     size = "all" if batch == ALL_AT_ONCE else batch
     return Mode(f"batches of {size}, {threads} threads, windows of {window}", batch=batch, threads=threads, window=window)
+
+
+def drawn(rng: Random, mode: Mode) -> Mode:
+    """Another way of giving the same engine a burst: one by one, or in batches of some size by some threads."""
+    batch, window = rng.choice((0, 1, 2, 5, 16, 17, 33, 500, 2000)), rng.choice((1, 2, 4, 7, 16, 40, 1024))
+    return replace(mode, batch=batch, threads=rng.choice((1, 1, 2, 3, 4)), window=window)
 
 
 def shared_share(engine: Engine) -> float:

@@ -9,6 +9,7 @@ from . import throng
 from .clusters import random_cluster, waiting
 from .compare import PAIRS, SLOW, Race
 from .handmade import bridge, router
+from .maze import maze
 from .play import Mode, hit_share, several_threads
 from .recorded import play_sequence, recorded_world
 from .scenario import Scenario, drawn_kinds
@@ -17,9 +18,9 @@ from .terrain import Terrain
 from .tunnels import two_sites
 
 STEPS = 40
-KINDS = {"cluster": 14, "waiting": 3, "router": 2, "bridge": 2, "tunnels": 4, "throng": 2, "recorded": 1}
+KINDS = {"cluster": 14, "waiting": 3, "router": 2, "bridge": 2, "tunnels": 4, "maze": 5, "throng": 2, "recorded": 1}
 CLUSTERS = {"cluster": random_cluster, "waiting": waiting}
-HANDMADE = {"router": router, "bridge": bridge, "tunnels": two_sites}
+HANDMADE = {"router": router, "bridge": bridge, "tunnels": two_sites, "maze": maze}
 
 
 def run_seed(seed: int, *, steps: int = STEPS, pairs: Sequence[tuple[Mode, Mode]] = PAIRS) -> Race:

@@ -31,7 +31,7 @@ GAPS = (0, 1, 4_000, *(n * MILLISECOND for n in (1, 9, 100, 999)), *(n * SECOND 
 LONG_GAPS = (3600 * SECOND, 432_001 * SECOND)
 KINDS: dict[str, int] = {
     "open": 20, "talk": 45, "close": 6, "linger": 6, "again": 10, "noise": 7, "error": 5, "gap": 12, "change": 12, "applications": 6,
-    "pull": 6, "crowd": 9, "amend": 6,
+    "pull": 6, "crowd": 9, "amend": 6, "pin": 2, "alone": 3,
 }  # fmt: skip
 SERVERS = ((wire.TCP, 8080), (wire.UDP, 53), (wire.UDP, 8080), (wire.ICMP, 0))  # what applications listen to
 SCOUT = Mode("scout", slow=True)
@@ -57,7 +57,11 @@ class Scenario:
 
     def _look_around(self) -> None:
         self.by_device = {station.device: station for station in self.terrain.stations}
-        self.macs = [station.mac for station in self.terrain.stations]
+        engine = self.scout.engine
+        made = [ns for ns in range(engine.places()[0]) if engine.is_made(ns)]
+        self.macs = [station.mac for station in self.terrain.stations] + [
+            row["mac"] for ns in made for row in engine.devices(ns) if any(row["mac"])
+        ]
 
     @property
     def now(self) -> int:
@@ -95,7 +99,7 @@ class Scenario:
     # ---- emission
     def _emit(self, step: Step) -> None:
         self.sink(step)
-        if isinstance(step, Call) and "capture" in step.kwargs:
+        if isinstance(step, Call) and ("capture" in step.kwargs or step.name == "profile"):
             return
         self.scout.play(step)
         self.last = self.scout.seen.pop().frames
@@ -110,12 +114,14 @@ class Scenario:
             self._emit(Burst(tuple(frames), how))
 
     def _times(self, rng: Random, count: int) -> list[int]:
-        """All at one instant, close together, apart, or some of each."""
+        """All at one instant, close together, apart, or some of each; rarely some lie before the ones in front of them."""
         step = rng.choice((0, 0, 700, 20 * MICROSECOND, MILLISECOND, 150 * MILLISECOND))
         time, times = self.now, []
         for _ in range(count):
             times.append(time)
             time += rng.choice((0, step, step, 2 * step))
+        if rng.random() < 0.04:
+            rng.shuffle(times)
         return times
 
     # ---- conversations
@@ -263,6 +269,27 @@ class Scenario:
             flow.far = None
             self._introduce(flow, rng)
 
+    def _alone(self, rng: Random) -> None:
+        """What a station's applications say to each other, by its own addresses or by services that lead back to it."""
+        station = self._station(rng)
+        near = rng.choice(list(station.addresses) or [b"\x7f\0\0\1"])
+        doors = [door.address for door in self.terrain.doors if door.family == (4 if len(near) == 4 else 6)]
+        far = rng.choice([address for address in (*station.addresses, *doors[:3]) if len(address) == len(near)] or [near])
+        if len(near) == 4 and rng.random() < 0.2:
+            near = far = b"\x7f\0\0\1"
+        self.port += 1
+        one = End(station, station.mac, near, far, self.port, rng.choice((8080, 53)))
+        other = End(station, station.mac, far, near, one.dport, one.sport)
+        flow = Flow(rng.choice(("udp", "udp", "tcp")), one, Door(far, one.dport, "", "itself"), rng.choice(SCALES), far=other)
+        packets = [(one, flow.first(rng))]
+        if flow.proto == "tcp":
+            packets += zip((other, one), flow.handshake(rng), strict=True)
+        packets += [(end, flow.next(end, rng)) for end in rng.choices((one, other), k=rng.choice((3, 8)))]
+        times = self._times(rng, len(packets))
+        self._emit_frames([Given(time, station.namespace, data[14:]) for time, (_, data) in zip(times, packets, strict=True)], "send")
+        self._emit(Call("run", (self.now + rng.choice((0, 40, 400)) * SECOND,)))
+        self._emit_frames([Given(self.now, station.namespace, flow.next(other, rng)[14:]) for _ in range(rng.choice((1, 3)))], "send")
+
     def _applications(self, rng: Random) -> None:
         """Packets that go through their station's own stack."""
         if not self.flows:
@@ -275,6 +302,20 @@ class Scenario:
         self._emit_frames(packets, "send")
 
     # ---- disturbances
+    def _pin(self, rng: Random) -> None:
+        """A choice that chance would make is made for a connection that begins then, or for one that nobody begins."""
+        flow = self._new_flow(rng)
+        other = rng.choice([station for station in self.terrain.stations if station.address(flow.near.family)])
+        target = other.address(flow.near.family), rng.choice((8080, 53, flow.near.dport))
+        answers_to = rng.choice((flow.near.local, other.address(flow.near.family))), rng.choice((flow.near.sport, 33_333))
+        near = (flow.near.local, flow.near.sport, flow.near.remote, flow.near.dport)
+        for namespace in self.terrain.routers:
+            if rng.random() < 0.6:
+                self._emit(Call("add_pin", (namespace, {"tcp": wire.TCP}.get(flow.proto, wire.UDP), near, (*target, *answers_to))))
+        self.flows.append(flow)
+        self._introduce(flow, rng)
+        self._emit(Call("pin_failures"))
+
     def _again(self, rng: Random) -> None:
         """Frames that were seen somewhere come there once more, many times, sometimes not quite as they were: tunnel frames too."""
         if not self.memory:

@@ -13,9 +13,10 @@ from dataplane._core import Chain, Engine
 from dataplane.control.build import build
 from dataplane.control.topology import Topology
 from dataplane.control.wiring import PLAIN_KINDS
-from dataplane.encap import registry
 from dataplane.k8s import load_text
 from dataplane.k8s.objects import Manifests
+
+from . import plugins
 
 
 class Call(NamedTuple):
@@ -57,10 +58,13 @@ class World:
 
     def put_into(self, engine: Engine) -> Topology | None:
         """The cluster's names; None for a world that calls alone make."""
+        for kind in plugins.KINDS if self.cluster else ():
+            if f"Type: {kind}\n" in self.cluster:
+                plugins.ensure(kind)
         topology = build(manifests_of(self.cluster), engine, at_once=not self.waiting) if self.cluster else None
         for call in self.calls:
             if call.name == "add_device" and call.args[2] not in PLAIN_KINDS:
-                registry.ensure(call.args[2])
+                plugins.ensure(call.args[2])
             getattr(engine, call.name)(*call.args, **call.kwargs)
         return topology
 

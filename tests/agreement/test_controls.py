@@ -166,14 +166,15 @@ def is_switched(script: Script) -> bool:
 
 @pytest.fixture(scope="module")
 def plain() -> Script:
-    """The first run on a cluster whose neighbours are asked for, with answered datagrams, and a largest burst that takes some time."""
+    """The first run on a cluster whose neighbours are asked for, with streams of datagrams, and a largest burst that takes some time."""
     for seed in range(200):
         world = random_cluster(Random(seed), [PATHS[0]._replace(families=((4,),))])
         steps = [("open", number) for number in range(8)] + [("talk", number) for number in range(12)]
         script = run_steps(world, None, seed, steps, [(SLOW, SLOW)]).script
         frames = largest(script).frames
         slow = frames[-1].time - frames[0].time > 100_000_000
-        answered = any(row["proto"] == 17 and row["seen_reply"] for rows in all_shown(script).conntrack for row in rows)
+        rows = (row for seen in play(script, SLOW).seen for tracked in seen.conntrack for row in tracked)
+        answered = any(row["proto"] == 17 and row["assured"] for row in rows)
         usual = "neighbours: resolve" in world.cluster and "bridge-nf-call-iptables: 0" not in world.cluster
         if usual and slow and answered and is_switched(script) and sum(map(is_datagram, frames)) > 10:
             return script

@@ -12,6 +12,7 @@ from kernel.wire import ACK, FIN, PSH, RST, SYN, Ip, Tcp
 from .changes import change
 from .clusters import PATHS, random_cluster
 from .compare import Race
+from .mutate import damaged
 from .play import Mode, Player
 from .scenario import MICROSECOND, MILLISECOND, SCOUT, SECOND
 from .script import Burst, Call, Given, Step, World
@@ -46,6 +47,7 @@ class Throng:
         self.doors = [door for door in self.terrain.doors if door.family == 4 and door.proto != "sctp"]
         self.flows = [self._flow() for _ in range(FLOWS)]
         self.heard: list[Frame] = []
+        self.macs = [station.mac for station in self.terrain.stations]
 
     def _flow(self) -> tuple[Station, bytes, Door, int, str]:
         rng = self.rng
@@ -71,7 +73,13 @@ class Throng:
     def _answer(self, heard: Frame) -> Given | None:
         """The other way round."""
         parsed = wire.parse(heard.data)
-        if parsed is None or parsed.version != 4 or parsed.fragmented or parsed.proto not in (wire.TCP, wire.UDP):
+        if (
+            parsed is None
+            or parsed.version != 4
+            or parsed.fragmented
+            or parsed.proto not in (wire.TCP, wire.UDP)
+            or len(parsed.payload) < 14
+        ):
             return None
         (sport, dport), data = parsed.ports, heard.data
         if parsed.proto == wire.UDP:
@@ -82,9 +90,13 @@ class Throng:
         return Given(0, heard.device, data[6:12] + data[:6] + data[12:14] + Ip(parsed.target, parsed.source, parsed.proto, payload).build())
 
     def _packets(self) -> Iterator[Given]:
+        wild = self.rng.choice((0, 0.01, 0.05))
         for _ in range(PACKETS):
             answer = self._answer(self.rng.choice(self.heard)) if self.heard and self.rng.random() < 0.3 else None
-            yield answer or self._frame(self.rng.choice(self.flows))
+            given = answer or self._frame(self.rng.choice(self.flows))
+            frames = damaged(given.data, self.rng, self.macs) if self.rng.random() < wild else [given.data]
+            for data in frames:
+                yield given._replace(data=data)
 
     def _emit(self, step: Step) -> None:
         self.sink(step)

@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from dataplane.control.iptables import IptablesTables
-from dataplane.encap import registry
 
+from . import plugins
 from .changes import RULES, recorded
 from .handmade import FAR, Made, Maker, mac, made
 from .terrain import Door, Station, packed
@@ -24,7 +24,9 @@ GRE: tuple[tuple[str, tuple[int, ...]], ...] = (*OUTER, ("key", (7,)), ("checksu
 UDP: tuple[tuple[str, tuple[int, ...]], ...] = (*OUTER, ("udp_checksum", (0, 1)), ("port", (5000, 4789)), ("port_min", (1, 60_000)))
 KINDS: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "ipip": OUTER, "gre": GRE, "gretap": GRE, "vxlan": UDP, "vxlan_gpe": UDP, "geneve": UDP, "fou": (*UDP, ("gre", (0, 1))),
-    "gue": UDP, "erspan": OUTER, "mpls_gre": (*OUTER, ("ttl_propagate", (0, 1))),
+    "gue": UDP, "erspan": OUTER, "mpls_gre": (*OUTER, ("ttl_propagate", (0, 1))), "mpls_udp": UDP,
+    "declared_fou": UDP, "declared_gre": OUTER, "declared_gre_key": (*OUTER, ("key", (7,))), "declared_gre_checksum": OUTER,
+    "numba_tag": (("tag", (5,)),), "tolled_udp": (),
 }  # fmt: skip
 COMMON = ("ipip", "vxlan", "vxlan", "geneve", "gre")
 OUTSIDE, FIRST = "192.168.{}.{}", 172  # addresses between the sites; first byte of those at both ends of a tunnel
@@ -96,7 +98,7 @@ def _tunnel(
     maker: Maker, rng: Random, ends: list[int], near: list[str], kind: str, depth: int, options: Options, families: list[int]
 ) -> list[str]:
     """The addresses at its ends."""
-    registry.ensure(kind)
+    plugins.ensure(kind)
     given: dict[str, Any] = dict(options) | ({"id": 7 + depth} if kind in ("vxlan", "vxlan_gpe", "geneve") else {})
     inside = [f"{FIRST}.{16 + depth}.0.{site}" for site in SITES]
     mtu = rng.choice((1500, 1450, 1400, 1200, 1000))

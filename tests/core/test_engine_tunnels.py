@@ -144,6 +144,7 @@ def test_congestion_marks_come_inside(inner_ecn: int, outer_ecn: int, seen: int)
 
 # ---- MTU
 
+
 def big(size: int, *, fragment: int = DF) -> bytes:
     """A packet of ``size`` bytes to the far side."""
     return udp_packet(bytes(size - 28), dst=FAR, fragment=fragment)
@@ -353,6 +354,7 @@ def test_over_ipv6_nothing_is_cut(size: int, refused: int) -> None:
 
 
 # ---- the device by itself
+
 
 def test_a_packet_socket_sends_ip_packets_of_up_to_the_mtu() -> None:
     world = Tunnel()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,28 @@ from core.worlds import (
     GRE,
     MILLISECOND,
     OUTSIDE,
+    ROUTER0,
     ROUTER0_MAC,
     ROUTER1,
     ROUTER1_MAC,
     SCTP,
+    SECOND,
     SERVER,
     SERVER_MAC,
     UDP,
+    Bridge,
     Router,
     ether,
     filter_table,
     ip,
+    ipv4,
     mac,
     tcp_packet,
     udp_packet,
 )  # fmt: skip
-from dataplane._core import Engine
-from dataplane.encap import registry
+from dataplane._core import CT_ESTABLISHED, Engine, encapsulations, register_encap
+from dataplane.encap import python_plugin, registry
+from dataplane.encap.python_plugin import Encapsulation, Host, Incoming, Outgoing, Reason, Refused
 
 if TYPE_CHECKING:
     from dataplane._core import Match
@@ -316,3 +322,246 @@ def test_long_tunnel_headers_are_as_the_stages_write_them(options: int, captured
     assert len(frames) == {"all": 6 * 5, "last": 6, "none": 0}[captured]
     assert fast.engine.counters() == slow.engine.counters()
     assert fast.engine.flow_cache()["hits"] >= 4
+
+
+class Tolled(Encapsulation):
+    """IP packets right in UDP; of those that a device takes off it refuses every third."""
+
+    name = "tolled"
+    sentence = "IP packets right in UDP, with a toll"
+    ip_protocols = (UDP,)
+    reasons = (Reason("toll", "It is the third"),)
+
+    def __init__(self, options: Mapping[str, int | bytes], host: Host | None) -> None:
+        self.taken = 0
+
+    def port(self) -> int:
+        return 7777
+
+    def overhead(self, family: int) -> int:
+        return 28 if family == 4 else 48
+
+    def push(self, outer: Outgoing, packet: bytes) -> bytes:
+        raise NotImplementedError
+
+    def pop(self, incoming: Incoming, payload: bytes) -> bytes:
+        self.taken += 1
+        if self.taken % 3 == 0:
+            raise Refused("toll")
+        incoming.inner_protocol = 0x0800
+        return payload[8:]
+
+
+def test_an_encapsulation_that_promises_nothing_is_asked_for_each_packet() -> None:
+    shown = []
+    if "tolled" not in encapsulations():
+        register_encap(python_plugin.capsule(Tolled))
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        tunnel = router.engine.add_device(router.ns, "toll0", "tolled", mac=bytes(6), mtu=1400, local=ip(ROUTER0), remote=ip(CLIENT))
+        router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
+        packet = ether(udp_packet(udp_packet(src="10.1.0.2"), dst=ROUTER0, dport=7777))
+        Watched(router).hits(*[packet] * 9)
+        shown.append((router.dropped("tolled/toll"), router.engine.frames(), router.engine.counters()))
+    assert shown[0] == shown[1]
+    assert shown[0][0] == 3
+
+
+# What stands before an IPv4 packet in a tunnel, and before an IPv6 one: the outer header's protocol, and bytes behind it.
+HEADS = {"gre": ((GRE, b"\0\0\x08\0"), (GRE, b"\0\0\x86\xdd")), "ipip": ((4, b""), (41, b""))}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_packet_that_its_tunnel_calls_ipv6_goes_no_flows_way(kind: str) -> None:
+    """Whatever it looks like."""
+    registry.ensure(kind)
+    shown, inner = [], udp_packet(bytes(40), src="10.1.0.2")
+    good, bad = (ether(ipv4(head + inner, dst=ROUTER0, proto=proto)) for proto, head in HEADS[kind])
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        tunnel = router.engine.add_device(router.ns, "tun0", kind, mac=bytes(6), mtu=1400, local=ip(ROUTER0), remote=ip(CLIENT))
+        router.engine.add_address(tunnel, ip("10.1.0.1"), 16)
+        hits = Watched(router).hits(*[good] * 4, bad, good)
+        assert slow or hits > 2
+        shown.append((router.engine.frames(), router.engine.drops(), router.engine.counters()))
+    assert shown[0] == shown[1]
+    assert len([frame for frame in shown[0][0] if frame.device == router.server_eth]) == 5
+
+
+def test_what_a_node_sends_to_itself_keeps_its_connection_and_goes_no_flows_way() -> None:
+    """Answers are dropped as long as they are answers: once the connection has expired they are not."""
+    shown = []
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        engine = router.engine
+        sockets = [engine.open_socket(router.ns, UDP, port) for port in (1000, 2000)]
+        engine.set_rules(router.ns, 4, "filter", filter_table(INPUT=[{"ctstate": CT_ESTABLISHED, "target": "DROP"}]))
+        question = udp_packet(src=ROUTER0, dst=ROUTER1)
+        answer = udp_packet(src=ROUTER1, dst=ROUTER0, sport=2000, dport=1000)
+        delivered = []
+        for packet, step in ((question, MILLISECOND), *[(answer, MILLISECOND)] * 3, (answer, 400 * SECOND), (answer, MILLISECOND)):
+            at = engine.now + step
+            engine.send(router.ns, packet, at=at)
+            while engine.run(at):
+                delivered += [delivery.socket for delivery in engine.deliveries()]
+        assert delivered == [sockets[1], sockets[0], sockets[0]]
+        shown.append((engine.frames(), engine.drops(), engine.counters()))
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("packet", [udp_packet(dst=ROUTER0), tcp_packet(ACK, dst=ROUTER0)], ids=["udp", "tcp"])
+@pytest.mark.parametrize("own", [mac(0xB0), mac(0xA0)], ids=["bridge", "port"])
+def test_a_frame_for_the_port_that_it_comes_in_by_is_the_hosts_as_one_for_its_bridge_is(packet: bytes, own: bytes) -> None:
+    """And so what nobody listens for is answered."""
+    shown = []
+    for slow in (False, True):
+        bridge = Bridge(Engine(slow_path_only=slow))
+        engine = bridge.engine
+        engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-iptables", 0)
+        engine.add_neighbour(bridge.br, ip(CLIENT), mac(0x10))
+        for number in range(6):
+            engine.inject(bridge.stations[0], ether(packet, dst=own, src=mac(0x10)), at=number * MILLISECOND)
+            engine.run(number * MILLISECOND)
+        shown.append((engine.frames(), engine.drops(), engine.counters()))
+        assert slow or engine.flow_cache()["hits"] > 0
+    assert shown[0] == shown[1]
+    assert shown[0][2]["generated"] == 6
+
+
+@pytest.mark.parametrize("number", [0, 200, 590])
+def test_a_long_packet_is_not_taken_for_a_short_one_in_a_frame_as_long(number: int) -> None:
+    """Of what lies behind packets nothing is forwarded: it says nothing about what fits the next link."""
+    shown = []
+    short, long = (ether(udp_packet(bytes(size), fragment=DONT_FRAGMENT)) for size in (number, 1000))
+    padded = short + bytes(1000 - number)
+    for slow in (False, True):
+        router = Router(engine=Engine(slow_path_only=slow))
+        router.engine.set_device(router.eth1, mtu=620)
+        hits = Watched(router).hits(*[padded] * 4, *[long] * 3, *[short] * 2, padded)
+        assert slow or hits > 5
+        shown.append((router.engine.frames(), router.engine.drops(), router.engine.counters()))
+    assert shown[0] == shown[1]
+    assert shown[0][2]["drop/forward/too_big"] == 3
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_a_bridge_has_not_heard_of_for_long_goes_to_all_ports_again(batch: bool) -> None:
+    """The station that is sent to says nothing: 300 s after it spoke last its place is no longer known."""
+    shown = []
+    frame = ether(udp_packet(), dst=mac(0x11), src=mac(0x10))
+    for slow in (False, True):
+        bridge = Bridge(Engine(slow_path_only=slow))
+        engine, at = bridge.engine, 0
+        engine.inject(bridge.stations[1], ether(udp_packet(), dst=mac(0x10), src=mac(0x11)))
+        engine.run(0)
+        ports = []
+        bridge.ports_out()
+        for _ in range(40):
+            at += 10 * SECOND
+            if batch:
+                times = array("q", [at])
+                engine.carry(frame, array("i", [bridge.stations[0]]), array("Q", [0]), array("I", [len(frame)]), times, bytearray(1))
+            else:
+                engine.inject(bridge.stations[0], frame, at=at)
+            engine.run(at)
+            ports.append(bridge.ports_out())
+        assert ports == [[1]] * 29 + [[2, 1]] * 11
+        assert slow or engine.flow_cache()["hits"] > 20
+        shown.append((engine.drops(), engine.counters()))
+    assert shown[0] == shown[1]
+
+
+@dataclass
+class Ring:
+    """Two bridges with two cables, each of which has one address behind the other, and forwards all the same; a station at the first."""
+
+    engine: Engine
+    latency: int
+    captured: bool
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        for ns in [engine.add_namespace(name) for name in ("one", "other")]:
+            bridge = engine.add_device(ns, "br0", "bridge", mac=mac(0xB0 + ns), mtu=1500)
+            ports = [engine.add_device(ns, f"port{k}", "veth", mac=mac(0xA0 + 4 * ns + k), mtu=1500) for k in range(3)]
+            for port in ports:
+                engine.set_device(port, master=bridge, learning=False, capture=self.captured)
+            engine.add_fdb(ports[ns], mac(0x11))
+            for k in range(2 * ns):
+                engine.connect(engine.find_device(0, f"port{k % 2}"), ports[k], latency=self.latency)
+        self.station = engine.add_device(engine.add_namespace("station"), "eth0", "veth", mac=mac(0x10), mtu=1500)
+        engine.connect(self.station, engine.find_device(0, "port2"), latency=self.latency)
+
+    def send(self, number: int) -> None:
+        frame = ether(udp_packet(bytes([number])), dst=mac(0x11), src=mac(0x10))
+        times = array("q", [self.engine.now])
+        self.engine.carry(frame, array("i", [self.station]), array("Q", [0]), array("I", [len(frame)]), times, bytearray(1))
+        self.engine.run(self.engine.now + MILLISECOND)
+
+
+@pytest.mark.parametrize("latency", [0, 1000])
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_frame_that_goes_round_ends_as_the_stages_end_it(latency: int, captured: bool) -> None:
+    shown = []
+    for slow in (False, True):
+        ring = Ring(Engine(slow_path_only=slow), latency, captured)
+        for number in range(4):
+            ring.send(number)
+        assert ring.engine.counters()["drop/transmit/looping"] == 4
+        assert slow or ring.engine.flow_cache()["hits"] >= 3
+        shown.append((ring.engine.frames(), ring.engine.drops(), ring.engine.counters()))
+    assert shown[0] == shown[1]
+
+
+def test_frames_that_go_round_meet_others_of_one_batch_as_they_do_alone() -> None:
+    """All of them are on the wires at once, past bridges that let them pass."""
+    shown = []
+    frame = ether(udp_packet(), dst=mac(0x11), src=mac(0x10))
+    for slow in (False, True):
+        ring = Ring(Engine(slow_path_only=slow), 1000, False)
+        ring.send(0)
+        ring.send(1)
+        now, count = ring.engine.now, 20
+        times = array("q", [now + 300 * number for number in range(count)])
+        starts, lengths = array("Q", [0] * count), array("I", [len(frame)] * count)
+        ring.engine.carry(frame, array("i", [ring.station] * count), starts, lengths, times, bytearray(count))
+        ring.engine.run(now + MILLISECOND)
+        shown.append((ring.engine.frames(), ring.engine.drops(), ring.engine.counters()))
+    assert shown[0] == shown[1]
+    assert shown[0][2]["drop/transmit/looping"] == 22
+
+
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_a_bridge_remembers_who_sends_by_a_flow(threads: int, captured: bool) -> None:
+    """However its frames are given, ``threads`` 0: one by one, what the bridge knows of a station does not age while it sends."""
+    shown = []
+    frame = ether(udp_packet(), dst=mac(0xB0), src=mac(0x10))
+    for slow in (False, True):
+        bridge = Bridge(Engine(slow_path_only=slow))
+        engine, at = bridge.engine, 0
+        outside = engine.add_device(bridge.ns, "eth1", "veth", mac=mac(3), mtu=1500)
+        engine.add_address(outside, ip(ROUTER1), 24)
+        engine.add_neighbour(outside, ip(SERVER), mac(4))
+        engine.set_sysctl(bridge.ns, "net.ipv4.ip_forward", 1)
+        engine.set_rules(bridge.ns, 4, "filter", filter_table(FORWARD=[{"proto": SCTP, "target": "DROP"}]))
+        for device in (*bridge.ports, *bridge.stations, bridge.br, outside):
+            engine.set_device(device, capture=captured)
+        for _ in range(40):
+            at += 20 * SECOND
+            if threads:
+                place, times = (array("i", [bridge.stations[0]]), array("Q", [0]), array("I", [len(frame)])), array("q", [at])
+                engine.carry(frame, *place, times, bytearray(1), threads=threads, window=1)
+            else:
+                engine.inject(bridge.stations[0], frame, at=at)
+            engine.run(at)
+        assert slow or engine.flow_cache()["hits"] > 30
+        assert engine.counters()["out"] == 40
+        engine.set_device(bridge.ports[0], capture=True)
+        engine.set_device(bridge.ports[2], capture=True)
+        bridge.ports_out()
+        engine.inject(bridge.stations[1], ether(udp_packet(), dst=mac(0x10), src=mac(0x11)))
+        engine.run(engine.now)
+        assert bridge.ports_out() == [0]
+        shown.append((engine.fdb(bridge.ns), engine.conntrack(bridge.ns), engine.counters()))
+    assert shown[0] == shown[1]

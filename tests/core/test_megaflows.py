@@ -488,7 +488,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         engine = self.engine
-        client = engine.add_namespace("client")
+        client = self.sender = engine.add_namespace("client")
         self.client = before = engine.add_device(client, "eth0", "veth", mac=mac(2), mtu=9000)
         self.ns, self.front, self.back = [], [], []
         for k in range(1, self.routers + 1):
@@ -547,7 +547,7 @@ def tunnelled(chain: Chain) -> int:
     ends = [ip("10.2.0.2"), ip("10.2.0.1")]
     there, back = (
         chain.engine.add_device(ns, "tun0", "ipip", mac=bytes(6), mtu=1400, local=near, remote=far)
-        for ns, near, far in zip(chain.ns, ends, ends[::-1], strict=True)
+        for ns, near, far in zip(chain.ns[:2], ends, ends[::-1], strict=True)
     )
     chain.engine.add_route(chain.ns[0], ip("10.0.1.0"), 24, dev=there)
     chain.engine.add_route(chain.ns[1], ip(SERVER), 32, dev=chain.back[1])
@@ -600,6 +600,80 @@ def test_headers_that_leave_no_room_before_the_packet_are_left_to_the_stages() -
         chain.send(SERVER, *range(1000, 1040))
     assert fast.everything() == slow.everything()
     assert fast.engine.flow_cache()["wide"] > 100
+
+
+def far_tunnel(chain: Chain) -> int:
+    """Packets to the server leave the last router in a tunnel; its device."""
+    engine, last = chain.engine, chain.routers
+    tunnel = engine.add_device(
+        chain.ns[-1], "far0", "vxlan", mac=mac(300), mtu=8000, local=ip(f"10.{last + 1}.0.2"), remote=ip("192.168.2.9")
+    )
+    engine.add_address(tunnel, ip("172.16.2.1"), 24)
+    engine.add_neighbour(tunnel, ip("172.16.2.2"), mac(400))
+    engine.add_route(chain.ns[-1], ip(SERVER), 32, via=ip("172.16.2.2"))
+    engine.add_route(chain.ns[-1], ip("192.168.2.9"), 32, via=ip(f"10.{last + 1}.0.1"))
+    return tunnel
+
+
+def test_a_tunnel_tells_flows_apart_that_were_different_ones_in_the_tunnel_before() -> None:
+    """Between the two a router makes one of them, now of this one and now of that one; the third never knew another."""
+    fast, slow = chains(3, latency=1000)
+    for chain in (fast, slow):
+        tunnelled(chain)
+        far_tunnel(chain)
+        chain.engine.add_route(chain.ns[1], ip(SERVER), 32, via=ip("10.3.0.1"), replace=True, metric=0)
+        chain.engine.set_sysctl(chain.ns[2], "net.netfilter.nf_conntrack_udp_timeout", 1000)
+        chain.translate(1, ("10.0.1.7", SERVER), ("10.0.1.8", SERVER))
+        for dst in ("10.0.1.7", "10.0.1.8", "10.0.1.7"):
+            chain.send(dst, *[1000] * 6)
+            chain.engine.run(chain.engine.now + 40 * SECOND)
+    shown = fast.everything()
+    assert shown == slow.everything()
+    assert isinstance(shown[0], list)
+    assert len({data[34:36] for _, device, _, data in shown[0] if device == fast.back[2]}) == 2
+
+
+def test_what_an_application_sends_is_not_taken_for_what_came_by_a_wire() -> None:
+    """The second router's tunnel leaves checksums as the sender's network card would have got them: of the latter they are right."""
+    fast, slow = chains(2, latency=1000)
+    for chain in (fast, slow):
+        engine = chain.engine
+        engine.add_route(chain.ns[0], ip(SERVER), 32, via=ip("10.2.0.1"))
+        engine.set_device(far_tunnel(chain), unfinished_checksums=True)
+        engine.add_address(chain.client, ip(CLIENT), 24)
+        engine.add_route(chain.sender, bytes(4), 0, dev=chain.client)
+        engine.add_neighbour(chain.client, ip(SERVER), mac(101))
+        for sport in range(1000, 1040):
+            engine.receive(chain.front[0], ether(udp_packet(dst=SERVER, sport=sport), dst=mac(101)))
+            engine.run(engine.now + MILLISECOND)
+        for sport in range(2000, 2010):
+            engine.send(chain.sender, udp_packet(dst=SERVER, sport=sport))
+            engine.run(engine.now + MILLISECOND)
+    assert fast.everything() == slow.everything()
+    assert fast.engine.flow_cache()["wide"] > 30
+
+
+@pytest.mark.parametrize("most", [6, 8, 24])
+def test_a_connection_that_makes_room_for_its_own_tunnels_is_gone(most: int) -> None:
+    """Its packets are seen by it, then by that of the tunnel's packet, which is new each time, as a rule drops it."""
+    shown = []
+    for slow in (False, True):
+        rng, router = Random(most), Router(engine=Engine(7, slow_path_only=slow))
+        engine, ns = router.engine, router.ns
+        tunnel = engine.add_device(ns, "tun0", "vxlan", mac=mac(0x61), mtu=1400, id=7, local=ip(ROUTER1), remote=ip(SERVER))
+        engine.add_address(tunnel, ip("10.1.0.1"), 16)
+        engine.add_neighbour(tunnel, ip("10.1.0.9"), mac(0x62))
+        engine.set_rules(ns, 4, "nat", nat_table())
+        refused: Match = {"proto": 17, "sport": (40000, 65535), "target": "DROP"}
+        engine.set_rules(ns, 4, "filter", filter_table(OUTPUT=[refused]))
+        engine.set_sysctl(ns, "net.netfilter.nf_conntrack_max", most)
+        for sport in (*range(3000, 3020), *(rng.randrange(1000, 1012) for _ in range(200))):
+            engine.inject(router.client_eth, ether(udp_packet(dst="10.1.0.9", sport=sport)), at=engine.now + MILLISECOND)
+            engine.run(engine.now + MILLISECOND)
+        assert slow or engine.flow_cache()["wide"] > 10
+        shown.append((engine.frames(), engine.drops(), engine.counters(), engine.conntrack(ns)))
+    assert shown[0] == shown[1]
+    assert shown[0][2]["drop/rules/denied"] > 100
 
 
 EVENTS = st.lists(

@@ -51,9 +51,7 @@ class Outlet:
         times = array("q", [self.now + number * gap for number in range(1, len(frames) + 1)])
         lengths, refused = array("I", map(len, frames)), bytearray(len(frames))
         devices = array("i", [device] * len(frames))
-        taken = self.engine.carry(
-            b"".join(frames), devices, starts[:-1], lengths, times, refused, threads=self.threads, window=self.window
-        )
+        taken = self.engine.carry(b"".join(frames), devices, starts[:-1], lengths, times, refused, threads=self.threads, window=self.window)
         assert taken == len(frames)
         assert not any(refused)
         self.now = times[-1]
