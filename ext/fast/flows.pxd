@@ -72,6 +72,7 @@ cdef struct Key:
 
 cdef struct First:
     # where a packet without a flow will be looked for by its tuple
+    const void *head  # MegaHead of its sender, NULL: not known
     const CtTable *table  # NULL: not known
     uint64_t hash
 

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.changes cimport CHANGE_RULE
-from ext.devices.core cimport Core, Dev
+from ext.devices.core cimport Core, Dev, Ns
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
 from ext.encap.abi cimport DATAPLANE_ENCAP_STEADY_BUT_PORT
@@ -56,7 +56,10 @@ cdef struct MegaHead:
     uint32_t refused  # packets in a row that went from stage to stage although it was known
     uint32_t n_asks
     Ask *asks
-    void *nat_ns  # the first namespace whose nat table is asked, NULL: none is
+    # the first namespaces whose nat table and whose connections are asked, NULL: none is
+    const Ns *nat_ns
+    const Ns *track_ns
+    uint8_t translates  # the packet before was translated by the last of these
     # how a packet came that was asked all that: another one may be dropped before
     uint8_t link[14]  # its Ethernet header
     uint8_t link_len
@@ -349,11 +352,12 @@ cdef inline MegaHead *head_place(Megaflows *t, uint64_t seed, uint64_t place, ui
     return h
 
 
-cdef inline void *head_nat(const MegaHead *h) noexcept nogil:
+cdef inline const Ns *head_asks(const MegaHead *h, int kind) noexcept nogil:
+    """The first namespace that is asked such a thing, or NULL."""
     cdef uint32_t i
     for i in range(h.n_asks):
-        if h.asks[i].kind == ASK_NAT:
-            return h.asks[i].ns
+        if h.asks[i].kind == kind:
+            return <const Ns *>h.asks[i].ns
     return NULL
 
 
@@ -372,7 +376,8 @@ cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uin
     t.bytes += (d.head - <uint64_t>h.n_asks) * sizeof(Ask)
     h.asks = asks
     h.n_asks = d.head
-    h.nat_ns = head_nat(h)
+    h.nat_ns = head_asks(h, ASK_NAT)
+    h.track_ns = head_asks(h, ASK_TRACK)
     h.generation = generation
     h.refused = h.longest = 0
     t.next_id += 1

@@ -575,6 +575,7 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     w.tracing = c.tracing
     c.tracing = 0  # what the stand-in meets is not told
     if asks_agree(c, w, h.asks, h.n_asks):
+        h.translates = w.translated
         m = walk_megaflow(fc, w, h)
     if m != NULL and not (way_holds(c, w, m, frame, room) and asks_agree(c, w, m.asks, m.n_asks)):
         m = NULL

@@ -9,8 +9,9 @@ from libc.string cimport memcpy, memset
 from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
-from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TAG_LEAST, TupleLine, line_ahead, line_at, line_put,
-                                   line_take, lines_free, lines_make, tags_equal, tags_first, tuple_tag)
+from ext.tables.ct_tuples cimport (ASTRAY_ALL, ASTRAY_FAR, CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TAG_LEAST, TupleLine, line_ahead,
+                                   line_astray, line_at, line_ends, line_put, line_take, line_vacant, lines_free, lines_make, tags_equal,
+                                   tags_first, tuple_tag)
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
 from ext.wire.bytes cimport ask_for, rarely, zero_bytes
@@ -115,6 +116,7 @@ cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
             return NULL
         ref = place << CT_REF_BITS | (CT_REF_SIX if six else 0)
         ct = ct_of(t, ref)
+        ct_ask_for(<const Ct *>(<const uint8_t *>ct + size))  # the next one's, most likely
     else:
         ct = ct_of(t, ref)
         t.free[six] = ct.next
@@ -171,20 +173,54 @@ cdef inline uint64_t tuple_hash(const CtTable *t, CtRef ref) noexcept nogil:
     return ct_hash(ct_of(t, ref), ref & CT_REF_REPLY)
 
 
+cdef inline void line_leaves(const CtTable *t, CtTuples *more, const CtTuples *h, uint64_t i, int k) noexcept nogil:
+    """line_split() of one tuple that is not in its own line, or gets a new tag."""
+    cdef const TupleLine *l = &h.line[i]
+    cdef int away = line_astray(l, k)
+    cdef uint64_t hash
+    if more.tag_bits >= h.tag_bits or away == ASTRAY_FAR:
+        hash = tuple_hash(t, l.ref[k])
+        line_put(more, hash, tuple_tag(more, hash), l.ref[k])
+    else:
+        line_put(more, (i - away & h.mask) | <uint64_t>(l.tag[k] & 1) << h.bits, l.tag[k] >> 1, l.ref[k])
+
+
+cdef inline void line_halves(CtTuples *more, const CtTuples *h, uint64_t i) noexcept nogil:
+    """line_split() of the tuples that are in their own line, with tags that are shorter: nothing has left the new lines so far."""
+    cdef const TupleLine *l = &h.line[i]
+    cdef TupleLine *to[2]
+    cdef TupleLine *half
+    cdef int n[2]
+    cdef int k, side
+    to[0] = &more.line[i]
+    to[1] = &more.line[i + h.mask + 1]
+    n[0] = line_vacant(to[0])
+    n[1] = line_vacant(to[1])
+    for k in range(LINE_TUPLES):
+        if l.ref[k] == 0 or line_astray(l, k):
+            continue
+        side = l.tag[k] & 1
+        half = to[side]
+        if rarely(n[side] == LINE_TUPLES):
+            line_put(more, i | <uint64_t>side << h.bits, l.tag[k] >> 1, l.ref[k])
+            continue
+        half.tag[n[side]] = l.tag[k] >> 1
+        half.ref[n[side]] = l.ref[k]
+        n[side] += 1
+        more.count += 1
+
+
 cdef inline void line_split(const CtTable *t, CtTuples *more, const CtTuples *h, uint64_t i) noexcept nogil:
     """What is in line ``i`` goes into a table of twice as many lines, with tags that are shorter, or with new ones."""
     cdef const TupleLine *l = &h.line[i]
     cdef bint anew = more.tag_bits >= h.tag_bits
-    cdef uint64_t hash
     cdef int k
-    for k in range(LINE_TUPLES):
-        if l.ref[k] == 0:
-            continue
-        if anew or l.astray >> k & 1:
-            hash = tuple_hash(t, l.ref[k])
-            line_put(more, hash, tuple_tag(more, hash), l.ref[k])
-        else:
-            line_put(more, i | <uint64_t>(l.tag[k] & 1) << h.bits, l.tag[k] >> 1, l.ref[k])
+    if anew or l.strays & ASTRAY_ALL:
+        for k in range(LINE_TUPLES):
+            if l.ref[k] and (anew or line_astray(l, k)):
+                line_leaves(t, more, h, i, k)
+    if not anew:
+        line_halves(more, h, i)
 
 
 cdef inline void line_asked(const CtTable *t, const TupleLine *l) noexcept nogil:
@@ -455,7 +491,7 @@ cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t
                 ct_kill(t, ct)
                 return NULL  # no other one has the tuple
             return ct
-        if l.passed == 0:
+        if line_ends(l):
             break
     return NULL
 
