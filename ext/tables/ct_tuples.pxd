@@ -62,12 +62,29 @@ cdef extern from *:
     #endif
     }
 
+    /* The first of ten references that is 0, or 10. */
+    static inline int refs_vacant(const uint32_t *ref)
+    {
+    #if defined(__SSE2__)
+        __m128i low = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)ref), _mm_setzero_si128());
+        __m128i high = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(ref + 4)), _mm_setzero_si128());
+        uint32_t free = (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128()));
+        return __builtin_ctz(free | (uint32_t)(ref[8] == 0) << 8 | (uint32_t)(ref[9] == 0) << 9 | 1u << 10);
+    #else
+        int k = 0;
+        while (k < 10 && ref[k])
+            k++;
+        return k;
+    #endif
+    }
+
     static inline int tags_first(uint32_t found)
     {
         return __builtin_ctz(found);
     }
     """
     uint32_t tags_equal(const uint16_t *tag, uint16_t wanted) noexcept nogil
+    int refs_vacant(const uint32_t *ref) noexcept nogil
     int tags_first(uint32_t found) noexcept nogil  # ``found`` is not 0
 
 
@@ -113,10 +130,7 @@ cdef inline void line_ahead(const CtTuples *h, uint64_t hash) noexcept nogil:
 
 cdef inline int line_vacant(const TupleLine *l) noexcept nogil:
     """A free place, or LINE_TUPLES."""
-    cdef int k = 0
-    while k < LINE_TUPLES and l.ref[k]:
-        k += 1
-    return k
+    return refs_vacant(l.ref)
 
 
 cdef inline int line_astray(const TupleLine *l, int k) noexcept nogil:
