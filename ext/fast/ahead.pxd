@@ -9,9 +9,8 @@ from ext.fast.flows cimport (AHEAD, AHEAD_FROM, Ahead, First, Flow, FlowCache, K
 from ext.fast.key cimport IP, Parsed
 from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
 from ext.fast.sum cimport net16, raw32, raw64
-from ext.tables.conntrack cimport CtTable, tuple_nears
+from ext.tables.conntrack cimport tuple_ahead, tuple_nears
 from ext.tables.ct_entry cimport Ct, CtKey, key_hash, layer4_word
-from ext.tables.ct_tuples cimport line_ahead
 from ext.wire.bytes cimport ask_for
 
 cdef enum:
@@ -59,14 +58,14 @@ cdef inline uint64_t ends_hash(int proto, uint64_t addresses, uint32_t ports) no
     return key_hash(&key)
 
 
-cdef inline int key_proto(const Key *k) noexcept nogil:
+cdef inline uint8_t flow_proto(const Key *k) noexcept nogil:
     cdef uint32_t end = <uint32_t>k.place  # of what the IP header has: its last byte is the protocol
     return (<const uint8_t *>&end)[3]
 
 
 cdef inline uint64_t answer_hash(const Key *k) noexcept nogil:
     """ends_hash() of the answers to a packet of this key that is not translated."""
-    return ends_hash(key_proto(k), k.addresses << 32 | k.addresses >> 32, k.ports << 16 | k.ports >> 16)
+    return ends_hash(flow_proto(k), k.addresses << 32 | k.addresses >> 32, k.ports << 16 | k.ports >> 16)
 
 
 cdef inline void outer_read(Ahead *to, const Parsed *a, const uint8_t *frame) noexcept nogil:
@@ -91,16 +90,17 @@ cdef inline void first_ahead(const Core *c, const Key *k, First *first) noexcept
     if h == NULL or h.track_ns == NULL:
         return
     first.table = &h.track_ns.ct
-    first.hash = ends_hash(key_proto(k), k.addresses, k.ports)
-    line_ahead(&first.table.tuples, first.hash)
+    first.proto = flow_proto(k)
+    first.hash = ends_hash(first.proto, k.addresses, k.ports)
+    tuple_ahead(first.table, first.proto, first.hash)
     if not h.translates:
-        line_ahead(&first.table.tuples, answer_hash(k))
+        tuple_ahead(first.table, first.proto, answer_hash(k))
 
 
 cdef inline void first_nears(const First *first) noexcept nogil:
     """Somewhat later: the connection that has it, if it is no first packet after all."""
     if first.table != NULL:
-        tuple_nears(first.table, first.hash)
+        tuple_nears(first.table, first.proto, first.hash)
 
 
 cdef inline const Flow *flow_near(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
@@ -125,7 +125,7 @@ cdef inline void ahead_leads(const Core *c, Ahead *a) noexcept nogil:
     a.generation = c.generation
     first_ahead(c, &a.key, &a.first)
     if a.first.table != NULL and a.outer_proto:
-        line_ahead(&a.first.table.tuples, outer_hash(a))
+        tuple_ahead(a.first.table, a.outer_proto, outer_hash(a))
 
 
 cdef inline void ahead_nears(const Core *c, Ahead *a) noexcept nogil:
@@ -133,7 +133,7 @@ cdef inline void ahead_nears(const Core *c, Ahead *a) noexcept nogil:
         return
     first_nears(&a.first)
     if a.outer_proto:
-        tuple_nears(a.first.table, outer_hash(a))
+        tuple_nears(a.first.table, a.outer_proto, outer_hash(a))
 
 
 cdef inline void ahead_of(Core *c, const Parsed *p, const uint8_t *frame) noexcept nogil:

@@ -75,6 +75,7 @@ cdef struct First:
     const void *head  # MegaHead of its sender, NULL: not known
     const CtTable *table  # NULL: not known
     uint64_t hash
+    uint8_t proto
 
 cdef struct Ahead:
     # a packet that will come

@@ -30,10 +30,9 @@ from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new,
 from ext.stages.flow cimport ctstate_bits, flow_beside, flow_translated, flow_words_of
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw
-from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
+from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put, tuple_ahead
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
-from ext.tables.ct_tuples cimport line_ahead
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport MEMO_BESIDE, MemoWalk, memo_fits_beside, memo_fits_words, memo_says, memo_walk, rules_decide
@@ -331,6 +330,12 @@ cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexce
     return True
 
 
+cdef inline void push_nears(MegaWalk *w) noexcept nogil:
+    """Somewhat later: the connection that has it."""
+    first_nears(&w.outer)
+    w.outer.table = NULL
+
+
 cdef inline bint nat_answers(MegaWalk *w, const Ask *a) noexcept nogil:
     """Of a sender's head it is noted, else it must be the walk's."""
     cdef uint8_t answer = nat_answer(w.translated, w.told)
@@ -347,6 +352,7 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     cdef uint8_t *ip = p.buf + p.l3
     cdef const uint8_t *address = ip + 12 + 4 * manip
     cdef uint32_t was = raw32(address)
+    push_nears(w)
     if ct == NULL:
         return False
     w.told = False
@@ -410,12 +416,13 @@ cdef inline void push_ahead(Core *c, MegaWalk *w, const Megaflow *m) noexcept no
     ports[0] = net16(udp_source_port(<const dataplane_encap_ports *>(<const Dev *>m.push.device).encap_state, flow_hash(c, w.p)))
     ports[1] = raw16(known + IP + 2)
     w.outer.table = &(<const Ns *>m.push_tracked.ns).ct
+    w.outer.proto = known[9]
     w.outer.hash = ends_hash(known[9], raw64(known + 12), raw32(<const uint8_t *>ports))
-    line_ahead(&w.outer.table.tuples, w.outer.hash)
+    tuple_ahead(w.outer.table, known[9], w.outer.hash)
 
 
 cdef inline bint ask_confirm(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
-    first_nears(&w.outer)
+    push_nears(w)
     return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
 
 
