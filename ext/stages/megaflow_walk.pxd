@@ -16,7 +16,7 @@ from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port
 from ext.fast.ahead cimport ends_hash, first_nears
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Check, First, Flow, FlowCache, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
+from ext.fast.flows cimport (Check, First, Flow, FlowCache, LINE, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
                              draft_begin, nat_value, program_number, programs_full)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
@@ -38,7 +38,7 @@ from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport MEMO_BESIDE, MemoWalk, memo_fits_beside, memo_fits_words, memo_says, memo_walk, rules_decide
 from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, Rule, RuleTable, T_DNAT,
                                T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, flow_facts, rules_walk)
-from ext.wire.bytes cimport ld16, rarely, st16
+from ext.wire.bytes cimport ask_for, ld16, rarely, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
 from ext.wire.packet cimport PF_GENERATED, Pkt
 
@@ -330,12 +330,6 @@ cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexce
     return True
 
 
-cdef inline void push_nears(MegaWalk *w) noexcept nogil:
-    """Somewhat later: the connection that has it."""
-    first_nears(&w.outer)
-    w.outer.table = NULL
-
-
 cdef inline bint nat_answers(MegaWalk *w, const Ask *a) noexcept nogil:
     """Of a sender's head it is noted, else it must be the walk's."""
     cdef uint8_t answer = nat_answer(w.translated, w.told)
@@ -352,7 +346,6 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     cdef uint8_t *ip = p.buf + p.l3
     cdef const uint8_t *address = ip + 12 + 4 * manip
     cdef uint32_t was = raw32(address)
-    push_nears(w)
     if ct == NULL:
         return False
     w.told = False
@@ -422,7 +415,7 @@ cdef inline void push_ahead(Core *c, MegaWalk *w, const Megaflow *m) noexcept no
 
 
 cdef inline bint ask_confirm(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
-    push_nears(w)
+    first_nears(&w.outer)
     return conntrack_confirm(c, <Ns *>a.ns, w.p) == 0
 
 
@@ -581,20 +574,28 @@ cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame,
     f.ct[0] = MEGA_MORE
 
 
+cdef inline void way_ahead(const Megaflow *m) noexcept nogil:
+    """What its program says besides will be read when all have agreed."""
+    cdef const char *at = <const char *>m.g
+    cdef const char *end = at + sizeof(Program) + 2 * LINE
+    while at < end:
+        ask_for(at)
+        at += LINE
+
+
 cdef inline bint way_holds(Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame, uint32_t room) noexcept nogil:
     """Is the way what it was, and the packet one that can take it?"""
     cdef const Parsed *a = w.a
     cdef Flow f
     if room < m.g.room or not program_holds(c, m.g):
         return False
+    way_ahead(m)
+    push_ahead(c, w, m)
     w.g = m.g
     if m.g.pop and w.frame[a.l3 + 9] == 17:
         w.lesson.sport = raw16(w.frame + a.l3 + IP)
     walk_flow(<FlowCache *>c.fast, w, frame, &f)
-    if not headers_as_known(&f, m.g, w.frame, a) or not packet_as_known(&f, m.g, frame):
-        return False
-    push_ahead(c, w, m)
-    return True
+    return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
 
 
 cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a, uint32_t room) noexcept nogil:
