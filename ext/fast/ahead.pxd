@@ -7,7 +7,7 @@ from ext.devices.core cimport Core
 from ext.fast.flows cimport (AHEAD, AHEAD_FROM, Ahead, First, Flow, FlowCache, Key, LINE, Program, Tracked, flow_home, flow_program,
                              flow_track)
 from ext.fast.key cimport IP, Parsed
-from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
+from ext.fast.megaflow cimport MegaHead, Megaflows, head_ahead, head_find, key_address
 from ext.fast.sum cimport net16, raw32, raw64
 from ext.tables.conntrack cimport tuple_ahead, tuple_nears
 from ext.tables.ct_entry cimport Ct, CtKey, key_hash, layer4_word
@@ -89,6 +89,7 @@ cdef inline void first_ahead(const Core *c, const Key *k, First *first) noexcept
     first.table = NULL
     if h == NULL or h.track_ns == NULL:
         return
+    head_ahead(h)
     first.table = &h.track_ns.ct
     first.proto = flow_proto(k)
     first.hash = ends_hash(first.proto, k.addresses, k.ports)

@@ -21,8 +21,8 @@ from ext.fast.flows cimport (Check, First, Flow, FlowCache, LINE, Op, Program, T
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
-from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find, key_address,
-                                WALKS_DIFFER, mega_answer, mega_find, nat_answer)
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find,
+                                head_leads, key_address, WALKS_DIFFER, mega_answer, mega_find, nat_answer)
 from ext.fast.onward cimport onward_is, relay_note
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
@@ -621,7 +621,7 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     c.tracing = w.tracing
     if m != NULL:
         walk_done(w)
-        h.refused = 0
+        head_leads(h, m)
         return m
     h.refused += 1
     walk_undo(c, w)

@@ -128,6 +128,18 @@ cdef class Table:
             ct = sources_at(&self.t, ct.source)
         return out
 
+    def passed(self):
+        """Lines of tuples that a search goes on from."""
+        cdef const CtTuples *h
+        cdef uint64_t number
+        count = 0
+        for proto in (TCP, UDP):
+            h = tuples_of(&self.t, proto)
+            if h.line != NULL:
+                for number in range(h.mask + 1):
+                    count += not line_ends(line_at(h, number))
+        return count
+
     def numbers(self):
         """All entries, in order of confirmation."""
         cdef Ct *ct = ct_first(&self.t)
