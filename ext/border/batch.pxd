@@ -7,6 +7,7 @@ from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, Program, Tracked, flow_find, flow_home, flow_program
 from ext.fast.key cimport Parsed, key_read, key_read_plainly, segments_begin
+from ext.fast.megaflow cimport MegaHead
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.segments cimport segments_plain
 from ext.fast.straight cimport Run, straight_run
@@ -208,7 +209,7 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
             firsts += 1
             if not burst.seen[k].tells:
                 first_ahead(c, &burst.seen[k].key, &burst.ahead[k])
-            n += coming_begins(c, &burst.seen[k], &coming[n])
+            n += coming_begins(<const MegaHead *>burst.ahead[k].head, &burst.seen[k].key, &coming[n])
     if firsts:
         coming_all(coming, n)
         burst_firsts(burst)

@@ -3,16 +3,14 @@
 # Nothing here is remembered but places to look at: what becomes of a packet does not depend on it.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from ext.devices.core cimport Core, Ns
-from ext.devices.record cimport ASK_TRACK
+from ext.devices.core cimport Core
 from ext.fast.flows cimport (AHEAD, AHEAD_FROM, Ahead, First, Flow, FlowCache, Key, LINE, Program, Tracked, flow_home, flow_program,
                              flow_track)
 from ext.fast.key cimport IP, Parsed
-from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
+from ext.fast.megaflow cimport MegaHead, Megaflows, head_ahead, head_find, key_address
 from ext.fast.sum cimport net16, raw32, raw64
-from ext.tables.conntrack cimport CtTable, tuple_nears
+from ext.tables.conntrack cimport tuple_ahead, tuple_nears
 from ext.tables.ct_entry cimport Ct, CtKey, key_hash, layer4_word
-from ext.tables.ct_tuples cimport line_ahead
 from ext.wire.bytes cimport ask_for
 
 cdef enum:
@@ -36,20 +34,14 @@ cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program 
         ask_for(ct + sizeof(Ct) - 1)
 
 
-cdef inline const CtTable *key_tracker(const Core *c, const Key *k) noexcept nogil:
-    """Where a first packet of this key is looked for by its tuple, as others of its sender were; NULL: none of them is known."""
+cdef inline const MegaHead *key_head(const Core *c, const Key *k) noexcept nogil:
+    """What packets of this sender are asked first; NULL: none of them is known."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef const MegaHead *h
-    cdef uint32_t i
     if fc.megaflows == NULL:
         return NULL
     h = head_find(<const Megaflows *>fc.megaflows, fc.seed, k.place, key_address(k, 0))
-    if h == NULL or h.generation != c.generation:
-        return NULL
-    for i in range(h.n_asks):
-        if h.asks[i].kind == ASK_TRACK:
-            return &(<const Ns *>h.asks[i].ns).ct
-    return NULL
+    return h if h != NULL and h.generation == c.generation else NULL
 
 
 cdef inline uint64_t ends_hash(int proto, uint64_t addresses, uint32_t ports) noexcept nogil:
@@ -66,9 +58,14 @@ cdef inline uint64_t ends_hash(int proto, uint64_t addresses, uint32_t ports) no
     return key_hash(&key)
 
 
-cdef inline uint64_t key_tuple_hash(const Key *k) noexcept nogil:
+cdef inline uint8_t flow_proto(const Key *k) noexcept nogil:
     cdef uint32_t end = <uint32_t>k.place  # of what the IP header has: its last byte is the protocol
-    return ends_hash((<const uint8_t *>&end)[3], k.addresses, k.ports)
+    return (<const uint8_t *>&end)[3]
+
+
+cdef inline uint64_t answer_hash(const Key *k) noexcept nogil:
+    """ends_hash() of the answers to a packet of this key that is not translated."""
+    return ends_hash(flow_proto(k), k.addresses << 32 | k.addresses >> 32, k.ports << 16 | k.ports >> 16)
 
 
 cdef inline void outer_read(Ahead *to, const Parsed *a, const uint8_t *frame) noexcept nogil:
@@ -86,17 +83,25 @@ cdef inline uint64_t outer_hash(const Ahead *a) noexcept nogil:
 
 
 cdef inline void first_ahead(const Core *c, const Key *k, First *first) noexcept nogil:
-    """A flow's first packet will come: the line of its tuple."""
-    first.table = key_tracker(c, k)
-    if first.table != NULL:
-        first.hash = key_tuple_hash(k)
-        line_ahead(&first.table.tuples, first.hash)
+    """A flow's first packet will come: the line of its tuple, and that of its answers', where they are known."""
+    cdef const MegaHead *h = key_head(c, k)
+    first.head = h
+    first.table = NULL
+    if h == NULL or h.track_ns == NULL:
+        return
+    head_ahead(h)
+    first.table = &h.track_ns.ct
+    first.proto = flow_proto(k)
+    first.hash = ends_hash(first.proto, k.addresses, k.ports)
+    tuple_ahead(first.table, first.proto, first.hash)
+    if not h.translates:
+        tuple_ahead(first.table, first.proto, answer_hash(k))
 
 
 cdef inline void first_nears(const First *first) noexcept nogil:
     """Somewhat later: the connection that has it, if it is no first packet after all."""
     if first.table != NULL:
-        tuple_nears(first.table, first.hash)
+        tuple_nears(first.table, first.proto, first.hash)
 
 
 cdef inline const Flow *flow_near(const FlowCache *fc, const Key *k, uint64_t hash) noexcept nogil:
@@ -121,7 +126,7 @@ cdef inline void ahead_leads(const Core *c, Ahead *a) noexcept nogil:
     a.generation = c.generation
     first_ahead(c, &a.key, &a.first)
     if a.first.table != NULL and a.outer_proto:
-        line_ahead(&a.first.table.tuples, outer_hash(a))
+        tuple_ahead(a.first.table, a.outer_proto, outer_hash(a))
 
 
 cdef inline void ahead_nears(const Core *c, Ahead *a) noexcept nogil:
@@ -129,7 +134,7 @@ cdef inline void ahead_nears(const Core *c, Ahead *a) noexcept nogil:
         return
     first_nears(&a.first)
     if a.outer_proto:
-        tuple_nears(a.first.table, outer_hash(a))
+        tuple_nears(a.first.table, a.outer_proto, outer_hash(a))
 
 
 cdef inline void ahead_of(Core *c, const Parsed *p, const uint8_t *frame) noexcept nogil:

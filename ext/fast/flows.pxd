@@ -72,8 +72,10 @@ cdef struct Key:
 
 cdef struct First:
     # where a packet without a flow will be looked for by its tuple
+    const void *head  # MegaHead of its sender, NULL: not known
     const CtTable *table  # NULL: not known
     uint64_t hash
+    uint8_t proto
 
 cdef struct Ahead:
     # a packet that will come

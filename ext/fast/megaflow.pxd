@@ -10,15 +10,16 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.changes cimport CHANGE_RULE
-from ext.devices.core cimport Core, Dev
+from ext.devices.core cimport Core, Dev, Ns
 from ext.devices.record cimport (ASK_NAT, ASK_POP, ASK_PUSH, ASK_ROUTE, ASK_SCRUB, ASK_TRACK, STEP_ASK, STEP_CHANGE, STEP_CROSS, STEP_NAT,
                                  STEP_POP, STEP_PUSH, STEP_TTL, Step)
 from ext.encap.abi cimport DATAPLANE_ENCAP_STEADY_BUT_PORT
-from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy, program_size
+from ext.fast.flows cimport FlowCache, HASH_OF_FLOW, Key, LINE, Op, Program, TRACKS_MAX, Track, cache_free, more_new, program_copy, program_size
 from ext.fast.key cimport Parsed
 from ext.fast.sum cimport raw32
 from ext.tables.fib cimport Route
 from ext.tables.rules cimport HOOK_OUTPUT, HOOK_PREROUTING
+from ext.wire.bytes cimport ask_for
 from ext.wire.hash cimport word_hash
 from ext.wire.packet cimport Pkt
 
@@ -56,7 +57,14 @@ cdef struct MegaHead:
     uint32_t refused  # packets in a row that went from stage to stage although it was known
     uint32_t n_asks
     Ask *asks
-    void *nat_ns  # the first namespace whose nat table is asked, NULL: none is
+    # the first namespaces whose nat table and whose connections are asked, NULL: none is
+    const Ns *nat_ns
+    const Ns *track_ns
+    uint8_t translates  # the packet before was translated by the last of these
+    # what the packet before went by: memory that may be another's by now, which is only asked for
+    const void *last
+    const void *last_asks
+    const void *last_program
     # how a packet came that was asked all that: another one may be dropped before
     uint8_t link[14]  # its Ethernet header
     uint8_t link_len
@@ -349,11 +357,12 @@ cdef inline MegaHead *head_place(Megaflows *t, uint64_t seed, uint64_t place, ui
     return h
 
 
-cdef inline void *head_nat(const MegaHead *h) noexcept nogil:
+cdef inline const Ns *head_asks(const MegaHead *h, int kind) noexcept nogil:
+    """The first namespace that is asked such a thing, or NULL."""
     cdef uint32_t i
     for i in range(h.n_asks):
-        if h.asks[i].kind == ASK_NAT:
-            return h.asks[i].ns
+        if h.asks[i].kind == kind:
+            return <const Ns *>h.asks[i].ns
     return NULL
 
 
@@ -372,12 +381,33 @@ cdef inline MegaHead *head_keep(Megaflows *t, uint64_t seed, uint64_t place, uin
     t.bytes += (d.head - <uint64_t>h.n_asks) * sizeof(Ask)
     h.asks = asks
     h.n_asks = d.head
-    h.nat_ns = head_nat(h)
+    h.nat_ns = head_asks(h, ASK_NAT)
+    h.track_ns = head_asks(h, ASK_TRACK)
     h.generation = generation
     h.refused = h.longest = 0
     t.next_id += 1
     h.id = t.next_id
     return h
+
+
+cdef inline void head_ahead(const MegaHead *h) noexcept nogil:
+    """A packet of the sender's will be asked what the one before was asked, most likely."""
+    ask_for(h.asks)
+    ask_for(<const char *>h.asks + LINE)
+    ask_for(h.last)
+    ask_for(<const char *>h.last + LINE)
+    ask_for(h.last_asks)
+    ask_for(<const char *>h.last_asks + LINE)
+    ask_for(h.last_program)
+    ask_for(<const char *>h.last_program + LINE)
+
+
+cdef inline void head_leads(MegaHead *h, const Megaflow *m) noexcept nogil:
+    """A packet of the sender's has gone this way."""
+    h.refused = 0
+    h.last = m
+    h.last_asks = m.asks
+    h.last_program = m.g
 
 
 cdef inline void head_comes(MegaHead *h, const Program *g) noexcept nogil:

@@ -96,11 +96,16 @@ cdef inline void flow_of_any(const Pkt *p, Flow *f) noexcept nogil:
     flow_words(f)
 
 
+cdef inline void flow_words_of(const Pkt *p, Flow *f) noexcept nogil:
+    """What stands in the packet, whose ``ctstate`` is there."""
+    if rarely(not flow_of_plain(p, f)):
+        flow_of_any(p, f)
+
+
 cdef inline void flow_of(Core *c, Ns *ns, const Pkt *p, int in_dev, int out_dev, Flow *f) noexcept nogil:
     """What the rules see of a packet."""
     f.ctstate = ctstate_bits(p)
-    if rarely(not flow_of_plain(p, f)):
-        flow_of_any(p, f)
+    flow_words_of(p, f)
     flow_beside(c, ns, in_dev, out_dev, f)
 
 

@@ -2,10 +2,8 @@
 #
 # Nothing is decided here, and nothing remembered.
 
-from ext.devices.core cimport Core, Ns
-from ext.fast.flows cimport FlowCache
-from ext.fast.key cimport Parsed
-from ext.fast.megaflow cimport MegaHead, Megaflows, head_find, key_address
+from ext.fast.flows cimport Key
+from ext.fast.megaflow cimport MegaHead, key_address
 from ext.tables.rule_ahead cimport expect_chain, expect_ends, expect_rule, expect_slot
 from ext.tables.rule_index cimport RunSlot
 from ext.tables.rules cimport Rule, RuleTable, TABLE_NAT
@@ -18,14 +16,12 @@ cdef struct Coming:
     const Rule *rule  # NULL: there are none
 
 
-cdef inline bint coming_begins(const Core *c, const Parsed *a, Coming *k) noexcept nogil:
+cdef inline bint coming_begins(const MegaHead *h, const Key *key, Coming *k) noexcept nogil:
     """Does its sender's head ask a nat table whose rules are not near anyway?"""
-    cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef uint32_t dst = key_address(&a.key, 1)
-    cdef const MegaHead *h = head_find(<const Megaflows *>fc.megaflows, fc.seed, a.key.place, key_address(&a.key, 0))
-    if h == NULL or h.generation != c.generation or h.nat_ns == NULL:
+    cdef uint32_t dst = key_address(key, 1)
+    if h == NULL or h.nat_ns == NULL:
         return False
-    k.table = &(<Ns *>h.nat_ns).rules[0][TABLE_NAT]
+    k.table = &h.nat_ns.rules[0][TABLE_NAT]
     k.slot = expect_slot(k.table, <const uint8_t *>&dst)
     return k.slot != NULL
 

@@ -16,30 +16,29 @@ from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port
 from ext.fast.ahead cimport ends_hash, first_nears
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Check, First, Flow, FlowCache, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
+from ext.fast.flows cimport (Check, First, Flow, FlowCache, LINE, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
                              draft_begin, nat_value, program_number, programs_full)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
-from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find, key_address,
-                                WALKS_DIFFER, mega_answer, mega_find, nat_answer)
+from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find,
+                                head_leads, key_address, WALKS_DIFFER, mega_answer, mega_find, nat_answer)
 from ext.fast.onward cimport onward_is, relay_note
 from ext.fast.straight cimport straight_is
 from ext.fast.sum cimport net16, put_raw16, raw16, raw32, raw64
 from ext.stages.conntrack cimport L4, TRACKED, conntrack_confirm, lookup_or_new, packet_tuple, track_repeats, track_seen
-from ext.stages.flow cimport ctstate_bits, flow_beside, flow_of, flow_translated
+from ext.stages.flow cimport ctstate_bits, flow_beside, flow_translated, flow_words_of
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw
-from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put
+from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put, tuple_ahead
 from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
-from ext.tables.ct_tuples cimport line_ahead
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
-from ext.tables.rule_memo cimport rules_again, rules_decide
-from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, RuleTable, T_DNAT,
-                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, rules_walk)
-from ext.wire.bytes cimport ld16, rarely, st16
+from ext.tables.rule_memo cimport MEMO_BESIDE, MemoWalk, memo_fits_beside, memo_fits_words, memo_says, memo_walk, rules_decide
+from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, Rule, RuleTable, T_DNAT,
+                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, flow_facts, rules_walk)
+from ext.wire.bytes cimport ask_for, ld16, rarely, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
 from ext.wire.packet cimport PF_GENERATED, Pkt
 
@@ -232,31 +231,48 @@ cdef inline bint track_goes_on(Core *c, MegaWalk *w, Ns *ns, const Undo *u, cons
     t.proto = l4.proto
     w.lesson.ct[w.n_tracks - 1] = u.ct
     w.steady = w.steady and not u.fresh and u.status == u.ct.status and track_repeats(l4.proto)
+    if w.g == NULL:
+        w.answers = mega_answer(w.answers, p.ctinfo)
     return True
 
 
-cdef inline const RuleFlow *walk_seen(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
-    """flow_of(); as long as the headers are the same, only the connection and the devices may be others."""
-    cdef Ns *ns = <Ns *>a.ns
+cdef inline void walk_words(MegaWalk *w) noexcept nogil:
+    """``w.flow``: flow_of() but for what flow_beside() adds. As long as the headers are the same, only the connection may be another."""
     cdef RuleFlow *f = &w.flow
-    if not w.seen:
-        flow_of(c, ns, w.p, a.in_dev, a.out_dev, f)
-        w.seen = True
-        return f
     f.ctstate = ctstate_bits(w.p)
+    if not w.seen:
+        flow_words_of(w.p, f)
+        w.seen = True
+        return
     f.facts = f.facts & ~(<uint64_t>CT_BITS_FACT << FACT_CTSTATE) | <uint64_t>(f.ctstate & CT_BITS_FACT) << FACT_CTSTATE
-    flow_beside(c, ns, a.in_dev, a.out_dev, f)
-    return f
 
 
-cdef inline void ask_table(Core *c, const MegaWalk *w, Ask *a, RuleTable *t, const RuleFlow *f, Choices *ch, Verdict *v) noexcept nogil:
-    """rules_decide(); mostly it is the walk that the packet before took, or one that is not worth looking for."""
+cdef inline const MemoWalk *ask_again(Core *c, MegaWalk *w, const Ask *a, const RuleTable *t) noexcept nogil:
+    """The walk of rules that the packet before took, if this one takes it too, or NULL; ``w.flow`` is of this packet then."""
+    cdef const MemoWalk *m
+    walk_words(w)
+    if a.known == 0 or a.known == WALKS_DIFFER:
+        return NULL
+    m = memo_walk(t, a.hook, a.known, c.generation)
+    if m == NULL or not memo_fits_words(m, &w.flow, flow_facts(&w.flow, w.p.mark)):
+        return NULL
+    if rarely(m.asked & MEMO_BESIDE):
+        flow_beside(c, <Ns *>a.ns, a.in_dev, a.out_dev, &w.flow)
+        if not memo_fits_beside(m, &w.flow):
+            return NULL
+    c.count.rules_walked += m.walked
+    return m
+
+
+cdef inline void ask_table(Core *c, MegaWalk *w, Ask *a, RuleTable *t, Choices *ch, Verdict *v) noexcept nogil:
+    """Another walk than that: one that is remembered, or one that is not worth looking for."""
     cdef int number
+    flow_beside(c, <Ns *>a.ns, a.in_dev, a.out_dev, &w.flow)
     if a.known == WALKS_DIFFER:
-        rules_walk(t, a.hook, f, &w.p.mark, ch, v, False)
+        rules_walk(t, a.hook, &w.flow, &w.p.mark, ch, v, False)
         a.known = WALKS_DIFFER if ch.n else 0  # chance has been asked again
-    elif a.known == 0 or not rules_again(t, a.hook, a.known, f, c.generation, w.p.mark, v):
-        number = rules_decide(t, a.hook, f, c.generation, &w.p.mark, ch, v)
+    else:
+        number = rules_decide(t, a.hook, &w.flow, c.generation, &w.p.mark, ch, v)
         a.known = <uint8_t>number if number else WALKS_DIFFER
     c.count.rules_walked += v.walked
 
@@ -281,6 +297,7 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, Ask *a, Ct *ct, int manip) 
     """A new connection's translation is decided."""
     cdef Ns *ns = <Ns *>a.ns
     cdef RuleTable *t = &ns.rules[0][TABLE_NAT]
+    cdef const MemoWalk *again
     cdef Choices ch
     cdef Verdict v
     if w.n_draws == DRAWS_MAX or w.n_rules == DRAWS_MAX:
@@ -289,7 +306,11 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, Ask *a, Ct *ct, int manip) 
     if t.random:
         w.draws[w.n_draws] = nat_draw(c, ns, ct, &ch)
         w.n_draws += 1
-    ask_table(c, w, a, t, walk_seen(c, w, a), &ch, &v)
+    again = ask_again(c, w, a, t)
+    if again != NULL:
+        memo_says(again, &v)
+    else:
+        ask_table(c, w, a, t, &ch, &v)
     if rarely(w.tracing == TRACE_CHANGES) and v.n_matched and shows_frames(c, w.p.dev):
         w.rules[w.n_rules] = v.matched[v.n_matched - 1].origin
         w.n_rules += 1
@@ -312,6 +333,15 @@ cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexce
     return True
 
 
+cdef inline bint nat_answers(MegaWalk *w, const Ask *a) noexcept nogil:
+    """Of a sender's head it is noted, else it must be the walk's."""
+    cdef uint8_t answer = nat_answer(w.translated, w.told)
+    if w.g != NULL:
+        return answer == a.answer
+    w.answers = mega_answer(w.answers, answer)
+    return True
+
+
 cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     cdef Pkt *p = w.p
     cdef Ct *ct = <Ct *>p.ct
@@ -329,26 +359,34 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
         return False
     w.translated = ct.status & CTS_SRC_NAT << (manip ^ (p.ctinfo >= CTI_REPLY)) != 0
     if not w.translated:
-        return True
+        return nat_answers(w, a)
     if not translate(c, w, ct, manip) or (manip == MANIP_DST and (raw32(address) == was or a.hook == HOOK_OUTPUT)):
         return False
     w.lesson.nat[0] = nat_value(address, raw16(ip + IP + 2 * manip))
     w.nat_track = <uint8_t>(w.n_tracks - 1)
-    return True
+    return nat_answers(w, a)
+
+
+cdef inline bint rules_agree(const MegaWalk *w, const Ask *a, int target, const Rule *rule) noexcept nogil:
+    """Does the packet pass, or is it dropped as it was before?"""
+    if a.kind == ASK_DENIED:
+        return target == T_DROP and (rule.origin if rule != NULL else 0) == w.g.origin
+    return target != T_DROP and target != T_REJECT
 
 
 cdef inline bint ask_rules(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
-    """A table that lets the packet pass, or drops it as it did before."""
     cdef RuleTable *t = &(<Ns *>a.ns).rules[0][a.table]
+    cdef const MemoWalk *again
     cdef Choices ch
     cdef Verdict v
     if t.random:
         return False
+    again = ask_again(c, w, a, t)
+    if again != NULL:
+        return rules_agree(w, a, again.target, again.rule)
     choices_begin(&ch)
-    ask_table(c, w, a, t, walk_seen(c, w, a), &ch, &v)
-    if a.kind == ASK_DENIED:
-        return v.target == T_DROP and v.n_recent == 0 and (v.rule.origin if v.rule != NULL else 0) == w.g.origin
-    return v.target != T_DROP and v.target != T_REJECT and v.n_recent == 0
+    ask_table(c, w, a, t, &ch, &v)
+    return v.n_recent == 0 and rules_agree(w, a, v.target, v.rule)
 
 
 cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:
@@ -374,8 +412,9 @@ cdef inline void push_ahead(Core *c, MegaWalk *w, const Megaflow *m) noexcept no
     ports[0] = net16(udp_source_port(<const dataplane_encap_ports *>(<const Dev *>m.push.device).encap_state, flow_hash(c, w.p)))
     ports[1] = raw16(known + IP + 2)
     w.outer.table = &(<const Ns *>m.push_tracked.ns).ct
+    w.outer.proto = known[9]
     w.outer.hash = ends_hash(known[9], raw64(known + 12), raw32(<const uint8_t *>ports))
-    line_ahead(&w.outer.table.tuples, w.outer.hash)
+    tuple_ahead(w.outer.table, known[9], w.outer.hash)
 
 
 cdef inline bint ask_confirm(Core *c, MegaWalk *w, const Ask *a) noexcept nogil:
@@ -504,19 +543,11 @@ cdef inline bint ask(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
 
 cdef inline bint asks_agree(Core *c, MegaWalk *w, Ask *asks, uint32_t n) noexcept nogil:
     """A sender's head, whose answers are noted, or the rest, whose answers must be the walk's."""
-    cdef bint head = w.g == NULL
     cdef Ask *a = asks
     cdef Ask *past = asks + n
     while a != past:
-        if not ask(c, w, a):
+        if rarely(not ask(c, w, a)):
             return False
-        if a.kind == ASK_NAT:
-            if head:
-                w.answers = mega_answer(w.answers, nat_answer(w.translated, w.told))
-            elif nat_answer(w.translated, w.told) != a.answer:
-                return False
-        elif head and a.kind == ASK_TRACK:
-            w.answers = mega_answer(w.answers, w.p.ctinfo)
         a += 1
     return True
 
@@ -546,20 +577,28 @@ cdef inline void walk_flow(FlowCache *fc, const MegaWalk *w, const Frame *frame,
     f.ct[0] = MEGA_MORE
 
 
+cdef inline void way_ahead(const Megaflow *m) noexcept nogil:
+    """What its program says besides will be read when all have agreed."""
+    cdef const char *at = <const char *>m.g
+    cdef const char *end = at + sizeof(Program) + 2 * LINE
+    while at < end:
+        ask_for(at)
+        at += LINE
+
+
 cdef inline bint way_holds(Core *c, MegaWalk *w, const Megaflow *m, const Frame *frame, uint32_t room) noexcept nogil:
     """Is the way what it was, and the packet one that can take it?"""
     cdef const Parsed *a = w.a
     cdef Flow f
     if room < m.g.room or not program_holds(c, m.g):
         return False
+    way_ahead(m)
+    push_ahead(c, w, m)
     w.g = m.g
     if m.g.pop and w.frame[a.l3 + 9] == 17:
         w.lesson.sport = raw16(w.frame + a.l3 + IP)
     walk_flow(<FlowCache *>c.fast, w, frame, &f)
-    if not headers_as_known(&f, m.g, w.frame, a) or not packet_as_known(&f, m.g, frame):
-        return False
-    push_ahead(c, w, m)
-    return True
+    return headers_as_known(&f, m.g, w.frame, a) and packet_as_known(&f, m.g, frame)
 
 
 cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, const Parsed *a, uint32_t room) noexcept nogil:
@@ -578,13 +617,14 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     w.tracing = c.tracing
     c.tracing = 0  # what the stand-in meets is not told
     if asks_agree(c, w, h.asks, h.n_asks):
+        h.translates = w.translated
         m = walk_megaflow(fc, w, h)
     if m != NULL and not (way_holds(c, w, m, frame, room) and asks_agree(c, w, m.asks, m.n_asks)):
         m = NULL
     c.tracing = w.tracing
     if m != NULL:
         walk_done(w)
-        h.refused = 0
+        head_leads(h, m)
         return m
     h.refused += 1
     walk_undo(c, w)

@@ -9,8 +9,10 @@ from libc.string cimport memcpy, memset
 from ext.tables.ct_entry cimport *
 from ext.tables.ct_settings cimport (CtSettings, ct_settings_init, ct_settings_least, CTS_CONFIRMED, CTS_ASSURED)
 from ext.tables.ct_tcp cimport ct_tcp_can_early_drop
-from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TAG_LEAST, TupleLine, line_ahead, line_at, line_put,
-                                   line_take, lines_free, lines_make, tags_equal, tags_first, tuple_tag)
+from ext.tables.ct_tuple cimport CT_PROTO_TCP
+from ext.tables.ct_tuples cimport (ASTRAY_ALL, ASTRAY_FAR, CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TAG_LEAST, TupleLine, line_ahead,
+                                   line_astray, line_at, line_ends, line_put, line_take, line_vacant, lines_free, lines_make, tags_equal,
+                                   tags_first, tuple_tag)
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
 from ext.wire.bytes cimport ask_for, rarely, zero_bytes
@@ -42,7 +44,7 @@ cdef struct CtEnd:
     uint32_t serial
 
 cdef struct CtTable:
-    CtTuples tuples
+    CtTuples tuples[2]  # of TCP, and of all else: a node's tunnels, which have as many as there are ports, are not to be sought among millions
     CtHash sources
     CtRef first
     CtRef last
@@ -115,6 +117,7 @@ cdef inline Ct *ct_memory(CtTable *t, bint six) noexcept nogil:
             return NULL
         ref = place << CT_REF_BITS | (CT_REF_SIX if six else 0)
         ct = ct_of(t, ref)
+        ct_ask_for(<const Ct *>(<const uint8_t *>ct + size))  # the next one's, most likely
     else:
         ct = ct_of(t, ref)
         t.free[six] = ct.next
@@ -167,24 +170,63 @@ cdef inline Ct *ct_new_plain(CtTable *table, const Tuple *t) noexcept nogil:
 
 # ---- by tuple, see ct_tuples.pxd, and by source, once somebody has asked for one: chains of references, the newest first
 
+cdef inline CtTuples *tuples_of(const CtTable *t, int proto) noexcept nogil:
+    """Those of a protocol."""
+    return <CtTuples *>&t.tuples[proto != CT_PROTO_TCP]
+
+
 cdef inline uint64_t tuple_hash(const CtTable *t, CtRef ref) noexcept nogil:
     return ct_hash(ct_of(t, ref), ref & CT_REF_REPLY)
+
+
+cdef inline void line_leaves(const CtTable *t, CtTuples *more, const CtTuples *h, uint64_t i, int k) noexcept nogil:
+    """line_split() of one tuple that is not in its own line, or gets a new tag."""
+    cdef const TupleLine *l = &h.line[i]
+    cdef int away = line_astray(l, k)
+    cdef uint64_t hash
+    if more.tag_bits >= h.tag_bits or away == ASTRAY_FAR:
+        hash = tuple_hash(t, l.ref[k])
+        line_put(more, hash, tuple_tag(more, hash), l.ref[k])
+    else:
+        line_put(more, (i - away & h.mask) | <uint64_t>(l.tag[k] & 1) << h.bits, l.tag[k] >> 1, l.ref[k])
+
+
+cdef inline void line_halves(CtTuples *more, const CtTuples *h, uint64_t i) noexcept nogil:
+    """line_split() of the tuples that are in their own line, with tags that are shorter: nothing has left the new lines so far."""
+    cdef const TupleLine *l = &h.line[i]
+    cdef TupleLine *to[2]
+    cdef TupleLine *half
+    cdef int n[2]
+    cdef int k, side
+    to[0] = &more.line[i]
+    to[1] = &more.line[i + h.mask + 1]
+    n[0] = line_vacant(to[0])
+    n[1] = line_vacant(to[1])
+    for k in range(LINE_TUPLES):
+        if l.ref[k] == 0 or line_astray(l, k):
+            continue
+        side = l.tag[k] & 1
+        half = to[side]
+        if rarely(n[side] == LINE_TUPLES):
+            line_put(more, i | <uint64_t>side << h.bits, l.tag[k] >> 1, l.ref[k])
+            continue
+        half.tag[n[side]] = l.tag[k] >> 1
+        half.ref[n[side]] = l.ref[k]
+        n[side] += 1
+        more.count += 1
 
 
 cdef inline void line_split(const CtTable *t, CtTuples *more, const CtTuples *h, uint64_t i) noexcept nogil:
     """What is in line ``i`` goes into a table of twice as many lines, with tags that are shorter, or with new ones."""
     cdef const TupleLine *l = &h.line[i]
     cdef bint anew = more.tag_bits >= h.tag_bits
-    cdef uint64_t hash
     cdef int k
-    for k in range(LINE_TUPLES):
-        if l.ref[k] == 0:
-            continue
-        if anew or l.astray >> k & 1:
-            hash = tuple_hash(t, l.ref[k])
-            line_put(more, hash, tuple_tag(more, hash), l.ref[k])
-        else:
-            line_put(more, i | <uint64_t>(l.tag[k] & 1) << h.bits, l.tag[k] >> 1, l.ref[k])
+    if anew or l.strays & ASTRAY_ALL:
+        for k in range(LINE_TUPLES):
+            if l.ref[k] and (anew or line_astray(l, k)):
+                line_leaves(t, more, h, i, k)
+    if not anew:
+        line_halves(more, h, i)
 
 
 cdef inline void line_asked(const CtTable *t, const TupleLine *l) noexcept nogil:
@@ -195,9 +237,8 @@ cdef inline void line_asked(const CtTable *t, const TupleLine *l) noexcept nogil
             ask_for(ct_of(t, l.ref[k]).address4)
 
 
-cdef inline bint tuples_grow(CtTable *t) noexcept nogil:
+cdef inline bint tuples_grow(const CtTable *t, CtTuples *h) noexcept nogil:
     """False: memory is out, and there is no room at all."""
-    cdef CtTuples *h = &t.tuples
     cdef CtTuples more
     cdef uint64_t i, lines
     if h.line == NULL:
@@ -214,9 +255,9 @@ cdef inline bint tuples_grow(CtTable *t) noexcept nogil:
     return True
 
 
-cdef inline bint tuples_room(CtTable *t) noexcept nogil:
+cdef inline bint tuples_room(const CtTable *t, CtTuples *h) noexcept nogil:
     """Make sure of room for the two tuples of one more. False: memory is out."""
-    return tuples_grow(t) if rarely(t.tuples.count + 2 > t.tuples.room) else True
+    return tuples_grow(t, h) if rarely(h.count + 2 > h.room) else True
 
 
 cdef inline void sources_link(CtRef *bucket, Ct *before, CtRef ref) noexcept nogil:
@@ -369,10 +410,11 @@ cdef inline void list_append(CtTable *t, Ct *ct, CtRef ref) noexcept nogil:
 
 
 cdef inline void ct_unlink(CtTable *t, Ct *ct) noexcept nogil:
+    cdef CtTuples *h = tuples_of(t, ct.number)
     cdef CtRef ref = ct_ref(t, ct)
     if ct.status & CTS_CONFIRMED and not (ct.status & CTS_DYING):
-        line_take(&t.tuples, ct_hash(ct, 0), ref)
-        line_take(&t.tuples, ct_hash(ct, 1), ref | CT_REF_REPLY)
+        line_take(h, ct_hash(ct, 0), ref)
+        line_take(h, ct_hash(ct, 1), ref | CT_REF_REPLY)
         list_remove(t, ct, ref)
         if in_sources(t, ct):
             sources_remove(t, ct, ref)
@@ -421,9 +463,14 @@ cdef inline Ct *line_find(const CtTable *t, const TupleLine *l, const CtKey *key
     return NULL
 
 
-cdef inline void tuple_nears(const CtTable *t, uint64_t hash) noexcept nogil:
-    """A tuple of this hash will be looked for, whose line has been asked for."""
-    cdef const CtTuples *h = &t.tuples
+cdef inline void tuple_ahead(const CtTable *t, int proto, uint64_t hash) noexcept nogil:
+    """A tuple of this protocol and hash will be looked for."""
+    line_ahead(tuples_of(t, proto), hash)
+
+
+cdef inline void tuple_nears(const CtTable *t, int proto, uint64_t hash) noexcept nogil:
+    """The same, and its line has been asked for."""
+    cdef const CtTuples *h = tuples_of(t, proto)
     cdef const TupleLine *l
     cdef uint32_t found
     cdef CtRef ref
@@ -440,7 +487,7 @@ cdef inline void tuple_nears(const CtTable *t, uint64_t hash) noexcept nogil:
 
 cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t now, int *dir) noexcept nogil:
     """As ct_find(), by the key_hash() of ``key``."""
-    cdef const CtTuples *h = &t.tuples
+    cdef const CtTuples *h = tuples_of(t, key_proto(key))
     cdef uint16_t tag = tuple_tag(h, hash)
     cdef uint64_t number
     cdef const TupleLine *l
@@ -455,7 +502,7 @@ cdef inline Ct *ct_find_key(CtTable *t, const CtKey *key, uint64_t hash, int64_t
                 ct_kill(t, ct)
                 return NULL  # no other one has the tuple
             return ct
-        if l.passed == 0:
+        if line_ends(l):
             break
     return NULL
 
@@ -497,7 +544,7 @@ cdef inline void answers_changed(CtTable *t, const Ct *ct) noexcept nogil:
     d.hash[1] = ct_hash(ct, 1)
     d.hashed[1] = True
     d.free[1] = 0
-    line_ahead(&t.tuples, d.hash[1])
+    tuple_ahead(t, ct.number, d.hash[1])
 
 
 cdef inline uint64_t draft_hash(const CtDraft *d, int dir) noexcept nogil:
@@ -550,6 +597,7 @@ cdef inline bint tuple_taken(CtTable *t, const Ct *ct, int of, int64_t now) noex
 
 cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
     """Confirm: both tuples enter the table. False: one of them is taken (__nf_conntrack_confirm()), or memory is out."""
+    cdef CtTuples *h = tuples_of(t, ct.number)
     cdef CtRef ref = ct_ref(t, ct)
     cdef CtDraft *d = ct_draft(t, ct)
     cdef uint64_t original, reply
@@ -557,12 +605,12 @@ cdef inline bint ct_insert(CtTable *t, Ct *ct, int64_t now) noexcept nogil:
         return False
     if rarely(not tuple_is_free(t, d, 1)) and tuple_taken(t, ct, 1, now):
         return False
-    if not tuples_room(t):
+    if not tuples_room(t, h):
         return False
     original = draft_hash(d, 0)
     reply = draft_hash(d, 1)
-    line_put(&t.tuples, original, tuple_tag(&t.tuples, original), ref)
-    line_put(&t.tuples, reply, tuple_tag(&t.tuples, reply), ref | CT_REF_REPLY)
+    line_put(h, original, tuple_tag(h, original), ref)
+    line_put(h, reply, tuple_tag(h, reply), ref | CT_REF_REPLY)
     t.insertions += 2
     ct.status |= CTS_CONFIRMED
     ct.expires += now
@@ -667,8 +715,8 @@ cdef inline void spare_nears(const CtTable *t) noexcept nogil:
     if t.spare == 0:
         return
     ct = ct_of(t, t.spare)
-    line_ahead(&t.tuples, ct_hash(ct, 0))
-    line_ahead(&t.tuples, ct_hash(ct, 1))
+    tuple_ahead(t, ct.number, ct_hash(ct, 0))
+    tuple_ahead(t, ct.number, ct_hash(ct, 1))
     if in_sources(t, ct):
         ask_for(source_place(t, ct_source_hash(ct)))
     if ct.next:
@@ -682,7 +730,8 @@ cdef inline void ct_flush(CtTable *t) noexcept nogil:
 
 cdef inline void ct_table_free(CtTable *t) noexcept nogil:
     """Nothing holds its entries any longer."""
-    lines_free(&t.tuples)
+    lines_free(&t.tuples[0])
+    lines_free(&t.tuples[1])
     memory_give(t.sources.bucket, (<size_t>t.sources.mask + 1) * sizeof(CtRef))
     memset(&t.sources, 0, sizeof(CtHash))
     slabs_free(&t.memory[0], sizeof(Ct))

@@ -118,6 +118,10 @@ cdef inline CtKey tuple_key(const Tuple *t) noexcept nogil:
     return key
 
 
+cdef inline int key_proto(const CtKey *k) noexcept nogil:
+    return k.layer4 >> 32 & 0xff
+
+
 cdef inline uint64_t key_hash(const CtKey *k) noexcept nogil:
     return word_hash(k.layer4, raw_pair(k.src, k.dst)) if not rarely(k.family != 4) else key_hash6(k)
 

@@ -601,6 +601,22 @@ cdef inline int64_t tcp_refused_close(CtTcp *t, int dir, const TcpSegment *g, co
 
 # ---- the tracker's doors
 
+cdef inline void tcp_begins(CtTcp *t, const TcpSegment *g) noexcept nogil:
+    """An entry of which nothing but this segment of its opener is known."""
+    memset(t, 0, sizeof(CtTcp))
+    t.side[0].end = g.end
+    t.side[0].max_end = g.end
+    t.side[0].max_win = tcp_at_least_one(g.win)
+
+
+cdef inline void tcp_begins_midstream(CtTcp *t, const TcpSegment *g) noexcept nogil:
+    """The same where it is no SYN."""
+    tcp_begins(t, g)
+    t.side[0].max_end += t.side[0].max_win
+    t.side[0].flags = CTF_SACK_PERMITTED | CTF_LIBERAL
+    t.side[1].flags = CTF_SACK_PERMITTED | CTF_LIBERAL
+
+
 cdef inline bint ct_tcp_new(CtTcp *t, const uint8_t *seg, int seglen, const CtSettings *s) noexcept nogil:
     """tcp_new(): begin an entry with this segment of the original direction; ct_tcp_packet() follows with the same segment.
 
@@ -612,16 +628,11 @@ cdef inline bint ct_tcp_new(CtTcp *t, const uint8_t *seg, int seglen, const CtSe
     state = dp_ct_tcp_next[CT_DIR_ORIGINAL][g.kind][CT_TCP_NONE]
     if state == CT_TCP_BAD or (state != CT_TCP_SYN_SENT and not s.tcp_loose):
         return False
-    memset(t, 0, sizeof(CtTcp))
-    t.side[0].end = g.end
-    t.side[0].max_end = g.end
-    t.side[0].max_win = tcp_at_least_one(g.win)
     if state == CT_TCP_SYN_SENT:
+        tcp_begins(t, &g)
         tcp_syn_options(&g, &t.side[0].scale, &t.side[0].flags)
     else:
-        t.side[0].max_end += t.side[0].max_win
-        t.side[0].flags = CTF_SACK_PERMITTED | CTF_LIBERAL
-        t.side[1].flags = CTF_SACK_PERMITTED | CTF_LIBERAL
+        tcp_begins_midstream(t, &g)
     t.last_kind = TCP_IS_NOTHING
     return True
 
@@ -631,21 +642,24 @@ cdef inline int ct_tcp_begin(CtTcp *t, const uint8_t *seg, int seglen, const CtS
     """ct_tcp_new() and, unless that says no (CTV_INVALID), ct_tcp_packet(): put together here for what nearly all connections begin
     with, of which all checks are known to hold."""
     cdef TcpSegment g
-    if rarely(seg[13] & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST) != TCP_FLAG_SYN):
-        if not ct_tcp_new(t, seg, seglen, s):
-            return CTV_INVALID
-        return ct_tcp_packet(t, CT_DIR_ORIGINAL, seg, seglen, s, remaining, status, timeout)
-    tcp_segment(&g, seg, seglen)
-    memset(t, 0, sizeof(CtTcp))
-    t.side[0].end = g.end
-    t.side[0].max_end = g.end
-    t.side[0].max_win = tcp_at_least_one(g.win)
-    tcp_syn_options(&g, &t.side[0].scale, &t.side[0].flags)
-    t.side[1].max_end = t.side[0].max_win
-    t.last_kind = TCP_IS_SYN
-    t.state = CT_TCP_SYN_SENT
-    timeout[0] = tcp_timeout(t, &g, s)
-    return CTV_ACCEPT
+    cdef int flags = seg[13] & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST | TCP_FLAG_FIN)
+    if flags == TCP_FLAG_SYN:
+        tcp_segment(&g, seg, seglen)
+        tcp_begins(t, &g)
+        tcp_syn_options(&g, &t.side[0].scale, &t.side[0].flags)
+        t.side[1].max_end = t.side[0].max_win
+        t.last_kind = TCP_IS_SYN
+        t.state = CT_TCP_SYN_SENT
+        timeout[0] = tcp_timeout(t, &g, s)
+        return CTV_ACCEPT
+    if flags == TCP_FLAG_ACK and s.tcp_loose:
+        tcp_plain_segment(&g, seg, seglen)
+        tcp_begins_midstream(t, &g)
+        tcp_in_window(t, CT_DIR_ORIGINAL, &g, s)  # accepts: its window is a guess
+        return tcp_commit(t, CT_DIR_ORIGINAL, &g, CT_TCP_NONE, CT_TCP_ESTABLISHED, s, status, timeout)
+    if not ct_tcp_new(t, seg, seglen, s):
+        return CTV_INVALID
+    return ct_tcp_packet(t, CT_DIR_ORIGINAL, seg, seglen, s, remaining, status, timeout)
 
 
 cdef inline int ct_tcp_packet(CtTcp *t, int dir, const uint8_t *seg, int seglen, const CtSettings *s, int64_t remaining,

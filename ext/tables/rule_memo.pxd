@@ -38,10 +38,12 @@ cdef struct RuleMemo:
     uint8_t oldest[HOOKS]
 
 
+cdef inline bint memo_fits_words(const MemoWalk *w, const Flow *f, uint64_t facts) noexcept nogil:
+    return ((f.addresses ^ w.addresses) & w.addresses_mask) | ((facts ^ w.facts) & w.facts_mask) == 0
+
+
 cdef inline bint memo_fits(const MemoWalk *w, const Flow *f, uint64_t facts) noexcept nogil:
-    if ((f.addresses ^ w.addresses) & w.addresses_mask) | ((facts ^ w.facts) & w.facts_mask):
-        return False
-    return not w.asked & MEMO_BESIDE or memo_fits_beside(w, f)
+    return memo_fits_words(w, f, facts) and (not w.asked & MEMO_BESIDE or memo_fits_beside(w, f))
 
 
 cdef inline bint memo_fits_beside(const MemoWalk *w, const Flow *f) noexcept nogil:
@@ -50,13 +52,13 @@ cdef inline bint memo_fits_beside(const MemoWalk *w, const Flow *f) noexcept nog
     return (not w.asked & M_OIF or w.oif == f.oif) and (not w.asked & M_CTSTATE or w.ctstate == f.ctstate)
 
 
-cdef inline void memo_says(MemoWalk *w, Verdict *v) noexcept nogil:
+cdef inline void memo_says(const MemoWalk *w, Verdict *v) noexcept nogil:
     v.target = w.target
     v.rule = w.rule
     v.walked = w.walked
     v.n_recent = 0
     v.n_matched = w.n_matched
-    v.matched = w.matched
+    v.matched = <const Rule **>w.matched
 
 
 cdef inline int memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:
@@ -87,18 +89,12 @@ cdef inline int memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t fact
     return number
 
 
-cdef inline bint rules_again(const RuleTable *t, int hook, int number, const Flow *f, uint32_t generation, uint32_t mark,
-                             Verdict *v) noexcept nogil:
-    """Does the packet take the walk that memo_keep() has given this number? The memory may be of other walks now."""
-    cdef RuleMemo *memo = <RuleMemo *>t.memo
-    cdef MemoWalk *w
-    if memo == NULL or number > memo.n[hook]:
-        return False
-    w = &memo.walk[hook][number - 1]
-    if w.generation != generation or not memo_fits(w, f, flow_facts(f, mark)):
-        return False
-    memo_says(w, v)
-    return True
+cdef inline const MemoWalk *memo_walk(const RuleTable *t, int hook, int number, uint32_t generation) noexcept nogil:
+    """The walk that memo_keep() has given this number, or another one in its place; NULL: it holds no longer."""
+    cdef const RuleMemo *memo = <const RuleMemo *>t.memo
+    if memo == NULL or number > memo.n[hook] or memo.walk[hook][number - 1].generation != generation:
+        return NULL
+    return &memo.walk[hook][number - 1]
 
 
 cdef inline int rules_decide(RuleTable *t, int hook, const Flow *f, uint32_t generation, uint32_t *mark, Choices *c,

@@ -5,8 +5,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from ext.tables.conntrack cimport *
 from ext.tables.ct_settings cimport CTS_ASSURED
-from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TupleLine, line_at, line_put, line_take, lines_free,
-                                   lines_make, tags_equal, tuple_tag)
+from ext.tables.ct_tuples cimport (CtTuples, LINES_FIRST_BITS, LINE_TUPLES, TAG_BITS, TupleLine, line_at, line_ends, line_put, line_take,
+                                   lines_free, lines_make, tags_equal, tuple_tag)
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CT_TCP_LAST_ACK
 from ext.wire.hash cimport hash_bytes
 
@@ -128,6 +128,18 @@ cdef class Table:
             ct = sources_at(&self.t, ct.source)
         return out
 
+    def passed(self):
+        """Lines of tuples that a search goes on from."""
+        cdef const CtTuples *h
+        cdef uint64_t number
+        count = 0
+        for proto in (TCP, UDP):
+            h = tuples_of(&self.t, proto)
+            if h.line != NULL:
+                for number in range(h.mask + 1):
+                    count += not line_ends(line_at(h, number))
+        return count
+
     def numbers(self):
         """All entries, in order of confirmation."""
         cdef Ct *ct = ct_first(&self.t)
@@ -170,6 +182,6 @@ cdef class Lines:
             l = line_at(&self.h, number)
             equal = tags_equal(l.tag, tuple_tag(&self.h, hash))
             refs += [l.ref[k] for k in range(LINE_TUPLES) if equal >> k & 1 and l.ref[k]]
-            if l.passed == 0:
+            if line_ends(l):
                 break
         return refs, number - hash + 1
