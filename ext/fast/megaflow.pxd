@@ -394,6 +394,8 @@ cdef inline void head_ahead(const MegaHead *h) noexcept nogil:
     """A packet of the sender's will be asked what the one before was asked, most likely."""
     ask_for(h.asks)
     ask_for(<const char *>h.asks + LINE)
+    if h.last == NULL:
+        return
     ask_for(h.last)
     ask_for(<const char *>h.last + LINE)
     ask_for(h.last_asks)
