@@ -31,6 +31,7 @@ from ext.fast.flows cimport FlowCache, cache_new
 from ext.fast.megaflow cimport cache_gone
 from ext.fast.window cimport WINDOW_MOST, Window, window_free
 from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
+from ext.stages.far cimport stand_in_is
 from ext.stages.icmp cimport local_packet
 from ext.stages.icmpv6 cimport local_packet6
 from ext.stages.neighbour cimport neigh_release_queue
@@ -301,8 +302,7 @@ cdef class Engine:
         far_describe(&self.c, self.dev_at(dev), peer, ns, mac, mtu, addresses, always, latency)
 
     def stand_in(self, int dev):
-        self.c.stand_in = self.dev_at(dev)
-        self.c.stand_in_ns = self.c.ns[self.c.stand_in.ns]
+        stand_in_is(&self.c, self.dev_at(dev))
 
     def is_made(self, int ns):
         return 0 <= ns < self.c.n_ns and self.c.ns[ns] != NULL

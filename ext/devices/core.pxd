@@ -360,6 +360,8 @@ cdef struct Core:
     uint8_t supply_failed
     Dev *stand_in  # see stages/far
     Ns *stand_in_ns
+    Far stand_in_own  # what it is between two frames: itself
+    uint8_t stand_in_captured
 
 
 # ---- growing stores

@@ -66,8 +66,8 @@ cdef inline bint far_concerned(const Far *far, const Pkt *p) noexcept nogil:
     return kind != ETHERTYPE_IPV4 and kind != ETHERTYPE_IPV6 and kind != ETHERTYPE_ARP
 
 
-cdef inline Dev *far_stand_in(Core *c, const Far *far) noexcept nogil:
-    """The stand-in as the machine's device; it is put into its place by ``far_enter`` alone."""
+cdef inline Dev *stand_in_as(Core *c, const Far *far, bint captured) noexcept nogil:
+    """The stand-in as another device, or as itself again."""
     cdef Dev *d = c.stand_in
     cdef Fib *f = &c.stand_in_ns.fib6
     cdef int i
@@ -78,8 +78,25 @@ cdef inline Dev *far_stand_in(Core *c, const Far *far) noexcept nogil:
     d.ns = far.ns
     d.mtu = far.mtu
     memcpy(d.mac, far.mac, 6)
-    d.capture = not c.uncaptured[far.dev]
+    d.capture = captured
     return d
+
+
+cdef inline Dev *far_stand_in(Core *c, const Far *far) noexcept nogil:
+    """The stand-in as the machine's device; it is put into its place by ``far_enter`` alone."""
+    return stand_in_as(c, far, not c.uncaptured[far.dev])
+
+
+cdef inline void stand_in_is(Core *c, Dev *d) noexcept nogil:
+    """From now on it takes the places of machines that are not there."""
+    cdef Far *own = &c.stand_in_own
+    c.stand_in = d
+    c.stand_in_ns = c.ns[d.ns]
+    c.stand_in_captured = d.capture
+    own.dev = d.id
+    own.ns = d.ns
+    own.mtu = d.mtu
+    memcpy(own.mac, d.mac, 6)
 
 
 cdef inline Dev *far_peer(Core *c, const Dev *d, const Pkt *p) noexcept nogil:
@@ -102,3 +119,4 @@ cdef inline void far_enter(Core *c, int dev) noexcept nogil:
 cdef inline void far_leave(Core *c, int dev) noexcept nogil:
     c.ns[c.far_of[dev].ns] = NULL
     c.dev[dev] = NULL
+    stand_in_as(c, &c.stand_in_own, c.stand_in_captured)
