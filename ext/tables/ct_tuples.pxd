@@ -2,8 +2,8 @@
 #
 # A line holds references and, of each one's hash, a tag: who is not there is known not to be without a look at any connection, and what
 # has to be read for a packet of a new connection is one line. A tuple whose line is full goes to the next one with room, which notes how
-# far that is; the lines it passed on its way count it. When lines become twice as many, a bit of the tag says which half a tuple goes to, and the tag is a bit shorter
-# from then on, until it would be too short and is made anew.
+# far that is; the lines it passed on its way count it. When lines become twice as many, a bit of the tag says which half a tuple goes to,
+# and the tag is a bit shorter from then on, until it would be too short and is made anew.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
