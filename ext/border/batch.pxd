@@ -80,8 +80,8 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
 
 
 cdef inline bint batch_is_sound(const Batch *b, uint64_t n_devs, int n_dev) noexcept nogil:
-    """Looking at its first ``n_devs`` devices. Without a branch for each frame. No data are as large that one of the two highest bits of a place or of what is left behind a
-    frame could be set, unless by what is wrong."""
+    """Looking at its first ``n_devs`` devices, without a branch for each frame. No data are as large that one of the two highest bits of
+    a place or of what is left behind a frame could be set, unless by what is wrong."""
     cdef uint64_t i, places = b.size
     cdef uint32_t devs = 0
     for i in range(b.n):

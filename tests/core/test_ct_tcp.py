@@ -133,6 +133,21 @@ def test_an_overshoot_of_less_than_a_window_passes(ct: ModuleType) -> None:
     assert track.send(1, segment("A", 5001, 1001 + 65535 + 101)) == "ESTABLISHED"  # the receiver took it
 
 
+def test_a_known_flow_overshoots_as_any_segment_does(ct: ModuleType) -> None:
+    """Of a connection picked up in mid-stream, whose windows are a guess: accepted, and what was sent counts."""
+    track = Conntrack(ct)
+    track.send(0, segment("PA", 777, 888, payload=10))
+    track.send(1, segment("A", 888, 787, win=1000))
+    track.send(0, segment("A", 787, 888))
+    assert track.assured
+    entry, first = track.entry, 787 + 65535 + 1  # behind the window that was guessed
+    beyond = segment("A", first, 888, payload=100)
+    timeout, tracker, status = entry.passing(0, beyond)
+    assert tracker["side"][0]["end"] == first + 100
+    assert entry.packet(0, beyond, SECOND) == (ct.ACCEPT, timeout)
+    assert (tracker, status) == (entry.dump(), entry.status)
+
+
 def test_ack_of_what_was_never_sent_is_invalid(ct: ModuleType) -> None:
     track = Conntrack(ct)
     handshake(track)
