@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,8 @@ from dataplane.report.walk_comments import step_line
 if TYPE_CHECKING:
     from dataplane._core import Engine
 
-_STRETCHES = 4  # that wait to be written at most, few enough that their memory stays near the processors
+_PILES = 4  # that wait to be written at most, few enough that their memory stays near the processors
+_PILE = 1 << 20  # bytes from which on one is handed over: to wake the thread that writes takes as long as to carry some 50 packets
 # Bytes written at once: a power of two, as pages are, and few enough to be near a processor still. A MiB is no faster, and sometimes five
 # times as slow on a virtual machine whose host takes back memory that has been free for a while.
 _PIECE = 1 << 19
@@ -36,6 +38,26 @@ class _Stretch(NamedTuple):
     data: Records
     changes: Records
     secrets: list[tuple[int, bytes]]
+
+    def size(self) -> int:
+        """Bytes of what was recorded."""
+        return len(self.frames) + len(self.drops) + len(self.data) + len(self.changes)
+
+
+@dataclass(slots=True)
+class _Pile:
+    """Stretches that are written together, one after the other."""
+
+    stretches: list[_Stretch] = field(default_factory=list)
+    used: int = 0
+    size: int = 0
+
+    def next(self) -> _Stretch:
+        """Memory for the next one."""
+        if self.used == len(self.stretches):
+            self.stretches.append(_Stretch(Records(), Records(), Records(), Records(), []))
+        self.used += 1
+        return self.stretches[self.used - 1]
 
 
 def _piece(files: int) -> int:
@@ -73,11 +95,12 @@ class PlainRecords:
         if isinstance(output, CaptureWriter) and devices:
             self._writer.open(0, output.descriptor(0))
         self._devices = len(devices)
-        self._free: SimpleQueue[_Stretch] = SimpleQueue()
-        for _ in range(_STRETCHES if threads > 1 else 1):
-            self._free.put(_Stretch(Records(), Records(), Records(), Records(), []))
+        self._free: SimpleQueue[_Pile] = SimpleQueue()
+        for _ in range(_PILES if threads > 1 else 1):
+            self._free.put(_Pile())
+        self._pile = self._free.get()
         engine.trace(changes and output is not None, changes=True)
-        self._worker = Worker(self._write, self._free.put) if threads > 1 else None
+        self._worker = Worker(self._write, self._give_back) if threads > 1 else None
 
     @property
     def frames(self) -> int:
@@ -94,17 +117,24 @@ class PlainRecords:
 
     def drain(self) -> None:
         """Everything since the last call goes out."""
-        stretch = self._free.get()
+        stretch = self._pile.next()
         stretch.secrets[:] = take_secrets(self._engine)
         self._engine.exchange(stretch.frames, stretch.drops, stretch.data, stretch.changes)
+        self._pile.size += stretch.size()
+        if self._worker is None or self._pile.size >= _PILE:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._worker is None:
-            self._write(stretch)
+            self._write(self._pile)
         else:
-            self._worker.put(stretch)
+            self._worker.put(self._pile)
+        self._pile = self._free.get()
 
     def finish(self) -> None:
         """Wait until all is written, and tell the output what the interfaces saw."""
         if self._worker is not None:
+            self._hand_over()
             self._worker.close()
         self._guarded(self._writer.flush)
         if self._output is None:
@@ -119,7 +149,16 @@ class PlainRecords:
         if self._worker is not None:
             self._worker.stop()
 
-    def _write(self, stretch: _Stretch) -> None:
+    def _write(self, pile: _Pile) -> None:
+        for stretch in pile.stretches[: pile.used]:
+            self._write_stretch(stretch)
+        self._give_back(pile)
+
+    def _give_back(self, pile: _Pile) -> None:
+        pile.used = pile.size = 0
+        self._free.put(pile)
+
+    def _write_stretch(self, stretch: _Stretch) -> None:
         if stretch.secrets and self._output is not None:
             self._guarded(self._writer.flush)
             for secret in stretch.secrets:
@@ -127,7 +166,6 @@ class PlainRecords:
             self._output.flush()
         recorded = stretch.frames, stretch.drops, stretch.data, stretch.changes
         self._guarded(lambda: self._writer.write(*recorded, self._opened, self._dropped, self._changed))
-        self._free.put(stretch)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

@@ -17,6 +17,7 @@ cdef enum:
     AHEAD_TRACKS = 3  # packets after which what was asked for of one is near
     NEAR_PROBES = 8  # flows that are looked at
     CT_ASKED = 18  # of a connection's bytes, those from here on are read
+    CT_SHORT = 65  # the last one of a protocol that notes little
 
 
 cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program *g, Tracked *tracked) noexcept nogil:
@@ -29,9 +30,24 @@ cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program 
     for i in range(g.n_tracks):
         tracked.ct[i] = flow_track(fc, f, g, i, &serial)
         ct = <const char *>tracked.ct[i]
-        ask_for(ct + CT_ASKED)
-        ask_for(ct + CT_ASKED + LINE)
-        ask_for(ct + sizeof(Ct) - 1)
+        if i == g.tcp_track:
+            ask_for(ct + CT_ASKED)
+            ask_for(ct + CT_ASKED + LINE)
+            ask_for(ct + sizeof(Ct) - 1)
+        else:
+            ask_for(&tracked.ct[i].serial)
+            ask_for(ct + CT_SHORT)
+
+
+cdef inline void straight_ahead(const Program *g) noexcept nogil:
+    """Ask for what of a program, and of the tables it notes packets in, a packet that goes straight needs."""
+    cdef const char *at = <const char *>g
+    ask_for(at + LINE)
+    ask_for(at + 3 * LINE)
+    ask_for(at + 5 * LINE)
+    ask_for(at + 6 * LINE)
+    if g.n_refreshed:
+        ask_for(&g.refreshed[0].updated)
 
 
 cdef inline const MegaHead *key_head(const Core *c, const Key *k) noexcept nogil:

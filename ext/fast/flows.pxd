@@ -190,6 +190,7 @@ cdef struct Program:
     uint64_t moves  # what Core.moves was when all checks held
     int64_t checked_until  # and the virtual time from which on one of them has to be made again
     FdbEntry *refreshed[REFRESH_MAX]  # addresses that bridges see as the source of the packet
+    Track *tracks  # this and the other arrays are all in one piece of memory with it, behind each other
     uint8_t n_refreshed
     uint8_t n_taps  # among its ops
     uint8_t plain  # at the beginning there is neither hash nor unfinished checksum
@@ -200,13 +201,11 @@ cdef struct Program:
     uint8_t relays  # what it stands for is a switch on the wire
     uint16_t ahead_inner  # where in the packets of the tunnel that they enter the IP header stands that keys are about
     uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
-    int ahead_dev
     uint64_t content  # hash of all that is compared
-    Shortcut short
-    # all in one piece of memory, behind each other
+    int ahead_dev
+    Shortcut short  # from here its ``head`` begins a cache line
     Op *ops
     Check *checks
-    Track *tracks
     uint8_t *bytes
 
 cdef struct Draft:
@@ -573,9 +572,9 @@ cdef inline Program *program_copy(const Program *from_draft) noexcept nogil:
     if g == NULL:
         return NULL
     g[0] = from_draft[0]
-    g.checks = <Check *>(g + 1)
-    g.tracks = <Track *>(g.checks + g.n_checks)
-    g.ops = <Op *>(g.tracks + g.n_tracks)
+    g.tracks = <Track *>(g + 1)
+    g.checks = <Check *>(g.tracks + g.n_tracks)
+    g.ops = <Op *>(g.checks + g.n_checks)
     g.bytes = <uint8_t *>(g.ops + g.n_ops)
     memcpy(g.checks, from_draft.checks, g.n_checks * sizeof(Check))
     memcpy(g.tracks, from_draft.tracks, g.n_tracks * sizeof(Track))

@@ -37,6 +37,7 @@ cdef enum:
     OWN_SHIFT = 32 - 9  # leaves the number of a bit in them
     WAYS_BLOCK = MB_BLOCK  # frames of a batch that are looked at together
     WAYS = 2 * WAYS_BLOCK  # a power of two
+    WAYS_AHEAD = 3 * WAYS_BLOCK  # frames that are asked for before their turn
 
 cdef extern from *:
     """
@@ -499,13 +500,6 @@ cdef inline bint ways_refused(const Core *c, const Routed *r, const int32_t *dev
     return True
 
 
-cdef inline void ways_ask(const uint8_t *data, const uint64_t *starts, uint64_t n) noexcept nogil:
-    """Ask for the frames of the next block, which will be looked at then."""
-    cdef uint64_t k
-    for k in range(n):
-        ask_for(data + starts[k])
-
-
 cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
                            const uint32_t *lengths, uint64_t first, uint64_t n) noexcept nogil:
     """Look at up to WAYS_BLOCK frames from number ``first`` on, of ``n`` frames in all, each for a transmit queue. ``first`` may lie
@@ -525,7 +519,6 @@ cdef inline void ways_look(Core *c, Routed *r, Ways *w, const uint8_t *data, con
         dev = devs[first]
         e = entrance_of(c, r, dev, True)
     if e != NULL:
-        ways_ask(data, starts + first + WAYS_BLOCK, block_size(first + WAYS_BLOCK, n))
         table = e.router.table
         others ^= ways_seen(e, data, devs + first, starts + first, lengths + first, m, address)
     for k in range(m if others and (e != NULL or not ways_refused(c, r, devs + first, m)) else 0):
@@ -621,15 +614,17 @@ cdef inline uint32_t spread(uint64_t number) noexcept nogil:
 
 
 cdef inline uint64_t ways_run(const Core *c, const Ways *w, const Entrance *e, const uint8_t *data, const uint64_t *starts, uint64_t first,
-                              uint64_t past, uint8_t *scratch) noexcept nogil:
+                              uint64_t past, uint64_t n, uint8_t *scratch) noexcept nogil:
     """Let frames go that come in by one entrance, from number ``first`` on, as long as they leave the world seen by nobody; the first
-    that does not."""
+    that does not. Frames that will be looked at later, of ``n`` in all, are asked for one by one meanwhile."""
     cdef Exit *exits = e.router.exits
     cdef const Exit *x = NULL
     cdef const uint8_t *frame
     cdef uint64_t i = first, known = NO_HOP
     cdef uint32_t hop, last = e.router.n_exits - 1
     while i < past:
+        if i + WAYS_AHEAD < n:
+            ask_for(data + starts[i + WAYS_AHEAD])
         hop = w.hop[i & (WAYS - 1)]
         frame = data + starts[i]
         if hop != known:
@@ -672,7 +667,7 @@ cdef inline uint64_t ways_go(Core *c, Routed *r, const Ways *w, const uint8_t *d
         e = entrance_of(c, r, devs[i], True)
         if e == NULL or e.captured or e.sender_captured:
             break
-        stop = ways_run(c, w, e, data, starts, i, past, r.scratch)
+        stop = ways_run(c, w, e, data, starts, i, past, n, r.scratch)
         i = stop
         if stop < past:
             break

@@ -4,6 +4,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, Due, Ns, chance_draw, event_first
 from ext.devices.record cimport END_OUT, REC_OFF
+from ext.fast.ahead cimport straight_ahead
 from ext.fast.apply cimport apply_refresh, frame_as_known
 from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, NATS_MAX, Program, Tracked, track_nat
 from ext.fast.key cimport Parsed
@@ -13,6 +14,9 @@ from ext.fast.sum cimport copy_short
 from ext.fast.track cimport tracked_agree
 from ext.wire.bytes cimport ld16
 from ext.wire.packet cimport PKT_HEADROOM
+
+cdef enum:
+    STRAIGHT_AHEAD = 4  # frames before whose turn their programs are asked for
 
 cdef struct Run:
     # frames in order, whose keys have been read and whose flows have been found
@@ -69,6 +73,8 @@ cdef inline uint32_t straight_run(Core *c, const Run *r, uint32_t n) noexcept no
     cdef uint64_t walked = 0
     cdef uint32_t k = 0
     while k < n and r.flow[k] != NULL:
+        if k + STRAIGHT_AHEAD < n and r.flow[k + STRAIGHT_AHEAD] != NULL:
+            straight_ahead(r.program[k + STRAIGHT_AHEAD])
         a = &r.seen[k]
         c.now = r.times[k] if r.times[k] > now else now
         g = r.program[k]
