@@ -15,6 +15,9 @@ from dataplane._core import Match
 RULE_SIZE: int
 """Bytes of one packed rule."""
 
+GLANCE_SIZE: int
+"""Of these, bytes that a walk reads of each rule."""
+
 def pack_rules(matches: Iterable[Match], targets: Mapping[str, int], lists: dict[str, int]) -> bytes:
     """``targets``: chains that may be jumped to: the place in the rules' own part, or, for a chain that is at the same place in every
     table, -1 - NUMBER. ``lists``: ``_core.recent_lists``. ValueError: a match without sense, or an unknown target."""

@@ -3,11 +3,11 @@
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from ext.border.rules cimport RULES_MAX, rule_from_dict
+from ext.border.rules cimport PackedRule, RULES_MAX, rule_from_dict, unpack_rules
 from ext.tables.rule_index cimport index_free
-from ext.tables.rules cimport HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, rule_jumps, rules_index, rules_link
+from ext.tables.rules cimport Glance, HOOKS, Rule, RuleChain, RuleTable, T_ACCEPT, T_DROP, rule_jumps, rules_index, rules_link
 
 cdef enum:
     LINE = 64  # bytes of a cache line
@@ -15,17 +15,18 @@ cdef enum:
 _HOOK_NUMBERS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
 _failures = []  # what a source raised, until ``take_failure``
 
-RULE_SIZE = sizeof(Rule)
+RULE_SIZE = sizeof(PackedRule)
+GLANCE_SIZE = sizeof(Glance)
 
 
 def pack_rules(matches, dict targets, dict lists):
-    cdef Rule r
+    cdef PackedRule r
     cdef bytes one
     packed = []
     for match in matches:
-        memset(&r, 0, sizeof(Rule))
-        rule_from_dict(&r, match, targets, lists)
-        one = (<char *>&r)[:sizeof(Rule)]
+        memset(&r, 0, sizeof(PackedRule))
+        rule_from_dict(&r.rule, &r.glance, match, targets, lists)
+        one = (<char *>&r)[:sizeof(PackedRule)]
         packed.append(one)
     return b"".join(packed)
 
@@ -37,7 +38,7 @@ cdef void fill_chain(void *book, int chain) noexcept nogil:
 
 cdef class RuleBook:
     cdef RuleTable t
-    cdef void *memory  # of ``t.rule``, which begins at a cache line in it
+    cdef void *memory  # of ``t.glance``, which begins at a cache line in it
     cdef object source
 
     def __cinit__(self, bytes counts, int last, dict builtin, bint random, bint unsteady, source):
@@ -65,10 +66,11 @@ cdef class RuleBook:
         self.t.random = random
         self.t.unsteady = unsteady
         self.t.local_from = self.t.chain[n - last].first if last else self.t.n_rules
-        self.memory = calloc(self.t.n_rules + 1, sizeof(Rule))  # memory that nobody writes costs none
-        if self.memory == NULL:
+        self.t.rule = <Rule *>calloc(max(self.t.n_rules, 1), sizeof(Rule))  # memory that nobody writes costs none
+        self.memory = calloc(LINE + self.t.n_rules * sizeof(Glance), 1)
+        if self.t.rule == NULL or self.memory == NULL:
             raise MemoryError
-        self.t.rule = <Rule *>((<size_t>self.memory + LINE - 1) & ~<size_t>(LINE - 1))
+        self.t.glance = <Glance *>((<size_t>self.memory + LINE - 1) & ~<size_t>(LINE - 1))
         for name, (chain, policy) in builtin.items():
             self.t.builtin[<int>_HOOK_NUMBERS[name]] = chain
             self.t.chain[<int>chain].policy = {"ACCEPT": T_ACCEPT, "DROP": T_DROP}[policy]
@@ -77,6 +79,7 @@ cdef class RuleBook:
 
     def __dealloc__(self):
         index_free(&self.t.index)
+        free(self.t.rule)
         free(self.memory)
         free(self.t.chain)
 
@@ -103,23 +106,26 @@ cdef class RuleBook:
 
     def write(self, int chain, list pieces):
         cdef RuleChain *c
-        cdef Rule *to
-        cdef size_t size
+        cdef int at, n, i
         if not self.wants(chain):
             raise ValueError(f"the book has no chain {chain}, or it is written, empty or a namespace's own")
         c = &self.t.chain[chain]
-        size = c.count * sizeof(Rule)
-        if any([len(packed) % sizeof(Rule) for packed, _ in pieces]) or sum([len(packed) for packed, _ in pieces]) != size:
+        if (any([len(packed) % sizeof(PackedRule) for packed, _ in pieces])
+                or sum([len(packed) for packed, _ in pieces]) != c.count * sizeof(PackedRule)):
             raise ValueError(f"chain {chain} has {c.count} rules, and others were given")
-        to = &self.t.rule[c.first]
+        at = c.first
         try:
             for packed, base in pieces:
-                memcpy(to, <const char *>(<bytes>packed), len(packed))
-                to += relocate(to, <int>(len(packed) // sizeof(Rule)), base, self.t.n_chains)
+                n = <int>(len(packed) // sizeof(PackedRule))
+                unpack_rules(&self.t.rule[at], &self.t.glance[at], <const PackedRule *><const char *>(<bytes>packed), n)
+                for i in range(n):
+                    relocate(&self.t.rule[at + i], base, self.t.n_chains)
+                at += n
         except BaseException:
-            memset(&self.t.rule[c.first], 0, size)
+            memset(&self.t.rule[c.first], 0, c.count * sizeof(Rule))
+            memset(&self.t.glance[c.first], 0, c.count * sizeof(Glance))
             raise
-        rules_link(&self.t, &self.t.rule[c.first], c.count)
+        rules_link(&self.t, &self.t.rule[c.first], &self.t.glance[c.first], c.count)
         c.absent = False
 
     cdef int fill(self, int chain) noexcept:
@@ -137,18 +143,19 @@ cdef class RuleBook:
         return 0
 
 
-cdef int relocate(Rule *rules, int n, int base, int n_chains) except -1:
-    """Jumps to chains of the same part count from its first one, others from the table's first, as -1 - NUMBER. Returns ``n``."""
-    cdef int i
-    for i in range(n):
-        if rule_jumps(&rules[i]):
-            rules[i].chain = rules[i].chain + base if rules[i].chain >= 0 else -1 - rules[i].chain
-            if not 0 <= rules[i].chain < n_chains:
-                raise ValueError("a rule jumps to no chain of the book")
-    return n
+cdef int relocate(Rule *rule, int base, int n_chains) except -1:
+    """Jumps to chains of the same part count from its first one, others from the table's first, as -1 - NUMBER."""
+    if rule_jumps(rule):
+        rule.chain = rule.chain + base if rule.chain >= 0 else -1 - rule.chain
+        if not 0 <= rule.chain < n_chains:
+            raise ValueError("a rule jumps to no chain of the book")
+    return 0
 
 
 def local_rules(packed, int base, int n_chains):
     cdef bytearray rules = bytearray(packed)
-    relocate(<Rule *><char *>rules, <int>(len(rules) // sizeof(Rule)), base, n_chains)
+    cdef PackedRule *each = <PackedRule *><char *>rules
+    cdef int i
+    for i in range(<int>(len(rules) // sizeof(PackedRule))):
+        relocate(&each[i].rule, base, n_chains)
     return bytes(rules)

@@ -15,7 +15,7 @@ from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, 
                               window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
-from ext.stages.megaflow_ahead cimport Coming, coming_all, coming_begins
+from ext.stages.megaflow_ahead cimport COMING_MAX, Coming, coming_add, coming_begin, coming_next
 from ext.stages.verdict cimport DROPS_END, ST_TRANSMIT
 from ext.tables.fib cimport HOP_ASK
 from ext.wire.bytes cimport ask_for, rarely
@@ -25,7 +25,7 @@ from libc.string cimport memset
 
 cdef enum:
     BATCH_VIEWS = 6
-    BURST = 16  # frames whose keys are read, and whose flows are found, before the first of them goes
+    BURST = COMING_MAX  # frames whose keys are read, and whose flows are found, before the first of them goes
     FRAMES_AHEAD = 32  # frames that are asked for before their keys are read
 
 cdef struct Batch:
@@ -48,6 +48,7 @@ cdef struct Burst:
     Program *program[BURST]  # of those that have one
     Tracked tracked[BURST]
     First ahead[BURST]  # of those that have no flow
+    Coming coming
     uint32_t n
     int shapes  # FlowCache.n_shapes when keys were read
     uint64_t learnt  # FlowCache.changes when flows were found
@@ -193,9 +194,9 @@ cdef inline void burst_firsts(const Burst *burst) noexcept nogil:
 cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
     """Find the flows of frames that have keys, and ask for their connections; of others, for the rules that they will meet."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef Coming coming[BURST]
     cdef const Flow *f
-    cdef uint32_t k, n = 0, firsts = 0
+    cdef uint32_t k, firsts = 0
+    burst.coming.n = burst.coming.asked = 0
     for k in range(burst.n):
         burst.flow[k] = NULL
         if burst.seen[k].length == 0:
@@ -209,10 +210,10 @@ cdef inline void burst_flows(Core *c, Burst *burst) noexcept nogil:
             firsts += 1
             if not burst.seen[k].tells:
                 first_ahead(c, &burst.seen[k].key, &burst.ahead[k])
-            n += coming_begins(<const MegaHead *>burst.ahead[k].head, &burst.seen[k].key, &coming[n])
+            coming_add(&burst.coming, <const MegaHead *>burst.ahead[k].head, &burst.seen[k].key)
     if firsts:
-        coming_all(coming, n)
         burst_firsts(burst)
+        coming_begin(&burst.coming)
     burst.learnt = fc.changes
     burst.shapes = fc.n_shapes
 
@@ -229,11 +230,12 @@ cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, uint64_t pa
     burst_flows(c, burst)
 
 
-cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst, uint32_t id) noexcept nogil:
+cdef inline bint batch_frame(Core *c, const Batch *b, uint64_t i, const Ways *ways, Burst *burst, uint32_t id) noexcept nogil:
     """Its time has come. False: memory is out."""
     cdef const Dev *d = c.dev[b.devs[i]]
     cdef const Parsed *seen = burst_wide(c, b, i, ways, burst) if c.fast != NULL else NULL
     cdef Pkt *p
+    coming_next(&burst.coming)
     if seen != NULL and frame_goes_wide(c, seen, b.data + b.starts[i], b.lengths[i], id):
         return True
     p = frame_packet(c, d, b.data + b.starts[i], b.lengths[i], id)
@@ -341,7 +343,7 @@ cdef inline bint batch_goes(Core *c, const Batch *b, uint64_t i, const Ways *way
     return e != NULL and frame_routed(c, e, hop, b.data + b.starts[i], b.lengths[i])
 
 
-cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, const Burst *burst) noexcept nogil:
+cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *ways, Burst *burst) noexcept nogil:
     """Carry frame ``i`` at its time, and what is due before it. False: it was not taken."""
     cdef int64_t now = c.now
     cdef int64_t time = b.times[i] if b.times[i] > now else now
@@ -374,6 +376,7 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
     cdef Ways ways
     cdef uint64_t i = first, block = first - first % WAYS_BLOCK, gone
     burst.first = burst.n = 0
+    burst.coming.n = burst.coming.asked = 0
     memset(&ways, 0, sizeof(Ways))
     if c.fast != NULL:
         batch_look(c, b, block, &ways)

@@ -36,8 +36,8 @@ cdef inline Pkt *probe_packet(Core *c, int dev, int family, bytes packet) except
     return p
 
 
-cdef inline tuple verdict_origins(const Verdict *v):
-    return tuple([v.matched[i].origin for i in range(v.n_matched) if v.matched[i].origin])
+cdef inline tuple verdict_origins(const RuleTable *t, const Verdict *v):
+    return tuple([rule_of(t, v.matched[i]).origin for i in range(v.n_matched) if rule_of(t, v.matched[i]).origin])
 
 
 cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int oif, uint32_t state, Choices *ch, list origins):
@@ -51,7 +51,7 @@ cdef inline str filter_verdict(Core *c, Ns *ns, Pkt *p, int hook, int iif, int o
     f.ctstate = state
     flow_words(&f)
     rules_walk(t, hook, &f, &p.mark, ch, &v, False)
-    origins.extend(verdict_origins(&v))
+    origins.extend(verdict_origins(t, &v))
     return {T_DROP: "DROP", T_REJECT: "REJECT"}.get(v.target, "ACCEPT")
 
 
@@ -63,17 +63,19 @@ cdef inline uint8_t *ports_of(const Pkt *p) noexcept nogil:
     return l4.at if l4.proto in (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_SCTP, IPPROTO_DCCP) else NULL
 
 
-cdef inline tuple apply_dnat(Pkt *p, const Verdict *v):
+cdef inline tuple apply_dnat(Pkt *p, const RuleTable *t, const Verdict *v):
     """Write the new destination into the probe; what it is (port 0: the protocol has none), or None."""
     cdef int alen = 16 if p.protocol == ETHERTYPE_IPV6 else 4
     cdef uint8_t *daddr = pkt_l3(p) + (IPV6_DST if alen == 16 else IPV4_DST)
     cdef uint8_t *ports = ports_of(p)
+    cdef const Rule *rule
     if v.target != T_DNAT:
         return None
-    if v.rule.has_address:
-        memcpy(daddr, v.rule.to_min, alen)
-    if v.rule.port_min and ports != NULL:
-        st16(ports + 2, v.rule.port_min)
+    rule = rule_of(t, v.rule)
+    if rule.has_address:
+        memcpy(daddr, rule.to_min, alen)
+    if rule.port_min and ports != NULL:
+        st16(ports + 2, rule.port_min)
     return bytes(daddr[:alen]), ld16(ports + 2) if ports != NULL else 0
 
 
@@ -115,6 +117,7 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     """Walk nat, then route, then filter, for one fall of the random matches."""
     cdef Flow f
     cdef Verdict v
+    cdef RuleTable *t = pkt_rules(ns, p, TABLE_NAT)
     cdef double probability = 1
     cdef uint32_t state = CT_BIT_NEW
     cdef int i, oif = output_device(c, ns, p) if hook == HOOK_OUTPUT else -1
@@ -123,13 +126,13 @@ cdef inline object one_outcome(Core *c, Ns *ns, Pkt *p, int hook, int iif, Choic
     ch.n = 0
     if hook == HOOK_OUTPUT and oif < 0:
         return Outcome(1.0, "DROP", None, 0, ())
-    if pkt_rules(ns, p, TABLE_NAT).n_chains:
+    if t.n_chains:
         flow_of(c, ns, p, iif if hook == HOOK_PREROUTING else -1, oif, &f)
         f.ctstate = CT_BIT_NEW
         flow_words(&f)
-        rules_walk(pkt_rules(ns, p, TABLE_NAT), hook, &f, &p.mark, ch, &v, False)
-    origins = list(verdict_origins(&v))
-    dnat = apply_dnat(p, &v)
+        rules_walk(t, hook, &f, &p.mark, ch, &v, False)
+    origins = list(verdict_origins(t, &v))
+    dnat = apply_dnat(p, t, &v)
     if dnat is not None:
         state |= CT_BIT_DNAT
     if v.target == T_DROP:

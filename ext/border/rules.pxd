@@ -6,10 +6,17 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Ns
 from ext.tables.memory cimport memory_lines
+from ext.tables.rule_glance cimport rule_glance
 from ext.tables.rules cimport *
 
 cdef enum:
     RULES_MAX = 1 << 22
+
+
+cdef struct PackedRule:
+    # a rule of a book on its way through Python
+    Rule rule
+    Glance glance
 
 
 cdef inline void *rules_memory(size_t size):
@@ -135,14 +142,21 @@ cdef inline int rule_target(Rule *r, dict m, dict chains) except -1:
     return 0
 
 
-cdef inline int rule_from_dict(Rule *r, dict m, dict chains, object lists) except -1:
+cdef inline int rule_from_dict(Rule *r, Glance *g, dict m, dict chains, object lists) except -1:
     cdef tuple prefix = m.get("src") or m.get("dst")
     rule_addresses(r, m)
     rule_transport(r, m)
     rule_state(r, m, lists)
     rule_target(r, m, chains)
-    rule_glance(r, len(prefix[0]) if prefix is not None else 0)
+    rule_glance(r, g, len(prefix[0]) if prefix is not None else 0)
     return 0
+
+
+cdef inline void unpack_rules(Rule *rule, Glance *glance, const PackedRule *packed, int n) noexcept nogil:
+    cdef int i
+    for i in range(n):
+        rule[i] = packed[i].rule
+        glance[i] = packed[i].glance
 
 
 cdef inline int check_loops(RuleTable *t, list names) except -1:
@@ -172,8 +186,9 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
     if total > RULES_MAX:
         raise ValueError(f"{total} rules are more than a table takes ({RULES_MAX})")
     t.rule = <Rule *>rules_memory(max(total, 1) * sizeof(Rule))
+    t.glance = <Glance *>memory_lines(max(total, 1) * sizeof(Glance))
     t.chain = <RuleChain *>memory_lines(max(len(chains), 1) * sizeof(RuleChain))
-    if t.rule == NULL or t.chain == NULL:
+    if t.rule == NULL or t.glance == NULL or t.chain == NULL:
         raise MemoryError
     for i in range(HOOKS):
         t.builtin[i] = -1
@@ -185,13 +200,13 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
             t.builtin[hooks[chain.name]] = i
         t.n_chains = i + 1
         for m in chain.rules:
-            rule_from_dict(&t.rule[at], m, index, lists)
+            rule_from_dict(&t.rule[at], &t.glance[at], m, index, lists)
             t.random = t.random or (t.rule[at].match & M_STATISTIC) != 0
             t.unsteady = t.unsteady or t.random or (t.rule[at].match & M_RECENT) != 0 or (t.rule[at].tcp_mask & STEADY_TCP_FLAGS) != 0
             at += 1
             t.n_rules = t.local_from = at
     check_loops(t, [chain.name for chain in chains])
-    rules_link(t, t.rule, t.n_rules)
+    rules_link(t, t.rule, t.glance, t.n_rules)
     if not rules_index(t, alen):
         raise MemoryError
     return 0
@@ -200,20 +215,23 @@ cdef inline int table_build(RuleTable *t, object chains, dict lists, int alen) e
 cdef inline int use_book(Ns *ns, int family, str table, object capsule, bytes local) except -1:
     """Let the namespace see a book (``ext/rulebook.pyx``) as its table, with ``local`` as the rules of the last chains."""
     cdef RuleTable fresh = (<RuleTable *>PyCapsule_GetPointer(capsule, b"dataplane.rule_book"))[0]
+    cdef const PackedRule *packed = <const PackedRule *><const char *>local
     cdef int k = {"raw": 0, "mangle": 1, "nat": 2, "filter": 3}[table], n = fresh.n_rules - fresh.local_from, i
-    if <size_t>len(local) != <size_t>n * sizeof(Rule):
+    if <size_t>len(local) != <size_t>n * sizeof(PackedRule):
         raise ValueError(f"the last chains have {n} rules, and others were given")
     if fresh.index.place == NULL:
         raise ValueError("the book has no index")
-    fresh.local = <Rule *>rules_memory(max(n, 1) * sizeof(Rule))
-    if fresh.local == NULL:
-        raise MemoryError
-    memcpy(fresh.local, <const char *>local, len(local))
     for i in range(n):
-        if rule_jumps(&fresh.local[i]) and not 0 <= fresh.local[i].chain < fresh.n_chains:
-            free(fresh.local)
+        if rule_jumps(&packed[i].rule) and not 0 <= packed[i].rule.chain < fresh.n_chains:
             raise ValueError("a rule jumps to no chain of the book")
-    rules_link(&fresh, fresh.local, n)
+    fresh.local = <Rule *>rules_memory(max(n, 1) * sizeof(Rule))
+    fresh.local_glance = <Glance *>rules_memory(max(n, 1) * sizeof(Glance))
+    if fresh.local == NULL or fresh.local_glance == NULL:
+        free(fresh.local)
+        free(fresh.local_glance)
+        raise MemoryError
+    unpack_rules(fresh.local, fresh.local_glance, packed, n)
+    rules_link(&fresh, fresh.local, fresh.local_glance, n)
     rules_free(&ns.rules[family == 6][k])
     ns.rules[family == 6][k] = fresh
     table_speaks(ns, family, k)

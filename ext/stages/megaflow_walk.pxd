@@ -36,8 +36,8 @@ from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
 from ext.tables.rule_memo cimport MEMO_BESIDE, MemoWalk, memo_fits_beside, memo_fits_words, memo_says, memo_walk, rules_decide
-from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, HOOK_OUTPUT, Rule, RuleTable, T_DNAT,
-                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, flow_facts, rules_walk)
+from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as RuleFlow, Glance, HOOK_OUTPUT, RuleTable, T_DNAT,
+                               T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, flow_facts, rule_of, rules_walk)
 from ext.wire.bytes cimport ask_for, ld16, rarely, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
 from ext.wire.packet cimport PF_GENERATED, Pkt
@@ -312,7 +312,7 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, Ask *a, Ct *ct, int manip) 
     else:
         ask_table(c, w, a, t, &ch, &v)
     if rarely(w.tracing == TRACE_CHANGES) and v.n_matched and shows_frames(c, w.p.dev):
-        w.rules[w.n_rules] = v.matched[v.n_matched - 1].origin
+        w.rules[w.n_rules] = rule_of(t, v.matched[v.n_matched - 1]).origin
         w.n_rules += 1
         w.told = True
     return nat_ends(c, ns, ct, &v, manip)
@@ -367,10 +367,10 @@ cdef inline bint ask_nat(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     return nat_answers(w, a)
 
 
-cdef inline bint rules_agree(const MegaWalk *w, const Ask *a, int target, const Rule *rule) noexcept nogil:
+cdef inline bint rules_agree(const MegaWalk *w, const Ask *a, const RuleTable *t, int target, const Glance *rule) noexcept nogil:
     """Does the packet pass, or is it dropped as it was before?"""
     if a.kind == ASK_DENIED:
-        return target == T_DROP and (rule.origin if rule != NULL else 0) == w.g.origin
+        return target == T_DROP and (rule_of(t, rule).origin if rule != NULL else 0) == w.g.origin
     return target != T_DROP and target != T_REJECT
 
 
@@ -383,10 +383,10 @@ cdef inline bint ask_rules(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
         return False
     again = ask_again(c, w, a, t)
     if again != NULL:
-        return rules_agree(w, a, again.target, again.rule)
+        return rules_agree(w, a, t, again.target, again.rule)
     choices_begin(&ch)
     ask_table(c, w, a, t, &ch, &v)
-    return v.n_recent == 0 and rules_agree(w, a, v.target, v.rule)
+    return v.n_recent == 0 and rules_agree(w, a, t, v.target, v.rule)
 
 
 cdef inline bint ask_route(MegaWalk *w, const Ask *a) noexcept nogil:

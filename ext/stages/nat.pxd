@@ -24,8 +24,8 @@ from ext.tables.ct_sctp cimport sctp_crc32c
 from ext.tables.ct_settings cimport CTS_CONFIRMED
 from ext.tables.fib cimport SCOPE_UNIVERSE
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, choices_draw, rule_number, recent_apply, T_DNAT, T_SNAT,
-                               T_MASQUERADE, T_DROP,
+from ext.tables.rules cimport (Glance, Rule, RuleEnd, RuleTable, Flow, Choices, Verdict, choices_begin, choices_draw, rule_number, rule_of, recent_apply,
+                               T_DNAT, T_SNAT, T_MASQUERADE, T_DROP,
                                TABLE_NAT, HOOK_PREROUTING, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport ld16, ld32, rarely, raw16, raw32, seldom, st16, st32
 from ext.wire.checksum cimport csum_bytes, csum_changed, csum_replace
@@ -562,13 +562,15 @@ cdef inline RuleTable *pkt_rule_table(Ns *ns, const Pkt *p) noexcept nogil:
     return &ns.rules[p.protocol == ETHERTYPE_IPV6][TABLE_NAT]
 
 
-cdef inline bint verdict_is_pinned(const Verdict *v, const Pin *pin) noexcept nogil:
+cdef inline bint verdict_is_pinned(const RuleTable *t, const Verdict *v, const Pin *pin) noexcept nogil:
     """Does this outcome of the rules lead to the destination that the pin names?"""
+    cdef const Rule *rule
     if v.target != T_DNAT:
         return memcmp(pin.rsrc, pin.odst, 16) == 0 and pin.rsport == pin.odport
-    if v.rule.has_address and memcmp(v.rule.to_min, pin.rsrc, 16) != 0:
+    rule = rule_of(t, v.rule)
+    if rule.has_address and memcmp(rule.to_min, pin.rsrc, 16) != 0:
         return False
-    return v.rule.port_min == 0 or v.rule.port_min == pin.rsport
+    return rule.port_min == 0 or rule.port_min == pin.rsport
 
 
 cdef inline bint next_fall(Choices *ch) noexcept nogil:
@@ -625,7 +627,7 @@ cdef inline bint pin_decides(Core *c, Ns *ns, Ct *ct, RuleTable *t, const Flow *
         ch.n = 0
         mark = p.mark
         rules_decide(t, hook, f, c.generation, &mark, &ch, v)
-        if verdict_is_pinned(v, pin):
+        if verdict_is_pinned(t, v, pin):
             p.mark = mark
             return True
         if not next_fall(&ch):
@@ -643,10 +645,10 @@ cdef inline bint masquerade_address(Core *c, Ns *ns, const Pkt *p, int out, uint
 
 cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int hook, int out) noexcept nogil:
     """Carry out what the rules said: 0 or a drop."""
-    cdef const Rule *rule = v.rule
+    cdef const Glance *rule = v.rule
     cdef int manip = MANIP_DST if hook == HOOK_PREROUTING or hook == HOOK_OUTPUT else MANIP_SRC
     if rarely(v.target == T_DROP):
-        c.drop_origin = rule.origin if rule != NULL else 0
+        c.drop_origin = rule_of(pkt_rule_table(ns, p), rule).origin if rule != NULL else 0
         return -NAT_REFUSED
     if v.target != T_DNAT and v.target != T_SNAT and v.target != T_MASQUERADE:
         nat_null(c, ns, ct, manip)
@@ -657,12 +659,12 @@ cdef inline int nat_apply(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int
     return nat_range(c, ns, ct, p, v, manip, out)
 
 
-cdef inline bint names_one_end(const Rule *rule, const Ct *ct) noexcept nogil:
+cdef inline bint names_one_end(const Glance *rule, const Ct *ct) noexcept nogil:
     """Does it translate to just one IPv4 address and port?"""
     return rule.target == T_DNAT and rule.to.end.only and ct.family == 4 and (ct.number == IPPROTO_TCP or ct.number == IPPROTO_UDP)
 
 
-cdef inline void nat_destination(Ns *ns, Ct *ct, const Rule *rule) noexcept nogil:
+cdef inline void nat_destination(Ns *ns, Ct *ct, const Glance *rule) noexcept nogil:
     """nat_setup() to an end that leaves nothing to choose."""
     cdef const RuleEnd *end = &rule.to.end
     if ct.status & CTS_CONFIRMED:
@@ -678,7 +680,7 @@ cdef inline void nat_destination(Ns *ns, Ct *ct, const Rule *rule) noexcept nogi
 cdef inline int nat_range(Core *c, Ns *ns, Ct *ct, Pkt *p, const Verdict *v, int manip, int out) noexcept nogil:
     """Translate to one of those that a rule allows: 0 or a drop."""
     cdef NatRange r
-    cdef const Rule *rule = v.rule
+    cdef const Rule *rule = rule_of(pkt_rule_table(ns, p), v.rule)
     cdef uint8_t addr[16]
     memset(&r, 0, sizeof(NatRange))
     r.random = rule.random
@@ -710,7 +712,7 @@ cdef inline void trace_rule(Core *c, Pkt *p, const char *name, const RuleTable *
     if not rarely(c.tracing == TRACE_STEPS):
         return
     for i in range(v.n_matched):
-        ev = log_event(c, p, b"rules", b"rule", v.matched[i].origin)
+        ev = log_event(c, p, b"rules", b"rule", rule_of(t, v.matched[i]).origin)
         if ev != NULL:
             snprintf(ev.detail, DETAIL_LEN, b"%s %d", name, rule_number(t, v.matched[i]))
 
@@ -726,7 +728,7 @@ cdef inline int nat_decide(Core *c, Ns *ns, Pkt *p, int hook, int in_dev, int ou
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     trace_rule(c, p, b"nat", pkt_rule_table(ns, p), &v)
     if seldom(c.tracing) and v.n_matched:
-        log_nat_rule(c, p, v.matched[v.n_matched - 1].origin)
+        log_nat_rule(c, p, rule_of(pkt_rule_table(ns, p), v.matched[v.n_matched - 1]).origin)
     return nat_apply(c, ns, <Ct *>p.ct, p, &v, hook, out)
 
 

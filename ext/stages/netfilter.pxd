@@ -18,10 +18,10 @@ from ext.stages.reject_ipv6 cimport reject6
 from ext.stages.verdict cimport DROPS_RULES
 from ext.tables.ct_entry cimport CTI_NEW, CTI_UNTRACKED
 from ext.tables.fragments cimport FRAG_USER_CONNTRACK_IN, FRAG_USER_CONNTRACK_OUT, FRAG_USER_BRIDGE_IN
-from ext.tables.rule_ahead cimport expect_chain, expect_rule, expect_slot
+from ext.tables.rule_ahead cimport Expected, expect_found, expect_rules, expect_slot
 from ext.tables.rule_index cimport RunSlot
 from ext.tables.rule_memo cimport rules_decide
-from ext.tables.rules cimport (Flow, Choices, Rule, Verdict, RuleTable, choices_begin, recent_apply,
+from ext.tables.rules cimport (Flow, Choices, Rule, Verdict, RuleTable, choices_begin, recent_apply, rule_of,
                                T_DROP, T_REJECT, TABLE_RAW, TABLE_MANGLE, TABLE_NAT, TABLE_FILTER, HOOK_PREROUTING, HOOK_INPUT,
                                HOOK_FORWARD, HOOK_OUTPUT, HOOK_POSTROUTING)
 from ext.wire.bytes cimport rarely, seldom
@@ -69,6 +69,7 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
     cdef Flow f
     cdef Choices ch
     cdef Verdict v
+    cdef const Rule *rule
     cdef int i
     if t.unsteady:
         rec_refuse(&c.rec)
@@ -83,12 +84,13 @@ cdef inline int rules_at(Core *c, Ns *ns, Pkt *p, const char *name, RuleTable *t
         recent_apply(&ns.recent, &v.recent[i], f.alen, c.now)
     if seldom(v.target == T_DROP or v.target == T_REJECT):
         rec_ask(&c.rec, p, ASK_DENIED, ns, ask_word(hook, rules_table(ns, p, t), in_dev, out_dev))
+        rule = rule_of(t, v.rule) if v.rule != NULL else NULL
         if v.target == T_REJECT:
             if p.protocol == ETHERTYPE_IPV6:
-                reject6(c, ns, p, hook, v.rule.reject_with)
+                reject6(c, ns, p, hook, rule.reject_with)
             else:
-                reject(c, ns, p, hook, v.rule.reject_with)
-        c.drop_origin = v.rule.origin if v.rule != NULL else 0
+                reject(c, ns, p, hook, rule.reject_with)
+        c.drop_origin = rule.origin if rule != NULL else 0
         return -RULES_REJECTED if v.target == T_REJECT else -RULES_DENIED
     rec_ask(&c.rec, p, ASK_RULES, ns, ask_word(hook, rules_table(ns, p, t), in_dev, out_dev))
     return 0
@@ -117,7 +119,7 @@ cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
     """0, a drop, or NF_STOLEN."""
     cdef Ns *ns = pkt_ns(c, p)
     cdef const RunSlot *slot = NULL
-    cdef const Rule *rule = NULL
+    cdef Expected rules
     cdef uint32_t tables
     cdef int v
     if p.brnf & BRNF_ACTIVE and not p.brnf & (BRNF_IN_PREROUTING | BRNF_SABOTAGED):
@@ -134,12 +136,10 @@ cdef inline int hook_prerouting(Core *c, Pkt *p, int in_dev) noexcept nogil:
     v = rules_hook(c, ns, p, tables, b"raw", TABLE_RAW, HOOK_PREROUTING, in_dev, -1)
     if v == 0 and ns.conntrack:
         v = conntrack_in(c, ns, p, HOOK_PREROUTING)
-    if slot != NULL and p.ctinfo == CTI_NEW:
-        rule = expect_rule(&ns.rules[0][TABLE_NAT], slot)
+    if slot != NULL and p.ctinfo == CTI_NEW and expect_found(&ns.rules[0][TABLE_NAT], slot, &rules):
+        expect_rules(&rules)
     if v == 0:
         v = rules_hook(c, ns, p, tables, b"mangle", TABLE_MANGLE, HOOK_PREROUTING, in_dev, -1)
-    if rule != NULL:
-        expect_chain(rule)
     if v == 0:
         v = nat_at(c, ns, p, HOOK_PREROUTING, in_dev, -1)
     return v

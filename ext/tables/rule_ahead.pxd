@@ -1,12 +1,18 @@
-# Memory that a walk of rules will read, asked for before: in large tables each of these steps waits for the one before.
+# Memory that a walk of rules will read, asked for before: in large tables each step would wait for the one before.
 
 from libc.stdint cimport uint8_t
 from ext.tables.rule_index cimport RunSlot, run_hash4
-from ext.tables.rules cimport Rule, RuleTable, rule_jumps
+from ext.tables.rules cimport Glance, RuleTable
 from ext.wire.bytes cimport ask_for
 
 cdef enum:
-    ENDS_EXPECTED = 4
+    LEADS_EXPECTED = 16  # rules: those of a service with five endpoints
+
+cdef struct Expected:
+    # places to look at, nothing more: the table may be another when they are asked for
+    const Glance *rule
+    const Glance *leads
+    const Glance *last
 
 
 cdef inline const RunSlot *expect_slot(const RuleTable *t, const uint8_t *dst) noexcept nogil:
@@ -19,33 +25,21 @@ cdef inline const RunSlot *expect_slot(const RuleTable *t, const uint8_t *dst) n
     return slot
 
 
-cdef inline const Rule *expect_rule(const RuleTable *t, const RunSlot *slot) noexcept nogil:
-    """The first of these rules, nearly always; or NULL."""
-    cdef const Rule *rule
+cdef inline bint expect_found(const RuleTable *t, const RunSlot *slot, Expected *e) noexcept nogil:
+    """The first of these rules, nearly always, and what it leads to: a service's chain and its endpoints', of which one will be chosen.
+    False: there are none."""
     if slot.rule < 0:
-        return NULL
-    rule = &t.rule[slot.rule]
-    ask_for(rule)
-    return rule
+        return False
+    e.rule = &t.glance[slot.rule]
+    e.leads = &t.glance[slot.leads]
+    e.last = e.leads + max(min(slot.n_leads, LEADS_EXPECTED), 1) - 1
+    return True
 
 
-cdef inline void expect_chain(const Rule *rule) noexcept nogil:
-    """The chain that it leads to."""
-    if rule_jumps(rule) and rule.to.rule != NULL:
-        ask_for(rule.to.rule)
-        ask_for(rule.to.rule + 1)
-        ask_for(rule.to.rule + 2)
-        ask_for(rule.to.rule + 3)
-
-
-cdef inline void expect_ends(const Rule *rule) noexcept nogil:
-    """What the rules of the chain that it leads to lead to themselves: the endpoints of a service, of which one will be chosen."""
-    cdef const Rule *each = rule.to.rule
-    cdef int i
-    if not rule_jumps(rule) or each == NULL:
-        return
-    for i in range(min(rule.count, ENDS_EXPECTED)):
-        if rule_jumps(each) and each.to.rule != NULL:
-            ask_for(each.to.rule)
-            ask_for(each.to.rule + 1)
-        each += 1
+cdef inline void expect_rules(const Expected *e) noexcept nogil:
+    cdef const Glance *at = e.leads
+    ask_for(e.rule)
+    while at < e.last:
+        ask_for(at)
+        at += 2
+    ask_for(e.last)

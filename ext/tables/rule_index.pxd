@@ -34,6 +34,8 @@ cdef struct RulePlace:
 cdef struct RunSlot:
     int rule  # the first one with its key, -1: empty
     uint32_t tag  # upper half of the key's hash
+    int leads  # the first of the rules that will be read behind it
+    int n_leads
 
 cdef struct RuleIndex:
     RuleRun *run
@@ -97,18 +99,11 @@ cdef inline bint run_add(RuleIndex *x, int first, int end, int kind) noexcept no
 
 cdef inline bint index_begin(RuleIndex *x, int n_rules) noexcept nogil:
     """For a table of so many rules, whose keys the caller writes. False: memory is out; index_free() is due all the same."""
-    cdef uint32_t slots = 16
-    cdef uint32_t i
-    while slots < 2 * <uint32_t>n_rules:
-        slots *= 2
+    cdef int i
     x.place = <RulePlace *>memory_lines((n_rules + 1) * sizeof(RulePlace))
-    x.slot = <RunSlot *>memory_lines(slots * sizeof(RunSlot))
-    x.mask = slots - 1
-    if x.place == NULL or x.slot == NULL:
+    if x.place == NULL:
         return False
-    for i in range(slots):
-        x.slot[i].rule = -1
-    for i in range(<uint32_t>n_rules):
+    for i in range(n_rules):
         x.place[i].run = x.place[i].next = -1
     return True
 
@@ -125,10 +120,28 @@ cdef inline bint index_chain(RuleIndex *x, int first, int end) noexcept nogil:
     return True
 
 
-cdef inline void index_end(RuleIndex *x, int n_rules) noexcept nogil:
-    """All chains' runs are known: enter their rules, from the last to the first, so that each names the next one."""
+cdef inline bint index_slots(RuleIndex *x) noexcept nogil:
+    """Room for all rules of runs. False: memory is out."""
+    cdef uint32_t slots = 16, rules = 0, i
+    for i in range(<uint32_t>x.n_runs):
+        rules += <uint32_t>run_length(x, <int>i)
+    while slots < 2 * rules:
+        slots *= 2
+    x.slot = <RunSlot *>memory_lines(slots * sizeof(RunSlot))
+    x.mask = slots - 1
+    if x.slot == NULL:
+        return False
+    for i in range(slots):
+        x.slot[i].rule = -1
+    return True
+
+
+cdef inline bint index_end(RuleIndex *x, int n_rules) noexcept nogil:
+    """All chains' runs are known: enter their rules, from the last to the first, so that each names the next one. False: memory is out."""
     cdef int i = n_rules
     cdef RunSlot *slot
+    if not index_slots(x):
+        return False
     while i > 0:
         i -= 1
         if x.place[i].run >= 0:
@@ -138,6 +151,7 @@ cdef inline void index_end(RuleIndex *x, int n_rules) noexcept nogil:
     for i in range(x.n_runs):
         if x.run[i].kind == RUN_ADDRESS and run_length(x, i) >= max(RUN_COLD, run_length(x, x.cold - 1)):
             x.cold = i + 1
+    return True
 
 
 cdef inline int run_length(const RuleIndex *x, int run) noexcept nogil:

@@ -27,10 +27,10 @@ cdef struct MemoWalk:
     const char *oif
     uint32_t ctstate
     int walked
-    const Rule *rule
+    const Glance *rule
     uint8_t target
     uint16_t n_matched
-    const Rule *matched[MEMO_MATCHED]
+    const Glance *matched[MEMO_MATCHED]
 
 cdef struct RuleMemo:
     MemoWalk walk[HOOKS][MEMO_WALKS]
@@ -58,7 +58,7 @@ cdef inline void memo_says(const MemoWalk *w, Verdict *v) noexcept nogil:
     v.walked = w.walked
     v.n_recent = 0
     v.n_matched = w.n_matched
-    v.matched = <const Rule **>w.matched
+    v.matched = <const Glance **>w.matched
 
 
 cdef inline int memo_keep(RuleMemo *memo, int hook, const Flow *f, uint64_t facts, uint32_t generation, const Verdict *v) noexcept nogil:

@@ -1,18 +1,19 @@
 # Netfilter tables as iptables knows them: chains of rules with matches and a target.
 #
 # Rules are walked in the kernel's order, jumps on a small stack; an index steps over rules of long chains that cannot match.
-# Most rules are decided by a first glance: two words of the packet against two of the rule, under masks.
+# Most rules are decided by a first glance: two words of the packet against two of the rule, under masks (rule_glance.pxd makes them).
+# What glances read stands apart from the rest of the rules, so that of a large table few lines of memory are read.
 # Random matches (``statistic``) take their outcome from a ``Choices`` record, so that a caller can let them
 # fall by the seed, enumerate them, or look for the fall that a pin asks for.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t, uintptr_t
 from libc.stdlib cimport free, calloc
 from libc.string cimport memcpy, memcmp, memset, strncmp
 from ext.tables.fib cimport Fib, fib_local_type, RT_BROADCAST, RT_MULTICAST
 from ext.tables.htab cimport HTab, HNode, htab_insert, htab_first, htab_next, htab_remove
 from ext.tables.rule_index cimport (RuleIndex, RuleKey, RuleRun, RunSlot, index_begin, index_chain, index_end, index_free, run_first,
                                     run_hash4, RUN_ADDRESS, RUN_PORT)
-from ext.wire.bytes cimport ask_for, ld32, rarely, raw32, raw_pair, seldom, st32
+from ext.wire.bytes cimport ask_for, rarely, raw_pair, seldom
 from ext.wire.hash cimport draw_hash, hash_bytes, mix64
 from ext.wire.ipv4 cimport ipv4_is_zeronet, ipv4_is_lbcast, ipv4_is_multicast
 
@@ -35,7 +36,7 @@ cdef enum:
     M_TCP_FLAGS = 1 << 14
     M_FRAGMENT = 1 << 15
     LOOKED_FURTHER = 0x80000000  # of Looked: the walk changed something, or had to be told more
-    M_RUN = 1 << 16  # matches nothing: the rule belongs to a run of the index
+    M_RUN = 1 << 16  # of Looked: a run of the index was stepped through
     MATCH_L3 = M_SRC | M_DST | M_IIF | M_OIF | M_PROTO
     MATCH_L4 = M_SPORT | M_DPORT | M_ICMP | M_TCP_FLAGS | M_FRAGMENT
     MATCH_REST = M_CTSTATE | M_SRC_TYPE | M_DST_TYPE | M_MARK | M_STATISTIC | M_RECENT
@@ -52,7 +53,12 @@ cdef enum:
     T_MASQUERADE = 9
     T_JUMP = 10
     T_GOTO = 11
-    # facts about a packet, in one word: these, its protocol, its destination port and its mark
+    # what a glance at the words leaves to be looked at
+    GLANCE_RUN = 1  # nothing: the rule belongs to a run of the index
+    GLANCE_CHANCE = 2
+    GLANCE_NOT_FROM = 4  # the source is not to be one of a prefix
+    GLANCE_MORE = 8  # what the rule itself says
+    # facts about a packet, in one word: these, its protocol, its destination port and its mark, which glances leave out
     FACT_PORTS = 1
     FACT_NO_PROTO = 2
     FACT_LATER_FRAGMENT = 4
@@ -93,7 +99,48 @@ cdef enum:
     TABLE_NAT = 2
     TABLE_FILTER = 3
 
-cdef struct Rule
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* The masks of IPv4 prefixes by length, and of pairs of them, source and destination, as raw_pair() has those. */
+    #define DP_MASK_BYTE(n, at) ((n) <= (at) ? 0 : (n) >= (at) + 8 ? 0xffu : 0xff00u >> ((n) - (at)) & 0xff)
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    #define DP_MASK(n) (DP_MASK_BYTE(n, 0) << 24 | DP_MASK_BYTE(n, 8) << 16 | DP_MASK_BYTE(n, 16) << 8 | DP_MASK_BYTE(n, 24))
+    #else
+    #define DP_MASK(n) (DP_MASK_BYTE(n, 24) << 24 | DP_MASK_BYTE(n, 16) << 16 | DP_MASK_BYTE(n, 8) << 8 | DP_MASK_BYTE(n, 0))
+    #endif
+    #define DP_PAIR(s, d) ((uint64_t)DP_MASK(s) << 32 | DP_MASK(d))
+    #define DP_PAIRS4(s, d) DP_PAIR(s, d), DP_PAIR(s, d + 1), DP_PAIR(s, d + 2), DP_PAIR(s, d + 3)
+    #define DP_PAIRS(s) {DP_PAIRS4(s, 0), DP_PAIRS4(s, 4), DP_PAIRS4(s, 8), DP_PAIRS4(s, 12), DP_PAIRS4(s, 16), DP_PAIRS4(s, 20), \
+                         DP_PAIRS4(s, 24), DP_PAIRS4(s, 28), DP_PAIR(s, 32)}
+    #define DP_ROWS4(s) DP_PAIRS(s), DP_PAIRS(s + 1), DP_PAIRS(s + 2), DP_PAIRS(s + 3)
+    static const uint64_t dp_pair_mask[33][33] = {
+        DP_ROWS4(0), DP_ROWS4(4), DP_ROWS4(8), DP_ROWS4(12), DP_ROWS4(16), DP_ROWS4(20), DP_ROWS4(24), DP_ROWS4(28), DP_PAIRS(32)};
+
+    static inline uint32_t raw_mask(int length)
+    {
+        return (uint32_t)dp_pair_mask[0][length];
+    }
+
+    static inline uint16_t pair_lengths(int source, int destination)
+    {
+        return (uint16_t)(33 * source + destination);
+    }
+
+    static inline uint64_t pair_mask(uint16_t lengths)
+    {
+        return (&dp_pair_mask[0][0])[lengths];
+    }
+    """
+    uint32_t raw_mask(int length) noexcept nogil
+    uint16_t pair_lengths(int source, int destination) noexcept nogil
+    uint64_t pair_mask(uint16_t lengths) noexcept nogil
+
+cdef struct RuleLead:
+    int first  # the first rule of the chain that it leads to
+    int count
 
 cdef struct RuleEnd:
     uint8_t address[4]
@@ -101,44 +148,42 @@ cdef struct RuleEnd:
     uint8_t only  # else nothing here holds
 
 cdef union RuleTo:
-    const Rule *rule  # jump and goto: the first rule of the chain; NULL: it is among the namespace's own
+    RuleLead lead  # jump and goto
     RuleEnd end  # DNAT: to just one IPv4 address and port
 
-cdef struct Rule:
-    # The first cache line has what most rules are decided by and what they do: a walk that takes no notes reads no other of those.
-    uint64_t addresses  # IPv4 source and destination as raw_pair() has them: the packet's must be the same under the mask
-    uint64_t addresses_mask
-    uint64_t facts  # the same of the packet's facts
-    uint64_t facts_mask
-    uint32_t rest  # matches that the glance does not decide
-    uint32_t probability  # of 2^31
+cdef struct Glance:
+    # What most rules are decided by and what they do, two in a cache line: a walk reads the rule itself for GLANCE_MORE alone.
+    uint64_t addresses  # IPv4 source and destination as raw_pair() has them: the packet's must be the same as far as ``lengths`` goes
+    uint32_t facts  # the packet's must be the same under the mask
+    uint32_t facts_mask
+    uint32_t further  # GLANCE_CHANCE: of 2^31; GLANCE_NOT_FROM: the mask of the source
     RuleTo to
-    int count  # of that chain's rules
-    int origin
-    uint16_t ctstate
-    uint16_t invert  # bits of ``match`` that are turned round
     uint8_t target
-    uint8_t src_len
-    uint8_t dst_len
-    uint8_t proto
-    # what they translate to, and all else
-    uint8_t to_min[16]
-    uint8_t to_max[16]
-    uint16_t port_min
-    uint16_t port_max
-    uint8_t has_address
-    uint8_t random
-    uint8_t persistent
-    uint8_t recent_op
-    uint64_t rest_addresses  # at what the rest looks, as masks of a glance
+    uint8_t rest
+    uint16_t lengths  # of both prefixes, see pair_mask()
+
+ctypedef const Glance *GlanceAt
+
+cdef struct RulesLeft:
+    # of a chain that a jump has led away from
+    GlanceAt next
+    GlanceAt end
+
+cdef struct Rule:
+    uint32_t match
+    uint32_t rest  # matches that the glance does not decide
+    uint64_t rest_addresses  # at what those look, as masks of a glance
     uint64_t rest_facts
     int64_t recent_ns
     uint8_t src[16]
     uint8_t dst[16]
+    uint8_t to_min[16]
+    uint8_t to_max[16]
     char iif[IFNAME_MAX]
     char oif[IFNAME_MAX]
     int chain  # jump and goto
-    uint32_t match
+    int origin
+    uint32_t probability  # of 2^31
     uint32_t set_value
     uint32_t set_mask
     uint32_t mark
@@ -146,9 +191,21 @@ cdef struct Rule:
     uint32_t src_type
     uint32_t dst_type
     uint32_t recent_list
+    uint16_t ctstate
+    uint16_t invert  # bits of ``match`` that are turned round
     uint16_t sport[2]
     uint16_t dport[2]
+    uint16_t port_min
+    uint16_t port_max
     uint16_t reject_with
+    uint8_t target
+    uint8_t src_len
+    uint8_t dst_len
+    uint8_t proto
+    uint8_t has_address
+    uint8_t random
+    uint8_t persistent
+    uint8_t recent_op
     uint8_t iif_len  # bytes to compare: with the terminating zero unless the name ended in +
     uint8_t oif_len
     uint8_t tcp_mask
@@ -156,9 +213,6 @@ cdef struct Rule:
     uint8_t icmp_type
     uint8_t icmp_low
     uint8_t icmp_high
-    uint8_t filled[8]  # up to four lines, so that the next rule begins at one, too
-
-ctypedef const Rule *RuleAt
 
 cdef struct RuleChain:
     int first
@@ -170,15 +224,17 @@ ctypedef void (*RuleFillFn)(void *book, int chain) noexcept nogil
 
 cdef struct RuleTable:
     Rule *rule
+    Glance *glance  # of each
     RuleChain *chain
     int n_rules
     int n_chains
     int builtin[HOOKS]  # chain of a hook, -1: none
     uint8_t random  # some rule asks chance
     # of a table that several namespaces have in common, but for its last chains:
-    void *book  # whose ``rule`` and ``chain`` are, NULL: the table's own
+    void *book  # whose ``rule``, ``glance`` and ``chain`` are, NULL: the table's own
     RuleFillFn fill  # writes the rules of an absent chain
     Rule *local  # the rules from number ``local_from`` on; those of ``rule`` are zero there, and in no run of the index
+    Glance *local_glance
     int local_from  # n_rules: there are none
     uint8_t unsteady  # some rule may say something else of the next packet of the same connection
     RuleIndex index
@@ -238,14 +294,14 @@ cdef struct Looked:
 
 cdef struct Verdict:
     uint8_t target  # ACCEPT DROP REJECT DNAT SNAT MASQUERADE
-    const Rule *rule  # that decided, NULL: the policy or the end of the chain
+    const Glance *rule  # that decided, NULL: the policy or the end of the chain; see rule_of()
     int walked  # rules looked at
     # what ``recent --set`` and its kin want remembered, if the verdict is carried out
     RecentMark recent[4]
     int n_recent
-    const Rule **matched  # the rules that matched, in order
+    const Glance **matched  # the rules that matched, in order
     int n_matched
-    const Rule *room[MATCHED_MAX]  # for them
+    const Glance *room[MATCHED_MAX]  # for them
     Looked looked
 
 
@@ -316,7 +372,8 @@ cdef inline void choices_draw(Choices *c, uint64_t subject, uint16_t nth) noexce
     c.nth = nth
 
 
-cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nogil:
+cdef inline bint match_statistic(uint32_t probability, Choices *c, int at) noexcept nogil:
+    """``at``: the rule's number, from 1."""
     cdef bint fall
     cdef double p
     if c.n >= CHOICES_MAX:
@@ -329,10 +386,10 @@ cdef inline bint match_statistic(const Rule *r, Choices *c, int at) noexcept nog
         if c.undrawn:
             c.seed = draw_hash(c.subject, c.nth)
             c.undrawn = False
-        fall = (mix64(c.seed ^ mix64(<uint64_t>at)) & 0x7fffffff) < r.probability
+        fall = (mix64(c.seed ^ mix64(<uint64_t>at)) & 0x7fffffff) < probability
     c.fall[c.n] = fall
     if seldom(c.enumerate):
-        p = r.probability / 2147483648.0
+        p = probability / 2147483648.0
         c.chance[c.n] = p if fall else 1 - p
     c.n += 1
     return fall
@@ -368,12 +425,12 @@ cdef inline bint match_l4(const Rule *r, uint32_t asked, const Flow *f) noexcept
 
 
 cdef inline bint match_addresses(const Rule *r, uint32_t asked, const Flow *f) noexcept nogil:
-    """Of IPv4 without a look beyond the rule's first cache line."""
-    cdef uint64_t differ = f.addresses ^ r.addresses
+    cdef uint64_t differ
     cdef bint src, dst
     if f.alen == 4:
-        src = differ >> 32 & raw_mask(r.src_len) == 0
-        dst = differ & raw_mask(r.dst_len) == 0
+        differ = f.addresses ^ raw_pair(r.src, r.dst)
+        src = differ >> 32 & raw_mask(min(r.src_len, 32)) == 0
+        dst = differ & raw_mask(min(r.dst_len, 32)) == 0
     else:
         src = prefix_match(f.src, r.src, r.src_len)
         dst = prefix_match(f.dst, r.dst, r.dst_len)
@@ -410,7 +467,7 @@ cdef inline bint addr_type_in(const Flow *f, const uint8_t *addr, uint32_t types
     return (<uint32_t>1 << addr_type(f.fib, addr, f.alen)) & types != 0
 
 
-cdef inline bint match_rest(const RuleTable *t, const Rule *r, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
+cdef inline bint match_rest(const Rule *r, int number, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
     if asked & M_CTSTATE and ((f.ctstate & r.ctstate) != 0) == ((r.invert & M_CTSTATE) != 0):
         return False
     if asked & M_SRC_TYPE and addr_type_in(f, f.src, r.src_type) == ((r.invert & M_SRC_TYPE) != 0):
@@ -419,20 +476,18 @@ cdef inline bint match_rest(const RuleTable *t, const Rule *r, uint32_t asked, c
         return False
     if asked & M_MARK and ((mark & r.mark_mask) == r.mark) == ((r.invert & M_MARK) != 0):
         return False
-    if asked & M_STATISTIC and match_statistic(r, c, rule_number(t, r) + 1) == ((r.invert & M_STATISTIC) != 0):
+    if asked & M_STATISTIC and match_statistic(r.probability, c, number + 1) == ((r.invert & M_STATISTIC) != 0):
         return False
     return not (asked & M_RECENT and match_recent(r, f, v) == ((r.invert & M_RECENT) != 0))
 
 
-cdef inline bint match_asked(const RuleTable *t, const Rule *r, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
-    """Those of a rule's matches that are bits of ``asked``."""
-    if asked == M_STATISTIC:
-        return match_statistic(r, c, rule_number(t, r) + 1) != ((r.invert & M_STATISTIC) != 0)
+cdef inline bint match_asked(const Rule *r, int number, uint32_t asked, const Flow *f, uint32_t mark, Choices *c, Verdict *v) noexcept nogil:
+    """Those of a rule's matches that are bits of ``asked``; ``number``: the rule's."""
     if asked & MATCH_L3 and not match_l3(r, asked, f):
         return False
     if asked & MATCH_L4 and not match_l4(r, asked, f):
         return False
-    return not asked & MATCH_REST or match_rest(t, r, asked, f, mark, c, v)
+    return not asked & MATCH_REST or match_rest(r, number, asked, f, mark, c, v)
 
 
 # ---- the glance
@@ -459,104 +514,12 @@ cdef inline uint64_t flow_facts(const Flow *f, uint32_t mark) noexcept nogil:
     return f.facts | <uint64_t>mark << FACT_MARK
 
 
-cdef inline uint32_t raw_mask(int length) noexcept nogil:
-    """The mask of an IPv4 prefix, in the order of raw32()."""
-    cdef uint8_t mask[4]
-    st32(mask, <uint32_t>(<uint64_t>0xffffffff << (32 - length)))
-    return raw32(mask)
-
-
-cdef inline bint one_bit(uint32_t bits) noexcept nogil:
-    return bits != 0 and bits & (bits - 1) == 0
-
-
-cdef inline void glance_at(Rule *r, uint64_t mask, uint64_t value) noexcept nogil:
-    r.facts_mask |= mask
-    r.facts |= value & mask
-
-
-cdef inline void glance_addresses(Rule *r, int alen) noexcept nogil:
-    """``alen``: bytes of the addresses that the rule names."""
-    cdef uint32_t plain = r.match & ~r.invert
-    if alen != 4:
-        return
-    r.addresses = raw_pair(r.src, r.dst)
-    if plain & M_SRC:
-        r.addresses_mask |= <uint64_t>raw_mask(r.src_len) << 32
-    if plain & M_DST:
-        r.addresses_mask |= raw_mask(r.dst_len)
-    r.rest &= ~(plain & (M_SRC | M_DST))
-
-
-cdef inline void glance_transport(Rule *r) noexcept nogil:
-    cdef uint32_t plain = r.match & ~r.invert
-    if plain & M_PROTO:
-        glance_at(r, <uint64_t>0xff << FACT_PROTO | FACT_NO_PROTO, <uint64_t>r.proto << FACT_PROTO)
-        r.rest &= ~M_PROTO
-    if plain & M_DPORT and r.dport[0] == r.dport[1]:
-        glance_at(r, WHOLE_PORT, <uint64_t>r.dport[0] << FACT_DPORT | FACT_PORTS)
-        r.rest &= ~M_DPORT
-    if r.match & M_FRAGMENT:
-        glance_at(r, FACT_LATER_FRAGMENT, 0 if r.invert & M_FRAGMENT else FACT_LATER_FRAGMENT)
-        r.rest &= ~M_FRAGMENT
-
-
-cdef inline void glance_state(Rule *r) noexcept nogil:
-    """Of several states one is enough, but none of them is as good as a mask; a mask of one bit can be turned round."""
-    cdef bint inverted
-    if r.match & M_CTSTATE and not r.ctstate & ~CT_BITS_FACT:
-        inverted = r.invert & M_CTSTATE != 0
-        if inverted or one_bit(r.ctstate):
-            glance_at(r, r.ctstate << FACT_CTSTATE, 0 if inverted else r.ctstate << FACT_CTSTATE)
-            r.rest &= ~M_CTSTATE
-    if r.match & M_MARK and not r.mark & ~r.mark_mask:
-        inverted = r.invert & M_MARK != 0
-        if not inverted or one_bit(r.mark_mask):
-            glance_at(r, <uint64_t>r.mark_mask << FACT_MARK, <uint64_t>(r.mark ^ r.mark_mask if inverted else r.mark) << FACT_MARK)
-            r.rest &= ~M_MARK
-
-
-cdef inline void glance_rest(Rule *r) noexcept nogil:
-    """Note which bits of the words decide what is left."""
-    if r.rest & M_SRC:
-        r.rest_addresses |= <uint64_t>raw_mask(min(r.src_len, 32)) << 32
-    if r.rest & M_DST:
-        r.rest_addresses |= raw_mask(min(r.dst_len, 32))
-    if r.rest & M_SRC_TYPE:
-        r.rest_addresses |= <uint64_t>WHOLE_DESTINATION << 32
-    if r.rest & M_DST_TYPE:
-        r.rest_addresses |= WHOLE_DESTINATION
-    if r.rest & M_PROTO:
-        r.rest_facts |= <uint64_t>0xff << FACT_PROTO | FACT_NO_PROTO
-    if r.rest & M_DPORT:
-        r.rest_facts |= WHOLE_PORT
-    if r.rest & M_MARK:
-        r.rest_facts |= <uint64_t>r.mark_mask << FACT_MARK
-
-
-cdef inline void end_only(Rule *r) noexcept nogil:
-    """A destination that leaves nothing to choose stands beside the matches, in the same cache line."""
-    cdef uint8_t rest[12]
-    memset(rest, 0, 12)
-    r.to.end.only = (r.has_address and not r.random and r.port_min != 0 and r.port_min == r.port_max and memcmp(r.to_min, r.to_max, 16) == 0
-                     and memcmp(r.to_min + 4, rest, 12) == 0)
-    memcpy(r.to.end.address, r.to_min, 4)
-    r.to.end.port = r.port_min
-
-
-cdef inline void rule_glance(Rule *r, int alen) noexcept nogil:
-    """Prepare a rule whose matches stand; ``alen``: bytes of the addresses that it names."""
-    r.rest = r.match
-    glance_addresses(r, alen)
-    glance_transport(r)
-    glance_state(r)
-    glance_rest(r)
-    if r.target == T_DNAT:
-        end_only(r)
-
-
 cdef inline bint rule_jumps(const Rule *r) noexcept nogil:
     return r.target == T_JUMP or r.target == T_GOTO
+
+
+cdef inline bint glance_jumps(const Glance *g) noexcept nogil:
+    return g.target == T_JUMP or g.target == T_GOTO
 
 
 cdef inline RuleKey rule_key(const Rule *r, int alen) noexcept nogil:
@@ -585,26 +548,45 @@ cdef inline bint rules_index(RuleTable *t, int alen) noexcept nogil:
             x.place[at].key = rule_key(&t.rule[at], alen)
         if not index_chain(x, t.chain[i].first, t.chain[i].first + t.chain[i].count):
             return False
-    index_end(x, t.n_rules)
+    if not index_end(x, t.n_rules):
+        return False
     for i in range(t.n_rules):
         if x.place[i].run >= 0:
-            t.rule[i].rest |= M_RUN
+            t.glance[i].rest |= GLANCE_RUN
+    for i in range(<int>x.mask + 1):
+        if x.slot[i].rule >= 0:
+            slot_leads(t, &x.slot[i])
     return True
 
 
-cdef inline void rules_link(const RuleTable *t, Rule *rule, int n) noexcept nogil:
-    """Let ``n`` of the table's rules know the chains they lead to; where and how long those are is known before they are written."""
+cdef inline void slot_leads(const RuleTable *t, RunSlot *slot) noexcept nogil:
+    """What will be read behind the slot's rule: the chain that it leads to and, as chains of endpoints stand right behind their service's,
+    those that this one leads to in its turn."""
+    cdef const Rule *r = &t.rule[slot.rule]
     cdef const RuleChain *chain
+    cdef int i, end
+    if not rule_jumps(r) or t.chain[r.chain].first >= t.local_from:
+        return
+    chain = &t.chain[r.chain]
+    end = chain.first + chain.count
+    for i in range(chain.first, chain.first + chain.count if not chain.absent else 0):
+        if rule_jumps(&t.rule[i]) and t.chain[t.rule[i].chain].first == end < t.local_from:
+            end += t.chain[t.rule[i].chain].count
+    slot.leads = chain.first
+    slot.n_leads = end - chain.first
+
+
+cdef inline void rules_link(const RuleTable *t, const Rule *rule, Glance *glance, int n) noexcept nogil:
+    """Let ``n`` of the table's rules know the chains they lead to; where and how long those are is known before they are written."""
     cdef int i
     for i in range(n):
         if rule_jumps(&rule[i]):
-            chain = &t.chain[rule[i].chain]
-            rule[i].to.rule = &t.rule[chain.first] if chain.first < t.local_from else NULL
-            rule[i].count = chain.count
+            glance[i].to.lead.first = t.chain[rule[i].chain].first
+            glance[i].to.lead.count = t.chain[rule[i].chain].count
 
 
 cdef inline int run_first4(const RuleTable *t, int number, const Flow *f) noexcept nogil:
-    """run_first() by an IPv4 address: a rule's own first cache line says what it is about, and will be read anyway."""
+    """run_first() by an IPv4 address: a rule's glance says what it is about, and will be read anyway."""
     cdef const RuleRun *run = &t.index.run[number]
     cdef uint64_t hash = run_hash4(number, f.dst), at = hash
     cdef const RunSlot *slot
@@ -613,7 +595,7 @@ cdef inline int run_first4(const RuleTable *t, int number, const Flow *f) noexce
         if slot.rule < 0:
             return -1
         if (slot.tag == <uint32_t>(hash >> 32) and run.first <= slot.rule < run.end
-                and (t.rule[slot.rule].addresses ^ f.addresses) & WHOLE_DESTINATION == 0):
+                and (t.glance[slot.rule].addresses ^ f.addresses) & WHOLE_DESTINATION == 0):
             return slot.rule
         at += 1
 
@@ -637,60 +619,76 @@ cdef inline int run_seek(const RuleTable *t, const RuleRun *run, int at, const F
     return next if next >= 0 else run.end
 
 
-cdef inline const Rule *rule_at(const RuleTable *t, int at) noexcept nogil:
-    return &t.local[at - t.local_from] if t.local != NULL and at >= t.local_from else &t.rule[at]
+cdef inline const Glance *glance_at(const RuleTable *t, int at) noexcept nogil:
+    return &t.glance[at] if at < t.local_from else &t.local_glance[at - t.local_from]
 
 
-cdef inline int rule_number(const RuleTable *t, const Rule *r) noexcept nogil:
+cdef inline int rule_number(const RuleTable *t, const Glance *g) noexcept nogil:
     """Its place in the table, from 0."""
-    if t.local != NULL and t.local <= r < t.local + (t.n_rules - t.local_from):
-        return t.local_from + <int>(r - t.local)
-    return <int>(r - t.rule)
+    cdef uintptr_t at = (<uintptr_t>g - <uintptr_t>t.glance) // sizeof(Glance)
+    return <int>at if at < <uintptr_t>t.local_from else t.local_from + <int>(g - t.local_glance)
 
 
-cdef inline int run_skip(const RuleTable *t, const Rule *r, const Flow *f) noexcept nogil:
-    """How many rules of the run, from ``r`` on, cannot match; -1 - N: these N are all that is left of it."""
-    cdef int at = <int>(r - t.rule)
+cdef inline const Rule *rule_of(const RuleTable *t, const Glance *g) noexcept nogil:
+    """All that there is to know of a rule."""
+    cdef int at = rule_number(t, g)
+    return &t.rule[at] if at < t.local_from else &t.local[at - t.local_from]
+
+
+cdef inline int run_skip(const RuleTable *t, const Glance *g, const Flow *f, Looked *looked) noexcept nogil:
+    """How many rules of the run, from ``g``'s on, cannot match; -1 - N: these N are all that is left of it. The index asks for the destination."""
+    cdef int at = <int>(g - t.glance)
     cdef const RuleRun *run = &t.index.run[t.index.place[at].run]
     cdef int to = run_seek(t, run, at, f)
+    looked.addresses |= WHOLE_DESTINATION
+    looked.facts |= WHOLE_PORT
+    looked.asked |= M_RUN
     return to - at if to != run.end else -1 - (to - at)
 
 
-cdef inline const Rule *chain_begin(const RuleTable *t, const Rule *r, Looked *looked) noexcept nogil:
-    """The first rule of the chain that a rule leads to, NULL: it has none; the next ones, beside it, are asked for before their turn."""
-    cdef const Rule *first
-    if r.count == 0:
-        return NULL
-    first = r.to.rule if r.to.rule != NULL else rule_at(t, t.chain[r.chain].first)
+cdef inline const Glance *chain_begin(const RuleTable *t, const Glance *g, Looked *looked) noexcept nogil:
+    """The first rule of the chain, not empty, that a rule leads to; the next ones, beside it, are asked for before their turn."""
+    cdef const Glance *first = glance_at(t, g.to.lead.first)
     ask_for(first + 1)
-    ask_for(first + 2)
     ask_for(first + 3)
     if rarely(first.target == T_ABSENT):
-        t.fill(t.book, r.chain)
+        t.fill(t.book, rule_of(t, g).chain)
         looked.asked |= LOOKED_FURTHER
     return first
 
 
-cdef inline bint rule_matches(const RuleTable *t, const Rule *r, const Flow *f, uint64_t facts, Choices *c, Verdict *v, bint notes, Looked *looked) noexcept nogil:
-    if notes:
-        looked.addresses |= r.addresses_mask
-        looked.facts |= r.facts_mask
-    if ((f.addresses ^ r.addresses) & r.addresses_mask) | ((facts ^ r.facts) & r.facts_mask):
-        return False
-    if not seldom(r.rest & ~M_RUN):
-        return True
+cdef inline bint rest_matches(const RuleTable *t, const Glance *g, const Flow *f, uint64_t facts, Choices *c, Verdict *v, bint notes, Looked *looked) noexcept nogil:
+    """What a glance at the words leaves to be looked at."""
+    cdef const Rule *r
+    if g.rest & GLANCE_CHANCE:
+        looked.asked |= M_STATISTIC
+        return match_statistic(g.further, c, rule_number(t, g) + 1)
+    if g.rest & GLANCE_NOT_FROM:
+        looked.addresses |= <uint64_t>g.further << 32
+        looked.asked |= M_SRC
+        return (f.addresses ^ g.addresses) >> 32 & g.further != 0
+    r = rule_of(t, g)
     if notes:
         looked.addresses |= r.rest_addresses
         looked.facts |= r.rest_facts
         looked.asked |= r.rest
-    return match_asked(t, r, r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v)
+    return match_asked(r, rule_number(t, g), r.rest, f, <uint32_t>(facts >> FACT_MARK), c, v)
 
 
-cdef inline void look_for_run(Looked *looked) noexcept nogil:
-    """The index asks for the destination."""
-    looked.addresses |= WHOLE_DESTINATION
-    looked.facts |= WHOLE_PORT
-    looked.asked |= M_RUN
+cdef inline bint rule_matches(const RuleTable *t, const Glance *g, const Flow *f, uint64_t facts, Choices *c, Verdict *v, bint notes, Looked *looked) noexcept nogil:
+    cdef uint64_t mask = pair_mask(g.lengths)
+    if notes:
+        looked.addresses |= mask
+        looked.facts |= g.facts_mask
+    if ((f.addresses ^ g.addresses) & mask) | ((facts ^ g.facts) & g.facts_mask):
+        return False
+    if not seldom(g.rest & ~GLANCE_RUN):
+        return True
+    return rest_matches(t, g, f, facts, c, v, notes, looked)
+
+
+cdef inline uint64_t facts_marked(const Rule *r, uint64_t facts) noexcept nogil:
+    return facts & ~(<uint64_t>r.set_mask << FACT_MARK) ^ <uint64_t>r.set_value << FACT_MARK
 
 
 cdef inline void verdict_begin(Verdict *v) noexcept nogil:
@@ -702,9 +700,8 @@ cdef inline void verdict_begin(Verdict *v) noexcept nogil:
 
 cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_t *mark, Choices *c, Verdict *v, bint notes) noexcept nogil:
     """Walk the chain of a hook to its verdict; MARK targets change ``mark``. Rules that are stepped over count. ``notes``: Verdict.looked is wanted."""
-    cdef const Rule *back[JUMPS_MAX]
-    cdef const Rule *back_end[JUMPS_MAX]
-    cdef RuleAt next, end, r
+    cdef RulesLeft back[JUMPS_MAX]
+    cdef GlanceAt next, end, g
     cdef int depth = 0, walked = 0, matched = 0, skip
     cdef uint64_t facts = flow_facts(f, mark[0])
     cdef Looked looked
@@ -712,49 +709,50 @@ cdef inline void rules_walk(const RuleTable *t, int hook, const Flow *f, uint32_
     verdict_begin(v)
     if t.builtin[hook] < 0:
         return
-    next = rule_at(t, t.chain[t.builtin[hook]].first)
+    next = glance_at(t, t.chain[t.builtin[hook]].first)
     end = next + t.chain[t.builtin[hook]].count
     while True:
-        r = next
-        if r == end:
+        g = next
+        if g == end:
             if depth == 0:
                 v.target = t.chain[t.builtin[hook]].policy  # goto may have led elsewhere
                 break
             depth -= 1
-            next = back[depth]
-            end = back_end[depth]
+            next = back[depth].next
+            end = back[depth].end
             continue
-        if seldom(r.rest & M_RUN):
-            look_for_run(&looked)
-            skip = run_skip(t, r, f)
-            next = r + (skip if skip >= 0 else -1 - skip)
-            walked += <int>(next - r)
+        if seldom(g.rest & GLANCE_RUN):
+            skip = run_skip(t, g, f, &looked)
+            next = g + (skip if skip >= 0 else -1 - skip)
+            walked += <int>(next - g)
             if skip < 0:
                 continue
-            r = next
+            g = next
         walked += 1
         next += 1
-        if not rule_matches(t, r, f, facts, c, v, notes, &looked):
+        if not rule_matches(t, g, f, facts, c, v, notes, &looked):
             continue
         if matched < MATCHED_MAX:
-            v.room[matched] = r
+            v.room[matched] = g
             matched += 1
-        if rule_jumps(r):
-            if r.target == T_JUMP and r.count and depth < JUMPS_MAX:
-                back[depth] = next
-                back_end[depth] = end
+        if glance_jumps(g):
+            if g.to.lead.count == 0:
+                next = end if g.target == T_GOTO else next
+                continue
+            if g.target == T_JUMP and depth < JUMPS_MAX:
+                back[depth].next = next
+                back[depth].end = end
                 depth += 1
-            if r.target == T_GOTO or r.count:
-                next = chain_begin(t, r, &looked)
-                end = next + r.count
-        elif r.target == T_MARK:
+            next = chain_begin(t, g, &looked)
+            end = next + g.to.lead.count
+        elif g.target == T_MARK:
             looked.asked |= LOOKED_FURTHER
-            facts = facts & ~(<uint64_t>r.set_mask << FACT_MARK) ^ <uint64_t>r.set_value << FACT_MARK
-        elif r.target == T_RETURN:
+            facts = facts_marked(rule_of(t, g), facts)
+        elif g.target == T_RETURN:
             next = end
-        elif r.target > T_NONE:
-            v.target = r.target
-            v.rule = r
+        elif g.target > T_NONE:
+            v.target = g.target
+            v.rule = g
             break
     mark[0] = <uint32_t>(facts >> FACT_MARK)
     v.walked = walked
@@ -775,7 +773,9 @@ cdef inline void rules_free(RuleTable *t) noexcept nogil:
     if t.book == NULL:
         index_free(&t.index)
         free(t.rule)
+        free(t.glance)
         free(t.chain)
     free(t.local)
+    free(t.local_glance)
     free(t.memo)
     memset(t, 0, sizeof(RuleTable))

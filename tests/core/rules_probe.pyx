@@ -13,7 +13,7 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
     """What rules_walk() has to come to: no index, each rule looked at."""
     cdef int back[JUMPS_MAX]
     cdef int back_chain[JUMPS_MAX]
-    cdef int depth = 0, chain = t.builtin[hook], i = 0
+    cdef int depth = 0, chain = t.builtin[hook], i = 0, number
     cdef const Rule *r
     v.rule = NULL
     v.target = T_ACCEPT
@@ -28,13 +28,14 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
             i = back[depth]
             chain = back_chain[depth]
             continue
-        r = &t.rule[t.chain[chain].first + i]
+        number = t.chain[chain].first + i
+        r = &t.rule[number]
         v.walked += 1
         i += 1
-        if not match_asked(t, r, r.match, f, mark[0], c, v):
+        if not match_asked(r, number, r.match, f, mark[0], c, v):
             continue
         if v.n_matched < MATCHED_MAX:
-            v.matched[v.n_matched] = r
+            v.matched[v.n_matched] = &t.glance[number]
             v.n_matched += 1
         if r.target == T_NONE:
             continue
@@ -51,7 +52,7 @@ cdef void walk_rule_by_rule(const RuleTable *t, int hook, const Flow *f, uint32_
             i = 0
         else:
             v.target = r.target
-            v.rule = r
+            v.rule = &t.glance[number]
             return
 
 
@@ -113,5 +114,6 @@ cdef class Table:
             rules_walk(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v, False)
         else:
             walk_rule_by_rule(&self.t, HOOK_PREROUTING, &f, &mark, &ch, &v)
-        return (v.target, v.rule - self.t.rule if v.rule != NULL else -1, v.walked, [v.matched[i] - self.t.rule for i in range(v.n_matched)], mark,
-                [ch.fall[i] for i in range(ch.n)], [(v.recent[i].list, v.recent[i].op) for i in range(v.n_recent)])
+        return (v.target, rule_number(&self.t, v.rule) if v.rule != NULL else -1, v.walked,
+                [rule_number(&self.t, v.matched[i]) for i in range(v.n_matched)], mark, [ch.fall[i] for i in range(ch.n)],
+                [(v.recent[i].list, v.recent[i].op) for i in range(v.n_recent)])

@@ -64,7 +64,7 @@ def rule_of(number: int, family: int, style: str, chains: list[str]) -> Any:
     if digits.below(3) == 0:
         rule["proto"] = digits.of([6, 17])
     if digits.below(6) == 0:
-        rule["src"] = (digits.of(ADDRESSES[family]), digits.of([whole, whole - 2]))
+        rule |= {"src": (digits.of(ADDRESSES[family]), digits.of([whole, whole - 2])), "src_not": digits.below(2) == 0}
     if digits.below(4) == 0:
         rule["probability"] = digits.of([0.0, 0.3, 0.5, 1.0])
     if digits.below(4) == 0:
