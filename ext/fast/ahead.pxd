@@ -19,19 +19,21 @@ cdef enum:
     CT_ASKED = 18  # of a connection's bytes, those from here on are read
 
 
+cdef inline void connection_ahead(const Ct *ct) noexcept nogil:
+    ask_for(<const char *>ct + CT_ASKED)
+    ask_for(<const char *>ct + CT_ASKED + LINE)
+    ask_for(<const char *>(ct + 1) - 1)
+
+
 cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program *g, Tracked *tracked) noexcept nogil:
     """The connections of a flow, if there are not many."""
-    cdef const char *ct
     cdef uint16_t serial
     cdef int i
     if g.more:
         return
     for i in range(g.n_tracks):
         tracked.ct[i] = flow_track(fc, f, g, i, &serial)
-        ct = <const char *>tracked.ct[i]
-        ask_for(ct + CT_ASKED)
-        ask_for(ct + CT_ASKED + LINE)
-        ask_for(ct + sizeof(Ct) - 1)
+        connection_ahead(tracked.ct[i])
 
 
 cdef inline const MegaHead *key_head(const Core *c, const Key *k) noexcept nogil:
