@@ -345,7 +345,7 @@ class Engine:
         refused: Buffer,
         *,
         threads: int = 1,
-        window: int = 1024,
+        window: int = 4096,
     ) -> int:
         """As ``inject`` and ``run(until=its time)`` for one frame after the other, without Python between them: frame i is the
         ``lengths[i]`` bytes of ``data`` from ``starts[i]`` on, for device ``devs[i]`` at virtual nanosecond ``times[i]``, or now if
@@ -353,7 +353,7 @@ class Engine:
         length says how many frames there are). ``refused[i]`` (bytes, writable) becomes 1 where a packet socket would refuse the frame.
         Returns how many frames were taken: all, unless an application has something to receive before; the last one taken may then
         still have to be carried (``run(until=its time)``). ``threads`` (1 to 64): how many carry runs of frames that go the way of
-        flows out of the world, with which nothing else happens; ``window`` (1 to 1024): frames that they take up together at most.
+        flows out of the world, with which nothing else happens; ``window`` (1 to 4096): frames that they take up together at most.
         Neither changes what comes of it. ValueError: a frame lies
         outside of the data, a device does not exist, a buffer is too short, threads or windows of no such size."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:

@@ -6,13 +6,12 @@ from ext.devices.record cimport REC_OFF
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, Program, Tracked, flow_find, flow_home, flow_program
-from ext.fast.key cimport Parsed, key_read, key_read_plainly, segments_begin
+from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
 from ext.fast.megaflow cimport MegaHead
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
-from ext.fast.segments cimport segments_plain
 from ext.fast.straight cimport Run, straight_run
-from ext.fast.window cimport (WINDOW_MOST, Window, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests,
-                              window_suits)
+from ext.fast.window cimport Window
+from ext.fast.windows cimport (WINDOW_MOST, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests, window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
 from ext.stages.megaflow_ahead cimport COMING_MAX, Coming, coming_add, coming_begin, coming_next
@@ -98,6 +97,7 @@ cdef inline list batch_missing(const Batch *b, const Core *c):
     cdef list missing = []
     cdef uint64_t i, n_devs = devices_apart(b.devs, b.n)
     cdef int32_t last = -1
+    cdef bint some = False
     if not batch_is_sound(b, n_devs, c.n_dev):
         for i in range(b.n):
             if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
@@ -105,6 +105,8 @@ cdef inline list batch_missing(const Batch *b, const Core *c):
             if not 0 <= b.devs[i] < c.n_dev:
                 raise ValueError(f"frame {i}: no device {b.devs[i]}")
     for i in range(n_devs):
+        some |= c.dev[b.devs[i]] == NULL  # without a branch for each: mostly all are there
+    for i in range(n_devs if some else 0):
         if b.devs[i] != last:
             last = b.devs[i]
             if c.dev[last] == NULL:
@@ -146,24 +148,15 @@ cdef inline uint64_t batch_routed(Core *c, const Batch *b, uint64_t i, const Way
     return ways_go(c, &(<FlowCache *>c.fast).routed, ways, b.data, b.devs, b.starts, b.times, i, b.n)
 
 
-cdef inline uint32_t burst_plain(const Core *c, const Batch *b, const Burst *burst, uint32_t *at) noexcept nogil:
-    """Bits of those of its frames that key_read_plainly() may read, and where their segments begin, all like the first one's."""
-    cdef uint64_t i = burst.first
-    if burst.n == 0:
-        return 0
-    at[0] = segments_begin(<const FlowCache *>c.fast, c.dev[b.devs[i]], b.data + b.starts[i], b.lengths[i])
-    return segments_plain(b.data, b.starts + i, b.lengths + i, burst.n, at[0]) if at[0] else 0
-
-
 cdef inline void burst_keys(Core *c, const Batch *b, const Ways *ways, Burst *burst) noexcept nogil:
     """Read the keys of frames that need one, and ask for what lies where their flows should; of one that has none ``length`` is 0, and
     what ``tells`` is no flow's."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
     cdef bint some = ways_some(ways, burst.first)
     cdef uint32_t at = 0
-    cdef uint32_t plain = 0 if some else burst_plain(c, b, burst, &at)
+    cdef uint64_t i = burst.first
+    cdef uint32_t plain = 0 if some else frames_plain(fc, c, b.data, b.devs + i, b.starts + i, b.lengths + i, burst.n, &at)
     cdef Parsed *seen
-    cdef uint64_t i
     cdef uint32_t k
     for k in range(burst.n):
         i = burst.first + k

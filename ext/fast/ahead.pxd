@@ -20,23 +20,26 @@ cdef enum:
     CT_SHORT = 65  # the last one of a protocol that notes little
 
 
+cdef inline void connection_ahead(const Ct *ct, bint tcp) noexcept nogil:
+    """Ask for what a packet will read of a connection."""
+    if not tcp:
+        ask_for(&ct.serial)
+        ask_for(<const char *>ct + CT_SHORT)
+        return
+    ask_for(<const char *>ct + CT_ASKED)
+    ask_for(<const char *>ct + CT_ASKED + LINE)
+    ask_for(<const char *>(ct + 1) - 1)
+
+
 cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program *g, Tracked *tracked) noexcept nogil:
     """The connections of a flow, if there are not many."""
-    cdef const char *ct
     cdef uint16_t serial
     cdef int i
     if g.more:
         return
     for i in range(g.n_tracks):
         tracked.ct[i] = flow_track(fc, f, g, i, &serial)
-        ct = <const char *>tracked.ct[i]
-        if i == g.tcp_track:
-            ask_for(ct + CT_ASKED)
-            ask_for(ct + CT_ASKED + LINE)
-            ask_for(ct + sizeof(Ct) - 1)
-        else:
-            ask_for(&tracked.ct[i].serial)
-            ask_for(ct + CT_SHORT)
+        connection_ahead(tracked.ct[i], i == g.tcp_track)
 
 
 cdef inline void straight_ahead(const Program *g) noexcept nogil:

@@ -103,7 +103,7 @@ cdef inline void apply_push(Frame *p, const Flow *f, const Program *g, const Op 
     cdef uint32_t start = p.l2 if op.x else p.l3, before = ETH if op.x else 0
     copy_short(p.buf + start - op.n, g.bytes + op.at, op.n)
     p.l2 = p.l3 = start - op.n
-    tunnel_finish(f, g, p.ident, p.buf + p.l3, p.end - p.l3, p.buf + start + before, sum_fold(sum_bytes(p.buf + start, before)))
+    tunnel_finish(f.sport, g, p.ident, p.buf + p.l3, p.end - p.l3, p.buf + start + before, sum_fold(sum_bytes(p.buf + start, before)))
 
 
 cdef inline void apply_change(Core *c, Frame *p, const Program *g, const Op *op) noexcept nogil:

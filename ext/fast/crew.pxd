@@ -1,8 +1,8 @@
-# Threads that do pieces of work together. A piece has steps, and each step as many parts as the crew has members.
+# Threads that do pieces of work together. A piece has as many parts as the crew has members.
 #
-# Whoever is there takes a part that nobody has taken, its own one first; a step begins when all parts of the one before are done. So
-# nobody waits for a thread that the machine has no processor for, unless it has begun a part. They know nothing of packets, and nothing
-# of Python. Whoever makes a crew is its first member and works along.
+# Whoever is there takes a part that nobody has taken, its own one first; the piece is done when all its parts are. So nobody waits for a
+# thread that the machine has no processor for, unless it has begun a part. They know nothing of packets, and nothing of Python. Whoever
+# makes a crew is its first member: it says what is to be done next, works along, and goes on when all is done.
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
@@ -19,7 +19,7 @@ cdef extern from *:
 
     typedef struct {
         CrewCount pieces;  /* that have begun */
-        CrewCount done;    /* parts, of all steps of all pieces */
+        CrewCount done;    /* parts, of all pieces */
         CrewCount asleep;
         CrewCount ends;    /* 1: there will be no more */
         pthread_mutex_t mutex;
@@ -68,19 +68,20 @@ cdef extern from *:
     {
         uint64_t at;
         int i;
-        for (i = 0; i < CREW_LOOKS; i++) {
-            at = __atomic_load_n(&count->at, __ATOMIC_ACQUIRE);
-            if (at >= least)
-                return at;
-            crew_pause();
+        for (;;) {
+            for (i = 0; i < CREW_LOOKS; i++) {
+                at = __atomic_load_n(&count->at, __ATOMIC_ACQUIRE);
+                if (at >= least)
+                    return at;
+                crew_pause();
+            }
+            pthread_mutex_lock(&b->mutex);
+            __atomic_add_fetch(&b->asleep.at, 1, __ATOMIC_SEQ_CST);
+            if (__atomic_load_n(&count->at, __ATOMIC_SEQ_CST) < least)
+                pthread_cond_wait(&b->changed, &b->mutex);
+            __atomic_sub_fetch(&b->asleep.at, 1, __ATOMIC_SEQ_CST);
+            pthread_mutex_unlock(&b->mutex);
         }
-        pthread_mutex_lock(&b->mutex);
-        __atomic_add_fetch(&b->asleep.at, 1, __ATOMIC_SEQ_CST);
-        while ((at = __atomic_load_n(&count->at, __ATOMIC_SEQ_CST)) < least)
-            pthread_cond_wait(&b->changed, &b->mutex);
-        __atomic_sub_fetch(&b->asleep.at, 1, __ATOMIC_SEQ_CST);
-        pthread_mutex_unlock(&b->mutex);
-        return at;
     }
 
     static inline void board_begins(CrewBoard *b)
@@ -89,9 +90,9 @@ cdef extern from *:
         board_wake(b);
     }
 
-    static inline void board_done(CrewBoard *b, uint64_t step_ends)
+    static inline void board_done(CrewBoard *b, uint64_t piece_ends)
     {
-        if (__atomic_add_fetch(&b->done.at, 1, __ATOMIC_SEQ_CST) == step_ends)
+        if (__atomic_add_fetch(&b->done.at, 1, __ATOMIC_SEQ_CST) == piece_ends)
             board_wake(b);
     }
 
@@ -104,11 +105,11 @@ cdef extern from *:
     /* To one who is late that may show while others still do the last piece, which they can do without him. */
     static inline int board_has_ended(const CrewBoard *b) { return __atomic_load_n(&b->ends.at, __ATOMIC_RELAXED) != 0; }
 
-    /* Is the part still to be taken for this step (of all pieces), and is it ours now? */
-    static inline int part_taken(CrewCount *part, uint64_t step)
+    /* Is the part still to be taken for this piece, and is it ours now? */
+    static inline int part_taken(CrewCount *part, uint64_t piece)
     {
-        return __atomic_load_n(&part->at, __ATOMIC_RELAXED) == step
-            && __atomic_compare_exchange_n(&part->at, &step, step + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+        return __atomic_load_n(&part->at, __ATOMIC_RELAXED) == piece
+            && __atomic_compare_exchange_n(&part->at, &piece, piece + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     }
 
     /* Signals are for the threads of the program around us. */
@@ -136,11 +137,12 @@ cdef extern from *:
     bint board_open(CrewBoard *b) noexcept nogil
     void board_close(CrewBoard *b) noexcept nogil
     uint64_t board_wait(CrewBoard *b, const CrewCount *count, uint64_t least) noexcept nogil
+    void board_wake(CrewBoard *b) noexcept nogil
     void board_begins(CrewBoard *b) noexcept nogil
     void board_ends(CrewBoard *b) noexcept nogil
     bint board_has_ended(const CrewBoard *b) noexcept nogil
-    void board_done(CrewBoard *b, uint64_t step_ends) noexcept nogil
-    bint part_taken(CrewCount *part, uint64_t step) noexcept nogil
+    void board_done(CrewBoard *b, uint64_t piece_ends) noexcept nogil
+    bint part_taken(CrewCount *part, uint64_t piece) noexcept nogil
     bint thread_begin(pthread_t *thread, void *(*work)(void *) noexcept nogil, void *what) noexcept nogil
     void thread_end(pthread_t thread) noexcept nogil
     int process_number() noexcept nogil
@@ -154,31 +156,27 @@ cdef struct CrewMember:
     Crew *crew
     pthread_t thread
     int number
-    CrewCount part  # steps that it has been taken for
+    CrewCount part  # pieces that it has been taken for
 
 cdef struct Crew:
     CrewBoard board
     CrewMember *member
     int n  # of them, with the one who made the crew
     int n_threads
-    int steps  # of a piece
     CrewStep step
+    int doing  # the step that the piece is, which only who has a part of it looks at: as long as one is not done, no other piece begins
     void *what  # the work is about
     int process  # in which the threads are
 
 
 cdef inline void crew_piece(Crew *crew, uint64_t piece, int member) noexcept nogil:
-    """All that is left to do of a piece, for one member; then nothing of it is left to do."""
-    cdef uint64_t step, n = <uint64_t>crew.n, first = piece * <uint64_t>crew.steps
-    cdef int i, part
-    for step in range(first, first + <uint64_t>crew.steps):
-        part = member
-        for i in range(crew.n):
-            if part_taken(&crew.member[part].part, step):
-                crew.step(crew.what, part, <int>(step - first))
-                board_done(&crew.board, (step + 1) * n)
-            part = part + 1 if part + 1 < crew.n else 0
-        board_wait(&crew.board, &crew.board.done, (step + 1) * n)
+    """All parts of a piece that nobody has taken, for one member."""
+    cdef int i, part = member
+    for i in range(crew.n):
+        if part_taken(&crew.member[part].part, piece):
+            crew.step(crew.what, part, crew.doing)
+            board_done(&crew.board, (piece + 1) * <uint64_t>crew.n)
+        part = part + 1 if part + 1 < crew.n else 0
 
 
 cdef inline void *crew_member(void *what) noexcept nogil:
@@ -192,14 +190,21 @@ cdef inline void *crew_member(void *what) noexcept nogil:
         crew_piece(crew, pieces - 1, me.number)
 
 
-cdef inline void crew_work(Crew *crew) noexcept nogil:
+cdef inline void crew_calls(Crew *crew) noexcept nogil:
+    """There will be work soon: whoever sleeps gets up, and looks for a while."""
+    board_wake(&crew.board)
+
+
+cdef inline void crew_work(Crew *crew, int step) noexcept nogil:
     """One piece of work; it is done when this returns."""
     cdef uint64_t piece = crew.board.pieces.at
+    crew.doing = step
     board_begins(&crew.board)
     crew_piece(crew, piece, 0)
+    board_wait(&crew.board, &crew.board.done, (piece + 1) * <uint64_t>crew.n)
 
 
-cdef inline Crew *crew_new(int n, int steps, CrewStep step, void *what) noexcept nogil:
+cdef inline Crew *crew_new(int n, CrewStep step, void *what) noexcept nogil:
     """A crew of ``n``, though there may be fewer threads where the machine gives no more. NULL when memory is out."""
     cdef Crew *crew = <Crew *>calloc(1, sizeof(Crew))
     cdef int i
@@ -211,7 +216,6 @@ cdef inline Crew *crew_new(int n, int steps, CrewStep step, void *what) noexcept
         free(crew)
         return NULL
     crew.n = n
-    crew.steps = steps
     crew.step = step
     crew.what = what
     crew.process = process_number()

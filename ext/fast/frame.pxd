@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from ext.fast.flows cimport Flow, Program
+from ext.fast.flows cimport Program
 from ext.fast.key cimport IP
 from ext.fast.sum cimport NONE, net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo
 from ext.wire.bytes cimport ld16
@@ -97,16 +97,16 @@ cdef inline void push_udp_sum(const Program *g, uint8_t *udp, uint32_t n, const 
     put_raw16(udp + 6, n if n else 0xffff)
 
 
-cdef inline void tunnel_finish(const Flow *f, const Program *g, uint16_t ident, uint8_t *ip, uint32_t total, const uint8_t *inner,
+cdef inline void tunnel_finish(uint16_t sport, const Program *g, uint16_t ident, uint8_t *ip, uint32_t total, const uint8_t *inner,
                                uint32_t link_sum) noexcept nogil:
     """What differs from packet to packet in a tunnel's headers, which are the template's still: the IP packet is ``total`` bytes long.
-    The rest as in push_udp_sum()."""
+    ``sport``: as in Flow; the rest as in push_udp_sum()."""
     cdef uint32_t sum = ~sum_fold(<uint64_t>g.push_sum + net16(total) + net16(ident))
     put_raw16(ip + 2, net16(total))
     put_raw16(ip + 4, net16(ident))
     put_raw16(ip + 10, sum)
     if ip[9] == 17:
-        put_raw16(ip + IP, f.sport)
+        put_raw16(ip + IP, sport)
         put_raw16(ip + IP + 4, net16(total - IP))
         if g.push_udp:
             push_udp_sum(g, ip + IP, total - IP, inner, link_sum)

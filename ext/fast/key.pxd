@@ -1,8 +1,9 @@
 # What tells a flow's packets from others: read from a frame, without changing anything.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from ext.devices.core cimport Dev, carries_frames
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from ext.devices.core cimport Core, Dev, carries_frames
 from ext.fast.flows cimport DEVICES_MAX, FlowCache, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, Key, PLACE_DEVICE, PLACE_TOS, Shape, key_hash
+from ext.fast.segments cimport segments_plain
 from ext.fast.sum cimport NONE, header_plain, net16, raw16, raw32, raw64, sum_before, sum_header, sum_pseudo, sum_right, sum_transport
 from ext.tables.ct_tcp cimport TCP_HEADER
 from ext.wire.bytes cimport ld16
@@ -155,6 +156,15 @@ cdef inline uint32_t segments_begin(const FlowCache *fc, const Dev *d, const uin
         if fc.shape[i].proto == 6:
             return 0
     return ETH
+
+
+cdef inline uint32_t frames_plain(const FlowCache *fc, const Core *c, const uint8_t *data, const int32_t *devs, const uint64_t *starts,
+                                  const uint32_t *lengths, uint32_t m, uint32_t *at) noexcept nogil:
+    """Bits of those of the frames, ``m``, that key_read_plainly() may read, and where their segments begin, all like the first one's."""
+    if m == 0:
+        return 0
+    at[0] = segments_begin(fc, c.dev[devs[0]], data + starts[0], lengths[0])
+    return segments_plain(data, starts, lengths, m, at[0]) if at[0] else 0
 
 
 cdef inline bint tunnel_plain(const FlowCache *fc, const Dev *d, const uint8_t *frame, uint32_t n, uint32_t at) noexcept nogil:

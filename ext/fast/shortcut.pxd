@@ -145,15 +145,16 @@ cdef inline void shortcut_head(const Shortcut *s, uint8_t *ip) noexcept nogil:
         memcpy(ip - SHORT_HEAD, s.head, SHORT_HEAD - 64)
 
 
-cdef inline void shortcut_written(const Flow *f, const Program *g, const uint64_t *nat, uint16_t ident, uint8_t *ip,
+cdef inline void shortcut_written(uint16_t sport, const Program *g, const uint64_t *nat, uint16_t ident, uint8_t *ip,
                                   uint32_t n) noexcept nogil:
-    """Headers and changes of the inner packet ``ip``, from which to the end there are ``n`` bytes, with room for the head before it."""
+    """Headers and changes of the inner packet ``ip``, from which to the end there are ``n`` bytes, with room for the head before it.
+    ``sport``: the flow's."""
     cdef const Shortcut *s = &g.short
     cdef uint32_t before = s.head_len - s.outer
     shortcut_inner(g, nat, ip)
     shortcut_head(s, ip)
     if s.pushes:
-        tunnel_finish(f, g, ident, ip - before, before + n, ip, s.link_sum)
+        tunnel_finish(sport, g, ident, ip - before, before + n, ip, s.link_sum)
 
 
 cdef inline void shortcut_take(Core *c, const Flow *f, const Program *g, Frame *p, uint8_t *ip) noexcept nogil:
@@ -167,6 +168,6 @@ cdef inline void shortcut_take(Core *c, const Flow *f, const Program *g, Frame *
         p.end = <uint32_t>(ip - p.buf) + ld16(ip + 2)
     p.l2 = <uint32_t>(ip - p.buf) - s.head_len
     p.l3 = p.l2 + s.outer
-    shortcut_written(f, g, nat, p.ident, ip, <uint32_t>(p.buf + p.end - ip))
+    shortcut_written(f.sport, g, nat, p.ident, ip, <uint32_t>(p.buf + p.end - ip))
     if s.n_taps:
         shortcut_taps(c, s, p.buf + p.l2, p.end - p.l2, p.id, True)

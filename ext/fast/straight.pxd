@@ -6,7 +6,7 @@ from ext.devices.core cimport Core, Due, Ns, chance_draw, event_first
 from ext.devices.record cimport END_OUT, REC_OFF
 from ext.fast.ahead cimport straight_ahead
 from ext.fast.apply cimport apply_refresh, frame_as_known
-from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, NATS_MAX, Program, Tracked, track_nat
+from ext.fast.flows cimport Flow, FlowCache, HOW_RESET, NATS_MAX, Program, Track, Tracked, track_nat
 from ext.fast.key cimport Parsed
 from ext.fast.routed cimport spread
 from ext.fast.shortcut cimport shortcut_written
@@ -44,23 +44,29 @@ cdef inline int64_t straight_until(const Core *c) noexcept nogil:
     return due.time if due != NULL else INT64_MAX
 
 
-cdef inline void straight_leaves(Core *c, const Flow *f, const Program *g, const Tracked *at, const uint8_t *ip, uint32_t n,
-                                 uint8_t *to) noexcept nogil:
-    """The packet is written with the headers that it leaves with, and what the program leaves behind in tables is done. ``ip``: the inner
-    IP header, of ``n`` bytes to the frame's end."""
+cdef inline void straight_written(uint16_t sport, const Program *g, const Track *tracks, const Tracked *at, uint16_t ident, const uint8_t *ip,
+                                  uint32_t n, uint8_t *to) noexcept nogil:
+    """The packet is written with the headers that it leaves with. ``ip``: the inner IP header, of ``n`` bytes to the frame's end;
+    ``sport``: the flow's; ``tracks``: the program's, or copies; ``ident``: what was drawn for the tunnel's IP header."""
     cdef uint64_t nat[NATS_MAX]
-    cdef uint16_t ident = 0
     cdef int i, track
-    apply_refresh(g, c.now)
-    if g.push_ns != NULL:
-        ident = <uint16_t>chance_draw(<Ns *>g.push_ns, g.push_hash)
     if g.short.trims:
         n = ld16(ip + 2)
     copy_short(to, ip, n)
     for i in range(g.short.n_nats):
         track = g.nat_track[i]
-        nat[i] = track_nat(at.ct[track], g.tracks[track].dir, g.short.manip[i])
-    shortcut_written(f, g, nat, ident, to, n)
+        nat[i] = track_nat(at.ct[track], tracks[track].dir, g.short.manip[i])
+    shortcut_written(sport, g, nat, ident, to, n)
+
+
+cdef inline void straight_leaves(Core *c, const Flow *f, const Program *g, const Tracked *at, const uint8_t *ip, uint32_t n,
+                                 uint8_t *to) noexcept nogil:
+    """The same, and what the program leaves behind in tables is done."""
+    cdef uint16_t ident = 0
+    apply_refresh(g, c.now)
+    if g.push_ns != NULL:
+        ident = <uint16_t>chance_draw(<Ns *>g.push_ns, g.push_hash)
+    straight_written(f.sport, g, g.tracks, at, ident, ip, n, to)
 
 
 cdef inline uint32_t straight_run(Core *c, const Run *r, uint32_t n) noexcept nogil:

@@ -1,160 +1,227 @@
-# What the frames of a window leave in tables that flows share, for one part of them: counters of draws, and what bridges have seen.
+# What the frames of a window leave in tables that flows share: numbers drawn for tunnels, and what bridges have seen.
+#
+# What is true of programs is found out once, before a window, and only read in it. Each part of the frames counts for itself what it would
+# leave there, as if all of them were carried; where the window ends earlier, it counts once more.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from ext.devices.core cimport DRAW_COUNTERS, Ns
 from ext.devices.record cimport END_DROP, END_OUT
-from ext.fast.flows cimport FlowCache, PROGRAMS_MAX, Program
+from ext.fast.flows cimport FLOW_TRACKS, FlowCache, HOW_RESET, PROGRAMS_MAX, Program, TRACKS_MAX, Track
 from ext.tables.fdb cimport FdbEntry
+from ext.tables.memory cimport memory_give, memory_take
 from ext.wire.hash cimport mix64
 
 cdef enum:
-    DRAWS_MOST = 1 << 12  # counters, a power of two; then what is known of all programs is found anew
-    DRAW_PLACES = DRAWS_MOST * 2
+    COUNTERS_MOST = PROGRAMS_MAX  # a program has one at most
+    COUNTER_PLACES = 1 << 17  # a power of two, about twice as many
+
+cdef struct ProgramFacts:
+    # what a window asks of a program more than once, in one cache line
+    Program *program
+    Track tracked[FLOW_TRACKS]  # its first connections
+    uint64_t push_hash
+    uint64_t walked
+    uint16_t draws  # place + 1 in Facts.counter, 0: it draws nothing
+    uint8_t shared  # any thread may carry its packets
+    uint8_t leaves  # its packets may leave the world in their turn, see straight.pxd
+    uint8_t n_tracks
+    uint8_t track  # of its connections the one of TCP or, where none is, the one that translates
+    uint8_t sees  # the same if it is one of TCP, else TRACKS_MAX
+
+cdef struct Facts:
+    ProgramFacts *program  # by number
+    uint32_t n_programs
+    uint16_t **counter  # of Ns.draws
+    uint32_t n_counters
+    uint32_t *places  # place + 1 in ``counter``, by hash
+    uint64_t flushes  # of the cache, for which this is true
 
 cdef struct ProgramTally:
     int64_t last  # virtual time of a packet that bridges have seen and have not been told of, counted from 1; 0: none
-    uint32_t draws  # place + 1 in Tally.draws, 0: it draws nothing
-    uint8_t known  # the rest is
-    uint8_t shared  # any thread may carry its packets
-    uint8_t refreshes
-
-cdef struct DrawTally:
-    uint16_t *counter  # of Ns.draws
-    uint64_t window  # of which the rest is
-    uint32_t planned
-    uint32_t drawn
-    uint16_t before  # what the counter stands at before the first of these
+    int64_t before  # what it was before this window
+    int64_t until  # the virtual time up to which it is known to hold
+    uint32_t window  # of which this is true
+    uint8_t seen  # its number is in Tally.seen
 
 cdef struct Tally:
+    # of one part
     ProgramTally *program  # by number
-    uint32_t *seen  # numbers of programs whose ``last`` is set
+    uint32_t *seen  # numbers of programs that bridges may have to be told of
     uint32_t n_seen
-    DrawTally *draws
-    uint32_t n_draws
-    uint32_t *draw_places  # place + 1 in ``draws``, by hash
-    uint32_t *drawing  # places in ``draws`` of those of this window
+    uint32_t window  # number of the window, from 1 on
+    uint32_t *drawn  # by place of the counter: numbers drawn in this window
+    uint32_t *drawing  # places where that is not 0
     uint32_t n_drawing
-    uint64_t window  # number of the window, from 1 on
-    uint64_t flushes  # of the cache, for which programs are known
+    uint16_t *before  # by place of the counter: what it stands at before the part of the frames that is looked at
 
+
+# ---- programs
+
+cdef inline bint facts_open(Facts *t) noexcept nogil:
+    """False: memory is out; facts_close() is due all the same."""
+    t.program = <ProgramFacts *>memory_take(PROGRAMS_MAX * sizeof(ProgramFacts))
+    t.counter = <uint16_t **>calloc(COUNTERS_MOST, sizeof(uint16_t *))
+    t.places = <uint32_t *>calloc(COUNTER_PLACES, sizeof(uint32_t))
+    return t.program != NULL and t.counter != NULL and t.places != NULL
+
+
+cdef inline void facts_close(Facts *t) noexcept nogil:
+    memory_give(t.program, PROGRAMS_MAX * sizeof(ProgramFacts))
+    free(t.counter)
+    free(t.places)
+
+
+cdef inline uint16_t counter_place(Facts *t, uint16_t *counter) noexcept nogil:
+    """Place + 1."""
+    cdef uint32_t at = <uint32_t>mix64(<uint64_t>counter) & (COUNTER_PLACES - 1)
+    while t.places[at]:
+        if t.counter[t.places[at] - 1] == counter:
+            return <uint16_t>t.places[at]
+        at = (at + 1) & (COUNTER_PLACES - 1)
+    t.counter[t.n_counters] = counter
+    t.n_counters += 1
+    t.places[at] = t.n_counters
+    return <uint16_t>t.n_counters
+
+
+cdef inline void facts_note(Facts *t, Program *g, ProgramFacts *p) noexcept nogil:
+    cdef int i
+    p.program = g
+    p.draws = counter_place(t, &(<Ns *>g.push_ns).draws[g.push_hash & (DRAW_COUNTERS - 1)]) if g.push_ns != NULL else 0
+    p.push_hash = g.push_hash
+    p.walked = g.walked
+    p.n_tracks = g.n_tracks
+    for i in range(min(<int>g.n_tracks, FLOW_TRACKS)):
+        p.tracked[i] = g.tracks[i]
+    p.shared = (g.end == END_OUT or g.end == END_DROP) and not g.place & HOW_RESET  # nothing else has to follow
+    p.track = g.tcp_track if g.tcp_track < FLOW_TRACKS else g.nat_track[0] if g.n_nats else 0
+    p.sees = p.track if g.tcp_track < FLOW_TRACKS else <uint8_t>TRACKS_MAX
+    p.leaves = g.straight
+    for i in range(g.n_nats):
+        p.leaves &= g.nat_track[i] == p.track and p.track < g.n_tracks
+
+
+cdef inline void facts_begin(Facts *t, const FlowCache *fc) noexcept nogil:
+    """A window begins: what is new among programs is found out."""
+    if t.flushes != fc.flushes:
+        memset(t.places, 0, COUNTER_PLACES * sizeof(uint32_t))
+        t.n_programs = t.n_counters = 0
+        t.flushes = fc.flushes
+    while t.n_programs < fc.n_programs:
+        facts_note(t, fc.program[t.n_programs], &t.program[t.n_programs])
+        t.n_programs += 1
+
+
+# ---- what a part leaves
 
 cdef inline bint tally_open(Tally *t) noexcept nogil:
     """False: memory is out; tally_close() is due all the same."""
     t.program = <ProgramTally *>calloc(PROGRAMS_MAX, sizeof(ProgramTally))
     t.seen = <uint32_t *>calloc(PROGRAMS_MAX, sizeof(uint32_t))
-    t.draws = <DrawTally *>calloc(DRAWS_MOST, sizeof(DrawTally))
-    t.drawing = <uint32_t *>calloc(DRAWS_MOST, sizeof(uint32_t))
-    t.draw_places = <uint32_t *>calloc(DRAW_PLACES, sizeof(uint32_t))
-    return t.program != NULL and t.seen != NULL and t.draws != NULL and t.drawing != NULL and t.draw_places != NULL
+    t.drawn = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
+    t.drawing = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
+    t.before = <uint16_t *>calloc(COUNTERS_MOST, sizeof(uint16_t))
+    return t.program != NULL and t.seen != NULL and t.drawn != NULL and t.drawing != NULL and t.before != NULL
 
 
 cdef inline void tally_close(Tally *t) noexcept nogil:
     free(t.program)
     free(t.seen)
-    free(t.draws)
+    free(t.drawn)
     free(t.drawing)
-    free(t.draw_places)
+    free(t.before)
 
 
-cdef inline void tally_begin(Tally *t, const FlowCache *fc) noexcept nogil:
-    """A window begins. What was seen in the last one has been told if the cache has been flushed meanwhile."""
-    t.window += 1
-    t.n_drawing = 0
-    if t.flushes != fc.flushes or (t.n_draws == DRAWS_MOST and t.n_seen == 0):
-        memset(t.program, 0, PROGRAMS_MAX * sizeof(ProgramTally))
-        memset(t.draw_places, 0, DRAW_PLACES * sizeof(uint32_t))
-        t.n_draws = 0
-        t.flushes = fc.flushes
-
-
-# ---- draws
-
-cdef inline uint32_t draw_place(const Tally *t, const uint16_t *counter) noexcept nogil:
-    """Where the counter is, or belongs."""
-    cdef uint32_t at = <uint32_t>mix64(<uint64_t>counter) & (DRAW_PLACES - 1)
-    while t.draw_places[at] and t.draws[t.draw_places[at] - 1].counter != counter:
-        at = (at + 1) & (DRAW_PLACES - 1)
-    return at
-
-
-cdef inline uint32_t draws_of(Tally *t, const Program *g) noexcept nogil:
-    """Place + 1 of the counter that its packets draw from; 0: there is no room for it."""
-    cdef uint16_t *counter = &(<Ns *>g.push_ns).draws[g.push_hash & (DRAW_COUNTERS - 1)]
-    cdef uint32_t at = draw_place(t, counter)
-    cdef DrawTally *d
-    if t.draw_places[at] == 0 and t.n_draws < DRAWS_MOST:
-        d = &t.draws[t.n_draws]
-        t.n_draws += 1
-        t.draw_places[at] = t.n_draws
-        d.counter = counter
-        d.window = 0
-    return t.draw_places[at]
-
-
-cdef inline uint32_t draw_planned(Tally *t, uint32_t draws) noexcept nogil:
-    """One more of this window's; the how manieth."""
-    cdef DrawTally *d = &t.draws[draws - 1]
-    if d.window != t.window:
-        d.window = t.window
-        d.planned = d.drawn = 0
-        t.drawing[t.n_drawing] = draws - 1
-        t.n_drawing += 1
-    d.planned += 1
-    return d.planned
-
-
-cdef inline uint32_t draws_planned(const Tally *t, const uint16_t *counter) noexcept nogil:
-    """How many in all."""
-    cdef uint32_t place = t.draw_places[draw_place(t, counter)]
-    return t.draws[place - 1].planned if place and t.draws[place - 1].window == t.window else 0
-
-
-cdef inline void draws_told(const Tally *t) noexcept nogil:
-    cdef const DrawTally *d
+cdef inline void draws_forget(Tally *t) noexcept nogil:
     cdef uint32_t i
     for i in range(t.n_drawing):
-        d = &t.draws[t.drawing[i]]
-        d.counter[0] += <uint16_t>d.drawn
+        t.drawn[t.drawing[i]] = 0
+    t.n_drawing = 0
 
 
-# ---- programs
+cdef inline void tally_begin(Tally *t) noexcept nogil:
+    """A window begins."""
+    t.window += 1
+    draws_forget(t)
 
-cdef inline ProgramTally *tally_of(Tally *t, const Program *g, uint32_t number) noexcept nogil:
+
+cdef inline uint32_t draw_counted(Tally *t, uint32_t draws) noexcept nogil:
+    """One more number is drawn; the how manieth of this part. ``draws``: as in ProgramFacts."""
+    cdef uint32_t *drawn = &t.drawn[draws - 1]
+    if drawn[0] == 0:
+        t.drawing[t.n_drawing] = draws - 1
+        t.n_drawing += 1
+    drawn[0] += 1
+    return drawn[0]
+
+
+cdef inline void program_joins(Tally *t, uint32_t number, int64_t until) noexcept nogil:
+    """The first packet of a program in this window comes."""
     cdef ProgramTally *p = &t.program[number]
-    if p.known:
-        return p
-    p.draws = draws_of(t, g) if g.push_ns != NULL else 0
-    p.known = g.push_ns == NULL or p.draws != 0
-    p.shared = p.known and (g.end == END_OUT or g.end == END_DROP)  # nothing else has to follow
-    p.refreshes = g.n_refreshed != 0
-    p.last = 0
-    return p
-
-
-cdef inline void program_seen(Tally *t, uint32_t number, int64_t now) noexcept nogil:
-    """Bridges see a packet of this program."""
-    cdef ProgramTally *p = &t.program[number]
-    if p.last == 0:
+    if not p.seen:
+        p.seen = True
         t.seen[t.n_seen] = number
         t.n_seen += 1
-    p.last = now + 1
+    p.window = t.window
+    p.before = p.last
+    p.until = until
+
+
+cdef inline void program_seen(ProgramTally *p, int64_t now) noexcept nogil:
+    """Bridges see a packet of it."""
+    if p.last <= now:
+        p.last = now + 1
+
+
+cdef inline void tally_again(Tally *t) noexcept nogil:
+    """All that this window has left is forgotten, and will be counted once more."""
+    cdef ProgramTally *p
+    cdef uint32_t i
+    draws_forget(t)
+    for i in range(t.n_seen):
+        p = &t.program[t.seen[i]]
+        if p.window == t.window:
+            p.last = p.before
+
+
+# ---- all parts together
+
+cdef inline void draws_before(Tally *t, const Facts *facts, const Tally *of) noexcept nogil:
+    """A pass through all parts begins: of counters that part ``of`` draws from the first one begins where they stand."""
+    cdef uint32_t i
+    for i in range(of.n_drawing):
+        t.before[of.drawing[i]] = facts.counter[of.drawing[i]][0]
+
+
+cdef inline void draws_behind(Tally *t, const Tally *of) noexcept nogil:
+    """The next part begins behind what part ``of`` draws."""
+    cdef uint32_t i
+    for i in range(of.n_drawing):
+        t.before[of.drawing[i]] += <uint16_t>of.drawn[of.drawing[i]]
+
+
+cdef inline void draws_told(const Tally *t, const Facts *facts) noexcept nogil:
+    cdef uint32_t i
+    for i in range(t.n_drawing):
+        facts.counter[t.drawing[i]][0] += <uint16_t>t.drawn[t.drawing[i]]
 
 
 cdef inline void programs_told(Tally *t, const FlowCache *fc) noexcept nogil:
     """Bridges are told."""
     cdef const Program *g
+    cdef ProgramTally *p
     cdef FdbEntry *e
-    cdef int64_t last
     cdef uint32_t i
     cdef int k
     for i in range(t.n_seen):
+        p = &t.program[t.seen[i]]
         g = fc.program[t.seen[i]]
-        last = t.program[t.seen[i]].last - 1
-        t.program[t.seen[i]].last = 0
         for k in range(g.n_refreshed):
             e = g.refreshed[k]
-            if e.updated < last:
-                e.updated = last
+            if e.updated < p.last - 1:
+                e.updated = p.last - 1
+        p.last = 0
+        p.seen = p.window = 0
     t.n_seen = 0

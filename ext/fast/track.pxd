@@ -3,6 +3,7 @@
 # First each is asked whether it accepts the packet and stays what it is; only if all do, they are told. Nothing has to be undone then.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.string cimport memcpy
 from ext.devices.core cimport Core, Ns
 from ext.fast.flows cimport FLOW_TRACKS, Flow, FlowCache, Program, Track, Tracked, TRACKS_MAX, flow_track
 from ext.fast.key cimport IP, TCP_RESET
@@ -33,12 +34,17 @@ cdef inline void track_told(Core *c, const Track *t, Ct *ct) noexcept nogil:
     track_expires(c, ct, timeout)
 
 
+cdef packed struct Tellable:
+    # what segments change in a connection, side by side as there
+    CtStatus status
+    int64_t expires
+    CtTcp tcp
+
+
 cdef struct Told:
     # a connection that has been told
     Ct *ct
-    CtTcp tcp
-    CtStatus status
-    int64_t expires
+    Tellable was
 
 
 cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, Told *was) noexcept nogil:
@@ -47,7 +53,7 @@ cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, 
     cdef int64_t timeout
     told_kept(was, ct)
     if (ct_tcp_packet(&ct.proto.tcp, t.dir, ip + IP, ld16(ip + 2) - IP, &ns.ct.set, ct.expires - c.now, &ct.status, &timeout) != CTV_ACCEPT
-            or ct.proto.tcp.state != was.tcp.state):
+            or ct.proto.tcp.state != was.was.tcp.state):
         told_undone(was)
         return False
     track_expires(c, ct, timeout)
@@ -56,15 +62,11 @@ cdef inline bint reset_told(Core *c, const Track *t, Ct *ct, const uint8_t *ip, 
 
 cdef inline void told_kept(Told *was, Ct *ct) noexcept nogil:
     was.ct = ct
-    was.tcp = ct.proto.tcp
-    was.status = ct.status
-    was.expires = ct.expires
+    memcpy(&was.was, &ct.status, sizeof(Tellable))
 
 
 cdef inline void told_undone(const Told *was) noexcept nogil:
-    was.ct.proto.tcp = was.tcp
-    was.ct.status = was.status
-    was.ct.expires = was.expires
+    memcpy(&was.ct.status, &was.was, sizeof(Tellable))
 
 
 cdef inline bint resets_agree(Core *c, const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:

@@ -2,30 +2,30 @@
 #
 # A window is a run of frames before which nothing else is due, and of which each goes the way of its flow out of the world. Three steps:
 #   look    each part of the frames: their flows, and whether the frames are what those have been seen to carry
-#   settle  each part of the connections is shown its packets in order, whichever part of the frames they are in
-#   go      each part of the frames is carried
+#   settle  each part of the connections sees its packets in order, whichever part of the frames they are in; those that nobody else sees
+#           leave the world at once
+#   go      each part of the frames is carried, as far as frames are left, and connections are put right
 # A frame that will not do ends the window in front of it, wherever it is found; connections that have seen it, or later ones, get back
 # what they were. What the frames leave in tables, counters and records is put together in their order.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
-from ext.devices.core cimport (Core, Counters, Dev, DropRecord, FrameRecord, Store, TRACE_STEPS,
-                               store_add)
-from ext.devices.record cimport REC_OFF
-from ext.fast.apply cimport flow_goes_copied, frame_as_known
-from ext.fast.crew cimport CREW_MOST, Crew, crew_free, crew_is_here, crew_new, crew_work
-from ext.fast.flows cimport (Flow, FlowCache, HOW_RESET, Program, SCRATCH, Track, TRACKS_MAX, flow_find, flow_home, flow_program,
+from libc.string cimport memcpy
+from ext.devices.core cimport Core, Dev, Ns
+from ext.fast.ahead cimport connection_ahead
+from ext.fast.apply cimport flow_goes_copied, headers_as_known
+from ext.fast.crew cimport CREW_MOST, Crew
+from ext.fast.flows cimport (FLOW_TRACKS, Flow, FlowCache, LINE, Program, SCRATCH, Track, Tracked, TRACKS_MAX, flow_find, flow_home, flow_program,
                              flow_track)
 from ext.fast.frame cimport Frame
-from ext.fast.key cimport IP, Parsed, key_parse
-from ext.fast.tally cimport (DrawTally, ProgramTally, Tally, draw_planned, draws_planned, draws_told, program_seen, programs_told, tally_begin,
-                             tally_close, tally_of, tally_open)
-from ext.fast.track cimport Told, told_kept, told_undone, track_asked, track_stands, track_told, track_told_tcp
-from ext.tables.conntrack cimport Ct
+from ext.fast.key cimport Parsed, frames_plain, key_parse, key_read_plainly, packet_sound
+from ext.fast.routed cimport spread
+from ext.fast.straight cimport straight_written
+from ext.fast.tally cimport (Facts, ProgramFacts, ProgramTally, Tally, draw_counted, draws_before, draws_behind, program_joins, program_seen,
+                             tally_again, tally_begin)
+from ext.fast.track cimport Told, segment_passes, told_kept, told_undone, track_stands, track_told
+from ext.tables.conntrack cimport Ct, ct_of
 from ext.tables.ct_settings cimport CtStatus
-from ext.tables.ct_tcp cimport TcpSegment, tcp_plain_segment
-from ext.wire.bytes cimport ask_for, ld16
+from ext.wire.bytes cimport ask_for
 from ext.wire.hash cimport draw_hash
 from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM
 
@@ -46,16 +46,13 @@ cdef extern from *:
     void cut_before(uint64_t *cut, uint64_t at) noexcept nogil
 
 cdef enum:
-    WINDOW_MOST = 1024  # frames: what belongs to them stays in the caches that each processor has to itself
-    WINDOW_LEAST = 64  # fewer are not worth the meetings
     STEP_LOOK = 0
     STEP_SETTLE = 1
     STEP_GO = 2
-    WINDOW_STEPS = 3
     BURST = 16  # frames whose keys are read, and whose flows are asked for, before the first of them is looked at
     DATA_AHEAD = 32
-    CONNECTIONS_AHEAD = 8
-    SHARD_BITS = 13  # of the place of a connection in memory: those side by side, which share cache lines, are of one part
+    TURNS_AHEAD = 8
+    SHARD_BITS = 12  # of the place of a connection in memory: those side by side, which share cache lines, are of one part
 
 cdef struct Lot:
     # frames from outside, as in Engine.carry()
@@ -65,34 +62,46 @@ cdef struct Lot:
     const uint32_t *lengths
     const int64_t *times
 
-cdef struct Seat:
-    # a frame of the window
+cdef struct Coming:
+    # a frame that is looked at
     const Flow *flow
-    const Program *program
-    uint32_t draws  # place + 1 of its counter in Tally.draws, 0: none
-    uint32_t draw  # of that counter in this part, counted from 1
-    uint16_t l3
-    uint16_t inner
-    uint8_t refreshes
+    const uint8_t *ip  # its inner IP header
+    uint32_t place  # in the window
+
+cdef struct Turn:
+    # a packet that a connection of TCP will see, or that will leave the world, or both; half a cache line
+    Ct *ct  # that sees or translates it; NULL: none
+    const uint8_t *ip  # its inner IP header
+    uint32_t place  # of the frame in the window
+    uint16_t n  # bytes from there to the frame's end
+    uint16_t program  # its number
+    uint16_t serial  # of the connection
+    uint16_t sport  # as in Flow
+    uint16_t draw  # of its counter's in this part of the frames, counted from 1; 0: it draws nothing
+    uint8_t track  # of the program's, TRACKS_MAX: the connection does not see it
+    uint8_t leaves
 
 cdef struct Visit:
-    # a connection will see a packet
+    # a connection of another protocol will see a packet
     Ct *ct
     const Track *track
-    int64_t now
+    uint32_t place
     uint16_t serial
-    uint32_t place  # of the packet in the window
 
-cdef struct TcpVisit:
-    Visit visit
-    TcpSegment segment
+cdef struct Turns:
+    # of connections that one part has, for packets of another
+    Turn *turn  # in order, and so are
+    Visit *visit
+    uint32_t n_turns
+    uint32_t n_visits
 
-cdef struct Visits:
-    # of connections that one part has, to packets of another
-    Visit *plain  # in order, those of protocols other than TCP
-    TcpVisit *tcp
-    uint32_t n_plain
-    uint32_t n_tcp
+cdef struct Rest:
+    # a frame that is carried when all connections have seen theirs, for there is somebody else to see it
+    const Flow *flow
+    uint32_t place
+    uint16_t l3
+    uint16_t inner
+    uint16_t draw  # as in Turn
 
 cdef struct Undo:
     Ct *ct
@@ -108,9 +117,13 @@ cdef struct Part:
     Core core  # the world as it is, with a time, records and counters of its own
     FlowCache cache  # the same flows, with memory of its own
     Tally tally
+    int number
     uint64_t first  # of its part of the frames
     uint64_t past
-    Visits visits[CREW_MOST]  # of its packets, by the part that the connection belongs to
+    Turns turns[CREW_MOST]  # of its frames, by the part that the connection belongs to
+    Rest *rest  # of its frames
+    uint32_t n_rest
+    uint64_t walked  # rules, for those that leave in their turn
     Undo *undo  # of its connections
     TcpUndo *tcp_undo
     uint32_t n_undo
@@ -126,9 +139,9 @@ cdef struct Window:
     int64_t now  # before the first frame
     int64_t until  # something else is due then
     uint32_t next_packet
+    Facts facts
     Part *part[CREW_MOST]
     int n  # parts, and threads
-    Seat *seat
     uint32_t n_reasons
     uint32_t most  # frames
     uint32_t least
@@ -149,135 +162,231 @@ cdef inline int owner_of(const Ct *ct, int n) noexcept nogil:
     return <int>(stretch & 1 if n == 2 else stretch % <uint32_t>n)
 
 
-cdef inline void look_ahead(const Window *w, Part *me, uint64_t i, Parsed *seen) noexcept nogil:
-    """Read the key of frame ``i``, and ask for what lies where its flow should; of one that has none ``length`` is 0."""
+cdef inline void part_begins(const Window *w, Part *me) noexcept nogil:
+    """It gets its part of the frames, and sees the world as it is. The first one's records are the world's own: they come first."""
+    cdef const FlowCache *fc = <const FlowCache *>w.c.fast
+    cdef uint64_t n = w.past - w.first
+    cdef int part, number = me.number
+    me.first = w.first + (n * <uint64_t>number + <uint64_t>w.n - 1) // <uint64_t>w.n
+    me.past = w.first + (n * <uint64_t>(number + 1) + <uint64_t>w.n - 1) // <uint64_t>w.n
+    me.core.ns = w.c.ns
+    me.core.dev = w.c.dev
+    me.core.tracing = w.c.tracing
+    me.core.generation = w.c.generation
+    me.core.moves = w.c.moves
+    me.cache.flow = fc.flow
+    me.cache.slots = fc.slots
+    me.cache.more = fc.more
+    me.cache.program = fc.program
+    memcpy(me.cache.shape, fc.shape, sizeof(fc.shape))
+    me.cache.n_shapes = fc.n_shapes
+    me.cache.seed = fc.seed
+    me.core.now = frame_time(w, me.first - 1) if number else w.now
+    me.n_rest = 0
+    me.walked = 0
+    for part in range(w.n):
+        me.turns[part].n_turns = me.turns[part].n_visits = 0
+    tally_begin(&me.tally)
+    if number == 0:
+        me.core.bytes = w.c.bytes
+        me.core.frames = w.c.frames
+        me.core.drops = w.c.drops
+        me.core.changes = w.c.changes
+        me.core.order = w.c.order
+
+
+cdef inline void burst_keys(const Window *w, const Part *me, uint64_t first, uint64_t past, Parsed *seen) noexcept nogil:
+    """Read the keys of some frames, and ask for what lies where their flows should; of one that has none ``length`` is 0."""
+    cdef const FlowCache *fc = &me.cache
+    cdef const uint8_t *data = w.lot.data
+    cdef const uint64_t *starts = w.lot.starts
+    cdef const uint32_t *lengths = w.lot.lengths
+    cdef uint32_t at = 0
+    cdef uint32_t plain = frames_plain(fc, &me.core, data, w.lot.devs + first, starts + first, lengths + first, <uint32_t>(past - first), &at)
     cdef const Dev *d
-    seen.length = 0
-    if i + DATA_AHEAD < me.past:
-        ask_for(w.lot.data + w.lot.starts[i + DATA_AHEAD])
-    d = me.core.dev[w.lot.devs[i]]
-    if key_parse(&me.cache, d, True, w.lot.data + w.lot.starts[i], w.lot.lengths[i], seen):
-        ask_for(flow_home(&me.cache, seen.hash))
-    else:
-        seen.length = 0
+    cdef uint64_t i
+    for i in range(first, past):
+        if i + DATA_AHEAD < me.past:
+            ask_for(data + starts[i + DATA_AHEAD])
+        d = me.core.dev[w.lot.devs[i]]
+        if ((plain >> (i - first) & 1 and key_read_plainly(fc, d, data + starts[i], lengths[i], at, seen))
+                or key_parse(fc, d, True, data + starts[i], lengths[i], seen)):
+            ask_for(flow_home(fc, seen.hash))
+        else:
+            seen.length = 0
+        seen += 1
 
 
-cdef inline bint is_as_known(const Part *me, const Flow *f, Program *g, const Parsed *a, const uint8_t *frame) noexcept nogil:
-    if g.moves != me.core.moves or me.core.now >= g.checked_until:
-        return False  # neighbours and bridges are to be looked at again, which is noted in the program
-    return g.plain and frame_as_known(&me.core, f, g, frame, a, False)
+cdef inline bint program_known(const Window *w, Part *me, uint32_t number, const Program *g) noexcept nogil:
+    """Does it hold, if its first packet in this window comes? Where neighbours and bridges are to be looked at again, that is noted in the
+    program, which one thread has to do."""
+    cdef const ProgramFacts *facts = &w.facts.program[number]
+    if not facts.shared or not g.plain or g.generation != me.core.generation or g.moves != me.core.moves:
+        return False
+    program_joins(&me.tally, number, min(g.checked_until, w.until))
+    return True
 
 
-cdef inline bint meets_twice(const FlowCache *fc, const Flow *f, const Program *g) noexcept nogil:
-    """Is one of its connections on the way more than once?"""
-    cdef uint16_t serial
-    cdef int i, k
-    for i in range(1, g.n_tracks):
-        for k in range(i):
-            if flow_track(fc, f, g, i, &serial) == flow_track(fc, f, g, k, &serial):
-                return True
-    return False
+cdef inline uint16_t frame_counted(Part *me, const ProgramFacts *facts, uint32_t program, int64_t now) noexcept nogil:
+    """What the frame leaves in tables and counters, if it is carried: its draw as in Turn."""
+    program_seen(&me.tally.program[program], now)
+    if facts.leaves:
+        me.walked += facts.walked
+    return <uint16_t>draw_counted(&me.tally, facts.draws) if facts.draws else 0
 
 
-cdef inline void visit_plan(Window *w, Part *me, Ct *ct, uint16_t serial, const Track *track, const uint8_t *ip, uint32_t place) noexcept nogil:
-    cdef Visits *with_owner = &me.visits[owner_of(ct, w.n)]
-    cdef TcpVisit *t
-    cdef Visit *v
-    if track.proto == 6:
-        t = &with_owner.tcp[with_owner.n_tcp]
-        with_owner.n_tcp += 1
-        tcp_plain_segment(&t.segment, ip + IP, ld16(ip + 2) - IP)
-        v = &t.visit
-    else:
-        v = &with_owner.plain[with_owner.n_plain]
-        with_owner.n_plain += 1
+cdef inline Turn *turn_planned(Turns *t, Ct *ct, uint16_t serial, const Coming *a) noexcept nogil:
+    cdef Turn *turn = &t.turn[t.n_turns]
+    t.n_turns += 1
+    turn.ct = ct
+    turn.ip = a.ip
+    turn.place = a.place
+    turn.program = a.flow.program - 1
+    turn.serial = serial
+    return turn
+
+
+cdef inline void visit_planned(const Window *w, Part *me, Ct *ct, uint16_t serial, const Track *track, uint32_t place) noexcept nogil:
+    cdef Turns *t = &me.turns[owner_of(ct, w.n)]
+    cdef Visit *v = &t.visit[t.n_visits]
+    t.n_visits += 1
     v.ct = ct
     v.track = track
-    v.now = me.core.now
-    v.serial = serial
     v.place = place
+    v.serial = serial
 
 
-cdef inline bint visits_plan(Window *w, Part *me, const Flow *f, const Program *g, const uint8_t *ip, uint32_t place) noexcept nogil:
-    """Its connections are to see the packet. False: one of them would see it twice."""
+cdef inline Ct *facts_track(const ProgramFacts *facts, const Flow *f, int i) noexcept nogil:
+    return ct_of(&(<const Ns *>facts.tracked[i].ns).ct, f.ct[i])
+
+
+cdef inline bint straight_planned(const Window *w, Part *me, const ProgramFacts *facts, const Coming *a, uint32_t n) noexcept nogil:
+    """The frame will leave the world when it is its connections' turn to see it. False: one of them would see it twice."""
+    cdef const Flow *f = a.flow
+    cdef int track = facts.track, sees = facts.sees, owner = me.number
+    cdef Ct *ct[FLOW_TRACKS]
+    cdef Turn *turn
+    ct[0] = facts_track(facts, f, 0) if facts.n_tracks else NULL
+    if facts.n_tracks > 1:
+        ct[1] = facts_track(facts, f, 1)
+        if ct[0] == ct[1]:
+            return False
+        if sees != 1:
+            visit_planned(w, me, ct[1], f.serial[1], &facts.tracked[1], a.place)
+    if sees != 0 and facts.n_tracks:
+        visit_planned(w, me, ct[0], f.serial[0], &facts.tracked[0], a.place)
+    if facts.n_tracks:
+        owner = owner_of(ct[track], w.n)
+    turn = turn_planned(&me.turns[owner], ct[track], f.serial[track], a)
+    turn.n = <uint16_t>n
+    turn.sport = f.sport
+    turn.draw = frame_counted(me, facts, turn.program, me.core.now)
+    turn.track = <uint8_t>sees
+    turn.leaves = True
+    return True
+
+
+cdef inline bint rest_planned(const Window *w, Part *me, const ProgramFacts *facts, const Program *g, const Coming *a, uint32_t l3,
+                              uint32_t inner) noexcept nogil:
+    """The same of a frame that is carried when all of them have seen theirs."""
+    cdef Rest *rest = &me.rest[me.n_rest]
+    cdef Ct *ct[TRACKS_MAX]
     cdef uint16_t serial
-    cdef Ct *ct
-    cdef int i
-    if g.n_tracks > 1 and meets_twice(&me.cache, f, g):
-        return False
+    cdef Turn *turn
+    cdef int i, k
     for i in range(g.n_tracks):
-        ct = flow_track(&me.cache, f, g, i, &serial)
-        visit_plan(w, me, ct, serial, &g.tracks[i], ip, place)
+        ct[i] = flow_track(&me.cache, a.flow, g, i, &serial)
+        for k in range(i):
+            if ct[i] == ct[k]:
+                return False
+        if g.tracks[i].proto != 6:
+            visit_planned(w, me, ct[i], serial, &g.tracks[i], a.place)
+            continue
+        turn = turn_planned(&me.turns[owner_of(ct[i], w.n)], ct[i], serial, a)
+        turn.track = <uint8_t>i
+        turn.leaves = False
+    me.n_rest += 1
+    rest.flow = a.flow
+    rest.place = a.place
+    rest.l3 = <uint16_t>l3
+    rest.inner = <uint16_t>inner
+    rest.draw = frame_counted(me, facts, a.flow.program - 1, me.core.now)
     return True
 
 
-cdef inline bint frame_joins(Window *w, Part *me, uint64_t i, const Parsed *a) noexcept nogil:
+cdef inline bint frame_joins(const Window *w, Part *me, const Flow *f, uint32_t place, const uint8_t *frame, const Parsed *a) noexcept nogil:
     """Does the frame go the way of its flow, as far as that can be told without its connections?"""
-    cdef const uint8_t *frame = w.lot.data + w.lot.starts[i]
-    cdef Seat *seat = &w.seat[i - w.first]
-    cdef const ProgramTally *tally
-    cdef Program *g
-    cdef Flow *f
-    cdef int64_t now = frame_time(w, i)
-    if now < me.core.now or now >= w.until or a.key.place & HOW_RESET or a.length > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+    cdef uint32_t number = f.program - 1
+    cdef const ProgramFacts *facts = &w.facts.program[number]
+    cdef const ProgramTally *p = &me.tally.program[number]
+    cdef Program *g = facts.program
+    cdef Coming coming
+    if p.window != me.tally.window and not program_known(w, me, number, g):
         return False
-    me.core.now = now
-    f = flow_find(&me.cache, &a.key, a.hash)
-    if f == NULL:
+    if me.core.now >= p.until or not headers_as_known(f, g, frame, a) or not (a.sound or packet_sound(frame, a)):
         return False
-    g = flow_program(&me.cache, f)
-    tally = tally_of(&me.tally, g, f.program - 1)
-    if (not tally.shared or not is_as_known(me, f, g, a, frame)
-            or not visits_plan(w, me, f, g, frame + a.inner, <uint32_t>(i - w.first))):
-        return False
-    seat.flow = f
-    seat.program = g
-    seat.l3 = <uint16_t>a.l3
-    seat.inner = <uint16_t>a.inner
-    seat.refreshes = tally.refreshes
-    seat.draws = tally.draws
-    if tally.draws:
-        seat.draw = draw_planned(&me.tally, tally.draws)
-    return True
+    coming.flow = f
+    coming.ip = frame + a.inner
+    coming.place = place
+    if facts.leaves:
+        return straight_planned(w, me, facts, &coming, a.length - a.inner)
+    return rest_planned(w, me, facts, g, &coming, a.l3, a.inner)
+
+
+cdef inline uint32_t burst_flows(const Window *w, const Part *me, const Parsed *seen, uint32_t n, const Flow **flow) noexcept nogil:
+    """The flows of some frames, and how many have one before the first that has none."""
+    cdef const Flow *f
+    cdef uint32_t k
+    for k in range(n):
+        if seen[k].length == 0 or seen[k].length > SCRATCH - PKT_HEADROOM - PKT_TAILROOM:
+            return k
+        f = flow_find(&me.cache, &seen[k].key, seen[k].hash)
+        if f == NULL:
+            return k
+        ask_for(&w.facts.program[f.program - 1])
+        flow[k] = f
+    return n
+
+
+cdef inline uint32_t burst_joins(const Window *w, Part *me, uint64_t first, uint32_t n) noexcept nogil:
+    """How many frames from the first one on go the ways of their flows, of ``n``."""
+    cdef const uint64_t *starts = w.lot.starts + first
+    cdef const int64_t *times = w.lot.times + first
+    cdef const Flow *flow[BURST]
+    cdef Parsed seen[BURST]
+    cdef int64_t now
+    cdef uint32_t place = <uint32_t>(first - w.first), k
+    burst_keys(w, me, first, first + n, seen)
+    n = burst_flows(w, me, seen, n, flow)
+    for k in range(n):
+        now = times[k] if times[k] > w.now else w.now
+        if now < me.core.now:
+            return k
+        me.core.now = now
+        if not frame_joins(w, me, flow[k], place + k, w.lot.data + starts[k], &seen[k]):
+            return k
+    return n
 
 
 cdef inline void window_look(Window *w, Part *me) noexcept nogil:
-    cdef Parsed seen[BURST]
-    cdef uint64_t first, i, past
-    cdef int k
-    for k in range(w.n):
-        me.visits[k].n_plain = me.visits[k].n_tcp = 0
-    me.core.now = frame_time(w, me.first - 1) if me.first > w.first else w.now
+    cdef uint64_t first
+    cdef uint32_t n, joined
+    part_begins(w, me)
     first = me.first
     while first < me.past and cut_seen(&w.cut) > first:
-        past = first + BURST if first + BURST < me.past else me.past
-        for i in range(first, past):
-            look_ahead(w, me, i, &seen[i - first])
-        for i in range(first, past):
-            if seen[i - first].length == 0 or not frame_joins(w, me, i, &seen[i - first]):
-                cut_before(&w.cut, i)
-                return
-        first = past
-
-
-cdef inline bint begins_well(Window *w, Part *me) noexcept nogil:
-    """Is it worth calling the others? Where no frame will do, the first one does not either."""
-    cdef const FlowCache *fc = &me.cache
-    cdef const Flow *f
-    cdef Parsed seen
-    look_ahead(w, me, w.first, &seen)
-    if seen.length == 0:
-        return False
-    f = flow_find(fc, &seen.key, seen.hash)
-    return f != NULL and tally_of(&me.tally, flow_program(fc, f), f.program - 1).shared
+        n = <uint32_t>min(me.past - first, BURST)
+        joined = burst_joins(w, me, first, n)
+        first += joined
+        if joined < n:
+            cut_before(&w.cut, first)
+            return
 
 
 # ---- settle
 
-cdef inline bint plain_settled(Part *me, const Visit *v) noexcept nogil:
+cdef inline bint visit_settled(Part *me, const Visit *v) noexcept nogil:
     """The connection has seen the packet, or would not have it."""
     cdef Undo *u = &me.undo[me.n_undo]
-    me.core.now = v.now
     if not track_stands(&me.core, v.track, v.ct, v.serial):
         return False
     u.ct = v.ct
@@ -289,53 +398,96 @@ cdef inline bint plain_settled(Part *me, const Visit *v) noexcept nogil:
     return True
 
 
-cdef inline bint tcp_settled(Part *me, TcpVisit *t) noexcept nogil:
+cdef inline bint turn_seen(Part *me, const Turn *t, const Track *track) noexcept nogil:
     """The same of TCP."""
     cdef TcpUndo *u = &me.tcp_undo[me.n_tcp_undo]
-    me.core.now = t.visit.now
-    if not track_asked(&me.core, t.visit.track, t.visit.ct, t.visit.serial, &t.segment):
+    if not track_stands(&me.core, track, t.ct, t.serial):
         return False
-    told_kept(&u.was, t.visit.ct)
-    u.place = t.visit.place
+    told_kept(&u.was, t.ct)
+    u.place = t.place
+    if not segment_passes(&me.core, track, t.ct, t.ip):
+        return False
     me.n_tcp_undo += 1
-    track_told_tcp(&me.core, t.visit.track, t.visit.ct, &t.segment)
     return True
 
 
-cdef inline void connection_ahead(const Ct *ct) noexcept nogil:
-    ask_for(&ct.serial)
-    ask_for(<const char *>(ct + 1) - 1)
+cdef inline bint turn_settled(const Window *w, Part *me, const Turn *t) noexcept nogil:
+    """The connection has seen the packet, which has left the world if it may; or it would not have it."""
+    cdef const ProgramFacts *facts = &w.facts.program[t.program]
+    cdef const Program *g = facts.program
+    cdef uint16_t ident = 0
+    cdef Tracked at
+    if t.track != TRACKS_MAX and not turn_seen(me, t, &facts.tracked[t.track] if t.leaves else &g.tracks[t.track]):
+        return False
+    if t.leaves:
+        if t.draw:
+            ident = <uint16_t>draw_hash(facts.push_hash, <uint16_t>(me.tally.before[facts.draws - 1] + t.draw))
+        at.ct[0] = at.ct[1] = t.ct
+        straight_written(t.sport, g, facts.tracked, &at, ident, t.ip, t.n, me.cache.scratch + PKT_HEADROOM + spread(t.place))
+    return True
 
 
-cdef inline void visits_settle(Window *w, Part *me, const Visits *v, uint32_t cut) noexcept nogil:
-    """In front of ``cut``, all that will."""
-    cdef uint32_t i
-    for i in range(v.n_tcp):
-        if v.tcp[i].visit.place >= cut:
-            break
-        if i + CONNECTIONS_AHEAD < v.n_tcp:
-            connection_ahead(v.tcp[i + CONNECTIONS_AHEAD].visit.ct)
-        if not tcp_settled(me, &v.tcp[i]):
-            cut = v.tcp[i].visit.place
-            cut_before(&w.cut, w.first + cut)
-            break
-    for i in range(v.n_plain):
-        if v.plain[i].place >= cut:
-            break
-        if i + CONNECTIONS_AHEAD < v.n_plain:
-            ask_for(&v.plain[i + CONNECTIONS_AHEAD].ct.serial)
-        if not plain_settled(me, &v.plain[i]):
-            cut_before(&w.cut, w.first + v.plain[i].place)
-            break
+cdef inline void turn_ahead(const Part *me, const Turn *t, const int64_t *times) noexcept nogil:
+    """What it will need is asked for, and turns that come later: most of that another processor has had."""
+    cdef const Program *g = me.cache.program[t.program]
+    ask_for(t + 2 * TURNS_AHEAD)
+    ask_for(times + t.place)
+    connection_ahead(t.ct, True)
+    ask_for(t.ip)
+    ask_for(&g.short)
+    ask_for(<const char *>&g.short + LINE)
+    ask_for(<const char *>&g.short + 2 * LINE)
 
 
-cdef inline void window_settle(Window *w, Part *me, int number) noexcept nogil:
-    cdef uint32_t cut = <uint32_t>(cut_seen(&w.cut) - w.first)
+cdef inline uint32_t turns_settle(const Window *w, Part *me, const Turns *t, uint32_t cut) noexcept nogil:
+    """In front of ``cut``, all that will; where that ends."""
+    cdef const int64_t *times = w.lot.times + w.first
+    cdef const Turn *turn = t.turn
+    cdef const Turn *past = turn + t.n_turns
+    cdef int64_t now, least = w.now
+    while turn < past and turn.place < cut:
+        if turn + TURNS_AHEAD < past:
+            turn_ahead(me, turn + TURNS_AHEAD, times)
+        now = times[turn.place]
+        me.core.now = now if now > least else least
+        if not turn_settled(w, me, turn):
+            return turn.place
+        turn += 1
+    return cut
+
+
+cdef inline uint32_t visits_settle(const Window *w, Part *me, const Turns *t, uint32_t cut) noexcept nogil:
+    """The same."""
+    cdef const int64_t *times = w.lot.times + w.first
+    cdef const Visit *v = t.visit
+    cdef const Visit *past = v + t.n_visits
+    cdef int64_t now, least = w.now
+    while v < past and v.place < cut:
+        if v + TURNS_AHEAD < past:
+            ask_for(v + 3 * TURNS_AHEAD)
+            ask_for(&v[TURNS_AHEAD].ct.serial)
+        now = times[v.place]
+        me.core.now = now if now > least else least
+        if not visit_settled(me, v):
+            return v.place
+        v += 1
+    return cut
+
+
+cdef inline void window_settle(Window *w, Part *me) noexcept nogil:
+    cdef const Part *of
+    cdef uint32_t cut
     cdef int part
     me.n_undo = me.n_tcp_undo = 0
     for part in range(w.n):
-        visits_settle(w, me, &w.part[part].visits[number], cut)
+        draws_before(&me.tally, &w.facts, &w.part[part].tally)
+    for part in range(w.n):
+        of = w.part[part]
         cut = <uint32_t>(cut_seen(&w.cut) - w.first)
+        cut = turns_settle(w, me, &of.turns[me.number], cut)
+        cut = visits_settle(w, me, &of.turns[me.number], cut)
+        cut_before(&w.cut, w.first + cut)
+        draws_behind(&me.tally, &of.tally)
 
 
 cdef inline void window_undo(const Window *w, Part *me) noexcept nogil:
@@ -354,51 +506,64 @@ cdef inline void window_undo(const Window *w, Part *me) noexcept nogil:
 
 # ---- go
 
-cdef inline void draws_begin(const Window *w, Part *me, int number) noexcept nogil:
-    """Behind what the parts before this one draw."""
-    cdef DrawTally *d
-    cdef uint32_t i
+cdef inline void part_again(const Window *w, Part *me, uint64_t past) noexcept nogil:
+    """The window ends before its last frame: of its frames, only those in front of ``past`` go, and leave something behind."""
+    cdef uint32_t place = <uint32_t>(past - w.first), i
+    cdef const Turn *t
+    cdef int part, number
+    tally_again(&me.tally)
+    me.walked = 0
+    for part in range(w.n):
+        for i in range(me.turns[part].n_turns):
+            t = &me.turns[part].turn[i]
+            if t.leaves and t.place < place:
+                frame_counted(me, &w.facts.program[t.program], t.program, frame_time(w, w.first + t.place))
+    for i in range(me.n_rest):
+        if me.rest[i].place >= place:
+            me.n_rest = i
+            break
+        number = me.rest[i].flow.program - 1
+        frame_counted(me, &w.facts.program[number], number, frame_time(w, w.first + me.rest[i].place))
+
+
+cdef inline void rest_draws(const Window *w, Part *me) noexcept nogil:
+    """What it draws comes behind what the parts before it draw."""
     cdef int part
-    for i in range(me.tally.n_drawing):
-        d = &me.tally.draws[me.tally.drawing[i]]
-        d.before = d.counter[0]
-        for part in range(number):
-            d.before += <uint16_t>draws_planned(&w.part[part].tally, d.counter)
+    for part in range(me.number + 1):
+        draws_before(&me.tally, &w.facts, &w.part[part].tally)
+    for part in range(me.number):
+        draws_behind(&me.tally, &w.part[part].tally)
 
 
-cdef inline void frame_leaves(Window *w, Part *me, uint64_t i) noexcept nogil:
-    cdef const Seat *seat = &w.seat[i - w.first]
-    cdef const Program *g = seat.program
-    cdef DrawTally *d
+cdef inline void rest_goes(const Window *w, Part *me, const Rest *rest) noexcept nogil:
+    cdef const Program *g = flow_program(&me.cache, rest.flow)
+    cdef uint64_t i = w.first + rest.place
     cdef Parsed a
     cdef Frame p
     me.core.now = frame_time(w, i)
-    if seat.refreshes:
-        program_seen(&me.tally, seat.flow.program - 1, me.core.now)
-    a.l3 = seat.l3
-    a.inner = seat.inner
+    a.l3 = rest.l3
+    a.inner = rest.inner
     p.buf = <uint8_t *>(w.lot.data + w.lot.starts[i])
     p.l2 = p.hash = 0
     p.end = w.lot.lengths[i]
     p.hash_l4 = p.crossings = p.sound = p.unfinished = 0
-    p.id = w.next_packet + <uint32_t>(i - w.first) + 1
-    if seat.draws:
-        d = &me.tally.draws[seat.draws - 1]
-        d.drawn = seat.draw
-        p.ident = <uint16_t>draw_hash(g.push_hash, <uint16_t>(d.before + seat.draw))
-    flow_goes_copied(&me.core, seat.flow, g, &p, &a, me.cache.scratch, PKT_HEADROOM)
+    p.id = w.next_packet + rest.place + 1
+    if rest.draw:
+        p.ident = <uint16_t>draw_hash(g.push_hash, <uint16_t>(me.tally.before[w.facts.program[rest.flow.program - 1].draws - 1] + rest.draw))
+    flow_goes_copied(&me.core, rest.flow, g, &p, &a, me.cache.scratch, PKT_HEADROOM)
 
 
-cdef inline void window_go(Window *w, Part *me, int number) noexcept nogil:
-    cdef uint64_t i, past = cut_seen(&w.cut)
-    if past > me.past:
-        past = me.past
+cdef inline void window_go(Window *w, Part *me) noexcept nogil:
+    cdef uint64_t past = cut_seen(&w.cut)
+    cdef uint32_t i
     window_undo(w, me)
-    if me.first >= past:
+    if past < me.past:
+        part_again(w, me, past)
+    if me.n_rest == 0:
         return
-    draws_begin(w, me, number)
-    for i in range(me.first, past):
-        frame_leaves(w, me, i)
+    rest_draws(w, me)
+    for i in range(me.n_rest):
+        rest_goes(w, me, &me.rest[i])
 
 
 cdef inline void window_step(void *what, int part, int step) noexcept nogil:
@@ -406,234 +571,6 @@ cdef inline void window_step(void *what, int part, int step) noexcept nogil:
     if step == STEP_LOOK:
         window_look(w, w.part[part])
     elif step == STEP_SETTLE:
-        window_settle(w, w.part[part], part)
+        window_settle(w, w.part[part])
     else:
-        window_go(w, w.part[part], part)
-
-
-# ---- before and after
-
-cdef inline void part_begins(Window *w, int number) noexcept nogil:
-    """It gets its part of the frames, and sees the world as it is. The first one's records are the world's own: they come first."""
-    cdef Part *me = w.part[number]
-    cdef const FlowCache *fc = <const FlowCache *>w.c.fast
-    cdef uint64_t n = w.past - w.first
-    me.first = w.first + (n * <uint64_t>number + <uint64_t>w.n - 1) // <uint64_t>w.n
-    me.past = w.first + (n * <uint64_t>(number + 1) + <uint64_t>w.n - 1) // <uint64_t>w.n
-    me.core.ns = w.c.ns
-    me.core.dev = w.c.dev
-    me.core.tracing = w.c.tracing
-    me.core.generation = w.c.generation
-    me.core.moves = w.c.moves
-    me.cache.flow = fc.flow
-    me.cache.slots = fc.slots
-    me.cache.more = fc.more
-    me.cache.program = fc.program
-    memcpy(me.cache.shape, fc.shape, sizeof(fc.shape))
-    me.cache.n_shapes = fc.n_shapes
-    me.cache.seed = fc.seed
-    tally_begin(&me.tally, fc)
-    if number == 0:
-        me.core.bytes = w.c.bytes
-        me.core.frames = w.c.frames
-        me.core.drops = w.c.drops
-        me.core.changes = w.c.changes
-        me.core.order = w.c.order
-
-
-cdef inline void store_joins(Core *c, Store *to, Store *more) noexcept nogil:
-    cdef void *at
-    if more.n == 0:
-        return
-    at = store_add(c, to, more.n)
-    if at != NULL:
-        memcpy(at, more.mem, more.n)
-    more.n = 0
-
-
-cdef inline void records_join(Core *c, Core *more) noexcept nogil:
-    """What one part has recorded comes behind what is there."""
-    cdef uint64_t bytes = c.bytes.n, i
-    cdef FrameRecord *f = <FrameRecord *>more.frames.mem
-    cdef DropRecord *d = <DropRecord *>more.drops.mem
-    for i in range(more.frames.n // sizeof(FrameRecord)):
-        f[i].at += bytes
-        f[i].order += c.order
-    for i in range(more.drops.n // sizeof(DropRecord)):
-        d[i].at += bytes
-        d[i].order += c.order
-    c.order += more.order
-    more.order = 0
-    store_joins(c, &c.bytes, &more.bytes)
-    store_joins(c, &c.frames, &more.frames)
-    store_joins(c, &c.drops, &more.drops)
-    store_joins(c, &c.changes, &more.changes)
-
-
-cdef inline void counters_join(Core *c, Core *more, uint32_t n_reasons) noexcept nogil:
-    cdef uint32_t i
-    c.count.out += more.count.out
-    c.count.rules_walked += more.count.rules_walked
-    if more.count.dropped:
-        c.count.dropped += more.count.dropped
-        for i in range(n_reasons):
-            c.drop_count[i] += more.drop_count[i]
-            more.drop_count[i] = 0
-    memset(&more.count, 0, sizeof(Counters))
-    c.out_of_memory |= more.out_of_memory
-    more.out_of_memory = False
-
-
-cdef inline void part_ends(Window *w, int number) noexcept nogil:
-    cdef Part *me = w.part[number]
-    cdef Core *c = w.c
-    if number == 0:
-        c.bytes = me.core.bytes
-        c.frames = me.core.frames
-        c.drops = me.core.drops
-        c.changes = me.core.changes
-        c.order = me.core.order
-    else:
-        records_join(c, &me.core)
-    counters_join(c, &me.core, w.n_reasons)
-    draws_told(&me.tally)
-
-
-cdef inline bint window_is_open(const Core *c) noexcept nogil:
-    """Is there nothing that asks for one frame after the other?"""
-    return not (c.fast == NULL or c.tracing == TRACE_STEPS or c.clock.on or c.rec.state != REC_OFF or c.n_deliveries or c.out_of_memory
-                or c.supply_failed)
-
-
-cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noexcept nogil:
-    """Carry frames from the first one on, as many as will do; how many."""
-    cdef Core *c = w.c
-    cdef uint64_t n
-    cdef int i
-    w.now = c.now
-    w.until = c.queue.next
-    w.first = first
-    w.past = w.cut = past
-    w.next_packet = c.next_packet
-    if frame_time(w, first) >= w.until:
-        return 0
-    for i in range(w.n):
-        part_begins(w, i)
-    if not begins_well(w, w.part[0]):
-        w.cut = first
-        return 0
-    crew_work(w.crew)
-    for i in range(w.n):
-        part_ends(w, i)
-    n = w.cut - first
-    if n == 0:
-        return 0
-    c.now = frame_time(w, w.cut - 1)
-    c.n_roots += n
-    c.root = c.n_roots
-    c.next_packet += <uint32_t>n
-    c.count.received += n
-    (<FlowCache *>c.fast).hits += n
-    (<FlowCache *>c.fast).shared += n
-    return n
-
-
-cdef inline void window_rests(Window *w) noexcept nogil:
-    """One frame after the other comes next, or other calls: what the bridges have seen shows."""
-    cdef int i
-    for i in range(w.n):
-        programs_told(&w.part[i].tally, <const FlowCache *>w.c.fast)
-
-
-cdef inline void window_adapts(Window *w, uint64_t tried, uint64_t carried) noexcept nogil:
-    """How many frames to try next, and how many to leave alone before: where windows bring little, few are tried."""
-    cdef uint64_t size = 2 * carried
-    if 2 * carried >= w.least:
-        w.rest = 1
-    elif carried < tried and w.rest < w.most:
-        w.rest *= 2
-    if carried == tried:
-        if size < w.size:
-            return  # there were no more
-    else:
-        w.waits = w.rest
-    w.size = w.most if size > w.most else w.least if size < w.least else <uint32_t>size
-
-
-# ---- the crew
-
-cdef inline bint part_open(Part *me, int n, uint32_t most, uint32_t n_reasons) noexcept nogil:
-    cdef size_t visits = <size_t>((most + <uint32_t>n - 1) // <uint32_t>n) * TRACKS_MAX
-    cdef int i
-    me.core.fast = &me.cache
-    me.core.drop_count = <uint64_t *>calloc(n_reasons, sizeof(uint64_t))
-    me.undo = <Undo *>malloc(<size_t>most * TRACKS_MAX * sizeof(Undo))
-    me.tcp_undo = <TcpUndo *>malloc(<size_t>most * TRACKS_MAX * sizeof(TcpUndo))
-    for i in range(n):
-        me.visits[i].plain = <Visit *>malloc(visits * sizeof(Visit))
-        me.visits[i].tcp = <TcpVisit *>malloc(visits * sizeof(TcpVisit))
-        if me.visits[i].plain == NULL or me.visits[i].tcp == NULL:
-            return False
-    return tally_open(&me.tally) and me.core.drop_count != NULL and me.undo != NULL and me.tcp_undo != NULL
-
-
-cdef inline void part_free(Part *me, bint first) noexcept nogil:
-    cdef int i
-    if me == NULL:
-        return
-    if not first:
-        free(me.core.bytes.mem)
-        free(me.core.frames.mem)
-        free(me.core.drops.mem)
-        free(me.core.changes.mem)
-    for i in range(CREW_MOST):
-        free(me.visits[i].plain)
-        free(me.visits[i].tcp)
-    free(me.core.drop_count)
-    free(me.undo)
-    free(me.tcp_undo)
-    tally_close(&me.tally)
-    free(me)
-
-
-cdef inline void window_free(Window *w) noexcept nogil:
-    cdef int i
-    if w == NULL:
-        return
-    crew_free(w.crew)
-    for i in range(CREW_MOST):
-        part_free(w.part[i], i == 0)
-    free(w.seat)
-    free(w)
-
-
-cdef inline Window *window_new(Core *c, int n, uint32_t most, uint32_t n_reasons) noexcept nogil:
-    """For ``n`` threads, the caller's among them, and windows of up to ``most`` frames. NULL when memory is out."""
-    cdef Window *w = <Window *>calloc(1, sizeof(Window))
-    cdef int i
-    if w == NULL:
-        return NULL
-    w.c = c
-    w.n_reasons = n_reasons
-    w.most = w.size = most
-    w.least = most if most < WINDOW_LEAST else <uint32_t>WINDOW_LEAST
-    w.rest = 1
-    w.seat = <Seat *>malloc(most * sizeof(Seat))
-    if w.seat == NULL:
-        window_free(w)
-        return NULL
-    w.n = n
-    for i in range(n):
-        w.part[i] = <Part *>calloc(1, sizeof(Part))
-        if w.part[i] == NULL or not part_open(w.part[i], n, most, n_reasons):
-            window_free(w)
-            return NULL
-    w.crew = crew_new(n, WINDOW_STEPS, window_step, w)
-    if w.crew == NULL:
-        window_free(w)
-        return NULL
-    return w
-
-
-cdef inline bint window_suits(const Window *w, int n, uint32_t most) noexcept nogil:
-    return w != NULL and w.most == most and w.n == n and crew_is_here(w.crew)
+        window_go(w, w.part[part])

@@ -1,0 +1,251 @@
+# Windows, one after the other: what is done before and after the three steps of one, how large the next is to be, and what they work with.
+#
+# What the frames of a window leave in tables, counters and records is put together in their order.
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from ext.devices.core cimport Core, Counters, DropRecord, FrameRecord, Store, TRACE_STEPS, store_add
+from ext.devices.record cimport REC_OFF
+from ext.fast.crew cimport CREW_MOST, crew_calls, crew_free, crew_is_here, crew_new, crew_work
+from ext.fast.flows cimport Flow, FlowCache, TRACKS_MAX, flow_find
+from ext.fast.key cimport Parsed, key_parse
+from ext.fast.tally cimport draws_told, facts_begin, facts_close, facts_open, programs_told, tally_close, tally_open
+from ext.fast.window cimport Part, Rest, STEP_GO, STEP_LOOK, STEP_SETTLE, TcpUndo, Turn, Undo, Visit, Window, frame_time, window_step
+from ext.tables.memory cimport memory_lines
+
+cdef enum:
+    WINDOW_MOST = 4096  # frames: what belongs to them stays in the caches that each processor has to itself
+    WINDOW_LEAST = 64  # fewer are not worth the meetings
+
+
+# ---- before and after
+
+cdef inline void store_joins(Core *c, Store *to, Store *more) noexcept nogil:
+    cdef void *at
+    if more.n == 0:
+        return
+    at = store_add(c, to, more.n)
+    if at != NULL:
+        memcpy(at, more.mem, more.n)
+    more.n = 0
+
+
+cdef inline void records_join(Core *c, Core *more) noexcept nogil:
+    """What one part has recorded comes behind what is there."""
+    cdef uint64_t bytes = c.bytes.n, i
+    cdef FrameRecord *f = <FrameRecord *>more.frames.mem
+    cdef DropRecord *d = <DropRecord *>more.drops.mem
+    for i in range(more.frames.n // sizeof(FrameRecord)):
+        f[i].at += bytes
+        f[i].order += c.order
+    for i in range(more.drops.n // sizeof(DropRecord)):
+        d[i].at += bytes
+        d[i].order += c.order
+    c.order += more.order
+    more.order = 0
+    store_joins(c, &c.bytes, &more.bytes)
+    store_joins(c, &c.frames, &more.frames)
+    store_joins(c, &c.drops, &more.drops)
+    store_joins(c, &c.changes, &more.changes)
+
+
+cdef inline void counters_join(Core *c, Core *more, uint32_t n_reasons) noexcept nogil:
+    cdef uint32_t i
+    c.count.out += more.count.out
+    c.count.rules_walked += more.count.rules_walked
+    if more.count.dropped:
+        c.count.dropped += more.count.dropped
+        for i in range(n_reasons):
+            c.drop_count[i] += more.drop_count[i]
+            more.drop_count[i] = 0
+    memset(&more.count, 0, sizeof(Counters))
+    c.out_of_memory |= more.out_of_memory
+    more.out_of_memory = False
+
+
+cdef inline void part_ends(Window *w, int number) noexcept nogil:
+    cdef Part *me = w.part[number]
+    cdef Core *c = w.c
+    if number == 0:
+        c.bytes = me.core.bytes
+        c.frames = me.core.frames
+        c.drops = me.core.drops
+        c.changes = me.core.changes
+        c.order = me.core.order
+    else:
+        records_join(c, &me.core)
+    counters_join(c, &me.core, w.n_reasons)
+    if w.cut > me.first:
+        c.count.out += min(w.cut, me.past) - me.first - me.n_rest
+    c.count.rules_walked += me.walked
+    draws_told(&me.tally, &w.facts)
+
+
+cdef inline void window_nears(Window *w, uint64_t n) noexcept nogil:
+    """So many frames will be carried; if it goes as it went before, in windows."""
+    if n >= w.least and w.rest == 1 and w.waits == 0:
+        crew_calls(w.crew)
+
+
+cdef inline bint window_is_open(const Core *c) noexcept nogil:
+    """Is there nothing that asks for one frame after the other?"""
+    return not (c.fast == NULL or c.tracing == TRACE_STEPS or c.clock.on or c.rec.state != REC_OFF or c.n_deliveries or c.out_of_memory
+                or c.supply_failed)
+
+
+cdef inline bint begins_well(const Window *w) noexcept nogil:
+    """Is it worth calling the others? Where no frame will do, the first one does not either."""
+    cdef const FlowCache *fc = <const FlowCache *>w.c.fast
+    cdef const Flow *f
+    cdef Parsed seen
+    if not key_parse(fc, w.c.dev[w.lot.devs[w.first]], True, w.lot.data + w.lot.starts[w.first], w.lot.lengths[w.first], &seen):
+        return False
+    f = flow_find(fc, &seen.key, seen.hash)
+    return f != NULL and w.facts.program[f.program - 1].shared
+
+
+cdef inline bint something_rests(const Window *w) noexcept nogil:
+    """Is something left to do for frames that connections have seen, or would not have?"""
+    cdef uint32_t rest = w.cut != w.past
+    cdef int i
+    for i in range(w.n):
+        rest |= w.part[i].n_rest
+    return rest != 0
+
+
+cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noexcept nogil:
+    """Carry frames from the first one on, as many as will do; how many."""
+    cdef Core *c = w.c
+    cdef uint64_t n
+    cdef int i
+    w.now = c.now
+    w.until = c.queue.next
+    w.first = first
+    w.past = w.cut = past
+    w.next_packet = c.next_packet
+    if frame_time(w, first) >= w.until:
+        return 0
+    facts_begin(&w.facts, <const FlowCache *>c.fast)
+    if not begins_well(w):
+        return 0
+    crew_work(w.crew, STEP_LOOK)
+    crew_work(w.crew, STEP_SETTLE)
+    if something_rests(w):
+        crew_work(w.crew, STEP_GO)
+    for i in range(w.n):
+        part_ends(w, i)
+    n = w.cut - first
+    if n == 0:
+        return 0
+    c.now = frame_time(w, w.cut - 1)
+    c.n_roots += n
+    c.root = c.n_roots
+    c.next_packet += <uint32_t>n
+    c.count.received += n
+    (<FlowCache *>c.fast).hits += n
+    (<FlowCache *>c.fast).shared += n
+    return n
+
+
+cdef inline void window_rests(Window *w) noexcept nogil:
+    """One frame after the other comes next, or other calls: what the bridges have seen shows."""
+    cdef int i
+    for i in range(w.n):
+        programs_told(&w.part[i].tally, <const FlowCache *>w.c.fast)
+
+
+cdef inline void window_adapts(Window *w, uint64_t tried, uint64_t carried) noexcept nogil:
+    """How many frames to try next, and how many to leave alone before: where windows bring little, few are tried."""
+    cdef uint64_t size = 2 * carried
+    if 2 * carried >= w.least:
+        w.rest = 1
+    elif carried < tried and w.rest < w.most:
+        w.rest *= 2
+    if carried == tried:
+        if size < w.size:
+            return  # there were no more
+    else:
+        w.waits = w.rest
+    w.size = w.most if size > w.most else w.least if size < w.least else <uint32_t>size
+
+
+# ---- the crew
+
+cdef inline bint part_open(Part *me, int n, uint32_t most, uint32_t n_reasons) noexcept nogil:
+    cdef size_t frames = (most + <uint32_t>n - 1) // <uint32_t>n
+    cdef int i
+    me.core.fast = &me.cache
+    me.core.drop_count = <uint64_t *>calloc(n_reasons, sizeof(uint64_t))
+    me.undo = <Undo *>malloc(<size_t>most * TRACKS_MAX * sizeof(Undo))
+    me.tcp_undo = <TcpUndo *>malloc(<size_t>most * TRACKS_MAX * sizeof(TcpUndo))
+    me.rest = <Rest *>malloc(frames * sizeof(Rest))
+    for i in range(n):
+        me.turns[i].turn = <Turn *>memory_lines(frames * TRACKS_MAX * sizeof(Turn))
+        me.turns[i].visit = <Visit *>malloc(frames * TRACKS_MAX * sizeof(Visit))
+        if me.turns[i].turn == NULL or me.turns[i].visit == NULL:
+            return False
+    return tally_open(&me.tally) and me.core.drop_count != NULL and me.undo != NULL and me.tcp_undo != NULL and me.rest != NULL
+
+
+cdef inline void part_free(Part *me, bint first) noexcept nogil:
+    cdef int i
+    if me == NULL:
+        return
+    if not first:
+        free(me.core.bytes.mem)
+        free(me.core.frames.mem)
+        free(me.core.drops.mem)
+        free(me.core.changes.mem)
+    for i in range(CREW_MOST):
+        free(me.turns[i].turn)
+        free(me.turns[i].visit)
+    free(me.rest)
+    free(me.core.drop_count)
+    free(me.undo)
+    free(me.tcp_undo)
+    tally_close(&me.tally)
+    free(me)
+
+
+cdef inline void window_free(Window *w) noexcept nogil:
+    cdef int i
+    if w == NULL:
+        return
+    crew_free(w.crew)
+    for i in range(CREW_MOST):
+        part_free(w.part[i], i == 0)
+    facts_close(&w.facts)
+    free(w)
+
+
+cdef inline Window *window_new(Core *c, int n, uint32_t most, uint32_t n_reasons) noexcept nogil:
+    """For ``n`` threads, the caller's among them, and windows of up to ``most`` frames. NULL when memory is out."""
+    cdef Window *w = <Window *>calloc(1, sizeof(Window))
+    cdef int i
+    if w == NULL:
+        return NULL
+    w.c = c
+    w.n_reasons = n_reasons
+    w.most = w.size = most
+    w.least = most if most < WINDOW_LEAST else <uint32_t>WINDOW_LEAST
+    w.rest = 1
+    if not facts_open(&w.facts):
+        window_free(w)
+        return NULL
+    w.n = n
+    for i in range(n):
+        w.part[i] = <Part *>memory_lines(sizeof(Part))
+        if w.part[i] == NULL or not part_open(w.part[i], n, most, n_reasons):
+            window_free(w)
+            return NULL
+        w.part[i].number = i
+    w.crew = crew_new(n, window_step, w)
+    if w.crew == NULL:
+        window_free(w)
+        return NULL
+    return w
+
+
+cdef inline bint window_suits(const Window *w, int n, uint32_t most) noexcept nogil:
+    return w != NULL and w.most == most and w.n == n and crew_is_here(w.crew)
