@@ -7,7 +7,7 @@ from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, frame_record, 
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
                                  STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, flow_nat
-from ext.fast.frame cimport Frame, nat_apply, tunnel_finish
+from ext.fast.frame cimport Frame, nat_apply, sound_after, tunnel_finish
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.shortcut cimport shortcut_take, shortcut_taps
 from ext.fast.sum cimport copy_short, raw16, raw32, raw64, same_bytes, sum_bytes, sum_fold
@@ -242,7 +242,7 @@ cdef inline void flow_ends(Core *c, const Flow *f, const Program *g, Frame *p) n
         p.hash_l4 = g.hash_l4_out
         p.crossings = g.crossings if g.routed else p.crossings + g.crossings
         p.unfinished = g.unfinished_out
-        p.sound = True
+        p.sound = sound_after(g, p.sound)
     elif g.end == END_DROP:
         store_drop(c, g.dev, p.buf + p.l2, p.end - p.l2, p.id, g.reason, g.origin)
     else:

@@ -4,7 +4,7 @@
 # same way have in common, that place among it, is a program that they share; what their connections say is read there. Nothing here
 # decides anything: what is not found, or no longer true, is left to the stages.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Ns
@@ -199,6 +199,7 @@ cdef struct Program:
     uint8_t straight  # the usual case, see straight.pxd
     uint8_t onward  # the usual case of packets that cross a wire, see onward.pxd
     uint8_t relays  # what it stands for is a switch on the wire
+    int8_t deeper  # tunnels that its packets are in at the end, beside those at the beginning
     uint16_t ahead_inner  # where in the packets of the tunnel that they enter the IP header stands that keys are about
     uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
     uint64_t content  # hash of all that is compared

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from ext.fast.flows cimport Program
-from ext.fast.key cimport IP
+from ext.fast.flows cimport HOW_TUNNELLED, Program
+from ext.fast.key cimport IP, Parsed
 from ext.fast.sum cimport NONE, net16, put_raw16, raw16, raw32, sum_bytes, sum_fold, sum_pseudo
 from ext.wire.bytes cimport ld16
 from ext.wire.packet cimport Pkt
@@ -18,7 +18,7 @@ cdef struct Frame:
     uint32_t hash
     uint8_t hash_l4
     uint8_t crossings
-    uint8_t sound  # its checksums are known to be right
+    uint8_t sound  # as Pkt.sound
     uint8_t unfinished
     const int *rules  # of a new connection: the origins of the rules that are told to have decided its translations, in order
     uint16_t ident  # for the identification of the tunnel's IP header that it gets on the way
@@ -46,6 +46,25 @@ cdef inline void frame_left(Pkt *p, const Frame *w) noexcept nogil:
     p.hash_l4 = w.hash_l4
     p.crossings = w.crossings
     p.unfinished = w.unfinished
+
+
+cdef inline uint8_t transports_read(uint64_t place) noexcept nogil:
+    """How many transport headers of a packet a key of this place speaks of: that of the tunnel it comes in counts."""
+    return 2 if place & HOW_TUNNELLED else 1
+
+
+cdef inline bint sound_enough(uint8_t sound, const Parsed *a) noexcept nogil:
+    """Are the checksums of all that the key speaks of known to be right?"""
+    return sound >= transports_read(a.key.place)
+
+
+cdef inline uint8_t sound_after(const Program *g, uint8_t sound) noexcept nogil:
+    """Pkt.sound at the program's end, of a packet whose checksums were right in front of it. What was a tunnel for nobody there has more
+    inside than has been looked at."""
+    cdef int known = transports_read(g.place)
+    if sound > known:
+        known = sound
+    return <uint8_t>max(0, min(known + g.deeper, 255))
 
 
 cdef inline uint32_t csum_patched(uint32_t check, uint64_t changed) noexcept nogil:

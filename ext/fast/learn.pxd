@@ -1,6 +1,6 @@
 # From a walk that the recorder followed to a flow in the cache: what its next packets will meet, in the order they meet it.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
@@ -319,6 +319,13 @@ cdef inline void learn_store(Core *c, int number, const Lesson *l) noexcept nogi
     fc.learnt += 1
 
 
+cdef inline int8_t tunnels_deeper(const Program *g) noexcept nogil:
+    cdef int i, deeper = 0
+    for i in range(g.n_ops):
+        deeper += (g.ops[i].kind == STEP_PUSH) - (g.ops[i].kind == STEP_POP)
+    return <int8_t>deeper
+
+
 cdef inline void learn_finish(Core *c) noexcept nogil:
     """The packet has come to its end, waits, or did what cannot be repeated: make a flow of what can."""
     cdef FlowCache *fc = <FlowCache *>c.fast
@@ -359,6 +366,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     shortcut_make(g)
     learn_tracks(g)
     learn_nats(g, &l)
+    g.deeper = tunnels_deeper(g)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
     g.relays = relays_is(g, r.asked)
     mega_learn(c, g, n, whole or g.end == END_ARRIVE)

@@ -14,7 +14,7 @@ from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program, RELAYS, Tracked,
                              flow_find, flow_program, flow_track, key_hash)
-from ext.fast.frame cimport Frame, frame_left, packet_frame
+from ext.fast.frame cimport Frame, frame_left, packet_frame, sound_after, sound_enough
 from ext.fast.key cimport ETH, IP, Parsed, key_read, packet_sound
 from ext.fast.routed cimport entrance_of
 from ext.fast.straight cimport straight_leaves
@@ -81,7 +81,7 @@ cdef inline void light_whole(Pkt *p) noexcept nogil:
     p.hash_l4 = was.hash_l4
     p.crossings = was.crossings
     p.unfinished = was.unfinished
-    p.sound = True
+    p.sound = was.sound
     p.foreseen = was.foreseen
     p.joined = was.joined
 
@@ -210,6 +210,7 @@ cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, Program *knows)
 cdef inline void light_on(Core *c, const Program *g, const Frame *w, Pkt *p, Program *knows) noexcept nogil:
     """A packet that the program has left as ``w`` says crosses into another device. ``knows``: as in light_ahead()."""
     frame_left(p, w)
+    p.sound = w.sound
     light_leaves(c, g, p, knows)
 
 
@@ -260,6 +261,7 @@ cdef inline void onward_goes(Core *c, const Flow *f, Program *g, const Tracked *
     p.hash = f.hash if g.hash_out else 0
     p.hash_l4 = g.hash_l4_out
     p.crossings = g.crossings
+    p.sound = sound_after(g, 0)
     p.unfinished = g.unfinished_out
     light_leaves(c, g, p, g)
 
@@ -286,9 +288,10 @@ cdef inline bint onward_arrives(Core *c, Pkt *p) noexcept nogil:
     cdef Program *g
     cdef Parsed a
     cdef Frame w
-    if p.foreseen.shapes != <uint32_t>fc.n_shapes + 1 or c.rec.state != REC_OFF or c.tracing == TRACE_STEPS or c.clock.on:
-        return False
     a.key.place = p.foreseen.place
+    if (p.foreseen.shapes != <uint32_t>fc.n_shapes + 1 or not sound_enough(p.sound, &a) or c.rec.state != REC_OFF
+            or c.tracing == TRACE_STEPS or c.clock.on):
+        return False
     a.key.addresses = p.foreseen.addresses
     a.key.ports = p.foreseen.ports
     f = flow_find(fc, &a.key, p.foreseen.hash)
@@ -301,7 +304,6 @@ cdef inline bint onward_arrives(Core *c, Pkt *p) noexcept nogil:
     a.inner = p.foreseen.inner
     a.length = p.end - p.l2
     packet_frame(p, &w)
-    w.sound = True  # of a light packet that is not said
     if not light_agrees(c, f, g, &w, &a):
         return False
     fc.hits += 1

@@ -10,7 +10,7 @@ from ext.devices.record cimport Arrival, END_ARRIVE, END_CROSS, END_DROP, REC_OF
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport apply_refresh, flow_agrees, flow_begins, flow_goes, flow_goes_copied, packet_as_known
 from ext.fast.flows cimport Flow, FlowCache, Program, SCRATCH, Tracked, flow_find, flow_program
-from ext.fast.frame cimport Frame, frame_left, packet_frame
+from ext.fast.frame cimport Frame, frame_left, packet_frame, sound_enough
 from ext.fast.key cimport ETH, Parsed, key_read, packet_sound
 from ext.fast.learn cimport learn_begin, learn_finish
 from ext.fast.megaflow cimport Megaflow
@@ -272,7 +272,7 @@ cdef inline bint packet_flows(Core *c, Pkt *p, bint transmit) noexcept nogil:
         g = flow_program(fc, f)
         if g.inner and instant_goes_on(c):
             return False  # packets that the same frame caused take turns
-        if p.l2 >= g.room and packet_as_known(f, g, &w) and flow_agrees(c, f, g, p.buf + p.l2, &a, p.sound):
+        if p.l2 >= g.room and packet_as_known(f, g, &w) and flow_agrees(c, f, g, p.buf + p.l2, &a, sound_enough(p.sound, &a)):
             flow_begins(c, g, &w)
             packet_goes(c, p, f, g, &w, &a)
             return True
@@ -407,7 +407,7 @@ cdef inline void packet_comes(Core *c, Pkt *p, int stage) noexcept nogil:
             learn_finish(c)
         if packet_flows(c, p, stage == ST_TRANSMIT):
             return
-    p.sound = False
+    p.sound = 0
     core_run(c, p, stage)
     if c.rec.state != REC_OFF and not (c.rec.state == REC_ON and c.rec.crossing):
         learn_finish(c)

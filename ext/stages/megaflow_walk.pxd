@@ -18,7 +18,7 @@ from ext.fast.ahead cimport ends_hash, first_nears
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Check, First, Flow, FlowCache, LINE, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
                              draft_begin, nat_value, program_number, programs_full)
-from ext.fast.frame cimport Frame
+from ext.fast.frame cimport Frame, sound_enough
 from ext.fast.key cimport ETH, IP, Parsed, UDP, packet_sound
 from ext.fast.learn cimport Lesson, learn_nats, learn_store, learn_tracks
 from ext.fast.megaflow cimport (Ask, HEADERS_ROOM, MEGA_MORE, MegaHead, MegaKey, Megaflow, Megaflows, has_route, head_came, head_find,
@@ -611,7 +611,7 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
     if t == NULL:
         return NULL
     h = head_find(t, fc.seed, a.key.place, key_address(&a.key, 0))
-    if h == NULL or h.generation != c.generation or not (frame.sound or packet_sound(frame.buf + frame.l2, a)):
+    if h == NULL or h.generation != c.generation or not (sound_enough(frame.sound, a) or packet_sound(frame.buf + frame.l2, a)):
         return NULL
     walk_begin(w, c, h, frame, a)
     w.tracing = c.tracing

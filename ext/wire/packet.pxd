@@ -105,7 +105,7 @@ cdef struct Pkt:
     uint32_t mark
     uint32_t hash  # of the flow, kept from the first tunnel on (skb->hash); 0: not computed
     uint8_t hash_l4  # ports went into it: it outlives the tunnel
-    uint8_t sound  # its checksums are known to be right: the flow cache has just seen to it
+    uint8_t sound  # transport headers, from the outermost one in, whose checksums are known to be right: the flow cache has just seen to it
     uint8_t unfinished  # sent by an application here: a network card would still have to finish its checksum (CHECKSUM_PARTIAL)
     uint8_t tunnels  # that it has entered since it was received
     uint8_t crossings  # of cables since it was made or last lost a TTL

@@ -10,8 +10,11 @@ import pytest
 
 from core.worlds import ether, filter_table, ip, mac, tcp_packet, udp_packet
 from dataplane._core import Engine
+from dataplane.encap import registry
 
-SCTP, ACK = 132, 0x10
+registry.ensure("vxlan")
+
+SCTP, ACK, CT_INVALID = 132, 0x10, 1
 LEG = 10_000  # ns between a router and the switch
 GAP = 1_000  # between two frames
 FLOWS = 8
@@ -185,3 +188,26 @@ def test_packets_of_another_length_or_header_meet_the_switch_themselves() -> Non
         wire.carry(*(udp_packet(dst="10.3.0.9", sport=1003, dport=53, ttl=ttl) for ttl in (64, 2, 1, 64)))
         wire.carry(*(tcp_packet(flags, dst="10.3.0.9", sport=1002, seq=100, ack=200) for flags in (0x10, 0x11, 0x10, 0x04, 0x02, 0x10)))
     assert fast.shown() == slow.shown()
+
+
+def tunnelled(packet: bytes) -> bytes:
+    """In VXLAN, from a station far away to the second router, with a right checksum outside."""
+    inner = ether(packet, dst=mac(40), src=mac(41))
+    return udp_packet(dst="10.2.0.2", sport=5000, dport=8472, payload=b"\x08\0\0\0" + (7 << 8).to_bytes(4) + inner)
+
+
+def test_a_wrong_checksum_inside_a_tunnel_is_seen_where_the_tunnel_ends() -> None:
+    """Nobody in front of it has looked inside: neither the first router nor the switch."""
+    fast, slow = both()
+    for wire in (fast, slow):
+        ns = wire.routers[1]
+        wire.engine.add_device(ns, "vxlan7", "vxlan", mac=mac(40), mtu=1450, id=7, port=8472, local=ip("10.2.0.2"))
+        wire.engine.set_rules(ns, 4, "filter", filter_table(FORWARD=[{"ctstate": CT_INVALID, "target": "DROP"}]))
+        segments = [tcp_packet(ACK, dst="10.3.0.9", sport=1000 + flow, seq=100, ack=200) for flow in range(4)] * 4
+        for _ in range(3):
+            wire.carry(*map(tunnelled, segments))
+        wrong = segments[1][:-2] + bytes([segments[1][-2] ^ 1]) + segments[1][-1:]
+        wire.carry(*map(tunnelled, [*segments, wrong, *segments]))
+    assert fast.shown() == slow.shown()
+    assert fast.engine.counters()["drop/rules/denied"] == 1
+    assert fast.engine.flow_cache()["hits"] > 200
