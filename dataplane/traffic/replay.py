@@ -128,10 +128,10 @@ def replay(
 
     The first chosen packet's time is the run's zero; a packet earlier than the one before it goes right after that one.
     ``wanted`` chooses packets; ``drain`` is called at every 512th injected frame, to take what was recorded out of the core.
-    ``threads``: how many the core may carry with; with 3 or more the capture is read ahead by a thread of its own.
+    ``threads``: how many the core may carry with; with 2 or more the capture is read ahead by a thread of its own.
     """
     lock = Lock()
-    is_ahead = threads > 2
+    is_ahead = threads > 1
     loader = _Loader(reader, fitter, wanted, engine.now, lock, _BATCHES_AHEAD if is_ahead else 0)
     carrier = _Carrier(engine, machine, lock, drain, threads)
     if not is_ahead:
