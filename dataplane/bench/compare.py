@@ -10,6 +10,13 @@ from typing import Any
 from dataplane.bench.run import SCHEMA, VERSION, Document
 from dataplane.errors import InputError
 
+# What every part of a document has.
+_KEYS = {
+    "document": ("machine", "build", "quick", "rows", "peers", "absent_peers"),
+    "row": ("name", "unit", "goal", "size_is", "wrong", "points"),
+    "point": ("size", "least", "median", "instructions", "bytes_per_entry", "details"),
+    "peer": ("name", "what", "row", "unit", "least"),
+}
 TOLERANCE = 1.15  # a quiet machine repeats itself within a few percent, a shared one does not
 
 
@@ -40,7 +47,20 @@ def read(path: str) -> Document:
         raise InputError(f"{path}: its schema is not {SCHEMA}; give a file that dataplane bench --json wrote")
     if document.get("version") != VERSION:
         raise InputError(f"{path}: version {document.get('version')!r} of {SCHEMA} is not {VERSION}: measure again with this release")
+    for what, part in _parts(document):
+        lacking = [key for key in _KEYS[what] if not isinstance(part, dict) or key not in part]
+        if lacking or ("growth" in part and "growth_goal" not in part):
+            raise InputError(f"{path}: a {what} without {(lacking or ['growth_goal'])[0]}; give a file that dataplane bench --json wrote")
     return document
+
+
+def _parts(document: Document) -> Iterator[tuple[str, Any]]:
+    """Each part after the one that holds it."""
+    yield "document", document
+    for row in document["rows"]:
+        yield "row", row
+        yield from (("point", point) for point in row["points"])
+    yield from (("peer", peer) for peer in document["peers"])
 
 
 def _points(document: Document) -> Iterator[tuple[tuple[str, int], str, float]]:

@@ -180,6 +180,43 @@ def test_wrong_names_and_files_are_2_and_one_line(
     assert err.count("\n") == 1
 
 
+def _without_machine(document: dict[str, Any]) -> None:
+    del document["machine"]
+
+
+def _without_unit(document: dict[str, Any]) -> None:
+    del document["rows"][0]["unit"]
+
+
+def _without_least(document: dict[str, Any]) -> None:
+    del document["rows"][1]["points"][0]["least"]
+
+
+def _without_growth_goal(document: dict[str, Any]) -> None:
+    del document["rows"][1]["growth_goal"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_without_machine, "part.json: a document without machine; "),
+        (_without_unit, "part.json: a row without unit; "),
+        (_without_least, "part.json: a point without least; "),
+        (_without_growth_goal, "part.json: a row without growth_goal; "),
+    ],
+)
+def test_a_document_that_lacks_something_is_2_and_one_line(
+    bench: Bench, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    document = json.loads(measured.read_text(encoding="utf-8"))
+    spoil(document)
+    monkeypatch.chdir(tmp_path)
+    Path("part.json").write_text(json.dumps(document), encoding="utf-8")
+    code, out, err = bench("--read", "part.json", "-o", "markdown")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
 def test_names_choose_rows_by_beginning_and_by_pattern(bench: Bench) -> None:
     def listed(*names: str) -> list[str]:
         return [line.split()[0] for line in bench("--list", *names)[1].splitlines()]
