@@ -43,7 +43,8 @@ cdef inline void tracks_ahead(const FlowCache *fc, const Flow *f, const Program 
 
 
 cdef inline void straight_ahead(const Program *g) noexcept nogil:
-    """Ask for what of a program, and of the tables it notes packets in, a packet that goes straight needs."""
+    """Ask for what of a program, and of the tables it notes packets in, a packet that goes straight needs: all lines but the first, which
+    finding the flow has read, the third, which is read here, and the fifth, which only long headers need."""
     cdef const char *at = <const char *>g
     ask_for(at + LINE)
     ask_for(at + 3 * LINE)

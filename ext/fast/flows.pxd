@@ -204,7 +204,7 @@ cdef struct Program:
     uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
     uint64_t content  # hash of all that is compared
     int ahead_dev
-    Shortcut short  # from here its ``head`` begins a cache line
+    Shortcut short  # stands where its ``head`` begins a cache line; straight_ahead() of ahead.pxd counts lines from the program's beginning
     Op *ops
     Check *checks
     uint8_t *bytes
