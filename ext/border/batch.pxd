@@ -289,7 +289,8 @@ cdef inline uint64_t burst_runs(Core *c, const Batch *b, uint64_t i, const Burst
     r.flow = &burst.flow[k]
     r.program = &burst.program[k]
     r.tracked = &burst.tracked[k]
-    return i + straight_run(c, &r, burst.n - k)
+    r.n = burst.n - k
+    return i + straight_run(c, &r)
 
 
 cdef inline bint burst_fits(const Core *c, uint64_t i, const Burst *burst) noexcept nogil:

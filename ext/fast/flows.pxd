@@ -200,6 +200,7 @@ cdef struct Program:
     uint8_t onward  # the usual case of packets that cross a wire, see onward.pxd
     uint8_t relays  # what it stands for is a switch on the wire
     int8_t deeper  # tunnels that its packets are in at the end, beside those at the beginning
+    uint8_t abreast  # straight, and the usual case of that, see abreast.pxd
     uint16_t ahead_inner  # where in the packets of the tunnel that they enter the IP header stands that keys are about
     uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
     uint64_t content  # hash of all that is compared
