@@ -5,7 +5,6 @@ from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM, STEP_TTL)
-from ext.fast.abreast cimport abreast_is
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
                              NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
                              Track, cache_flush, cache_learns, draft_begin, flow_program, flow_slot, flows_grow, more_new, nat_value, program_number,
@@ -374,7 +373,6 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     if r.once:
         return
     g.straight = straight_is(g)
-    g.abreast = abreast_is(g)
     g.onward = onward_is(g)
     number = program_number(fc, g)
     if number >= 0:

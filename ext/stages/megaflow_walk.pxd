@@ -14,7 +14,6 @@ from ext.encap.abi cimport (DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT,
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port
-from ext.fast.abreast cimport abreast_is
 from ext.fast.ahead cimport ends_hash, first_nears
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Check, First, Flow, FlowCache, LINE, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
@@ -660,7 +659,6 @@ cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept n
     learn_tracks(g)
     learn_nats(g, &w.lesson)
     g.straight = straight_is(g)
-    g.abreast = abreast_is(g)
     g.onward = onward_is(g)
     m.flow_program = program_number(fc, g)
     if m.flow_program >= 0:
