@@ -78,10 +78,8 @@ cdef inline uint32_t eight_frames(Row *r, Eight *e, uint64_t first) noexcept nog
 
 
 cdef inline void eight_look(Row *r, Eight *e, uint64_t first) noexcept nogil:
-    """Read keys, and ask for what lies where their flows should; ``e.n``: of how many, from the first one on."""
+    """Read keys; ``e.n``: of how many, from the first one on."""
     cdef uint32_t n, unsummed, k
-    for k in range(<uint32_t>LANES if first + DATA_AHEAD + LANES <= r.past else 0):
-        ask_for(r.data + r.starts[first + DATA_AHEAD + k])
     e.n = 0
     n = eight_frames(r, e, first)
     if n == 0:
@@ -91,8 +89,6 @@ cdef inline void eight_look(Row *r, Eight *e, uint64_t first) noexcept nogil:
         if not lane_sound(r, e, k, r.devs[first + k], unsummed >> k & 1):
             n = k
             break
-    for k in range(<uint32_t>LANES):
-        ask_for(&r.fc.flow[e.home[k]])
     e.n = n
 
 
@@ -110,7 +106,7 @@ cdef inline const Flow *lane_flow(Row *r, const Eight *e, uint32_t k) noexcept n
     """The flow of a packet, NULL: it has none that goes so."""
     cdef const Flow *f = &r.fc.flow[e.home[k]]
     cdef const Flow *end = f + PROBES_MAX
-    cdef uint64_t addresses = <uint64_t>e.dst[k] << 32 | e.src[k], place = <uint64_t>e.high[k] << 32 | e.low[k]
+    cdef uint64_t addresses = e.addresses[k], place = e.place[k]
     cdef uint32_t ports = e.ports[k]
     while f < end and f.program:
         if f.addresses == addresses and f.ports == ports and lane_is_at(r, f, place):
@@ -150,13 +146,9 @@ cdef inline bint lane_found(Row *r, Eight *e, uint32_t k) noexcept nogil:
     return True
 
 
-cdef inline void eight_find(Row *r, Eight *e) noexcept nogil:
-    """``e.n``: of how many. Behind them the first one stands in."""
+cdef inline void eight_found(Eight *e) noexcept nogil:
+    """Behind those of which all is known, the first one stands in."""
     cdef uint32_t k
-    for k in range(e.n):
-        if not lane_found(r, e, k):
-            e.n = k
-            break
     for k in range(e.n, <uint32_t>LANES if e.n else 0):
         e.lane[k] = e.lane[0]
         e.way[k] = e.way[0]
@@ -204,9 +196,6 @@ cdef inline void lane_translated(Eight *e, uint32_t k, const LaneWay *y) noexcep
     """Addresses and ports that the packet leaves with."""
     cdef const uint8_t *ct = e.ct[k]
     cdef int i
-    e.new_end[0][k] = e.src[k]
-    e.new_end[1][k] = e.dst[k]
-    e.new_ports[k] = e.ports[k]
     for i in range(y.n_nats):
         e.new_end[y.manip[i]][k] = raw32(ct + y.nat_address_at[i])
         (<uint16_t *>&e.new_ports[k])[y.manip[i]] = net16(raw16(ct + y.nat_port_at[i]))
@@ -222,45 +211,21 @@ cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const
     e.ident[k] = <uint16_t>chance_draw(<Ns *>y.push_ns, y.push_hash) if y.push_ns != NULL else 0
 
 
-cdef inline uint32_t lanes_go(Row *r, Eight *e, uint64_t first, uint32_t since, uint32_t past) noexcept nogil:
-    """The connections see packets of these lanes, no two of one; where that ends."""
+cdef inline bint lane_goes(Row *r, Eight *e, uint64_t number, uint32_t k) noexcept nogil:
+    """The connections see the packet, whose windows let it through, at its time; or one would not have it, or something else is due before."""
     cdef Core *c = r.c
-    cdef const Lane *l
-    cdef const LaneWay *y
-    cdef uint32_t passed = lanes_pass(e), k
-    cdef int64_t before = c.now, now
-    for k in range(since, past):
-        l = <const Lane *>e.lane[k]
-        y = <const LaneWay *>e.way[k]
-        now = r.times[first + k] if r.times[first + k] > before else before
-        c.now = now
-        if not passed >> k & 1 or now >= r.until or not lane_agrees(c, e, k, y):
-            c.now = before
-            return k
-        before = now
-        lane_told(e, k, y, now)
-        lane_translated(e, k, y)
-        lane_leaves(c, e, k, l, y)
-        r.walked += l.walked
-    return past
-
-
-cdef inline void eight_go(Row *r, Eight *e, uint64_t first) noexcept nogil:
-    """The connections see their packets; ``e.n``: of how many."""
-    cdef uint32_t apart, k = 0, past, gone
-    if e.n == 0:
-        return
-    r.until = min(r.until, r.fc.lanes_until)
-    apart = lanes_repeat(e.ref) | <uint32_t>1 << e.n
-    while k < e.n:
-        past = k + 1
-        while not apart >> past & 1:
-            past += 1
-        gone = lanes_go(r, e, first, k, past)
-        if gone < past:
-            e.n = gone
-            return
-        k = past
+    cdef const Lane *l = <const Lane *>e.lane[k]
+    cdef const LaneWay *y = <const LaneWay *>e.way[k]
+    cdef int64_t before = c.now, now = r.times[number] if r.times[number] > before else before
+    c.now = now
+    if now >= r.until or not lane_agrees(c, e, k, y):
+        c.now = before
+        return False
+    lane_told(e, k, y, now)
+    lane_translated(e, k, y)
+    lane_leaves(c, e, k, l, y)
+    r.walked += l.walked
+    return True
 
 
 # ---- bytes
@@ -295,12 +260,11 @@ cdef inline void lane_written(const Eight *e, uint32_t k, const LaneWay *y) noex
         memcpy(outer + IP + 4, &e.udp[k], 4)
 
 
-cdef inline void eight_leave(Eight *e) noexcept nogil:
-    """Packets are written with the headers that they leave with."""
+cdef inline void eight_left(const Eight *e) noexcept nogil:
+    """All that went are written."""
     cdef uint32_t k
-    if e.n == 0:
-        return
-    lanes_write(e)
+    if e.n:
+        lanes_write(<Eight *>e)
     for k in range(e.n):
         lane_written(e, k, <const LaneWay *>e.way[k])
 
@@ -336,28 +300,69 @@ cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
     c.count.rules_walked += r.walked
 
 
+cdef inline void eights_step(Row *r, uint64_t first, uint64_t i) noexcept nogil:
+    """Those from number ``first`` on, the ``i``-th eight, go; those before are written, of the next the flows are found, and what lies where the
+    flows of the next but one should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
+    cdef Eight *e = &r.eight[i & (EIGHTS - 1)]
+    cdef Eight *behind = &r.eight[(i - 1) & (EIGHTS - 1)]
+    cdef Eight *next = &r.eight[(i + 1) & (EIGHTS - 1)]
+    cdef const Eight *later = &r.eight[(i + 2) & (EIGHTS - 1)]
+    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
+    if behind.n:
+        lanes_write(behind)
+    for k in range(<uint32_t>LANES):
+        if k < e.n:
+            if rarely(again >> k & 1):
+                passed = lanes_pass(e)  # its connection is another now
+            if not passed >> k & 1 or not lane_goes(r, e, first + k, k):
+                e.n = k
+        if k < next.n and not lane_found(r, next, k):
+            next.n = k
+        if later.n:
+            ask_for(&r.fc.flow[later.home[k]])
+            ask_for(&r.fc.flow[later.home[k] + 2])
+        if first + k + DATA_AHEAD < r.past:
+            ask_for(r.data + r.starts[first + k + DATA_AHEAD])
+        if k < behind.n:
+            lane_written(behind, k, <const LaneWay *>behind.way[k])
+    eight_found(next)
+
+
+cdef inline void eights_begin(Row *r, uint64_t first) noexcept nogil:
+    """The first eight are found, and the next looked at."""
+    cdef Eight *e = &r.eight[0]
+    cdef uint32_t k
+    r.eight[EIGHTS - 1].n = r.eight[1].n = 0
+    eight_look(r, e, first)
+    if first + 2 * LANES <= r.past:
+        eight_look(r, &r.eight[1], first + LANES)
+    for k in range(e.n):
+        if not lane_found(r, e, k):
+            e.n = k
+            break
+    eight_found(e)
+
+
 cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:
     """Carry frames from number ``first`` on, eight and eight, as far as that goes; how many."""
-    cdef uint64_t eights = (r.past - first) // LANES, i, n = 0
+    cdef uint64_t i = 0, n = 0
     cdef Eight *e
-    if eights == 0 or not row_begins(r, c):
+    if first + LANES > r.past or not row_begins(r, c):
         return 0
-    eight_look(r, &r.eight[0], first)
-    if eights > 1:
-        eight_look(r, &r.eight[1], first + LANES)
-    eight_find(r, &r.eight[0])
-    for i in range(eights):
-        if i + 2 < eights:
-            eight_look(r, &r.eight[(i + 2) & (EIGHTS - 1)], first + (i + 2) * LANES)
-        if i + 1 < eights:
-            eight_find(r, &r.eight[(i + 1) & (EIGHTS - 1)])
+    eights_begin(r, first)
+    while True:
         e = &r.eight[i & (EIGHTS - 1)]
-        eight_go(r, e, first + i * LANES)
+        if e.n == 0:
+            break
+        r.until = min(r.until, r.fc.lanes_until)
+        r.eight[(i + 2) & (EIGHTS - 1)].n = 0
+        if first + n + 3 * LANES <= r.past:
+            eight_look(r, &r.eight[(i + 2) & (EIGHTS - 1)], first + n + 2 * LANES)
+        eights_step(r, first + n, i)
         n += e.n
-        if i:
-            eight_leave(&r.eight[(i - 1) & (EIGHTS - 1)])
+        i += 1
         if e.n < LANES:
             break
-    eight_leave(e)
+    eight_left(&r.eight[(i - 1) & (EIGHTS - 1)])
     row_counts(r, n)
     return n

@@ -16,7 +16,7 @@ from ext.wire.bytes cimport ask_for
 cdef enum:
     AHEAD_TRACKS = 3  # packets after which what was asked for of one is near
     NEAR_PROBES = 8  # flows that are looked at
-    CT_ASKED = 18  # of a connection's bytes, those from here on are read
+    CT_ASKED = 22  # of a connection's bytes, those from here on are read
     CT_SHORT = 65  # the last one of a protocol that notes little
 
 

@@ -343,8 +343,9 @@ cdef inline size_t flows_size(uint32_t slots) noexcept nogil:
 
 
 cdef inline Flow *flow_home(const FlowCache *fc, uint64_t hash) noexcept nogil:
-    """Where a flow of this hash should be. Those of a smaller hash are before it, however many slots there are."""
-    return &fc.flow[(hash >> 32) * fc.slots >> 32]
+    """Where a flow of this hash should be: at the beginning of a cache line, in which there is room for another. Those of a smaller hash are
+    before it, however many slots there are."""
+    return &fc.flow[((hash >> 32) * fc.slots >> 32) & ~<uint64_t>1]
 
 
 cdef inline FlowCache *cache_new(uint64_t seed) noexcept nogil:

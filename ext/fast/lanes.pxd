@@ -57,14 +57,14 @@ cdef extern from *:
         const uint8_t *frame[LANES];
         const uint8_t *ip[LANES];          /* the IP header that the key is about: LANE_LEAST bytes can be read, and 14 before it */
         uint32_t length[LANES];            /* of the frame from its beginning, and no less than what can be read */
-        uint32_t high[LANES];              /* device and HOW_* of the key's place, shifted right by 32 bits; then its upper half */
+        uint32_t high[LANES];              /* device and HOW_* of the key's place, shifted right by 32 bits */
         /* what lanes_look() finds; words as they stand in the packet */
         uint32_t link[3][LANES];
         uint32_t w[3][LANES];              /* the first three */
         uint32_t src[LANES], dst[LANES], ports[LANES];
+        uint64_t addresses[LANES], place[LANES];  /* as in Key */
         uint32_t seq[LANES], ack[LANES], offset[LANES], check[LANES];  /* each as it is or begins there */
         uint32_t total[LANES];             /* bytes of the packet */
-        uint32_t low[LANES];               /* lower half of the key's place */
         uint32_t home[LANES];              /* slot where the flow should be */
         /* what is found with it */
         const void *flow[LANES];
@@ -83,7 +83,7 @@ cdef extern from *:
         /* and of what they leave with */
         uint32_t length_out[LANES];        /* bytes of the inner packet */
         uint32_t push_sum[LANES], udp_sum[LANES], outer_total[LANES], bits[LANES];
-        /* what is given besides, to write it */
+        /* what is given besides, to write it; at first as it comes */
         uint8_t *to[LANES];                /* where the IP header will stand */
         uint32_t new_end[2][LANES], new_ports[LANES];  /* source and destination address */
         uint32_t ident[LANES], sport[LANES];
@@ -171,6 +171,14 @@ cdef extern from *:
         }
     }
 
+    /* Words of each as the halves of 64 bits. */
+    SIGHT_AVX2 static inline void lane_doubles(uint64_t *to, __m256i low, __m256i high)
+    {
+        const __m256i a = _mm256_unpacklo_epi32(low, high), b = _mm256_unpackhi_epi32(low, high);
+        LANE_STORE(to, _mm256_permute2x128_si256(a, b, 0x20));
+        LANE_STORE(to + 4, _mm256_permute2x128_si256(a, b, 0x31));
+    }
+
     /* Scale and flags of both sides. */
     SIGHT_AVX2 static inline __m256i lane_flags(const Eight *e)
     {
@@ -206,7 +214,7 @@ cdef extern from *:
         x = _mm256_mullo_epi32(_mm256_xor_si256(x, _mm256_srli_epi32(x, 15)), LANE_ALL(KEY_MIX_THEN));
         even = odd = none;
         lane_products(x, LANE_ALL(key->slots), &even, &odd);
-        return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+        return _mm256_and_si256(_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa), LANE_ALL(~1));
     }
 
     /* Of packets whose first five words are ``w`` and ``dst``: not 0 where one is no plain TCP segment, or longer than its frame; ``n``: bytes
@@ -281,6 +289,9 @@ cdef extern from *:
         LANE_STORE(e->src, w[3]);
         LANE_STORE(e->dst, t[0]);
         LANE_STORE(e->ports, t[1]);
+        LANE_STORE(e->new_end[0], w[3]);
+        LANE_STORE(e->new_end[1], t[0]);
+        LANE_STORE(e->new_ports, t[1]);
         LANE_STORE(e->seq, t[2]);
         LANE_STORE(e->ack, t[3]);
         LANE_STORE(e->offset, o[0]);
@@ -288,8 +299,8 @@ cdef extern from *:
         LANE_STORE(e->total, total);
         low = _mm256_or_si256(_mm256_srli_epi32(w[1], 16), _mm256_slli_epi32(w[2], 16));
         high = _mm256_or_si256(LANE_LOAD(e->high), _mm256_and_si256(_mm256_srli_epi32(w[0], 8), LANE_ALL(0xff)));
-        LANE_STORE(e->low, low);
-        LANE_STORE(e->high, high);
+        lane_doubles(e->place, low, high);
+        lane_doubles(e->addresses, w[3], t[0]);
         LANE_STORE(e->home, lanes_home(e, key, low, high));
         *unsummed = LANE_BITS(longer);
         return LANE_BITS(_mm256_cmpeq_epi32(wrong, _mm256_setzero_si256()));
@@ -539,7 +550,8 @@ cdef extern from *:
         uint32_t src[8]
         uint32_t dst[8]
         uint32_t ports[8]
-        uint32_t low[8]
+        uint64_t addresses[8]
+        uint64_t place[8]
         uint32_t home[8]
         const void *flow[8]
         const uint8_t *lane[8]
