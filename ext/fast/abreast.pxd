@@ -81,6 +81,7 @@ cdef inline void eight_look(Row *r, Eight *e, uint64_t first) noexcept nogil:
     """Read keys; ``e.n``: of how many, from the first one on."""
     cdef uint32_t n, unsummed, k
     e.n = 0
+    e.first = first
     n = eight_frames(r, e, first)
     if n == 0:
         return
@@ -98,7 +99,7 @@ cdef inline bint lane_is_at(Row *r, const Flow *f, uint64_t place) noexcept nogi
     """Is it a flow of this place, whose packets go so?"""
     cdef const Lane *l = &r.fc.lane[f.program - 1]
     if rarely(l.stamp != r.fc.lanes_stamp):
-        lane_fills(r.c, f.program - 1)
+        lane_fills(r.c, r.fc, f.program - 1)
     return l.way != NULL and l.place == place
 
 
@@ -120,17 +121,16 @@ cdef inline const CtTable *way_table(const LaneWay *y, int i) noexcept nogil:
 
 
 cdef inline bint lane_found(Row *r, Eight *e, uint32_t k) noexcept nogil:
-    """The packet's flow, program and connections are found, and these are asked for."""
+    """The packet's flow, program and connections are found."""
     cdef const Flow *f = lane_flow(r, e, k)
-    cdef const Lane *l
     cdef const LaneWay *y
+    cdef const Lane *l
     cdef Ct *ct
     if f == NULL:
         return False
     l = &r.fc.lane[f.program - 1]
     y = l.way
     ct = ct_of(way_table(y, y.tcp), f.ct[y.tcp])
-    connection_ahead(ct, True)
     e.flow[k] = f
     e.lane[k] = <const uint8_t *>l
     e.way[k] = <const uint8_t *>y
@@ -139,16 +139,21 @@ cdef inline bint lane_found(Row *r, Eight *e, uint32_t k) noexcept nogil:
     e.sender[k] = <uint8_t *>ct + y.sender_at
     e.receiver[k] = <uint8_t *>ct + y.receiver_at
     e.last[k] = <uint8_t *>&ct.proto.tcp.last_seq
-    if y.n_tracks > 1:
-        ct = ct_of(way_table(y, 1 - y.tcp), f.ct[1 - y.tcp])
-        connection_ahead(ct, False)
-        e.other[k] = <uint8_t *>ct
+    e.other[k] = <uint8_t *>ct_of(way_table(y, 1 - y.tcp), f.ct[1 - y.tcp]) if y.n_tracks > 1 else NULL
     return True
 
 
-cdef inline void eight_found(Eight *e) noexcept nogil:
+cdef inline void lane_nears(const Eight *e, uint32_t k) noexcept nogil:
+    """Its connections are asked for."""
+    connection_ahead(<const Ct *>e.ct[k], True)
+    if e.other[k] != NULL:
+        connection_ahead(<const Ct *>e.other[k], False)
+
+
+cdef inline void eight_found(const Row *r, Eight *e) noexcept nogil:
     """Behind those of which all is known, the first one stands in."""
     cdef uint32_t k
+    e.until = min(r.until, r.fc.lanes_until)
     for k in range(e.n, <uint32_t>LANES if e.n else 0):
         e.lane[k] = e.lane[0]
         e.way[k] = e.way[0]
@@ -169,7 +174,7 @@ cdef inline bint lane_agrees(Core *c, const Eight *e, uint32_t k, const LaneWay 
         return False
     if y.pop_len and not tunnel_is(y.pop, y.pop_len, f.sport, e.frame[k] + ETH):
         return False
-    if y.n_tracks > 1:
+    if e.other[k] != NULL:
         if not track_stands(c, &y.tracks[other], <const Ct *>e.other[k], f.serial[other]):
             return False
         track_told(c, &y.tracks[other], <Ct *>e.other[k])
@@ -211,14 +216,14 @@ cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const
     e.ident[k] = <uint16_t>chance_draw(<Ns *>y.push_ns, y.push_hash) if y.push_ns != NULL else 0
 
 
-cdef inline bint lane_goes(Row *r, Eight *e, uint64_t number, uint32_t k) noexcept nogil:
+cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k) noexcept nogil:
     """The connections see the packet, whose windows let it through, at its time; or one would not have it, or something else is due before."""
     cdef Core *c = r.c
     cdef const Lane *l = <const Lane *>e.lane[k]
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
-    cdef int64_t before = c.now, now = r.times[number] if r.times[number] > before else before
+    cdef int64_t before = c.now, now = max(before, r.times[e.first + k])
     c.now = now
-    if now >= r.until or not lane_agrees(c, e, k, y):
+    if now >= e.until or not lane_agrees(c, e, k, y):
         c.now = before
         return False
     lane_told(e, k, y, now)
@@ -260,6 +265,14 @@ cdef inline void lane_written(const Eight *e, uint32_t k, const LaneWay *y) noex
         memcpy(outer + IP + 4, &e.udp[k], 4)
 
 
+cdef inline void lane_asks(const Row *r, const Eight *e, uint32_t k) noexcept nogil:
+    """What lies where its flow should, and beside it, is asked for, and the frame that comes some frames later."""
+    ask_for(&r.fc.flow[e.home[k]])
+    ask_for(&r.fc.flow[e.home[k] + 2])
+    if e.first + k + DATA_AHEAD < r.past:
+        ask_for(r.data + r.starts[e.first + k + DATA_AHEAD])
+
+
 cdef inline void eight_left(const Eight *e) noexcept nogil:
     """All that went are written."""
     cdef uint32_t k
@@ -271,10 +284,18 @@ cdef inline void eight_left(const Eight *e) noexcept nogil:
 
 # ---- all of them
 
+cdef inline void eight_opens(const FlowCache *fc, Eight *e) noexcept nogil:
+    """Where its packets are written."""
+    cdef uint32_t k
+    e.n = 0
+    for k in range(<uint32_t>LANES):
+        e.to[k] = <uint8_t *>fc.scratch + PKT_HEADROOM + spread(k)
+
+
 cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     """False: nothing can go so."""
     cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef uint32_t i, k
+    cdef uint32_t i
     r.c = c
     r.fc = fc
     r.until = straight_until(c)
@@ -282,8 +303,7 @@ cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     r.keys.seed = fc.key_seed
     r.keys.slots = fc.slots
     for i in range(EIGHTS):
-        for k in range(<uint32_t>LANES):
-            r.eight[i].to[k] = fc.scratch + PKT_HEADROOM + spread(k)
+        eight_opens(fc, &r.eight[i])
     lanes_stamped(c, fc, c.now)
     return c.now < r.until and fc.n_programs != 0
 
@@ -300,53 +320,57 @@ cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
     c.count.rules_walked += r.walked
 
 
-cdef inline void eights_step(Row *r, uint64_t first, uint64_t i) noexcept nogil:
-    """Those from number ``first`` on, the ``i``-th eight, go; those before are written, of the next the flows are found, and what lies where the
-    flows of the next but one should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
-    cdef Eight *e = &r.eight[i & (EIGHTS - 1)]
-    cdef Eight *behind = &r.eight[(i - 1) & (EIGHTS - 1)]
-    cdef Eight *next = &r.eight[(i + 1) & (EIGHTS - 1)]
-    cdef const Eight *later = &r.eight[(i + 2) & (EIGHTS - 1)]
+cdef inline void eights_step(Row *r, Eight *e, const Eight *behind, Eight *next, const Eight *later) noexcept nogil:
+    """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of ``later`` ones
+    should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
     cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
     if behind.n:
-        lanes_write(behind)
+        lanes_write(<Eight *>behind)
     for k in range(<uint32_t>LANES):
         if k < e.n:
             if rarely(again >> k & 1):
                 passed = lanes_pass(e)  # its connection is another now
-            if not passed >> k & 1 or not lane_goes(r, e, first + k, k):
+            if not passed >> k & 1 or not lane_goes(r, e, k):
                 e.n = k
-        if k < next.n and not lane_found(r, next, k):
-            next.n = k
+        if k < next.n:
+            if lane_found(r, next, k):
+                lane_nears(next, k)
+            else:
+                next.n = k
         if later.n:
-            ask_for(&r.fc.flow[later.home[k]])
-            ask_for(&r.fc.flow[later.home[k] + 2])
-        if first + k + DATA_AHEAD < r.past:
-            ask_for(r.data + r.starts[first + k + DATA_AHEAD])
+            lane_asks(r, later, k)
         if k < behind.n:
             lane_written(behind, k, <const LaneWay *>behind.way[k])
-    eight_found(next)
+    eight_found(r, next)
+
+
+cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:
+    """The flows of all of them, while those of ``later`` ones are asked for."""
+    cdef uint32_t k
+    for k in range(<uint32_t>LANES):
+        if k < e.n and not lane_found(r, e, k):
+            e.n = k
+        if k < e.n:
+            lane_nears(e, k)
+        if later.n:
+            lane_asks(r, later, k)
+    eight_found(r, e)
 
 
 cdef inline void eights_begin(Row *r, uint64_t first) noexcept nogil:
     """The first eight are found, and the next looked at."""
-    cdef Eight *e = &r.eight[0]
-    cdef uint32_t k
     r.eight[EIGHTS - 1].n = r.eight[1].n = 0
-    eight_look(r, e, first)
+    eight_look(r, &r.eight[0], first)
     if first + 2 * LANES <= r.past:
         eight_look(r, &r.eight[1], first + LANES)
-    for k in range(e.n):
-        if not lane_found(r, e, k):
-            e.n = k
-            break
-    eight_found(e)
+    eight_finds(r, &r.eight[0], &r.eight[1])
 
 
 cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:
     """Carry frames from number ``first`` on, eight and eight, as far as that goes; how many."""
     cdef uint64_t i = 0, n = 0
     cdef Eight *e
+    cdef Eight *later
     if first + LANES > r.past or not row_begins(r, c):
         return 0
     eights_begin(r, first)
@@ -354,11 +378,11 @@ cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil
         e = &r.eight[i & (EIGHTS - 1)]
         if e.n == 0:
             break
-        r.until = min(r.until, r.fc.lanes_until)
-        r.eight[(i + 2) & (EIGHTS - 1)].n = 0
+        later = &r.eight[(i + 2) & (EIGHTS - 1)]
+        later.n = 0
         if first + n + 3 * LANES <= r.past:
-            eight_look(r, &r.eight[(i + 2) & (EIGHTS - 1)], first + n + 2 * LANES)
-        eights_step(r, first + n, i)
+            eight_look(r, later, first + n + 2 * LANES)
+        eights_step(r, e, &r.eight[(i - 1) & (EIGHTS - 1)], &r.eight[(i + 1) & (EIGHTS - 1)], later)
         n += e.n
         i += 1
         if e.n < LANES:

@@ -19,7 +19,7 @@ from ext.wire.hash cimport words_hash
 
 
 cdef inline bint lane_is(const Program *g) noexcept nogil:
-    """May packets of a program go eight at a time? All translations are those of the connection of TCP then, and the other one is of UDP."""
+    """May packets of a program go eight at a time? All translations are those of the connection of TCP then."""
     cdef const Track *t = &g.tracks[g.tcp_track]
     cdef int i
     if (not g.straight or g.tcp_track >= FLOW_TRACKS or g.short.n_nats > LANE_NATS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
@@ -28,7 +28,7 @@ cdef inline bint lane_is(const Program *g) noexcept nogil:
     for i in range(g.short.n_nats):
         if g.nat_track[i] != g.tcp_track:
             return False
-    return g.n_tracks == 1 or g.tracks[1 - g.tcp_track].proto == 17
+    return True
 
 
 cdef inline void way_translates(LaneWay *y, int i, int dir, int manip) noexcept nogil:
@@ -134,23 +134,21 @@ cdef inline LaneWay *way_of(FlowCache *fc, const Program *g, LaneWay *had) noexc
     return y
 
 
-cdef inline bint lane_may(Core *c, Program *g) noexcept nogil:
+cdef inline bint lane_may(Core *c, FlowCache *fc, Program *g) noexcept nogil:
     """Does the program hold, and will no frame at its device go by its route alone?"""
-    cdef FlowCache *fc = <FlowCache *>c.fast
     cdef int dev = <int>(g.place >> PLACE_DEVICE) - 1
     return (lane_is(g) and program_holds(c, g) and c.dev[dev] != NULL and carries_frames(c.dev[dev])
             and entrance_of(c, &fc.routed, dev, True) == NULL)
 
 
-cdef inline void lane_fills(Core *c, uint32_t number) noexcept nogil:
+cdef inline void lane_fills(Core *c, FlowCache *fc, uint32_t number) noexcept nogil:
     """The first packet of a program comes."""
-    cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Program *g = fc.program[number]
     cdef Lane *l = &fc.lane[number]
     cdef LaneWay *had = l.way
     cdef int i
     l.stamp = fc.lanes_stamp
-    l.way = way_of(fc, g, had) if lane_may(c, g) else NULL
+    l.way = way_of(fc, g, had) if lane_may(c, fc, g) else NULL
     if l.way == NULL:
         return
     way_joins(l.way, l.stamp)

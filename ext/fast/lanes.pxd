@@ -3,7 +3,7 @@
 # tcp_fits(), tcp_runs_on() and tcp_count_retransmission() of ct_tcp.pxd, and what shortcut.pxd writes; what takes another way than nearly
 # all do is left to these. What is done with it is in abreast.pxd.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.fast.segments cimport segments_plain
 from ext.tables.ct_tcp cimport CtTcp, CtTcpSide
 
@@ -93,6 +93,8 @@ cdef extern from *:
         uint32_t outer_check[LANES];       /* and checksum */
         uint32_t udp[LANES];               /* of its UDP header: length and checksum */
         /* behind all that begins multiples of 32 bytes */
+        uint64_t first;                    /* number of the first frame */
+        int64_t until;                     /* virtual time from which on it is not known whether they may go so */
         uint32_t n;                        /* lanes, from the first one on, of which the last step knows all */
         uint32_t at;                       /* where in the frames the IP headers stand */
     } __attribute__((aligned(32))) Eight;
@@ -562,6 +564,8 @@ cdef extern from *:
         uint8_t *receiver[8]
         uint8_t *last[8]
         uint32_t ref[8]
+        uint64_t first
+        int64_t until
         uint32_t n
         uint32_t at
         LaneRow next_sender[8]
