@@ -390,9 +390,10 @@ class Engine:
     def events(self) -> list[Event]: ...
     def flow_cache(self) -> dict[str, int]:
         """What the fast path has done: ``routed`` (packets that passed through a router by their destinations' routes alone); of all
-        others ``hits``, ``shared`` (those of them that several threads carried in windows, see ``carry``), ``wide`` (those of them that
-        no flow but a megaflow carried), ``misses`` (packets of a kind that the flow cache keeps), ``others``, ``learnt``, ``full``
-        (flows that found no room), ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``,
-        ``megaflows`` (with their senders), ``bytes`` (with what routers need). All 0 with ``slow_path_only``."""
+        others ``hits``, ``shared`` (those of them that several threads carried in windows, see ``carry``), ``abreast`` (those of them that
+        went eight at a time, where the processor has AVX2), ``wide`` (those of them that no flow but a megaflow carried), ``misses``
+        (packets of a kind that the flow cache keeps), ``others``, ``learnt``, ``full`` (flows that found no room),
+        ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``megaflows`` (with their
+        senders), ``bytes`` (with what routers need). All 0 with ``slow_path_only``."""
     def counters(self) -> dict[str, int]:
         """in, generated, copies, fragments_made, out, dropped, consumed, fragments_merged, held; rules_walked; drop/<reason>."""

@@ -405,8 +405,9 @@ cdef inline bint batch_goes_abreast(const Core *c) noexcept nogil:
 cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
     """Inject each of these frames at its time, or now if that has passed, and carry what is due before it, and perhaps some behind them;
     the first that was not taken."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Row row
-    cdef uint64_t i = first, gone, stop, apart = APART_LEAST
+    cdef uint64_t i = first, gone, stop
     if not batch_goes_abreast(c):
         return batch_apart(c, b, first, past)
     row.data = b.data
@@ -414,14 +415,18 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
     row.starts = b.starts
     row.lengths = b.lengths
     row.times = b.times
+    row.past = past
     while i < past:
-        row.past = past
-        gone = abreast_run(c, &row, i)
-        i += gone
-        apart = APART_LEAST if gone >= APART_LEAST else min(2 * apart, APART_MOST)
-        stop = min(past, i + apart)
+        if fc.waits == 0:
+            gone = abreast_run(c, &row, i)
+            i += gone
+            fc.rest = APART_LEAST if gone >= APART_LEAST else min(2 * fc.rest, APART_MOST)
+            fc.waits = fc.rest if i < past or gone < APART_LEAST else 0
+        stop = min(past, i + fc.waits)
         if i < stop:
-            i = batch_apart(c, b, i, stop)
+            gone = batch_apart(c, b, i, stop)
+            fc.waits -= <uint32_t>(min(gone, stop) - i)
+            i = gone
             if i < stop:
                 return i
     return i

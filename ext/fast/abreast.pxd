@@ -312,6 +312,7 @@ cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
     """So many frames have gone."""
     cdef Core *c = r.c
     r.fc.hits += n
+    r.fc.abreast += n
     c.n_roots += n
     c.root = c.n_roots
     c.next_packet += <uint32_t>n

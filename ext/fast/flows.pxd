@@ -296,6 +296,8 @@ cdef struct FlowCache:
     uint64_t lanes_moves
     uint64_t lanes_changes
     int64_t lanes_until  # and up to this virtual time
+    uint32_t waits  # frames that go without a try whether they go eight at a time,
+    uint32_t rest  # and so many did after the last one that was in vain
     Key learning  # of the packet that the recorder follows
     uint64_t learning_hash
     uint16_t *seen  # tags of flows that were not learnt when they were met
@@ -308,6 +310,7 @@ cdef struct FlowCache:
     uint16_t relay[RELAYS]  # numbers + 1 of programs that stand for switches, where they may be found, or what has been one
     uint64_t hits
     uint64_t shared  # of the hits: carried in windows, by several threads
+    uint64_t abreast  # of the hits: carried eight at a time
     uint64_t misses  # packets of a kind that could have been in the cache
     uint64_t others  # packets of no such kind
     uint64_t learnt

@@ -1,0 +1,156 @@
+"""TCP segments that leave eight at a time: connections and bytes are what they are where each goes alone."""
+
+from __future__ import annotations
+
+import random
+import struct
+from array import array
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.test_segments import plain, spoilt, whole
+from core.worlds import checksum
+
+EIGHT = 8
+SPOKEN = 0x06  # seen reply, assured
+ESTABLISHED, ACK_KIND = 3, 3
+
+
+@pytest.fixture(scope="module")
+def lanes(probe: Callable[[str], ModuleType]) -> ModuleType:
+    module = probe("lanes_probe")
+    if not module.WIDE:
+        pytest.skip("the processor has no AVX2")
+    return module
+
+
+def near(rng: random.Random, number: int) -> int:
+    """A number that is not far from another, or the same."""
+    return (number + rng.choice([0, 0, 1, -1, rng.randrange(-3000, 3000), rng.randrange(-80_000, 80_000), rng.randrange(1 << 32)])) % (1 << 32)
+
+
+def tcp_state(rng: random.Random, frame: bytes, *, usual: bool) -> tuple[bytes, int]:
+    """A connection that a segment of this frame may fit into, and its direction."""
+    seq, ack = struct.unpack("!II", frame[38:46])
+    window = struct.unpack("!H", frame[48:50])[0]
+    data = int.from_bytes(frame[16:18], "big") - 20 - (frame[46] >> 4) * 4
+    end, direction = (seq + data) % (1 << 32), rng.randrange(2)
+
+    def of(number: int) -> int:
+        return (number + rng.choice([0, 1, rng.randrange(500)])) % (1 << 32) if usual else near(rng, number)
+
+    def side(ends: int, most: int, acked: int) -> bytes:
+        win = rng.choice([1, window or 1, 1000, 65535, 1 << 20]) if usual else rng.choice([0, 1, window, rng.randrange(1 << 32)])
+        flags = rng.choice([0x20, 0x30, 0x00, 0x10]) | (0 if usual else rng.choice([0, 2, 8, 4]))
+        return struct.pack("<IIIIBB", ends, most, win, acked, rng.choice([0, 7, 14]), flags)
+
+    sender = side(end if usual else of(end), of(end), (ack - rng.choice([0, 1, 50])) % (1 << 32) if usual else near(rng, ack))
+    receiver = side(of(ack), of((ack + window) % (1 << 32)), near(rng, seq))
+    again = rng.random() < 0.4
+    last = (seq, ack, end, window) if again else (near(rng, seq), near(rng, ack), near(rng, end), rng.randrange(1 << 16))
+    state = ESTABLISHED if usual or rng.random() < 0.8 else rng.randrange(10)
+    bits = state | rng.choice([ACK_KIND, rng.randrange(6)]) << 4 | rng.choice([direction, rng.randrange(2)]) << 7
+    sides = receiver + sender if direction else sender + receiver
+    return sides + struct.pack("<IIIHBBBB", *last, bits, rng.choice([0, 1, 2, 3, 254, 255]), 0, 0), direction
+
+
+def program(rng: random.Random, frame: bytes, direction: int) -> dict[str, Any]:
+    """What a way may do to packets: translations, hops, a tunnel of each kind or none."""
+    link = rng.randbytes(12) + b"\x08\x00"
+    kind = rng.choice(["none", "ipip", "vxlan", "geneve"])
+    inner = rng.randbytes(12) + b"\x08\x00" if kind in ("vxlan", "geneve") else b""
+    tunnel = b"" if kind in ("none", "ipip") else rng.randbytes(8 if kind == "vxlan" else 8 + 4 * rng.randrange(1, 8))
+    udp = rng.randbytes(4) + bytes(4) + tunnel if tunnel else b""
+    header = b"" if kind == "none" else b"\x45\x00" + bytes(4) + b"\x00\x00\x40" + bytes([17 if udp else 4]) + bytes(2) + rng.randbytes(8)
+    return {
+        "dir": direction, "hops": rng.choice([0, 1, 2]), "manips": rng.choice([[], [0], [1], [0, 1]]), "trims": rng.randrange(2),
+        "head": link + header + udp + inner, "outer": 14, "pushes": kind != "none", "link_sum": rng.randrange(1 << 16) if inner else 0,
+        "push_sum": 0x45 + rng.randrange(1 << 18), "push_udp": int(bool(udp) and rng.random() < 0.7), "push_udp_sum": 1 + rng.randrange(1 << 18),
+        "longest": 200, "widest": 200, "link": frame[:12],
+    }  # fmt: skip
+
+
+def laid(frames: list[bytes]) -> tuple[bytes, array[int], array[int], array[int]]:
+    starts = array("Q", [0])
+    for frame in frames:
+        starts.append(starts[-1] + len(frame))
+    return b"".join(frames), starts[:-1], array("I", map(len, frames)), array("i", range(len(frames)))
+
+
+def eight(rng: random.Random) -> list[bytes]:
+    """Of frames with the same Ethernet header; the longest are longer than what is summed up together."""
+    link = rng.randbytes(12)
+    frames = [link + plain(rng)[12:] for _ in range(EIGHT)]
+    return [whole(frame[: 14 + int.from_bytes(frame[16:18], "big")]) if rng.random() < 0.7 else frame for frame in frames]
+
+
+def carried(lanes: ModuleType, rng: random.Random, *, usual: bool) -> tuple[int, Any]:
+    """Eight packets go together and, each, alone; the lanes that went, which have been compared."""
+    frames = eight(rng)
+    states = [tcp_state(rng, frame, usual=usual) for frame in frames]
+    direction = states[0][1]
+    sides = [state if each == direction else state[18:36] + state[:18] + state[36:] for state, each in states]
+    connections = [(rng.randbytes(16), tuple(rng.randrange(1 << 16) for _ in range(4)), side, SPOKEN) for side in sides]
+    way = program(rng, frames[0], direction)
+    seed, now = rng.randrange(1 << 64), rng.randrange(1 << 40)
+    idents, sports = ([rng.randrange(1 << 16) for _ in range(EIGHT)] for _ in range(2))
+    together, alone = (lanes.Lanes(way, connections, seed) for _ in range(2))
+    seen, unsummed, homes, keys = together.looks(*laid(frames))
+    assert seen | unsummed == 0xFF
+    assert homes == [together.home(*key) for key in keys]
+    passed, connected, left = together.together(idents, sports, now)
+    for k, frame in enumerate(frames):
+        padded = len(frame) > 14 + int.from_bytes(frame[16:18], "big")
+        if passed >> k & 1:
+            assert not (padded and way["push_udp"] and not way["trims"])
+            assert (connected[k], left[k]) == alone.alone(k, frame, idents[k], sports[k], now)
+        elif usual:
+            assert padded and way["push_udp"] and not way["trims"]
+    return passed, way
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_segments_of_open_connections_go_together_as_they_go_alone(lanes: ModuleType, seed: int) -> None:
+    """Those that are nothing but usual all go."""
+    carried(lanes, random.Random(seed), usual=True)
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_what_goes_together_of_any_segments_goes_as_it_goes_alone(lanes: ModuleType, seed: int) -> None:
+    carried(lanes, random.Random(seed), usual=False)
+
+
+def test_some_of_any_segments_go_and_some_do_not(lanes: ModuleType) -> None:
+    """The test above is no comparison of nothing with nothing."""
+    passed = [carried(lanes, random.Random(seed), usual=False)[0] for seed in range(200)]
+    assert 100 < sum(each.bit_count() for each in passed) < 200 * EIGHT - 100
+
+
+@given(seed=st.integers(0, 1 << 32), place=st.integers(0, EIGHT - 1))
+def test_a_frame_that_is_no_whole_plain_segment_is_not_seen_as_one(lanes: ModuleType, seed: int, place: int) -> None:
+    rng = random.Random(seed)
+    frames = eight(rng)
+    frames[place] = spoilt(rng, frames[place])
+    if len(frames[place]) < 54:
+        return
+    some = lanes.Lanes(program(rng, frames[0], 0), [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, seed)
+    seen, _, _, _ = some.looks(*laid(frames))
+    packet = frames[place][14:]
+    total = int.from_bytes(packet[2:4], "big")
+    if seen >> place & 1:
+        assert frames[place][12:15] == b"\x08\x00\x45"
+        assert 40 <= total <= len(packet)
+        assert checksum(packet[:20]) == 0
+        assert checksum(packet[12:20] + struct.pack("!HH", 6, total - 20) + packet[20:total]) == 0
+        assert packet[33] & 0x37 == 0x10
+        assert packet[6] & 0x3F == packet[7] == 0
+
+
+@given(words=st.lists(st.integers(0, 4), min_size=EIGHT, max_size=EIGHT))
+def test_lanes_that_repeat_an_earlier_one_are_found(lanes: ModuleType, words: list[int]) -> None:
+    assert lanes.Lanes.repeated(words) == sum(1 << k for k, word in enumerate(words) if word in words[:k])
