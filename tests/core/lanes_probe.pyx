@@ -34,6 +34,7 @@ cdef class Lanes:
     cdef Flow flow[8]
     cdef Eight *e
     cdef object memory
+    cdef const uint8_t[::1] data  # of the frames that have been looked at
 
     def __cinit__(self, dict program, list connections, uint64_t seed):
         self.ns = <Ns *>calloc(1, sizeof(Ns))
@@ -105,6 +106,7 @@ cdef class Lanes:
         """Lanes of plain segments; their flows' slots."""
         cdef LaneKeys keys
         cdef uint32_t unsummed = 0
+        self.data = data
         keys.seed = self.fc.key_seed
         keys.slots = self.fc.slots
         if lanes_frames(self.e, &data[0], &starts[0], &lengths[0], &devs[0], 14, 2000, 1 << 8) != 0xff:
