@@ -3,9 +3,11 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.devices.record cimport REC_OFF
+from ext.fast.abreast cimport Row, abreast_run
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, LINE, Program, Tracked, flow_find, flow_home, flow_program
+from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
 from ext.fast.megaflow cimport MegaHead
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
@@ -25,6 +27,8 @@ from libc.string cimport memset
 cdef enum:
     BATCH_VIEWS = 6
     BURST = COMING_MAX  # frames whose keys are read, and whose flows are found, before the first of them goes
+    APART_LEAST = 16  # frames that go without a try whether they go eight at a time; where tries fail they are twice as many each time,
+    APART_MOST = 1 << 10  # up to this
     FRAMES_AHEAD = 32  # frames that are asked for before their keys are read
 
 cdef struct Batch:
@@ -364,9 +368,8 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
     return batch_frame(c, b, i, ways, burst, id)
 
 
-cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
-    """Inject each of these frames at its time, or now if that has passed, and carry what is due before it, and perhaps some behind them;
-    the first that was not taken."""
+cdef inline uint64_t batch_apart(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
+    """batch_stretch() of frames that are looked at for routes, flows and first packets, a few at a time."""
     cdef Burst burst
     cdef Ways ways
     cdef uint64_t i = first, block = first - first % WAYS_BLOCK, gone
@@ -394,6 +397,35 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
         if not batch_step(c, b, i, &ways, &burst):
             return i
         i += 1
+    return i
+
+
+cdef inline bint batch_goes_abreast(const Core *c) noexcept nogil:
+    return c.fast != NULL and sight_is_wide() and frames_flow(c)
+
+
+cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
+    """Inject each of these frames at its time, or now if that has passed, and carry what is due before it, and perhaps some behind them;
+    the first that was not taken."""
+    cdef Row row
+    cdef uint64_t i = first, gone, stop, apart = APART_LEAST
+    if not batch_goes_abreast(c):
+        return batch_apart(c, b, first, past)
+    row.data = b.data
+    row.devs = b.devs
+    row.starts = b.starts
+    row.lengths = b.lengths
+    row.times = b.times
+    while i < past:
+        row.past = past
+        gone = abreast_run(c, &row, i)
+        i += gone
+        apart = APART_LEAST if gone >= APART_LEAST else min(2 * apart, APART_MOST)
+        stop = min(past, i + apart)
+        if i < stop:
+            i = batch_apart(c, b, i, stop)
+            if i < stop:
+                return i
     return i
 
 

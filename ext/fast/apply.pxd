@@ -57,16 +57,20 @@ cdef inline bint checks_hold(const Core *c, Program *g) noexcept nogil:
     return True
 
 
-cdef inline bint tunnel_as_known(const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
-    """Are the headers of the tunnel that the packet comes in the flow's?"""
-    cdef const Op *op = &g.ops[g.pop - 1]
-    cdef const uint8_t *known = g.bytes + op.at
+cdef inline bint tunnel_is(const uint8_t *known, uint32_t n, uint16_t sport, const uint8_t *ip) noexcept nogil:
+    """Are ``n`` bytes of a tunnel's headers those that are known, with this source port in their UDP header if there is one?"""
     if raw16(ip) != raw16(known) or raw32(ip + 6) != raw32(known + 6) or raw64(ip + 12) != raw64(known + 12):
         return False
     if ip[9] != 17:
-        return same_bytes(ip + IP, known + IP, op.n - IP)
-    return (raw16(ip + IP) == f.sport and raw16(ip + IP + 2) == raw16(known + IP + 2)
-            and same_bytes(ip + IP + UDP, known + IP + UDP, op.n - IP - UDP))
+        return same_bytes(ip + IP, known + IP, n - IP)
+    return (raw16(ip + IP) == sport and raw16(ip + IP + 2) == raw16(known + IP + 2)
+            and same_bytes(ip + IP + UDP, known + IP + UDP, n - IP - UDP))
+
+
+cdef inline bint tunnel_as_known(const Flow *f, const Program *g, const uint8_t *ip) noexcept nogil:
+    """Are the headers of the tunnel that the packet comes in the flow's?"""
+    cdef const Op *op = &g.ops[g.pop - 1]
+    return tunnel_is(g.bytes + op.at, op.n, f.sport, ip)
 
 
 cdef inline bint hash_as_known(const Flow *f, const Program *g, const Frame *p) noexcept nogil:

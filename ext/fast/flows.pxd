@@ -8,11 +8,13 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Ns
+from ext.fast.lanes cimport KEY_MIX_FIRST, KEY_MIX_THEN, KEY_SEEDS, LaneFacts
 from ext.fast.routed cimport Routed, SPREAD, routed_free
 from ext.fast.sum cimport net16, raw32
 from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_of
+from ext.tables.ct_settings cimport CtStatus
 from ext.tables.fdb cimport FdbEntry
-from ext.tables.memory cimport memory_give, memory_take, memory_take_whole
+from ext.tables.memory cimport memory_give, memory_lines, memory_take, memory_take_whole
 from ext.wire.bytes cimport ask_for, rarely, zero_bytes
 from ext.wire.hash cimport mix64, words_hash
 
@@ -26,6 +28,10 @@ cdef enum:
     TRACKS_MAX = 4
     FLOW_TRACKS = 2  # of them in the flow itself
     NATS_MAX = 4
+    LANE_NATS = 2
+    LANE_REFRESHED = 2
+    LANE_POP = 64
+    LANE_WAYS = 1 << 10  # places for what programs have in common, a power of two
     PROGRAM_BYTES = 320
     PROGRAMS_MAX = (1 << 16) - 1  # then all is forgotten, and learnt again
     OUTLIVED_MAX = 1 << 12  # programs that changes have put others of the same content in the place of, the same
@@ -147,6 +153,43 @@ cdef struct Shortcut:
     Tap tap[SHORT_TAPS]
     uint8_t head[SHORT_HEAD]  # its last bytes
 
+cdef struct LaneWay:
+    # what programs whose packets may go eight at a time have in common; see lane.pxd
+    LaneFacts facts
+    uint64_t push_hash
+    void *push_ns
+    Track tracks[FLOW_TRACKS]
+    CtStatus status  # of the connection of TCP
+    uint8_t tcp  # which of them it is
+    uint8_t n_tracks
+    uint8_t n_nats
+    uint8_t manip[LANE_NATS]
+    uint8_t nat_address_at[LANE_NATS]  # bytes from the beginning of a connection to what a translation puts in
+    uint8_t nat_port_at[LANE_NATS]
+    uint8_t sender_at  # to the side that sends
+    uint8_t receiver_at  # and to the other one
+    uint8_t head_len  # as in Shortcut
+    uint8_t pushes
+    uint8_t pushes_udp
+    uint8_t pop_len  # bytes of the tunnel's headers that packets come in, 0: in none
+    uint8_t pop[LANE_POP]
+    uint8_t head[SHORT_HEAD]
+    # what is true of it now
+    int64_t timeout  # of the connection of TCP behind a packet: if all is acknowledged,
+    int64_t timeout_unacked  # and if not
+    uint64_t stamp
+
+cdef struct Lane:
+    # of a program, in one cache line: what is asked of each packet that goes so
+    uint32_t link[3]  # addresses of the Ethernet header
+    uint32_t longest  # as in Program, as all of these
+    uint64_t place
+    uint64_t stamp  # FlowCache.lanes_stamp when it was filled in
+    FdbEntry *refreshed[LANE_REFRESHED]
+    LaneWay *way  # NULL: they do not
+    uint32_t widest
+    uint32_t walked
+
 cdef struct Program:
     # what two flows on the same way have in common, and so is compared
     uint64_t place  # of their keys
@@ -243,6 +286,17 @@ cdef struct FlowCache:
     Shape shape[SHAPES_MAX]
     int n_shapes
     uint64_t seed
+    uint32_t key_seed[KEY_SEEDS]
+    Lane *lane  # by program number
+    LaneWay **way  # all of them
+    uint32_t n_ways
+    uint32_t cap_ways
+    uint32_t way_at[LANE_WAYS]  # number + 1 by content: the last one that was made there
+    uint64_t lanes_stamp  # counts what lanes are known to hold for: what follows,
+    uint32_t lanes_generation
+    uint64_t lanes_moves
+    uint64_t lanes_changes
+    int64_t lanes_until  # and up to this virtual time
     Key learning  # of the packet that the recorder follows
     uint64_t learning_hash
     uint16_t *seen  # tags of flows that were not learnt when they were met
@@ -267,23 +321,22 @@ cdef struct FlowCache:
     uint8_t scratch[SCRATCH + SPREAD]
 
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    /* Both halves of the product, so that each bit of a and b reaches all of the result. */
-    static inline uint64_t fold_product(uint64_t a, uint64_t b)
-    {
-        unsigned __int128 p = (unsigned __int128)a * b;
-        return (uint64_t)p ^ (uint64_t)(p >> 64);
-    }
-    """
-    uint64_t fold_product(uint64_t a, uint64_t b) noexcept nogil
+cdef inline uint64_t key_hash(const uint32_t *seed, const Key *k) noexcept nogil:
+    """Seeded: a hostile capture cannot know which flows share a line. Sums of products of pairs of words (NH of Black et al., UMAC, 1999: of two
+    keys they are rarely the same), whose bits are mixed then; lanes_home() of lanes.pxd does the same."""
+    cdef uint32_t x
+    cdef uint64_t h = <uint64_t>(<uint32_t>k.addresses + seed[0]) * (<uint32_t>(k.addresses >> 32) + seed[1])
+    h += <uint64_t>(k.ports + seed[2]) * (<uint32_t>k.place + seed[3])
+    h += <uint64_t>(<uint32_t>(k.place >> 32) + seed[4]) * seed[5]
+    x = <uint32_t>(h ^ h >> 32) * KEY_MIX_FIRST
+    x = (x ^ x >> 15) * KEY_MIX_THEN
+    return <uint64_t>x << 32 | <uint32_t>h
 
 
-cdef inline uint64_t key_hash(uint64_t seed, const Key *k) noexcept nogil:
-    """Seeded: a hostile capture cannot know which flows share a line."""
-    cdef uint64_t h = fold_product(k.addresses ^ seed, (<uint64_t>k.ports * <uint64_t>0x9e3779b97f4a7c15) ^ k.place ^ (seed >> 7))
-    return fold_product(h ^ seed, <uint64_t>0xd6e8feb86659fd93)
+cdef inline void key_seeds(uint32_t *seed, uint64_t of) noexcept nogil:
+    cdef int i
+    for i in range(KEY_SEEDS):
+        seed[i] = <uint32_t>(mix64(of + <uint64_t>i) >> 32)
 
 
 cdef inline size_t flows_size(uint32_t slots) noexcept nogil:
@@ -301,6 +354,7 @@ cdef inline FlowCache *cache_new(uint64_t seed) noexcept nogil:
     if fc == NULL:
         return NULL
     fc.seed = mix64(seed ^ <uint64_t>0x666c6f7773)
+    key_seeds(fc.key_seed, fc.seed)
     fc.flow = <Flow *>memory_take(flows_size(FLOWS_FIRST))
     if fc.flow == NULL:
         free(fc)
@@ -319,6 +373,12 @@ cdef inline void programs_forget(FlowCache *fc) noexcept nogil:
     cdef uint32_t i
     for i in range(fc.n_programs):
         free(fc.program[i])
+    for i in range(fc.n_ways):
+        free(fc.way[i])
+    fc.n_ways = 0
+    memset(fc.way_at, 0, sizeof(fc.way_at))
+    if fc.lane != NULL:
+        memset(fc.lane, 0, fc.cap_programs * sizeof(Lane))
     fc.n_programs = fc.n_outlived = 0
     fc.program_bytes = 0
     if fc.by_content != NULL:
@@ -331,6 +391,8 @@ cdef inline void cache_free(FlowCache *fc) noexcept nogil:
     routed_free(&fc.routed)
     programs_forget(fc)
     free(fc.program)
+    free(fc.lane)
+    free(fc.way)
     free(fc.by_content)
     free(fc.more)
     memory_give(fc.flow, flows_size(fc.slots))
@@ -341,7 +403,7 @@ cdef inline void cache_free(FlowCache *fc) noexcept nogil:
 cdef inline uint64_t cache_bytes(const FlowCache *fc) noexcept nogil:
     """Memory that it holds."""
     return (sizeof(FlowCache) + SEEN_SIZE + flows_size(fc.slots) + fc.cap_more * sizeof(FlowMore) + fc.program_bytes
-            + fc.cap_programs * (sizeof(Program *) + 2 * sizeof(uint32_t)) + fc.routed.bytes)
+            + fc.cap_programs * (sizeof(Program *) + sizeof(Lane) + 2 * sizeof(uint32_t)) + fc.n_ways * sizeof(LaneWay) + fc.routed.bytes)
 
 
 cdef inline void cache_flush(FlowCache *fc) noexcept nogil:
@@ -469,7 +531,7 @@ cdef inline void flow_moves(FlowCache *fc, const Flow *was) noexcept nogil:
     k.place = flow_program(fc, was).place
     k.addresses = was.addresses
     k.ports = was.ports
-    f = flow_home(fc, key_hash(fc.seed, &k))
+    f = flow_home(fc, key_hash(fc.key_seed, &k))
     end = f + PROBES_MAX
     while f < end:
         if f.program == 0:
@@ -594,10 +656,16 @@ cdef inline bint programs_room(FlowCache *fc, uint32_t generation) noexcept nogi
     """Room for one more program. False: memory is out."""
     cdef uint32_t cap, i, at
     cdef Program **grown
+    cdef Lane *lane
     cdef uint32_t *places
     if fc.n_programs < fc.cap_programs:
         return True
     cap = fc.cap_programs * 2 if fc.cap_programs else 64
+    lane = <Lane *>memory_lines(cap * sizeof(Lane))  # all are filled in anew
+    if lane == NULL:
+        return False
+    free(fc.lane)
+    fc.lane = lane
     grown = <Program **>realloc(fc.program, cap * sizeof(Program *))
     if grown == NULL:
         return False

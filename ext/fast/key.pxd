@@ -110,7 +110,7 @@ cdef inline bint key_read(const FlowCache *fc, const Dev *d, bint transmit, cons
     a.key.place = <uint64_t>(d.id + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)
-    a.hash = key_hash(fc.seed, &a.key)
+    a.hash = key_hash(fc.key_seed, &a.key)
     return True
 
 
@@ -200,5 +200,5 @@ cdef inline bint key_read_plainly(const FlowCache *fc, const Dev *d, const uint8
     a.key.place = <uint64_t>(d.id + 1) << PLACE_DEVICE | how | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)
-    a.hash = key_hash(fc.seed, &a.key)
+    a.hash = key_hash(fc.key_seed, &a.key)
     return True

@@ -109,7 +109,7 @@ cdef inline bint ahead_known(const FlowCache *fc, const Program *g, const Pkt *p
     a.key.place = <uint64_t>(p.dev + 1) << PLACE_DEVICE | HOW_TUNNELLED | <uint64_t>ip[1] << PLACE_TOS | raw32(ip + 6)
     a.key.addresses = raw64(ip + 12)
     a.key.ports = raw32(ip + IP)
-    a.hash = key_hash(fc.seed, &a.key)
+    a.hash = key_hash(fc.key_seed, &a.key)
     a.l3 = ETH
     a.inner = g.ahead_inner
     a.length = p.end - p.l2

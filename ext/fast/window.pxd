@@ -181,6 +181,7 @@ cdef inline void part_begins(const Window *w, Part *me) noexcept nogil:
     memcpy(me.cache.shape, fc.shape, sizeof(fc.shape))
     me.cache.n_shapes = fc.n_shapes
     me.cache.seed = fc.seed
+    memcpy(me.cache.key_seed, fc.key_seed, sizeof(fc.key_seed))
     me.core.now = frame_time(w, me.first - 1) if number else w.now
     me.n_rest = 0
     me.walked = 0

@@ -547,17 +547,23 @@ cdef inline int tcp_step(CtTcp *t, int dir, const TcpSegment *g, uint32_t status
     return TCP_STEP_WINDOW
 
 
-cdef inline int64_t tcp_timeout(const CtTcp *t, const TcpSegment *g, const CtSettings *s) noexcept nogil:
-    cdef int64_t of_state = s.tcp_timeout[t.state]
-    if t.retrans >= s.tcp_max_retrans and of_state > s.tcp_timeout_max_retrans:
+cdef inline int64_t tcp_lives(const CtSettings *s, int state, bint retransmits, bint unacked, bint no_window) noexcept nogil:
+    """The timeout in this state, if it has been retransmitted as often as may be, data are not acknowledged, or no more are taken."""
+    cdef int64_t of_state = s.tcp_timeout[state]
+    if rarely(retransmits) and of_state > s.tcp_timeout_max_retrans:
         return s.tcp_timeout_max_retrans
-    if g.kind == TCP_IS_RST:
-        return s.tcp_timeout[CT_TCP_CLOSE]
-    if (t.side[0].flags | t.side[1].flags) & CTF_UNACKED and of_state > s.tcp_timeout_unacknowledged:
+    if unacked and of_state > s.tcp_timeout_unacknowledged:
         return s.tcp_timeout_unacknowledged
-    if t.last_win == 0 and of_state > s.tcp_timeout_max_retrans:
+    if rarely(no_window) and of_state > s.tcp_timeout_max_retrans:
         return s.tcp_timeout_max_retrans
     return of_state
+
+
+cdef inline int64_t tcp_timeout(const CtTcp *t, const TcpSegment *g, const CtSettings *s) noexcept nogil:
+    cdef bint retransmits = t.retrans >= s.tcp_max_retrans
+    if g.kind == TCP_IS_RST and not (retransmits and s.tcp_timeout[t.state] > s.tcp_timeout_max_retrans):
+        return s.tcp_timeout[CT_TCP_CLOSE]
+    return tcp_lives(s, t.state, retransmits, (t.side[0].flags | t.side[1].flags) & CTF_UNACKED, t.last_win == 0)
 
 
 cdef inline int tcp_commit(CtTcp *t, int dir, const TcpSegment *g, int old, int state, const CtSettings *s,

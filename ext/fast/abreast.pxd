@@ -1,0 +1,363 @@
+# Eight packets that go straight, at once: TCP segments, which lanes.pxd reads, follows and writes.
+#
+# Four steps, each for other eight frames: keys are read, flows and their connections are found, connections see their packets, and packets are
+# written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by word is read as a whole
+# only when it has arrived there. Nothing but these packets changes anything meanwhile: what holds of programs does until the end. The first frame of
+# which anything is not as nearly always ends it, and goes another way.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from ext.devices.core cimport Core, Ns, chance_draw
+from ext.fast.ahead cimport connection_ahead
+from ext.fast.apply cimport tunnel_is
+from ext.fast.flows cimport Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, Lane, LaneWay, PLACE_TOS, PROBES_MAX, SCRATCH, SHORT_HEAD
+from ext.fast.key cimport ETH, IP, segments_begin, transport_sound, tunnel_plain
+from ext.fast.lane cimport lane_fills, lanes_stamped, way_timeout
+from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_pass, lanes_repeat, lanes_write)
+from ext.fast.routed cimport spread
+from ext.fast.straight cimport straight_until
+from ext.fast.sum cimport net16, put_raw16, raw16, raw32
+from ext.fast.track cimport track_stands, track_told
+from ext.tables.conntrack cimport Ct, CtTable, ct_of
+from ext.wire.bytes cimport ask_for, rarely
+from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM
+
+cdef enum:
+    EIGHTS = 4  # in hand, a power of two
+    DATA_AHEAD = 32  # frames that are asked for before their keys are read
+    LANE_MOST = SCRATCH - PKT_HEADROOM - PKT_TAILROOM  # bytes of a frame
+
+cdef struct Row:
+    # frames in order, injected where ``devs`` say, and who carries them
+    Core *c
+    FlowCache *fc
+    const uint8_t *data
+    const int32_t *devs
+    const uint64_t *starts
+    const uint32_t *lengths
+    const int64_t *times
+    uint64_t past  # the last one
+    int64_t until  # nothing goes so from this virtual time on
+    uint64_t walked  # rules
+    LaneKeys keys
+    Eight eight[EIGHTS]
+
+
+# ---- keys
+
+cdef inline bint lane_sound(const Row *r, const Eight *e, uint32_t k, int dev, bint unsummed) noexcept nogil:
+    """Are the checksums right that have not been looked at, and the tunnel's headers as key_read_plainly() asks?"""
+    if unsummed and not transport_sound(e.ip[k]):
+        return False
+    return e.at == ETH or tunnel_plain(r.fc, r.c.dev[dev], e.frame[k], e.length[k], e.at)
+
+
+cdef inline uint32_t first_of(uint32_t bits) noexcept nogil:
+    """How many bits are set before the first one that is not, of LANES."""
+    cdef uint32_t n = 0
+    if bits == (1 << LANES) - 1:
+        return LANES
+    while bits >> n & 1:
+        n += 1
+    return n
+
+
+cdef inline uint32_t eight_frames(Row *r, Eight *e, uint64_t first) noexcept nogil:
+    """The eight frames from number ``first`` on; how many may go so as far as their lengths tell. Others stand in for what is behind."""
+    cdef const uint8_t *frame = r.data + r.starts[first]
+    cdef uint32_t at = segments_begin(r.fc, r.c.dev[r.devs[first]], frame, r.lengths[first]), n, k
+    cdef uint64_t how = HOW_TRANSMIT | (HOW_TUNNELLED if at != ETH else 0)
+    if at == 0:
+        return 0
+    n = first_of(lanes_frames(e, r.data, r.starts + first, r.lengths + first, r.devs + first, at, LANE_MOST, <uint32_t>(how >> PLACE_TOS)))
+    for k in range(n, <uint32_t>LANES if n else 0):
+        e.frame[k] = e.frame[0]
+        e.ip[k] = e.ip[0]
+        e.length[k] = e.length[0]
+    return n
+
+
+cdef inline void eight_look(Row *r, Eight *e, uint64_t first) noexcept nogil:
+    """Read keys, and ask for what lies where their flows should; ``e.n``: of how many, from the first one on."""
+    cdef uint32_t n, unsummed, k
+    for k in range(<uint32_t>LANES if first + DATA_AHEAD + LANES <= r.past else 0):
+        ask_for(r.data + r.starts[first + DATA_AHEAD + k])
+    e.n = 0
+    n = eight_frames(r, e, first)
+    if n == 0:
+        return
+    n = min(n, first_of(lanes_look(e, &r.keys, &unsummed)))
+    for k in range(n if unsummed or e.at != ETH else 0):
+        if not lane_sound(r, e, k, r.devs[first + k], unsummed >> k & 1):
+            n = k
+            break
+    for k in range(<uint32_t>LANES):
+        ask_for(&r.fc.flow[e.home[k]])
+    e.n = n
+
+
+# ---- flows
+
+cdef inline bint lane_is_at(Row *r, const Flow *f, uint64_t place) noexcept nogil:
+    """Is it a flow of this place, whose packets go so?"""
+    cdef const Lane *l = &r.fc.lane[f.program - 1]
+    if rarely(l.stamp != r.fc.lanes_stamp):
+        lane_fills(r.c, f.program - 1)
+    return l.way != NULL and l.place == place
+
+
+cdef inline const Flow *lane_flow(Row *r, const Eight *e, uint32_t k) noexcept nogil:
+    """The flow of a packet, NULL: it has none that goes so."""
+    cdef const Flow *f = &r.fc.flow[e.home[k]]
+    cdef const Flow *end = f + PROBES_MAX
+    cdef uint64_t addresses = <uint64_t>e.dst[k] << 32 | e.src[k], place = <uint64_t>e.high[k] << 32 | e.low[k]
+    cdef uint32_t ports = e.ports[k]
+    while f < end and f.program:
+        if f.addresses == addresses and f.ports == ports and lane_is_at(r, f, place):
+            return f
+        f += 1
+    return NULL
+
+
+cdef inline const CtTable *way_table(const LaneWay *y, int i) noexcept nogil:
+    return &(<const Ns *>y.tracks[i].ns).ct
+
+
+cdef inline bint lane_found(Row *r, Eight *e, uint32_t k) noexcept nogil:
+    """The packet's flow, program and connections are found, and these are asked for."""
+    cdef const Flow *f = lane_flow(r, e, k)
+    cdef const Lane *l
+    cdef const LaneWay *y
+    cdef Ct *ct
+    if f == NULL:
+        return False
+    l = &r.fc.lane[f.program - 1]
+    y = l.way
+    ct = ct_of(way_table(y, y.tcp), f.ct[y.tcp])
+    connection_ahead(ct, True)
+    e.flow[k] = f
+    e.lane[k] = <const uint8_t *>l
+    e.way[k] = <const uint8_t *>y
+    e.ref[k] = f.ct[y.tcp]
+    e.ct[k] = <uint8_t *>ct
+    e.sender[k] = <uint8_t *>ct + y.sender_at
+    e.receiver[k] = <uint8_t *>ct + y.receiver_at
+    e.last[k] = <uint8_t *>&ct.proto.tcp.last_seq
+    if y.n_tracks > 1:
+        ct = ct_of(way_table(y, 1 - y.tcp), f.ct[1 - y.tcp])
+        connection_ahead(ct, False)
+        e.other[k] = <uint8_t *>ct
+    return True
+
+
+cdef inline void eight_find(Row *r, Eight *e) noexcept nogil:
+    """``e.n``: of how many. Behind them the first one stands in."""
+    cdef uint32_t k
+    for k in range(e.n):
+        if not lane_found(r, e, k):
+            e.n = k
+            break
+    for k in range(e.n, <uint32_t>LANES if e.n else 0):
+        e.lane[k] = e.lane[0]
+        e.way[k] = e.way[0]
+        e.sender[k] = e.sender[0]
+        e.receiver[k] = e.receiver[0]
+        e.last[k] = e.last[0]
+        e.ref[k] = e.ref[0]
+
+
+# ---- connections
+
+cdef inline bint lane_agrees(Core *c, const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
+    """Would both connections see the packet, whose windows let it through? Then the one that is not of TCP has."""
+    cdef const Flow *f = <const Flow *>e.flow[k]
+    cdef const Ct *ct = <const Ct *>e.ct[k]
+    cdef int other = 1 - y.tcp
+    if <uint16_t>ct.serial != f.serial[y.tcp] or ct.status != y.status or ct.expires <= c.now:
+        return False
+    if y.pop_len and not tunnel_is(y.pop, y.pop_len, f.sport, e.frame[k] + ETH):
+        return False
+    if y.n_tracks > 1:
+        if not track_stands(c, &y.tracks[other], <const Ct *>e.other[k], f.serial[other]):
+            return False
+        track_told(c, &y.tracks[other], <Ct *>e.other[k])
+    return True
+
+
+cdef inline void lane_told(const Eight *e, uint32_t k, const LaneWay *y, int64_t now) noexcept nogil:
+    """The connection of TCP has seen its packet."""
+    cdef uint8_t *sender = e.sender[k]
+    cdef uint8_t *receiver = e.receiver[k]
+    cdef uint32_t flags = e.next_flags[k], lives = e.lives[k]
+    cdef int64_t timeout = y.timeout_unacked if lives else y.timeout
+    memcpy(sender, &e.next_sender[k], 16)
+    memcpy(receiver, &e.next_receiver[k], 16)
+    memcpy(e.last[k], &e.next_last[k], 16)
+    put_raw16(sender + 16, flags)
+    put_raw16(receiver + 16, flags >> 16)
+    if rarely(lives & ~LANE_UNACKED):
+        timeout = way_timeout(y, lives)
+    (<Ct *>e.ct[k]).expires = now + timeout
+
+
+cdef inline void lane_translated(Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
+    """Addresses and ports that the packet leaves with."""
+    cdef const uint8_t *ct = e.ct[k]
+    cdef int i
+    e.new_end[0][k] = e.src[k]
+    e.new_end[1][k] = e.dst[k]
+    e.new_ports[k] = e.ports[k]
+    for i in range(y.n_nats):
+        e.new_end[y.manip[i]][k] = raw32(ct + y.nat_address_at[i])
+        (<uint16_t *>&e.new_ports[k])[y.manip[i]] = net16(raw16(ct + y.nat_port_at[i]))
+
+
+cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const LaneWay *y) noexcept nogil:
+    """What the packet leaves behind in tables that connections share, and what it gets of them."""
+    if l.refreshed[0] != NULL:
+        l.refreshed[0].updated = c.now
+    if l.refreshed[1] != NULL:
+        l.refreshed[1].updated = c.now
+    e.sport[k] = (<const Flow *>e.flow[k]).sport
+    e.ident[k] = <uint16_t>chance_draw(<Ns *>y.push_ns, y.push_hash) if y.push_ns != NULL else 0
+
+
+cdef inline uint32_t lanes_go(Row *r, Eight *e, uint64_t first, uint32_t since, uint32_t past) noexcept nogil:
+    """The connections see packets of these lanes, no two of one; where that ends."""
+    cdef Core *c = r.c
+    cdef const Lane *l
+    cdef const LaneWay *y
+    cdef uint32_t passed = lanes_pass(e), k
+    cdef int64_t before = c.now, now
+    for k in range(since, past):
+        l = <const Lane *>e.lane[k]
+        y = <const LaneWay *>e.way[k]
+        now = r.times[first + k] if r.times[first + k] > before else before
+        c.now = now
+        if not passed >> k & 1 or now >= r.until or not lane_agrees(c, e, k, y):
+            c.now = before
+            return k
+        before = now
+        lane_told(e, k, y, now)
+        lane_translated(e, k, y)
+        lane_leaves(c, e, k, l, y)
+        r.walked += l.walked
+    return past
+
+
+cdef inline void eight_go(Row *r, Eight *e, uint64_t first) noexcept nogil:
+    """The connections see their packets; ``e.n``: of how many."""
+    cdef uint32_t apart, k = 0, past, gone
+    if e.n == 0:
+        return
+    r.until = min(r.until, r.fc.lanes_until)
+    apart = lanes_repeat(e.ref) | <uint32_t>1 << e.n
+    while k < e.n:
+        past = k + 1
+        while not apart >> past & 1:
+            past += 1
+        gone = lanes_go(r, e, first, k, past)
+        if gone < past:
+            e.n = gone
+            return
+        k = past
+
+
+# ---- bytes
+
+cdef inline void lane_tail(uint8_t *to, const uint8_t *ip, uint32_t n) noexcept nogil:
+    """The packet behind what lanes_write() writes, and eight bytes or more."""
+    if rarely(n > 64):
+        memcpy(to + 32, ip + 32, n - 32)
+    elif n >= 48:
+        memcpy(to + n - 16, ip + n - 16, 16)
+        memcpy(to + 32, ip + 32, 16)
+    else:
+        memcpy(to + n - 8, ip + n - 8, 8)
+        memcpy(to + 32, ip + 32, 8)
+
+
+cdef inline void lane_written(const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
+    """All that differs from packet to packet, after lanes_write()."""
+    cdef uint8_t *to = e.to[k]
+    cdef uint8_t *outer = to - y.facts.before
+    lane_tail(to, e.ip[k], e.length_out[k])
+    put_raw16(to + IP + 16, e.new_check[k])
+    memcpy(to - 64, y.head + SHORT_HEAD - 64, 64)
+    if y.head_len > 64:
+        memcpy(to - SHORT_HEAD, y.head, SHORT_HEAD - 64)
+    if not y.pushes:
+        return
+    memcpy(outer + 2, &e.outer[k], 4)
+    put_raw16(outer + 10, e.outer_check[k])
+    if y.pushes_udp:
+        put_raw16(outer + IP, e.sport[k])
+        memcpy(outer + IP + 4, &e.udp[k], 4)
+
+
+cdef inline void eight_leave(Eight *e) noexcept nogil:
+    """Packets are written with the headers that they leave with."""
+    cdef uint32_t k
+    if e.n == 0:
+        return
+    lanes_write(e)
+    for k in range(e.n):
+        lane_written(e, k, <const LaneWay *>e.way[k])
+
+
+# ---- all of them
+
+cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
+    """False: nothing can go so."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef uint32_t i, k
+    r.c = c
+    r.fc = fc
+    r.until = straight_until(c)
+    r.walked = 0
+    r.keys.seed = fc.key_seed
+    r.keys.slots = fc.slots
+    for i in range(EIGHTS):
+        for k in range(<uint32_t>LANES):
+            r.eight[i].to[k] = fc.scratch + PKT_HEADROOM + spread(k)
+    lanes_stamped(c, fc, c.now)
+    return c.now < r.until and fc.n_programs != 0
+
+
+cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
+    """So many frames have gone."""
+    cdef Core *c = r.c
+    r.fc.hits += n
+    c.n_roots += n
+    c.root = c.n_roots
+    c.next_packet += <uint32_t>n
+    c.count.received += n
+    c.count.out += n
+    c.count.rules_walked += r.walked
+
+
+cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:
+    """Carry frames from number ``first`` on, eight and eight, as far as that goes; how many."""
+    cdef uint64_t eights = (r.past - first) // LANES, i, n = 0
+    cdef Eight *e
+    if eights == 0 or not row_begins(r, c):
+        return 0
+    eight_look(r, &r.eight[0], first)
+    if eights > 1:
+        eight_look(r, &r.eight[1], first + LANES)
+    eight_find(r, &r.eight[0])
+    for i in range(eights):
+        if i + 2 < eights:
+            eight_look(r, &r.eight[(i + 2) & (EIGHTS - 1)], first + (i + 2) * LANES)
+        if i + 1 < eights:
+            eight_find(r, &r.eight[(i + 1) & (EIGHTS - 1)])
+        e = &r.eight[i & (EIGHTS - 1)]
+        eight_go(r, e, first + i * LANES)
+        n += e.n
+        if i:
+            eight_leave(&r.eight[(i - 1) & (EIGHTS - 1)])
+        if e.n < LANES:
+            break
+    eight_leave(e)
+    row_counts(r, n)
+    return n

@@ -1,0 +1,176 @@
+# What of a program is asked of each of its packets that go eight at a time: a cache line of its own, and what it has in common with others,
+# which stays near. Filled in when its first packet comes; see abreast.pxd.
+
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+from ext.devices.core cimport Core, Ns, carries_frames
+from ext.fast.apply cimport program_holds
+from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, LANE_NATS, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, Op, PLACE_DEVICE, Program, Shortcut,
+                             Track)
+from ext.fast.key cimport ETH
+from ext.fast.lanes cimport (LANE_NO_WINDOW, LANE_PUSH_UDP, LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_TRANSLATED, LANE_TRIMS,
+                             LANE_UNACKED)
+from ext.fast.routed cimport entrance_of
+from ext.tables.conntrack cimport Ct
+from ext.tables.ct_settings cimport CTS_SEEN_REPLY, CtSettings
+from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
+from ext.wire.hash cimport words_hash
+
+
+cdef inline bint lane_is(const Program *g) noexcept nogil:
+    """May packets of a program go eight at a time? All translations are those of the connection of TCP then, and the other one is of UDP."""
+    cdef const Track *t = &g.tracks[g.tcp_track]
+    cdef int i
+    if (not g.straight or g.tcp_track >= FLOW_TRACKS or g.short.n_nats > LANE_NATS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
+            or (t.status & CTS_SPOKEN_IN) == CTS_SEEN_REPLY or g.walked >> 32 or (g.pop and g.ops[g.pop - 1].n > LANE_POP)):
+        return False
+    for i in range(g.short.n_nats):
+        if g.nat_track[i] != g.tcp_track:
+            return False
+    return g.n_tracks == 1 or g.tracks[1 - g.tcp_track].proto == 17
+
+
+cdef inline void way_translates(LaneWay *y, int i, int dir, int manip) noexcept nogil:
+    """The ``i``-th translation: what track_nat() reads."""
+    cdef const Ct *ct = NULL
+    y.manip[i] = <uint8_t>manip
+    y.nat_address_at[i] = <uint8_t><size_t>&ct.address4[1 - dir][1 - manip]
+    y.nat_port_at[i] = <uint8_t><size_t>&ct.port[1 - dir][1 - manip]
+
+
+cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
+    """What of a program others may have, too. All that is not said is 0, as bytes are compared."""
+    cdef const Ct *ct = NULL
+    cdef const Shortcut *s = &g.short
+    cdef const Op *pop = &g.ops[g.pop - 1] if g.pop else NULL
+    cdef const Track *t = &g.tracks[g.tcp_track]
+    cdef int i, dir = t.dir
+    memset(y, 0, sizeof(LaneWay))
+    y.facts.push_sum = g.push_sum
+    y.facts.udp_sum = g.push_udp_sum + s.link_sum
+    y.facts.before = s.head_len - s.outer
+    y.facts.bits = (s.hops | (LANE_TRANSLATED if s.n_nats else 0) | (LANE_PUSH_UDP if g.push_udp else 0) | (LANE_TRIMS if s.trims else 0)
+                    | <uint32_t>dir << LANE_REPLY_AT | <uint32_t>(<const Ns *>t.ns).ct.set.tcp_max_retrans << LANE_RETRANS_AT)
+    y.push_hash = g.push_hash
+    y.push_ns = g.push_ns
+    memcpy(y.tracks, g.tracks, g.n_tracks * sizeof(Track))
+    y.status = t.status
+    y.tcp = g.tcp_track
+    y.n_tracks = g.n_tracks
+    y.n_nats = s.n_nats
+    for i in range(s.n_nats):
+        way_translates(y, i, dir, s.manip[i])
+    y.sender_at = <uint8_t><size_t>&ct.proto.tcp.side[dir]
+    y.receiver_at = <uint8_t><size_t>&ct.proto.tcp.side[1 - dir]
+    y.head_len = s.head_len
+    y.pushes = s.pushes
+    memcpy(y.head, s.head, sizeof(y.head))
+    y.pushes_udp = s.pushes and s.head[sizeof(y.head) - y.facts.before + 9] == 17
+    if pop != NULL:
+        y.pop_len = <uint8_t>pop.n
+        memcpy(y.pop, g.bytes + pop.at, pop.n)
+
+
+cdef inline size_t way_compared() noexcept nogil:
+    return <size_t>&(<LaneWay *>NULL).timeout
+
+
+cdef inline LaneWay *way_new(FlowCache *fc, const LaneWay *draft) noexcept nogil:
+    """NULL when memory is out."""
+    cdef LaneWay **grown
+    cdef LaneWay *y
+    cdef uint32_t cap
+    if fc.n_ways == fc.cap_ways:
+        cap = fc.cap_ways * 2 if fc.cap_ways else 16
+        grown = <LaneWay **>realloc(fc.way, cap * sizeof(LaneWay *))
+        if grown == NULL:
+            return NULL
+        fc.way = grown
+        fc.cap_ways = cap
+    y = <LaneWay *>malloc(sizeof(LaneWay))
+    if y != NULL:
+        y[0] = draft[0]
+        fc.way[fc.n_ways] = y
+        fc.n_ways += 1
+    return y
+
+
+cdef inline int64_t way_timeout(const LaneWay *y, uint32_t lives) noexcept nogil:
+    """Of the connection of TCP behind a packet; ``lives``: LANE_* bits."""
+    cdef const CtSettings *s = &(<const Ns *>y.tracks[y.tcp].ns).ct.set
+    cdef int64_t timeout = tcp_lives(s, CT_TCP_ESTABLISHED, lives & LANE_RETRANSMITS, lives & LANE_UNACKED, lives & LANE_NO_WINDOW)
+    if not y.status & CTS_SEEN_REPLY and timeout > s.tcp_timeout_unacknowledged:
+        timeout = s.tcp_timeout_unacknowledged
+    return timeout
+
+
+cdef inline void way_joins(LaneWay *y, uint64_t stamp) noexcept nogil:
+    """What settings make of it."""
+    cdef const CtSettings *s = &(<const Ns *>y.tracks[y.tcp].ns).ct.set
+    if y.stamp == stamp:
+        return
+    y.stamp = stamp
+    y.facts.bits = (y.facts.bits & ~(<uint32_t>0xff << LANE_RETRANS_AT)) | <uint32_t>s.tcp_max_retrans << LANE_RETRANS_AT
+    y.timeout = way_timeout(y, 0)
+    y.timeout_unacked = way_timeout(y, LANE_UNACKED)
+
+
+cdef inline LaneWay *way_of(FlowCache *fc, const Program *g, LaneWay *had) noexcept nogil:
+    """The one it had, or one of the same content that another program has and that is remembered; NULL when memory is out."""
+    cdef LaneWay draft
+    cdef LaneWay *y
+    cdef uint32_t *at
+    way_draft(&draft, g)
+    if had != NULL:
+        way_joins(had, fc.lanes_stamp)
+        if memcmp(had, &draft, way_compared()) == 0:
+            return had
+    at = &fc.way_at[words_hash(0, <const uint8_t *>&draft, way_compared()) & (LANE_WAYS - 1)]
+    y = fc.way[at[0] - 1] if at[0] else NULL
+    if y == NULL or memcmp(y, &draft, way_compared()) != 0:
+        y = way_new(fc, &draft)
+        at[0] = fc.n_ways if y != NULL else at[0]
+    return y
+
+
+cdef inline bint lane_may(Core *c, Program *g) noexcept nogil:
+    """Does the program hold, and will no frame at its device go by its route alone?"""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef int dev = <int>(g.place >> PLACE_DEVICE) - 1
+    return (lane_is(g) and program_holds(c, g) and c.dev[dev] != NULL and carries_frames(c.dev[dev])
+            and entrance_of(c, &fc.routed, dev, True) == NULL)
+
+
+cdef inline void lane_fills(Core *c, uint32_t number) noexcept nogil:
+    """The first packet of a program comes."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef Program *g = fc.program[number]
+    cdef Lane *l = &fc.lane[number]
+    cdef LaneWay *had = l.way
+    cdef int i
+    l.stamp = fc.lanes_stamp
+    l.way = way_of(fc, g, had) if lane_may(c, g) else NULL
+    if l.way == NULL:
+        return
+    way_joins(l.way, l.stamp)
+    memcpy(l.link, g.link, sizeof(l.link))
+    l.place = g.place
+    l.longest = g.longest
+    l.widest = g.widest
+    l.walked = <uint32_t>g.walked
+    for i in range(LANE_REFRESHED):
+        l.refreshed[i] = g.refreshed[i] if i < g.n_refreshed else NULL
+    fc.lanes_until = min(fc.lanes_until, g.checked_until)
+
+
+cdef inline void lanes_stamped(const Core *c, FlowCache *fc, int64_t now) noexcept nogil:
+    """What is known of programs may hold no longer: then all of it is found out anew."""
+    if (fc.lanes_stamp and fc.lanes_generation == c.generation and fc.lanes_moves == c.moves and fc.lanes_changes == fc.changes
+            and now < fc.lanes_until):
+        return
+    fc.lanes_stamp += 1
+    fc.lanes_generation = c.generation
+    fc.lanes_moves = c.moves
+    fc.lanes_changes = fc.changes
+    fc.lanes_until = INT64_MAX
