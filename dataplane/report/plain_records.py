@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import LifoQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane._capture_write import RecordWriter
@@ -95,7 +95,7 @@ class PlainRecords:
         if isinstance(output, CaptureWriter) and devices:
             self._writer.open(0, output.descriptor(0))
         self._devices = len(devices)
-        self._free: SimpleQueue[_Pile] = SimpleQueue()
+        self._free: LifoQueue[_Pile] = LifoQueue()  # what was written last is nearest to the processors, and rarely are all needed
         for _ in range(_PILES if threads > 1 else 1):
             self._free.put(_Pile())
         self._pile = self._free.get()

@@ -6,7 +6,7 @@ from ext.devices.record cimport REC_OFF
 from ext.fast.abreast cimport Row, abreast_run
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
-from ext.fast.flows cimport First, Flow, FlowCache, Program, Tracked, flow_find, flow_home, flow_program
+from ext.fast.flows cimport First, Flow, FlowCache, LINE, Program, Tracked, flow_find, flow_home, flow_program
 from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
 from ext.fast.megaflow cimport MegaHead
@@ -219,6 +219,8 @@ cdef inline void burst_read(Core *c, const Batch *b, uint64_t first, uint64_t pa
     """Look at the next frames in front of ``past`` before their turn, so that waiting for memory is done for all of them at once."""
     burst.first = first
     burst.n = <uint32_t>min(past - first, BURST - first % BURST)  # not beyond a block of ``ways``
+    ask_for(b.times + first + BURST)  # all else of the batch has been read before it begins
+    ask_for(b.times + first + BURST + LINE // sizeof(int64_t))
     if frames_flow(c):
         burst_keys(c, b, ways, burst)
     else:
@@ -346,7 +348,7 @@ cdef inline bint batch_step(Core *c, const Batch *b, uint64_t i, const Ways *way
     cdef int64_t time = b.times[i] if b.times[i] > now else now
     cdef uint32_t id = 0
     if rarely(not batch_quiet(c, time)):
-        if i:
+        if i and event_due(c, now):
             events_until(c, now)  # before the first one's number nothing happens, whatever waits: it is injected first
         if c.n_deliveries or c.out_of_memory or c.supply_failed:
             return False

@@ -260,7 +260,7 @@ cdef struct DropRecord:
     int reason
     int origin
     uint32_t len
-    uint64_t at
+    uint64_t at  # as in FrameRecord
 
 cdef struct EventRecord:
     int64_t time
@@ -436,8 +436,12 @@ cdef inline void log_frame(Core *c, const Dev *d, const Pkt *p, bint outgoing) n
 
 
 cdef inline void store_drop(Core *c, int dev, const uint8_t *frame, uint32_t n, uint32_t packet, int reason, int origin) noexcept nogil:
+    drop_record(c, dev, store_bytes(c, frame, n), n, packet, reason, origin)
+
+
+cdef inline void drop_record(Core *c, int dev, uint64_t at, uint32_t n, uint32_t packet, int reason, int origin) noexcept nogil:
+    """``at``: as in FrameRecord."""
     cdef DropRecord *r
-    cdef uint64_t at = store_bytes(c, frame, n)
     c.count.dropped += 1
     c.drop_count[reason] += 1
     r = <DropRecord *>store_add(c, &c.drops, sizeof(DropRecord))

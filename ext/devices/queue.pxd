@@ -6,6 +6,7 @@
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
+from ext.wire.bytes cimport ask_for
 from ext.wire.packet cimport Pkt
 
 cdef enum:
@@ -128,6 +129,18 @@ cdef inline bint lane_grow(Lane *lane) noexcept nogil:
     return True
 
 
+cdef inline void lane_ahead(const Lane *lane) noexcept nogil:
+    """Ask for what will be read first of packets whose turn comes soon: they have waited, and others have come since."""
+    cdef const Pkt *p
+    if lane.n < 2:
+        return
+    p = lane.ring[(lane.at + 1) & (lane.cap - 1)].p
+    ask_for(p)
+    ask_for(&p.foreseen)
+    p = lane.ring[lane.at].p
+    ask_for(p.buf + p.l2)
+
+
 cdef inline int lane_for(Queue *q, int64_t delay) noexcept nogil:
     """The lane of this delay, a new one if need be; IN_HEAP: there are too many others."""
     cdef int k
@@ -221,5 +234,6 @@ cdef inline void queue_pop(Queue *q, Timer *first) noexcept nogil:
         first.due = lane.ring[lane.at]
         lane.at = (lane.at + 1) & (lane.cap - 1)
         lane.n -= 1
+        lane_ahead(lane)
     q.n_packets -= first.due.p != NULL
     queue_look(q)

@@ -3,7 +3,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from ext.devices.changes cimport CHANGE_RULE, CHANGE_SNAT, store_change
-from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, frame_record, frames_room, store_drop
+from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, drop_record, frame_record, frames_room, store_drop
 from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, STEP_BARE, STEP_CHANGE, STEP_CROSS, STEP_ETHER, STEP_FDB,
                                  STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Check, Flow, FlowCache, HASH_KEPT, Op, Program, flow_nat
@@ -238,6 +238,15 @@ cdef inline void flow_goes_copied(Core *c, const Flow *f, const Program *g, Fram
     flow_ends(c, f, g, p)
 
 
+cdef inline void flow_dropped(Core *c, const Program *g, const Frame *p) noexcept nogil:
+    """Where a captured device has just seen it as it is now its bytes are the last in the store."""
+    cdef uint32_t n = p.end - p.l2
+    if g.shown and not c.out_of_memory:
+        drop_record(c, g.dev, c.bytes.n - n, n, p.id, g.reason, g.origin)
+        return
+    store_drop(c, g.dev, p.buf + p.l2, n, p.id, g.reason, g.origin)
+
+
 cdef inline void flow_ends(Core *c, const Flow *f, const Program *g, Frame *p) noexcept nogil:
     c.count.rules_walked += g.walked
     if g.end == END_CROSS or g.end == END_ARRIVE:
@@ -248,6 +257,6 @@ cdef inline void flow_ends(Core *c, const Flow *f, const Program *g, Frame *p) n
         p.unfinished = g.unfinished_out
         p.sound = sound_after(g, p.sound)
     elif g.end == END_DROP:
-        store_drop(c, g.dev, p.buf + p.l2, p.end - p.l2, p.id, g.reason, g.origin)
+        flow_dropped(c, g, p)
     else:
         c.count.out += 1

@@ -14,7 +14,7 @@ from ext.fast.sum cimport net16, raw32
 from ext.tables.conntrack cimport Ct, CtRef, CtTable, ct_of
 from ext.tables.ct_settings cimport CtStatus
 from ext.tables.fdb cimport FdbEntry
-from ext.tables.memory cimport memory_give, memory_lines, memory_take
+from ext.tables.memory cimport memory_give, memory_lines, memory_take, memory_take_whole
 from ext.wire.bytes cimport ask_for, rarely, zero_bytes
 from ext.wire.hash cimport mix64, words_hash
 
@@ -242,6 +242,7 @@ cdef struct Program:
     uint8_t straight  # the usual case, see straight.pxd
     uint8_t onward  # the usual case of packets that cross a wire, see onward.pxd
     uint8_t relays  # what it stands for is a switch on the wire
+    uint8_t shown  # what is dropped in the end is as the last captured device has seen it
     int8_t deeper  # tunnels that its packets are in at the end, beside those at the beginning
     uint16_t ahead_inner  # where in the packets of the tunnel that they enter the IP header stands that keys are about
     uint32_t ahead  # FlowCache.n_shapes + 1 when this was found out, at ``ahead_dev``
@@ -563,7 +564,7 @@ cdef inline bint flows_grow(FlowCache *fc, uint32_t generation) noexcept nogil:
     cdef bint clean = not some_stale(fc, generation)
     if slots > FLOWS_MAX:
         return False
-    to = <Flow *>memory_take(flows_size(slots))
+    to = <Flow *>memory_take_whole(flows_size(slots))
     if to == NULL:
         return False
     fc.changes += 1

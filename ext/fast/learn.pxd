@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Core, DEV_TUNNEL
-from ext.devices.record cimport (END_ARRIVE, END_CROSS, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
+from ext.devices.record cimport (END_ARRIVE, END_CROSS, END_DROP, REC_OFF, REC_ON, REC_WHOLE, Recorder, Step, STEP_ARRIVE, STEP_ASK, STEP_CHANGE, STEP_CROSS,
                                  STEP_FDB, STEP_LEARN, STEP_NAT, STEP_NEIGH, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRACK, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport (CHECKS_MAX, Check, FLOW_TRACKS, Flow, FlowCache, HASH_KEPT, HASH_OF_FLOW, HOW_TUNNELLED,
                              NATS_MAX, OPS_MAX, Op, PLACE_DEVICE, PROGRAM_BYTES, Program, REFRESH_MAX, SHAPES_MAX, Shape, TRACKS_MAX,
@@ -319,6 +319,14 @@ cdef inline void learn_store(Core *c, int number, const Lesson *l) noexcept nogi
     fc.learnt += 1
 
 
+cdef inline bint drop_is_shown(const Program *g) noexcept nogil:
+    """Has nothing changed, or been told, since the last captured device?"""
+    cdef int i = g.n_ops - 1
+    while i >= 0 and g.ops[i].kind == STEP_CROSS:
+        i -= 1
+    return g.end == END_DROP and i >= 0 and g.ops[i].kind == STEP_TAP
+
+
 cdef inline int8_t tunnels_deeper(const Program *g) noexcept nogil:
     cdef int i, deeper = 0
     for i in range(g.n_ops):
@@ -369,6 +377,7 @@ cdef inline void learn_finish(Core *c) noexcept nogil:
     g.deeper = tunnels_deeper(g)
     g.plain = not (g.hash_in or g.hash_told or g.hash_l4_in or g.unfinished_in)
     g.relays = relays_is(g, r.asked)
+    g.shown = drop_is_shown(g)
     mega_learn(c, g, n, whole or g.end == END_ARRIVE)
     if r.once:
         return

@@ -12,8 +12,8 @@ from ext.devices.queue cimport Due, IN_HEAP, Queue, lane_add, lane_for, queue_pa
 from ext.devices.record cimport END_ARRIVE, END_CROSS, REC_OFF, STEP_CROSS, STEP_FDB, STEP_LEARN
 from ext.fast.ahead cimport ahead_of
 from ext.fast.apply cimport CABLES_MAX, flow_begins, flow_goes, flow_goes_copied, headers_as_known, packet_as_known, program_holds
-from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program, RELAYS, Tracked,
-                             flow_find, flow_program, flow_track, key_hash)
+from ext.fast.flows cimport (Flow, FlowCache, HASH_KEPT, HOW_RESET, HOW_TRANSMIT, HOW_TUNNELLED, PLACE_DEVICE, PLACE_TOS, Program,
+                             RELAYS, SHORT_HEAD, Tracked, flow_find, flow_program, flow_track, key_hash)
 from ext.fast.frame cimport Frame, frame_left, packet_frame, sound_after, sound_enough
 from ext.fast.key cimport ETH, IP, Parsed, key_read, packet_sound
 from ext.fast.routed cimport entrance_of
@@ -135,10 +135,10 @@ cdef inline void light_ahead(Core *c, Pkt *p, Program *g) noexcept nogil:
         light_foreseen(&p.foreseen, fc, &a)
 
 
-cdef inline const Program *light_switch(const Core *c, int dev, const Pkt *p) noexcept nogil:
-    """The switch that lets the packet pass which it meets at ``dev``; NULL: there is none, or none that is known."""
+cdef inline const Program *light_switch(const Core *c, int dev, const Pkt *p, const uint8_t *link) noexcept nogil:
+    """The switch that lets the packet pass which it meets at ``dev``; NULL: there is none, or none that is known. ``link``: its Ethernet
+    header."""
     cdef const FlowCache *fc = <const FlowCache *>c.fast
-    cdef const uint8_t *link = p.buf + p.l2
     cdef uint32_t number = relay_place(<FlowCache *>fc, dev, link)[0]
     cdef const Program *by
     if number == 0 or number > fc.n_programs or not c.carrying or c.n_sockets:
@@ -185,9 +185,15 @@ cdef inline bint light_waits_joined(Core *c, Pkt *p, int64_t delay) noexcept nog
     return True
 
 
-cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, Program *knows) noexcept nogil:
-    """The packet that the program has made crosses, and a switch behind if it is known. ``knows``: as in light_ahead()."""
-    cdef const Program *by = light_switch(c, g.dev, p)
+cdef inline const uint8_t *program_link(const Program *g) noexcept nogil:
+    """The Ethernet header that its shortcut, which is there, gives to all packets."""
+    return g.short.head + SHORT_HEAD - g.short.head_len
+
+
+cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, const uint8_t *link, Program *knows) noexcept nogil:
+    """The packet that the program has made crosses, and a switch behind if it is known. ``link``: as in light_switch(), of the packet or,
+    which need not wait for that to be written, of the program; ``knows``: as in light_ahead()."""
+    cdef const Program *by = light_switch(c, g.dev, p, link)
     p.dev = g.dev
     p.joined.time = 0
     if by == NULL:
@@ -211,7 +217,7 @@ cdef inline void light_on(Core *c, const Program *g, const Frame *w, Pkt *p, Pro
     """A packet that the program has left as ``w`` says crosses into another device. ``knows``: as in light_ahead()."""
     frame_left(p, w)
     p.sound = w.sound
-    light_leaves(c, g, p, knows)
+    light_leaves(c, g, p, p.buf + p.l2, knows)
 
 
 cdef inline void onward_made(Core *c, const Flow *f, const Program *g, const Tracked *at, const Parsed *a, const uint8_t *frame,
@@ -263,7 +269,7 @@ cdef inline void onward_goes(Core *c, const Flow *f, Program *g, const Tracked *
     p.crossings = g.crossings
     p.sound = sound_after(g, 0)
     p.unfinished = g.unfinished_out
-    light_leaves(c, g, p, g)
+    light_leaves(c, g, p, program_link(g) if g.short.there and g.short.head_len >= ETH else p.buf + p.l2, g)
 
 
 # ---- they arrive

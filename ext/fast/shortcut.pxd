@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, store_frame
+from ext.devices.core cimport Core, FrameRecord, frame_record, frames_room
 from ext.devices.record cimport (STEP_ARRIVE, STEP_BARE, STEP_CROSS, STEP_ETHER, STEP_NAT, STEP_POP, STEP_PUSH, STEP_TAP, STEP_TRIM, STEP_TTL)
 from ext.fast.flows cimport Flow, FlowCache, NATS_MAX, Op, Program, SHORT_HEAD, SHORT_TAPS, Shortcut, Tap, flow_nat
 from ext.fast.frame cimport Frame, csum_patched, nat_put, nat_sum, tunnel_finish
@@ -116,12 +116,22 @@ cdef inline void shortcut_make(Program *g) noexcept nogil:
 # ---- packets take it
 
 cdef inline void shortcut_taps(Core *c, const Shortcut *s, const uint8_t *frame, uint32_t n, uint32_t id, bint late) noexcept nogil:
+    """Captured devices see the packet as it came, or ``late`` as it is in the end. Its bytes stand once for all of them."""
     cdef const Tap *t
+    cdef uint64_t at = c.bytes.n
     cdef int i
+    if not frames_room(c, s.n_taps, n):
+        return
     for i in range(s.n_taps):
         t = &s.tap[i]
-        if t.late == late:
-            store_frame(c, c.dev[t.dev], frame, n, id, t.outgoing)
+        if t.late != late:
+            continue
+        if c.bytes.n == at:
+            memcpy(c.bytes.mem + at, frame, n)
+            c.bytes.n = at + n
+        c.order += 1
+        frame_record(<FrameRecord *>(c.frames.mem + c.frames.n), c.now, c.order, t.dev, t.outgoing, at, n, id)
+        c.frames.n += sizeof(FrameRecord)
 
 
 cdef inline void shortcut_inner(const Program *g, const uint64_t *nat, uint8_t *ip) noexcept nogil:

@@ -12,7 +12,7 @@ from ext.fast.flows cimport Flow, FlowCache, TRACKS_MAX, flow_find
 from ext.fast.key cimport Parsed, key_parse
 from ext.fast.tally cimport draws_told, facts_begin, facts_close, facts_open, programs_told, tally_close, tally_open
 from ext.fast.window cimport Part, Rest, STEP_GO, STEP_LOOK, STEP_SETTLE, TcpUndo, Turn, Undo, Visit, Window, frame_time, window_step
-from ext.tables.memory cimport memory_lines
+from ext.tables.memory cimport memory_lines, memory_lines_unset
 
 cdef enum:
     WINDOW_MOST = 4096  # frames: what belongs to them stays in the caches that each processor has to itself
@@ -181,7 +181,7 @@ cdef inline bint part_open(Part *me, int n, uint32_t most, uint32_t n_reasons) n
     me.tcp_undo = <TcpUndo *>malloc(<size_t>most * TRACKS_MAX * sizeof(TcpUndo))
     me.rest = <Rest *>malloc(frames * sizeof(Rest))
     for i in range(n):
-        me.turns[i].turn = <Turn *>memory_lines(frames * TRACKS_MAX * sizeof(Turn))
+        me.turns[i].turn = <Turn *>memory_lines_unset(frames * TRACKS_MAX * sizeof(Turn))
         me.turns[i].visit = <Visit *>malloc(frames * TRACKS_MAX * sizeof(Visit))
         if me.turns[i].turn == NULL or me.turns[i].visit == NULL:
             return False

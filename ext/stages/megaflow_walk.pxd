@@ -14,7 +14,7 @@ from ext.encap.abi cimport (DATAPLANE_ENCAP_OK, DATAPLANE_ENCAP_STEADY_BUT_PORT,
 from ext.encap.call cimport GUARD_LEN, encap_push
 from ext.encap.ip cimport inner_facts
 from ext.encap.udp cimport udp_source_port
-from ext.fast.ahead cimport ends_hash, first_nears
+from ext.fast.ahead cimport ends_hash, first_nears, flow_proto
 from ext.fast.apply cimport headers_as_known, packet_as_known, program_holds
 from ext.fast.flows cimport (Check, First, Flow, FlowCache, LINE, Op, Program, TRACKS_MAX, Track, cache_flush, cache_learns,
                              draft_begin, nat_value, program_number, programs_full)
@@ -31,7 +31,7 @@ from ext.stages.flow cimport ctstate_bits, flow_beside, flow_translated, flow_wo
 from ext.stages.flow_hash cimport flow_hash
 from ext.stages.nat cimport MANIP_DST, names_one_end, nat_destination, nat_done, nat_draw
 from ext.tables.conntrack cimport CtTable, ct_answers_taken, ct_find, ct_kill, ct_put, tuple_ahead
-from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
+from ext.tables.ct_entry cimport (CTI_NEW, CTI_REPLY, CTS_NAT_MASK, CTS_SRC_NAT, CTS_SRC_NAT_DONE, Ct, CtProto, Tuple)
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CtStatus
 from ext.tables.ct_tcp cimport TCP_FLAG_ACK, TCP_FLAG_RST, TCP_FLAG_SYN, ct_tcp_valid
 from ext.tables.fib cimport FibResult, RT_LOCAL, RT_UNICAST, fib_lookup
@@ -40,6 +40,7 @@ from ext.tables.rules cimport (CT_BITS_FACT, Choices, FACT_CTSTATE, Flow as Rule
                                T_DROP, T_MASQUERADE, T_REJECT, T_SNAT, TABLE_NAT, Verdict, choices_begin, flow_facts, rule_of, rules_walk)
 from ext.wire.bytes cimport ask_for, ld16, rarely, st16
 from ext.wire.ether cimport ETHERTYPE_IPV4, ETHERTYPE_TEB
+from ext.wire.ipv4 cimport IPPROTO_TCP
 from ext.wire.packet cimport PF_GENERATED, Pkt
 
 cdef enum:
@@ -70,6 +71,9 @@ cdef struct MegaWalk:
     uint16_t *draws[DRAWS_MAX]
     int n_draws
     bint steady  # no connection has changed
+    bint repeats  # the next packet fares as this one does, though connections begin with it
+    bint looked  # a table of rules has been asked about a connection
+    uint64_t decided  # rules that the nat table has looked at for such connections, which it does once
     bint evicts  # one has made room, or was asked to
     First outer  # the tunnel's packet, foreseen
     uint32_t answers
@@ -106,7 +110,9 @@ cdef inline void walk_begin(MegaWalk *w, Core *c, const MegaHead *h, const Frame
     w.a = a
     w.g = NULL
     w.n_tracks = w.n_draws = 0
-    w.steady = not a.tells
+    w.steady = w.repeats = not a.tells
+    w.looked = False
+    w.decided = 0
     w.evicts = False
     w.outer.table = NULL
     w.answers = 0
@@ -230,7 +236,8 @@ cdef inline bint track_goes_on(Core *c, MegaWalk *w, Ns *ns, const Undo *u, cons
     t.dir = p.ctinfo >= CTI_REPLY
     t.proto = l4.proto
     w.lesson.ct[w.n_tracks - 1] = u.ct
-    w.steady = w.steady and not u.fresh and u.status == u.ct.status and track_repeats(l4.proto)
+    w.repeats = w.repeats and (u.fresh or u.status == u.ct.status) and track_repeats(l4.proto)
+    w.steady = w.steady and w.repeats and not u.fresh
     if w.g == NULL:
         w.answers = mega_answer(w.answers, p.ctinfo)
     return True
@@ -298,6 +305,8 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, Ask *a, Ct *ct, int manip) 
     cdef Ns *ns = <Ns *>a.ns
     cdef RuleTable *t = &ns.rules[0][TABLE_NAT]
     cdef const MemoWalk *again
+    cdef uint64_t walked = c.count.rules_walked
+    cdef CtStatus was = ct.status
     cdef Choices ch
     cdef Verdict v
     if w.n_draws == DRAWS_MAX or w.n_rules == DRAWS_MAX:
@@ -315,7 +324,12 @@ cdef inline bint ask_nat_rules(Core *c, MegaWalk *w, Ask *a, Ct *ct, int manip) 
         w.rules[w.n_rules] = rule_of(t, v.matched[v.n_matched - 1]).origin
         w.n_rules += 1
         w.told = True
-    return nat_ends(c, ns, ct, &v, manip)
+    if not nat_ends(c, ns, ct, &v, manip):
+        return False
+    w.decided += c.count.rules_walked - walked
+    if was & CTS_CONFIRMED or (w.looked and (was ^ ct.status) & CTS_NAT_MASK):
+        w.repeats = False  # it is decided for each packet, or what the rules before have seen of the connection has changed
+    return True
 
 
 cdef inline bint translate(Core *c, MegaWalk *w, const Ct *ct, int manip) noexcept nogil:
@@ -381,6 +395,7 @@ cdef inline bint ask_rules(Core *c, MegaWalk *w, Ask *a) noexcept nogil:
     cdef Verdict v
     if t.random:
         return False
+    w.looked = w.looked or w.p.ct != NULL
     again = ask_again(c, w, a, t)
     if again != NULL:
         return rules_agree(w, a, t, again.target, again.rule)
@@ -633,10 +648,10 @@ cdef inline Megaflow *walk_agrees(Core *c, MegaWalk *w, const Frame *frame, cons
 
 # ---- and its flow is known from now on
 
-cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept nogil:
-    """The number of the program for packets that leave all connections as they are; -1: memory is out."""
+cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m, uint64_t walked) noexcept nogil:
+    """The number of the program for packets that leave all connections as they are, for whom so many rules are looked at; -1: memory is
+    out."""
     cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef uint64_t walked = c.count.rules_walked - w.walked
     cdef Program *g = &fc.draft.program
     if (m.flow_program >= 0 and m.flow_flushes == fc.flushes and m.flow_walked == walked
             and memcmp(m.flow_tracks, w.tracks, w.n_tracks * sizeof(Track)) == 0):
@@ -669,11 +684,26 @@ cdef inline int walk_program(Core *c, const MegaWalk *w, Megaflow *m) noexcept n
     return m.flow_program
 
 
-cdef inline void walk_learnt(Core *c, const MegaWalk *w, Megaflow *m, const Flow *f) noexcept nogil:
-    """Nothing has changed: the next packet of the flow will find it in the cache."""
+cdef inline bint walk_repeats(MegaWalk *w) noexcept nogil:
+    """Is it known of a packet that connections begin with what the next one will meet: the same, but that nothing is left to decide about
+    them? Asked of TCP that was picked up on its way: datagrams come alone often."""
+    cdef const Undo *u
+    cdef int i
+    if not w.repeats or w.evicts or w.n_rules or flow_proto(&w.a.key) != IPPROTO_TCP:
+        return False
+    for i in range(w.n_tracks):
+        u = &w.undo[i]
+        if not u.ct.status & CTS_CONFIRMED or u.ct.masq_dev or not (u.fresh or u.ct.status == u.status):
+            return False
+        w.tracks[i].status = u.ct.status
+    return True
+
+
+cdef inline void walk_learnt(Core *c, MegaWalk *w, Megaflow *m, const Flow *f) noexcept nogil:
+    """Nothing has changed, or nothing that changes once more: the next packet of the flow will find it in the cache."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef int number
-    if not w.steady:
+    if not w.steady and not walk_repeats(w):
         return
     fc.learning = w.a.key
     fc.learning_hash = w.a.hash
@@ -681,6 +711,6 @@ cdef inline void walk_learnt(Core *c, const MegaWalk *w, Megaflow *m, const Flow
     if w.n_tracks == 0 and not cache_learns(fc):
         return
     c.rec.hash_at_cross = f.hash
-    number = walk_program(c, w, m)
+    number = walk_program(c, w, m, c.count.rules_walked - w.walked - (0 if w.steady else w.decided))
     if number >= 0:
         learn_store(c, number, &w.lesson)

@@ -7,7 +7,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
-from ext.tables.memory cimport memory_give, memory_take
+from ext.tables.memory cimport memory_give, memory_take_whole
 from ext.wire.bytes cimport ask_for, rarely
 
 cdef enum:
@@ -103,7 +103,7 @@ cdef inline TupleLine *line_at(const CtTuples *h, uint64_t number) noexcept nogi
 
 cdef inline bint lines_make(CtTuples *h, int bits, int tag_bits) noexcept nogil:
     """An empty table. False: memory is out, and nothing has changed."""
-    cdef TupleLine *line = <TupleLine *>memory_take(sizeof(TupleLine) << bits)
+    cdef TupleLine *line = <TupleLine *>memory_take_whole(sizeof(TupleLine) << bits)
     if line == NULL:
         return False
     h.line = line

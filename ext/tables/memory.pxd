@@ -38,6 +38,20 @@ cdef extern from *:
         return calloc(1, size);
     }
 
+    /* The same, of which every page will be written at once: the system is asked for all of them in one call, where they are small. */
+    static void *memory_take_whole(size_t size)
+    {
+        void *at = memory_take(size);
+    #if defined(__linux__)
+    #ifndef MADV_POPULATE_WRITE
+    #define MADV_POPULATE_WRITE 23  /* of Linux 5.14; older ones refuse it, and give page by page */
+    #endif
+        if (at != NULL && size >= DP_MAPPED && size < DP_HUGE_PAGE)
+            madvise(at, size, MADV_POPULATE_WRITE);
+    #endif
+        return at;
+    }
+
     static void memory_give(void *at, size_t size)
     {
     #if defined(__linux__)
@@ -49,8 +63,8 @@ cdef extern from *:
         free(at);
     }
 
-    /* Zeroed, from the beginning of a cache line; NULL when there is none. Goes back with free(). */
-    static void *memory_lines(size_t size)
+    /* From the beginning of a cache line, whatever is in it; NULL when there is none. Goes back with free(). */
+    static void *memory_lines_unset(size_t size)
     {
         void *at = NULL;
         if (posix_memalign(&at, size >= DP_HUGE_PAGE ? DP_HUGE_PAGE : 64, size))
@@ -59,9 +73,18 @@ cdef extern from *:
         if (size >= DP_HUGE_PAGE)
             madvise(at, size & ~(DP_HUGE_PAGE - 1), MADV_HUGEPAGE);
     #endif
-        return memset(at, 0, size);
+        return at;
+    }
+
+    /* The same, zeroed. */
+    static void *memory_lines(size_t size)
+    {
+        void *at = memory_lines_unset(size);
+        return at != NULL ? memset(at, 0, size) : NULL;
     }
     """
     void *memory_take(size_t size) noexcept nogil
+    void *memory_take_whole(size_t size) noexcept nogil
+    void *memory_lines_unset(size_t size) noexcept nogil
     void *memory_lines(size_t size) noexcept nogil
     void memory_give(void *at, size_t size) noexcept nogil
