@@ -422,7 +422,7 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
         if fc.waits == 0:
             gone = abreast_run(c, &row, i)
             i += gone
-            fc.rest = APART_LEAST if gone >= APART_LEAST else min(2 * fc.rest, APART_MOST)
+            fc.rest = APART_LEAST if gone >= APART_LEAST or fc.rest == 0 else min(2 * fc.rest, APART_MOST)
             fc.waits = fc.rest if i < past or gone < APART_LEAST else 0
         stop = min(past, i + fc.waits)
         if i < stop:
