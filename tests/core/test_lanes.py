@@ -31,7 +31,8 @@ def lanes(probe: Callable[[str], ModuleType]) -> ModuleType:
 
 def near(rng: random.Random, number: int) -> int:
     """A number that is not far from another, or the same."""
-    return (number + rng.choice([0, 0, 1, -1, rng.randrange(-3000, 3000), rng.randrange(-80_000, 80_000), rng.randrange(1 << 32)])) % (1 << 32)
+    away = rng.choice([0, 0, 1, -1, rng.randrange(-3000, 3000), rng.randrange(-80_000, 80_000), rng.randrange(1 << 32)])
+    return (number + away) % (1 << 32)
 
 
 def tcp_state(rng: random.Random, frame: bytes, *, usual: bool) -> tuple[bytes, int]:
@@ -70,8 +71,8 @@ def program(rng: random.Random, frame: bytes, direction: int) -> dict[str, Any]:
     return {
         "dir": direction, "hops": rng.choice([0, 1, 2]), "manips": rng.choice([[], [0], [1], [0, 1]]), "trims": rng.randrange(2),
         "head": link + header + udp + inner, "outer": 14, "pushes": kind != "none", "link_sum": rng.randrange(1 << 16) if inner else 0,
-        "push_sum": 0x45 + rng.randrange(1 << 18), "push_udp": int(bool(udp) and rng.random() < 0.7), "push_udp_sum": 1 + rng.randrange(1 << 18),
-        "longest": 200, "widest": 200, "link": frame[:12],
+        "push_sum": 0x45 + rng.randrange(1 << 18), "push_udp": int(bool(udp) and rng.random() < 0.7),
+        "push_udp_sum": 1 + rng.randrange(1 << 18), "longest": 200, "widest": 200, "link": frame[:12],
     }  # fmt: skip
 
 
