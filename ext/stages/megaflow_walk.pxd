@@ -171,11 +171,12 @@ cdef inline void walk_done(MegaWalk *w) noexcept nogil:
 
 cdef inline bint finds_room(Core *c, MegaWalk *w, Ns *ns, const Tuple *t) noexcept nogil:
     """May a full table be asked for this tuple? Another connection that makes room cannot be taken back, but the stages would have made
-    the first one go as well, if the packet comes as far; unless it is one that the packet has been shown to, and would make anew."""
+    the first one go as well, if the packet comes as far; unless it is one that the packet has been shown to, and would make anew, or the
+    table has more than it may by now: they would make one more go."""
     cdef int dir, i
     if ct_find(&ns.ct, t, c.now, &dir) != NULL:
         return True
-    if w.evicts or (w.g == NULL and not head_came(w.head, w.frame, w.a)):
+    if w.evicts or ns.ct.count > ns.ct.max or (w.g == NULL and not head_came(w.head, w.frame, w.a)):
         return False
     for i in range(w.n_tracks):
         if w.undo[i].table == &ns.ct:
