@@ -9,6 +9,7 @@ from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, LINE, Program, Tracked, flow_find, flow_home, flow_program
 from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
+from ext.fast.lanes cimport LANES
 from ext.fast.megaflow cimport MegaHead
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
@@ -419,15 +420,15 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
     row.times = b.times
     row.past = past
     while i < past:
-        if fc.waits == 0:
+        if fc.waits == 0 and past - i >= <uint64_t>LANES:
             gone = abreast_run(c, &row, i)
             i += gone
             fc.rest = APART_LEAST if gone >= APART_LEAST or fc.rest == 0 else min(2 * fc.rest, APART_MOST)
             fc.waits = fc.rest if i < past or gone < APART_LEAST else 0
-        stop = min(past, i + fc.waits)
+        stop = min(past, i + (fc.waits if fc.waits else <uint32_t>LANES))
         if i < stop:
             gone = batch_apart(c, b, i, stop)
-            fc.waits -= <uint32_t>(min(gone, stop) - i)
+            fc.waits -= <uint32_t>min(fc.waits, gone - i)
             i = gone
             if i < stop:
                 return i
