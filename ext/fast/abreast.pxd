@@ -1,9 +1,9 @@
 # Eight packets that go straight, at once: TCP segments, which lanes.pxd reads, follows and writes.
 #
-# Four steps, each for other eight frames: keys are read, flows and their connections are found, connections see their packets, and packets are
-# written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by word is read as a whole
-# only when it has arrived there. Nothing but these packets changes anything meanwhile: what holds of programs does until the end. The first frame of
-# which anything is not as nearly always ends it, and goes another way.
+# Four steps, each for other eight frames: keys are read, flows and their connections are found, connections see their packets, and packets
+# are written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by word is read as a
+# whole only when it has arrived there. Nothing but these packets changes anything meanwhile: what holds of programs does until the end. The
+# first frame of which anything is not as nearly always ends it, and goes another way.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -217,7 +217,7 @@ cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const
 
 
 cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k) noexcept nogil:
-    """The connections see the packet, whose windows let it through, at its time; or one would not have it, or something else is due before."""
+    """The connections see the packet, whose windows let it through, at its time; or one would not have it, or something else is due."""
     cdef Core *c = r.c
     cdef const Lane *l = <const Lane *>e.lane[k]
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
@@ -322,8 +322,8 @@ cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
 
 
 cdef inline void eights_step(Row *r, Eight *e, const Eight *behind, Eight *next, const Eight *later) noexcept nogil:
-    """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of ``later`` ones
-    should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
+    """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of ``later``
+    ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
     cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
     if behind.n:
         lanes_write(<Eight *>behind)

@@ -325,8 +325,8 @@ cdef struct FlowCache:
 
 
 cdef inline uint64_t key_hash(const uint32_t *seed, const Key *k) noexcept nogil:
-    """Seeded: a hostile capture cannot know which flows share a line. Sums of products of pairs of words (NH of Black et al., UMAC, 1999: of two
-    keys they are rarely the same), whose bits are mixed then; lanes_home() of lanes.pxd does the same."""
+    """Seeded: a hostile capture cannot know which flows share a line. Sums of products of pairs of words (NH of UMAC, J. Black et al., 1999:
+    of two keys they are rarely the same), whose bits are mixed then; lanes_home() of lanes.pxd does the same."""
     cdef uint32_t x
     cdef uint64_t h = <uint64_t>(<uint32_t>k.addresses + seed[0]) * (<uint32_t>(k.addresses >> 32) + seed[1])
     h += <uint64_t>(k.ports + seed[2]) * (<uint32_t>k.place + seed[3])
@@ -347,8 +347,8 @@ cdef inline size_t flows_size(uint32_t slots) noexcept nogil:
 
 
 cdef inline Flow *flow_home(const FlowCache *fc, uint64_t hash) noexcept nogil:
-    """Where a flow of this hash should be: at the beginning of a cache line, in which there is room for another. Those of a smaller hash are
-    before it, however many slots there are."""
+    """Where a flow of this hash should be: at the beginning of a cache line, in which there is room for another. Those of a smaller hash
+    are before it, however many slots there are."""
     return &fc.flow[((hash >> 32) * fc.slots >> 32) & ~<uint64_t>1]
 
 

@@ -6,8 +6,8 @@ from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, Ns, carries_frames
 from ext.fast.apply cimport program_holds
-from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, LANE_NATS, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, Op, PLACE_DEVICE, Program, Shortcut,
-                             Track)
+from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, LANE_NATS, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, Op, PLACE_DEVICE,
+                             Program, Shortcut, Track)
 from ext.fast.key cimport ETH
 from ext.fast.lanes cimport (LANE_NO_WINDOW, LANE_PUSH_UDP, LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_TRANSLATED, LANE_TRIMS,
                              LANE_UNACKED)

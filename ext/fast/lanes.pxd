@@ -3,8 +3,8 @@
 # tcp_fits(), tcp_runs_on() and tcp_count_retransmission() of ct_tcp.pxd, and what shortcut.pxd writes; what takes another way than nearly
 # all do is left to these. What is done with it is in abreast.pxd.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from ext.fast.segments cimport segments_plain
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from ext.fast.segments cimport segments_plain  # for what is written in C there, and in headers.pxd
 from ext.tables.ct_tcp cimport CtTcp, CtTcpSide
 
 cdef extern from *:
@@ -26,7 +26,6 @@ cdef extern from *:
         LANE_PUSH_UDP = 1 << 17,  /* the tunnel's UDP header has a checksum */
         LANE_TRIMS = 1 << 18,
         LANE_REPLY_AT = 19,    /* the direction of the connection */
-        LANE_REPLY = 1 << LANE_REPLY_AT,
         LANE_DEVICE_AT = 11    /* PLACE_DEVICE, less 32 */
     };
 
@@ -103,7 +102,7 @@ cdef extern from *:
     _Static_assert(sizeof(CtTcpSide) == 18 && offsetof(CtTcpSide, scale) == 16 && offsetof(CtTcp, last_seq) == 36
                    && offsetof(CtTcp, last_win) == 48, "lanes read connections as they lie");
 
-    enum { LANE_ESTABLISHED = 3, LANE_KIND_ACK = 3, LANE_SACK = 0x02, LANE_SENT = 0x10, LANE_MAXACK = 0x20 };
+    enum { LANE_ESTABLISHED = 3, LANE_KIND_ACK = 3, LANE_SENT = 0x10, LANE_MAXACK = 0x20 };
 
     #define LANE_ALL(v) _mm256_set1_epi32((int)(v))
     #define LANE_LOAD(p) _mm256_load_si256((const __m256i *)(p))
@@ -208,7 +207,8 @@ cdef extern from *:
         __m256i even = none, odd = none, x;
         lane_products(_mm256_add_epi32(LANE_LOAD(e->src), LANE_ALL(key->seed[0])),
                       _mm256_add_epi32(LANE_LOAD(e->dst), LANE_ALL(key->seed[1])), &even, &odd);
-        lane_products(_mm256_add_epi32(LANE_LOAD(e->ports), LANE_ALL(key->seed[2])), _mm256_add_epi32(low, LANE_ALL(key->seed[3])), &even, &odd);
+        lane_products(_mm256_add_epi32(LANE_LOAD(e->ports), LANE_ALL(key->seed[2])),
+                      _mm256_add_epi32(low, LANE_ALL(key->seed[3])), &even, &odd);
         lane_products(_mm256_add_epi32(high, LANE_ALL(key->seed[4])), LANE_ALL(key->seed[5]), &even, &odd);
         even = _mm256_xor_si256(even, _mm256_srli_epi64(even, 32));
         odd = _mm256_xor_si256(odd, _mm256_slli_epi64(odd, 32));
@@ -219,8 +219,8 @@ cdef extern from *:
         return _mm256_and_si256(_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa), LANE_ALL(~1));
     }
 
-    /* Of packets whose first five words are ``w`` and ``dst``: not 0 where one is no plain TCP segment, or longer than its frame; ``n``: bytes
-       from its beginning to the frame's end. */
+    /* Of packets whose first five words are ``w`` and ``dst``: not 0 where one is no plain TCP segment, or longer than its frame; ``n``:
+       bytes from its beginning to the frame's end. */
     SIGHT_AVX2 static inline __m256i lanes_wrong(const __m256i w[4], __m256i dst, __m256i offset, __m256i total, __m256i n)
     {
         const __m256i words[5] = {w[0], w[1], w[2], w[3], dst};
@@ -231,8 +231,8 @@ cdef extern from *:
         return _mm256_or_si256(wrong, _mm256_or_si256(sight_sum(words), segment_flags(offset, _mm256_sub_epi32(total, LANE_ALL(20)))));
     }
 
-    /* Not 0 where the TCP checksum of a packet of up to SEGMENT_MOST bytes is wrong. ``t``: its words from the destination address on, up to
-       the acknowledgement number; ``rest``: what SEGMENT_APART and the bytes behind it sum up to. */
+    /* Not 0 where the TCP checksum of a packet of up to SEGMENT_MOST bytes is wrong. ``t``: its words from the destination address to the
+       acknowledgement number; ``rest``: what SEGMENT_APART and the bytes behind it sum up to. */
     SIGHT_AVX2 static inline __m256i lanes_unsound(const __m256i t[4], __m256i src, __m256i offset, __m256i total, __m256i rest)
     {
         const __m256i l4 = _mm256_sub_epi32(total, LANE_ALL(20));
@@ -243,14 +243,15 @@ cdef extern from *:
         return _mm256_xor_si256(lane_fold(_mm256_add_epi32(sum, rest)), LANE_ALL(0xffff));
     }
 
-    /* Bits of lanes whose frames are long enough for an IP packet at ``at``, and not longer than ``most``; ``how``: HOW_* of their keys, shifted
-       right by 32 bits, the device counts from bit LANE_DEVICE_AT on. */
-    SIGHT_AVX2 static uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, const int32_t *devs,
-                                            uint32_t at, uint32_t most, uint32_t how)
+    /* Bits of lanes whose frames are long enough for an IP packet at ``at``, and not longer than ``most``; ``how``: HOW_* of their keys,
+       shifted right by 32 bits, the device counts from bit LANE_DEVICE_AT on. */
+    SIGHT_AVX2 static uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths,
+                                            const int32_t *devs, uint32_t at, uint32_t most, uint32_t how)
     {
         const __m256i n = _mm256_loadu_si256((const __m256i *)lengths), dev = _mm256_loadu_si256((const __m256i *)devs);
         const __m256i from = _mm256_set1_epi64x((long long)(uintptr_t)data);
-        const __m256i right = _mm256_andnot_si256(_mm256_cmpgt_epi32(n, LANE_ALL(most)), _mm256_cmpgt_epi32(n, LANE_ALL(at + LANE_LEAST - 1)));
+        const __m256i right = _mm256_andnot_si256(_mm256_cmpgt_epi32(n, LANE_ALL(most)),
+                                                  _mm256_cmpgt_epi32(n, LANE_ALL(at + LANE_LEAST - 1)));
         __m256i frame;
         int k;
         for (k = 0; k < LANES; k += 4) {
@@ -264,8 +265,8 @@ cdef extern from *:
         return LANE_BITS(right);
     }
 
-    /* Bits of lanes whose packets are plain TCP segments, whose checksum is right or, where ``unsummed`` has the bit, too long to be summed up
-       here; of these the keys are read. */
+    /* Bits of lanes whose packets are plain TCP segments, whose checksum is right or, where ``unsummed`` has the bit, too long to be summed
+       up here; of these the keys are read. */
     SIGHT_AVX2 static uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed)
     {
         const __m256i n = _mm256_sub_epi32(LANE_LOAD(e->length), LANE_ALL(e->at)), most = LANE_ALL(SEGMENT_MOST);
@@ -321,8 +322,8 @@ cdef extern from *:
         g->options = _mm256_cmpgt_epi32(header, LANE_ALL(20));
     }
 
-    /* Negative where the connection is established, both ends have been heard as far as it matters, nothing is to be read in options, and the
-       segment is in window. ``s``, ``r``: end, max_end, max_win and max_ack of sender and receiver. */
+    /* Negative where the connection is established, both ends have been heard as far as it matters, nothing is to be read in options, and
+       the segment is in window. ``s``, ``r``: end, max_end, max_win and max_ack of sender and receiver. */
     SIGHT_AVX2 static inline __m256i lanes_fit(const LaneSegments *g, const __m256i s[4], const __m256i r[4], __m256i flags, __m256i stands)
     {
         const __m256i one = LANE_ALL(1), none = _mm256_setzero_si256();
@@ -358,8 +359,8 @@ cdef extern from *:
         return _mm256_andnot_si256(acked, flags);
     }
 
-    /* What is kept of the segment as the last one; bits of what its connection's timeout depends on. ``q``: last_seq, last_ack, last_end, and
-       the word from last_win on. */
+    /* What is kept of the segment as the last one; bits of what its connection's timeout depends on. ``q``: last_seq, last_ack, last_end,
+       and the word from last_win on. */
     SIGHT_AVX2 static inline void lanes_note(Eight *e, const LaneSegments *g, __m256i flags, __m256i q[4])
     {
         const __m256i bits = LANE_LOAD(e->bits), none = _mm256_setzero_si256();
@@ -386,8 +387,8 @@ cdef extern from *:
                                                _mm256_slli_epi32(retrans, 24)));
     }
 
-    /* Not 0 where the frame is not as those that have been seen to go the program's way, or it cannot be said here how it is summed up. What
-       it leaves with. */
+    /* Not 0 where the frame is not as those that have been seen to go the program's way, or it cannot be said here how it is summed up.
+       What it leaves with. */
     SIGHT_AVX2 static inline __m256i lanes_strange(Eight *e)
     {
         const __m256i length = LANE_LOAD(e->length), total = LANE_LOAD(e->total), n = _mm256_sub_epi32(length, LANE_ALL(e->at));

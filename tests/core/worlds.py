@@ -96,7 +96,15 @@ def udp(
 
 
 def tcp(
-    flags: int, *, src: str = CLIENT, dst: str = SERVER, sport: int = 1000, dport: int = 80, seq: int = 1, ack: int = 0, payload: bytes = b""
+    flags: int,
+    *,
+    src: str = CLIENT,
+    dst: str = SERVER,
+    sport: int = 1000,
+    dport: int = 80,
+    seq: int = 1,
+    ack: int = 0,
+    payload: bytes = b"",
 ) -> bytes:
     head = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 0x50, flags, 65535, 0, 0) + payload
     right = checksum(ip(src) + ip(dst) + struct.pack("!HH", TCP, len(head)) + head)
