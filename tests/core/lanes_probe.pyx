@@ -103,7 +103,7 @@ cdef class Lanes:
         ct.status = status
 
     def looks(self, const uint8_t[::1] data, const uint64_t[::1] starts, const uint32_t[::1] lengths, const int32_t[::1] devs):
-        """Lanes of plain segments; their flows' slots."""
+        """Lanes of plain segments; those that are too long to have been summed up; slots of their flows; keys."""
         cdef LaneKeys keys
         cdef uint32_t unsummed = 0
         self.data = data
@@ -112,7 +112,7 @@ cdef class Lanes:
         if lanes_frames(self.e, &data[0], &starts[0], &lengths[0], &devs[0], 14, 2000, 1 << 8) != 0xff:
             return None
         seen = lanes_look(self.e, &keys, &unsummed)
-        return seen & ~unsummed, unsummed, [self.e.home[k] for k in range(8)], [(self.e.place[k], self.e.addresses[k], self.e.ports[k]) for k in range(8)]
+        return seen, unsummed, [self.e.home[k] for k in range(8)], [(self.e.place[k], self.e.addresses[k], self.e.ports[k]) for k in range(8)]
 
     def home(self, uint64_t place, uint64_t addresses, uint32_t ports):
         """The slot that the scalar code looks a flow up in."""

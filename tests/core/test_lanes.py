@@ -87,22 +87,27 @@ def eight(rng: random.Random) -> list[bytes]:
     """Of frames with the same Ethernet header; the longest are longer than what is summed up together."""
     link = rng.randbytes(12)
     frames = [link + plain(rng)[12:] for _ in range(EIGHT)]
-    return [whole(frame[: 14 + int.from_bytes(frame[16:18], "big")]) if rng.random() < 0.7 else frame for frame in frames]
+    frames = [frame[: 14 + int.from_bytes(frame[16:18], "big")] if rng.random() < 0.7 else frame for frame in frames]
+    return [whole(frame[:48] + bytes(2) + frame[50:]) if rng.random() < 0.2 else frame for frame in frames]  # no window
 
 
-def carried(lanes: ModuleType, rng: random.Random, *, usual: bool) -> tuple[int, Any]:
-    """Eight packets go together and, each, alone; the lanes that went, which have been compared."""
-    frames = eight(rng)
+def carried(
+    lanes: ModuleType, rng: random.Random, *, usual: bool, frames: list[bytes] | None = None, flags: int = 0, **known: Any
+) -> tuple[int, Any]:
+    """Eight packets go together and, each, alone; the lanes that went, which have been compared. ``flags``: of both sides of connections,
+    beside others; ``known``: of the program."""
+    frames = frames or eight(rng)
     states = [tcp_state(rng, frame, usual=usual) for frame in frames]
     direction = states[0][1]
     sides = [state if each == direction else state[18:36] + state[:18] + state[36:] for state, each in states]
+    sides = [side[:17] + bytes([side[17] | flags]) + side[18:35] + bytes([side[35] | flags]) + side[36:] for side in sides]
     connections = [(rng.randbytes(16), tuple(rng.randrange(1 << 16) for _ in range(4)), side, SPOKEN) for side in sides]
-    way = program(rng, frames[0], direction)
+    way = program(rng, frames[0], direction) | known
     seed, now = rng.randrange(1 << 64), rng.randrange(1 << 40)
     idents, sports = ([rng.randrange(1 << 16) for _ in range(EIGHT)] for _ in range(2))
     together, alone = (lanes.Lanes(way, connections, seed) for _ in range(2))
-    seen, unsummed, homes, keys = together.looks(*laid(frames))
-    assert seen | unsummed == 0xFF
+    seen, _, homes, keys = together.looks(*laid(frames))
+    assert seen == 0xFF
     assert homes == [together.home(*key) for key in keys]
     passed, connected, left = together.together(idents, sports, now)
     for k, frame in enumerate(frames):
@@ -110,7 +115,7 @@ def carried(lanes: ModuleType, rng: random.Random, *, usual: bool) -> tuple[int,
         if passed >> k & 1:
             assert not (padded and way["push_udp"] and not way["trims"])
             assert (connected[k], left[k]) == alone.alone(k, frame, idents[k], sports[k], now)
-        elif usual:
+        elif usual and not known and not flags:
             assert padded and way["push_udp"] and not way["trims"]
     return passed, way
 
@@ -140,16 +145,69 @@ def test_a_frame_that_is_no_whole_plain_segment_is_not_seen_as_one(lanes: Module
     if len(frames[place]) < 54:
         return
     some = lanes.Lanes(program(rng, frames[0], 0), [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, seed)
-    seen, _, _, _ = some.looks(*laid(frames))
+    seen, unsummed, _, _ = some.looks(*laid(frames))
     packet = frames[place][14:]
     total = int.from_bytes(packet[2:4], "big")
     if seen >> place & 1:
         assert frames[place][12:15] == b"\x08\x00\x45"
         assert 40 <= total <= len(packet)
         assert checksum(packet[:20]) == 0
-        assert checksum(packet[12:20] + struct.pack("!HH", 6, total - 20) + packet[20:total]) == 0
+        assert unsummed >> place & 1 == (total > 68)
+        assert total > 68 or checksum(packet[12:20] + struct.pack("!HH", 6, total - 20) + packet[20:total]) == 0
         assert packet[33] & 0x37 == 0x10
         assert packet[6] & 0x3F == packet[7] == 0
+
+
+@pytest.mark.parametrize("place", [*range(12, 20), *range(20, 24), 46, 47])
+def test_each_bit_of_what_makes_a_plain_segment(lanes: ModuleType, place: int) -> None:
+    """With checksums that are right: none but those of lengths, flags and what says nothing of its kind is taken."""
+    for bit in range(8):
+        rng = random.Random(place * 8 + bit)
+        frames = [whole(frame[:16] + (40).to_bytes(2, "big") + frame[18:46] + b"\x50" + frame[47:54] + bytes(8)) for frame in eight(rng)]
+        some = bytearray(frames[3])
+        some[place] ^= 1 << bit
+        frames[3] = whole(bytes(some)) if 40 <= int.from_bytes(some[16:18], "big") <= len(some) - 14 else bytes(some)
+        one = lanes.Lanes(program(rng, frames[0], 0), [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, place)
+        seen, _, _, _ = one.looks(*laid(frames))
+        packet = frames[3][14:]
+        total, header = int.from_bytes(packet[2:4], "big"), (packet[32] >> 4) * 4
+        assert seen >> 3 & 1 == (
+            frames[3][12:15] == b"\x08\x00\x45" and 40 <= total <= len(packet) and packet[6] & 0x3F == packet[7] == 0
+            and packet[9] == 6 and 20 <= header <= total - 20 and packet[33] & 0x37 == 0x10
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("permitted", [False, True])
+def test_blocks_of_sack_are_left_to_those_who_read_them(lanes: ModuleType, permitted: bool) -> None:
+    """They say what is received beyond the acknowledgement, to an end that has permitted them."""
+    rng = random.Random("blocks")
+    frames = []
+    for frame in eight(rng):
+        ack = int.from_bytes(frame[42:46], "big")
+        block = b"\x01\x01\x05\x0a" + ((ack + 1) % (1 << 32)).to_bytes(4, "big") + ((ack + 2) % (1 << 32)).to_bytes(4, "big")
+        frames.append(whole(frame[:16] + (52).to_bytes(2, "big") + frame[18:46] + b"\x80" + frame[47:54] + block))
+    passed, _ = carried(lanes, rng, usual=True, frames=frames, flags=2 if permitted else 0)
+    assert passed == (0 if permitted else 0xFF)
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_frame_with_another_ethernet_header_does_not_go(lanes: ModuleType, place: int) -> None:
+    rng = random.Random(place)
+    frames = eight(rng)
+    link = bytearray(frames[0][:12])
+    link[place] ^= 1 << rng.randrange(8)
+    passed, _ = carried(lanes, rng, usual=True, frames=[*frames[:5], bytes(link) + frames[5][12:], *frames[6:]], trims=1)
+    assert passed == 0xFF & ~(1 << 5)
+
+
+@given(seed=st.integers(0, 1 << 32), longest=st.integers(54, 130), widest=st.integers(54, 130))
+def test_frames_longer_than_any_that_was_seen_to_pass_do_not_go(lanes: ModuleType, seed: int, longest: int, widest: int) -> None:
+    rng = random.Random(seed)
+    frames = eight(rng)
+    passed, _ = carried(lanes, rng, usual=True, frames=frames, trims=1, longest=longest, widest=max(longest, widest))
+    for k, frame in enumerate(frames):
+        end = 14 + int.from_bytes(frame[16:18], "big")
+        assert passed >> k & 1 == (len(frame) <= longest or (len(frame) <= max(longest, widest) and end <= longest))
 
 
 @given(words=st.lists(st.integers(0, 4), min_size=EIGHT, max_size=EIGHT))
