@@ -33,15 +33,15 @@ cdef inline bint lane_is(const Program *g) noexcept nogil:
 
 cdef inline void way_translates(LaneWay *y, int i, int dir, int manip) noexcept nogil:
     """The ``i``-th translation: what track_nat() reads."""
-    cdef const Ct *ct = NULL
+    cdef Ct ct
     y.manip[i] = <uint8_t>manip
-    y.nat_address_at[i] = <uint8_t><size_t>&ct.address4[1 - dir][1 - manip]
-    y.nat_port_at[i] = <uint8_t><size_t>&ct.port[1 - dir][1 - manip]
+    y.nat_address_at[i] = <uint8_t>(<uint8_t *>&ct.address4[1 - dir][1 - manip] - <uint8_t *>&ct)
+    y.nat_port_at[i] = <uint8_t>(<uint8_t *>&ct.port[1 - dir][1 - manip] - <uint8_t *>&ct)
 
 
 cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     """What of a program others may have, too. All that is not said is 0, as bytes are compared."""
-    cdef const Ct *ct = NULL
+    cdef Ct ct
     cdef const Shortcut *s = &g.short
     cdef const Op *pop = &g.ops[g.pop - 1] if g.pop else NULL
     cdef const Track *t = &g.tracks[g.tcp_track]
@@ -61,8 +61,8 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     y.n_nats = s.n_nats
     for i in range(s.n_nats):
         way_translates(y, i, dir, s.manip[i])
-    y.sender_at = <uint8_t><size_t>&ct.proto.tcp.side[dir]
-    y.receiver_at = <uint8_t><size_t>&ct.proto.tcp.side[1 - dir]
+    y.sender_at = <uint8_t>(<uint8_t *>&ct.proto.tcp.side[dir] - <uint8_t *>&ct)
+    y.receiver_at = <uint8_t>(<uint8_t *>&ct.proto.tcp.side[1 - dir] - <uint8_t *>&ct)
     y.head_len = s.head_len
     y.pushes = s.pushes
     memcpy(y.head, s.head, sizeof(y.head))
