@@ -23,8 +23,8 @@ def _wide() -> None:
         pytest.skip("the processor has no AVX2")
 
 
-def told(flags: int, number: int, seq: int, **more: int) -> bytes:
-    return ether(tcp_packet(flags, sport=PORT + number, dport=80, seq=seq, ack=200, **more))
+def told(flags: int, number: int, seq: int) -> bytes:
+    return ether(tcp_packet(flags, sport=PORT + number, dport=80, seq=seq, ack=200))
 
 
 def with_data(number: int, seq: int, size: int) -> bytes:
