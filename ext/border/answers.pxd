@@ -38,6 +38,5 @@ cdef inline dict cache_dict(const FlowCache *fc):
         return dict.fromkeys(("routed", "hits", "shared", "abreast", "wide", "misses", "others", "learnt", "full", "flushes", "flows",
                               "programs", "megaflows", "bytes"), 0)
     return {"routed": fc.routed.packets, "hits": fc.hits, "shared": fc.shared, "abreast": fc.abreast, "wide": fc.wide, "misses": fc.misses,
-            "others": fc.others,
-            "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes, "flows": fc.used, "programs": fc.n_programs,
+            "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes, "flows": fc.used, "programs": fc.n_programs,
             "megaflows": megaflows_known(fc), "bytes": cache_bytes(fc) + megaflows_bytes(fc)}

@@ -402,6 +402,7 @@ cdef inline uint64_t batch_apart(Core *c, const Batch *b, uint64_t first, uint64
 
 
 cdef inline bint batch_goes_abreast(const Core *c) noexcept nogil:
+    """May frames go eight at a time at all?"""
     return c.fast != NULL and sight_is_wide() and frames_flow(c)
 
 

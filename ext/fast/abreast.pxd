@@ -10,7 +10,8 @@ from libc.string cimport memcpy
 from ext.devices.core cimport Core, Ns, chance_draw
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.apply cimport tunnel_is
-from ext.fast.flows cimport Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, Lane, LaneWay, PLACE_TOS, PROBES_MAX, SCRATCH, SHORT_HEAD
+from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, LANE_REFRESHED, Lane, LaneWay, PLACE_TOS, PROBES_MAX, SCRATCH,
+                             SHORT_HEAD)
 from ext.fast.key cimport ETH, IP, segments_begin, transport_sound, tunnel_plain
 from ext.fast.lane cimport lane_fills, lanes_stamped, way_timeout
 from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_pass, lanes_repeat, lanes_write)
@@ -208,10 +209,10 @@ cdef inline void lane_translated(Eight *e, uint32_t k, const LaneWay *y) noexcep
 
 cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const LaneWay *y) noexcept nogil:
     """What the packet leaves behind in tables that connections share, and what it gets of them."""
-    if l.refreshed[0] != NULL:
-        l.refreshed[0].updated = c.now
-    if l.refreshed[1] != NULL:
-        l.refreshed[1].updated = c.now
+    cdef int i
+    for i in range(LANE_REFRESHED):
+        if l.refreshed[i] != NULL:
+            l.refreshed[i].updated = c.now
     e.sport[k] = (<const Flow *>e.flow[k]).sport
     e.ident[k] = <uint16_t>chance_draw(<Ns *>y.push_ns, y.push_hash) if y.push_ns != NULL else 0
 
@@ -273,11 +274,11 @@ cdef inline void lane_asks(const Row *r, const Eight *e, uint32_t k) noexcept no
         ask_for(r.data + r.starts[e.first + k + DATA_AHEAD])
 
 
-cdef inline void eight_left(const Eight *e) noexcept nogil:
+cdef inline void eight_left(Eight *e) noexcept nogil:
     """All that went are written."""
     cdef uint32_t k
     if e.n:
-        lanes_write(<Eight *>e)
+        lanes_write(e)
     for k in range(e.n):
         lane_written(e, k, <const LaneWay *>e.way[k])
 
@@ -321,12 +322,12 @@ cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
     c.count.rules_walked += r.walked
 
 
-cdef inline void eights_step(Row *r, Eight *e, const Eight *behind, Eight *next, const Eight *later) noexcept nogil:
+cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const Eight *later) noexcept nogil:
     """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of ``later``
     ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
     cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
     if behind.n:
-        lanes_write(<Eight *>behind)
+        lanes_write(behind)
     for k in range(<uint32_t>LANES):
         if k < e.n:
             if rarely(again >> k & 1):
@@ -368,11 +369,11 @@ cdef inline void eights_begin(Row *r, uint64_t first) noexcept nogil:
 
 
 cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:
-    """Carry frames from number ``first`` on, eight and eight, as far as that goes; how many."""
+    """Carry frames from number ``first`` on, of which there are eight or more, eight and eight, as far as that goes; how many."""
     cdef uint64_t i = 0, n = 0
     cdef Eight *e
     cdef Eight *later
-    if first + LANES > r.past or not row_begins(r, c):
+    if not row_begins(r, c):
         return 0
     eights_begin(r, first)
     while True:

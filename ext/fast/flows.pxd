@@ -180,7 +180,7 @@ cdef struct LaneWay:
     uint64_t stamp
 
 cdef struct Lane:
-    # of a program, in one cache line: what is asked of each packet that goes so
+    # of a program, in one cache line: what is asked of each packet that goes so; lanes.pxd reads words of it by their places (LANE_*_AT)
     uint32_t link[3]  # addresses of the Ethernet header
     uint32_t longest  # as in Program, as all of these
     uint64_t place
@@ -295,7 +295,6 @@ cdef struct FlowCache:
     uint64_t lanes_stamp  # counts what lanes are known to hold for: what follows,
     uint32_t lanes_generation
     uint64_t lanes_moves
-    uint64_t lanes_changes
     int64_t lanes_until  # and up to this virtual time
     uint32_t waits  # frames that go without a try whether they go eight at a time,
     uint32_t rest  # and so many did after the last one that was in vain
@@ -704,8 +703,10 @@ cdef inline int program_number(FlowCache *fc, Program *draft) noexcept nogil:
         g = fc.program[fc.by_content[at] - 1]
         if programs_equal(g, draft):
             if g.generation == draft.generation:
-                g.longest = max(g.longest, draft.longest)
-                g.widest = max(g.widest, draft.widest)
+                if draft.longest > g.longest or draft.widest > g.widest:
+                    g.longest = max(g.longest, draft.longest)
+                    g.widest = max(g.widest, draft.widest)
+                    fc.lane[fc.by_content[at] - 1].stamp = 0  # it says others
                 g.relays = draft.relays
                 return <int>fc.by_content[at] - 1
             fc.n_outlived += 1

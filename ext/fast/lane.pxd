@@ -73,6 +73,7 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
 
 
 cdef inline size_t way_compared() noexcept nogil:
+    """Bytes from its beginning that say whether two are the same."""
     return <size_t>&(<LaneWay *>NULL).timeout
 
 
@@ -164,11 +165,9 @@ cdef inline void lane_fills(Core *c, FlowCache *fc, uint32_t number) noexcept no
 
 cdef inline void lanes_stamped(const Core *c, FlowCache *fc, int64_t now) noexcept nogil:
     """What is known of programs may hold no longer: then all of it is found out anew."""
-    if (fc.lanes_stamp and fc.lanes_generation == c.generation and fc.lanes_moves == c.moves and fc.lanes_changes == fc.changes
-            and now < fc.lanes_until):
+    if fc.lanes_stamp and fc.lanes_generation == c.generation and fc.lanes_moves == c.moves and now < fc.lanes_until:
         return
     fc.lanes_stamp += 1
     fc.lanes_generation = c.generation
     fc.lanes_moves = c.moves
-    fc.lanes_changes = fc.changes
     fc.lanes_until = INT64_MAX
