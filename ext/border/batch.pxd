@@ -3,7 +3,7 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.devices.record cimport REC_OFF
-from ext.fast.abreast cimport Row, abreast_run
+from ext.fast.abreast cimport Row
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
 from ext.fast.crew cimport CREW_MOST
 from ext.fast.flows cimport First, Flow, FlowCache, LINE, Program, Tracked, flow_find, flow_home, flow_program
@@ -11,6 +11,7 @@ from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
 from ext.fast.lanes cimport LANES
 from ext.fast.megaflow cimport MegaHead
+from ext.fast.rows cimport abreast_run
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
 from ext.fast.window cimport Window

@@ -1,32 +1,43 @@
-# Eight packets that go straight, at once: TCP segments, which lanes.pxd reads, follows and writes.
+# Eight packets at once that leave the world, cross a wire or are dropped: TCP segments, which lanes.pxd reads, follows and writes.
 #
-# Four steps, each for other eight frames: keys are read, flows and their connections are found, connections see their packets, and packets
-# are written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by word is read as a
-# whole only when it has arrived there. Nothing but these packets changes anything meanwhile: what holds of programs does until the end. The
-# first frame of which anything is not as nearly always ends it, and goes another way.
+# Four steps, each for other eight packets (rows.pxd, arrivals.pxd): keys are read, flows and their connections are found, connections see their
+# packets, and packets are written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by
+# word is read as a whole only when it has arrived there. Nothing but these packets changes anything meanwhile: what holds of programs does
+# until the end. The first packet of which anything is not as nearly always ends it, and goes another way.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, Ns, chance_draw
+from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, drop_record, frame_record, frames_room
+from ext.devices.record cimport END_CROSS, END_DROP, END_OUT
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.apply cimport tunnel_is
 from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, LANE_REFRESHED, Lane, LaneWay, PLACE_TOS, PROBES_MAX, SCRATCH,
-                             SHORT_HEAD)
+                             SHORT_HEAD, Tap)
 from ext.fast.key cimport ETH, IP, segments_begin, transport_sound, tunnel_plain
-from ext.fast.lane cimport lane_fills, lanes_stamped, way_timeout
-from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_pass, lanes_repeat, lanes_write)
+from ext.fast.lane cimport lane_fills, way_timeout
+from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_write)
+from ext.fast.onward cimport light_passes, light_under_way
 from ext.fast.routed cimport spread
-from ext.fast.straight cimport straight_until
-from ext.fast.sum cimport net16, put_raw16, raw16, raw32
+from ext.fast.sum cimport copy_short, net16, put_raw16, raw16, raw32
 from ext.fast.track cimport track_stands, track_told
 from ext.tables.conntrack cimport Ct, CtTable, ct_of
 from ext.wire.bytes cimport ask_for, rarely
-from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM
+from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM, Pkt, pkt_memory
 
 cdef enum:
-    EIGHTS = 4  # in hand, a power of two
+    EIGHTS = 4  # in hand of one kind, a power of two
     DATA_AHEAD = 32  # frames that are asked for before their keys are read
     LANE_MOST = SCRATCH - PKT_HEADROOM - PKT_TAILROOM  # bytes of a frame
+
+cdef struct Arrivals:
+    # packets that come from a wire meanwhile, in the order in which they are due
+    Eight eight[EIGHTS]
+    Pkt *packet[EIGHTS][LANES]
+    uint32_t turn  # which eight is in hand
+    uint32_t gone  # of its lanes
+    uint32_t passed  # bits of lanes whose windows let the packet through
+    uint32_t again  # as in Row
+    uint32_t ahead  # packets that are in eights and have not gone
 
 cdef struct Row:
     # frames in order, injected where ``devs`` say, and who carries them
@@ -38,10 +49,19 @@ cdef struct Row:
     const uint32_t *lengths
     const int64_t *times
     uint64_t past  # the last one
-    int64_t until  # nothing goes so from this virtual time on
     uint64_t walked  # rules
+    uint64_t out  # packets that have left the world
+    uint64_t root  # Core.root before the first frame,
+    uint32_t id  # and the number of the packet before it
+    uint64_t arrived  # packets from a wire
+    uint32_t written  # number of the last packet that has been, of all up to it
+    uint64_t gone  # frames before the eight in hand,
+    uint32_t turn  # which one that is,
+    uint32_t lane  # and how many of its lanes have
+    uint32_t again  # bits of its lanes whose connections are others than they were
     LaneKeys keys
     Eight eight[EIGHTS]
+    Arrivals arrivals
 
 
 # ---- keys
@@ -63,25 +83,33 @@ cdef inline uint32_t first_of(uint32_t bits) noexcept nogil:
     return n
 
 
+cdef inline void eight_stands_in(Eight *e, uint32_t n) noexcept nogil:
+    """The first of ``n`` frames stands in for those that are not there."""
+    cdef uint32_t k
+    for k in range(n, <uint32_t>LANES):
+        e.frame[k] = e.frame[0]
+        e.ip[k] = e.ip[0]
+        e.length[k] = e.length[0]
+        e.high[k] = e.high[0]
+
+
 cdef inline uint32_t eight_frames(Row *r, Eight *e, uint64_t first) noexcept nogil:
     """The eight frames from number ``first`` on; how many may go so as far as their lengths tell. Others stand in for what is behind."""
     cdef const uint8_t *frame = r.data + r.starts[first]
-    cdef uint32_t at = segments_begin(r.fc, r.c.dev[r.devs[first]], frame, r.lengths[first]), n, k
+    cdef uint32_t at = segments_begin(r.fc, r.c.dev[r.devs[first]], frame, r.lengths[first]), n
     cdef uint64_t how = HOW_TRANSMIT | (HOW_TUNNELLED if at != ETH else 0)
     if at == 0:
         return 0
     n = first_of(lanes_frames(e, r.data, r.starts + first, r.lengths + first, r.devs + first, at, LANE_MOST, <uint32_t>(how >> PLACE_TOS)))
-    for k in range(n, <uint32_t>LANES if n else 0):
-        e.frame[k] = e.frame[0]
-        e.ip[k] = e.ip[0]
-        e.length[k] = e.length[0]
+    if n:
+        eight_stands_in(e, n)
     return n
 
 
 cdef inline void eight_look(Row *r, Eight *e, uint64_t first) noexcept nogil:
     """Read keys; ``e.n``: of how many, from the first one on."""
     cdef uint32_t n, unsummed, k
-    e.n = 0
+    e.n = e.wrote = 0
     e.first = first
     n = eight_frames(r, e, first)
     if n == 0:
@@ -154,7 +182,7 @@ cdef inline void lane_nears(const Eight *e, uint32_t k) noexcept nogil:
 cdef inline void eight_found(const Row *r, Eight *e) noexcept nogil:
     """Behind those of which all is known, the first one stands in."""
     cdef uint32_t k
-    e.until = min(r.until, r.fc.lanes_until)
+    e.until = r.fc.lanes_until
     for k in range(e.n, <uint32_t>LANES if e.n else 0):
         e.lane[k] = e.lane[0]
         e.way[k] = e.way[0]
@@ -217,12 +245,93 @@ cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const
     e.ident[k] = <uint16_t>chance_draw(<Ns *>y.push_ns, y.push_hash) if y.push_ns != NULL else 0
 
 
-cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k) noexcept nogil:
-    """The connections see the packet, whose windows let it through, at its time; or one would not have it, or something else is due."""
+# ---- their ends
+
+cdef inline void lane_nowhere(const FlowCache *fc, Eight *e, uint32_t k) noexcept nogil:
+    """The packet is written where nobody looks."""
+    e.to[k] = <uint8_t *>fc.scratch + PKT_HEADROOM + spread(k)
+    e.kept[k] = 0
+
+
+cdef inline void eight_moves(Eight *e, const uint8_t *was, uint8_t *store) noexcept nogil:
+    """The store is somewhere else now."""
+    cdef uint32_t k
+    for k in range(<uint32_t>LANES):
+        if e.kept[k]:
+            e.to[k] = store + (<uintptr_t>e.to[k] - <uintptr_t>was)
+
+
+cdef inline bint store_opens(Row *r, uint64_t n, uint64_t size) noexcept nogil:
+    """Room as in frames_room(), where packets that have not been written will stand somewhere else if that takes other memory."""
+    cdef Core *c = r.c
+    cdef const uint8_t *was = c.bytes.mem
+    cdef bint room = frames_room(c, n, size)
+    cdef uint32_t i
+    if rarely(c.bytes.mem != was):
+        for i in range(EIGHTS):
+            eight_moves(&r.eight[i], was, c.bytes.mem)
+            eight_moves(&r.arrivals.eight[i], was, c.bytes.mem)
+    return room
+
+
+cdef inline void lane_stays(Row *r, Eight *e, uint32_t k, const LaneWay *y, uint32_t id) noexcept nogil:
+    """What is told of the packet: which captured devices see it, and its drop. Its bytes at the end will be written in the store."""
+    cdef Core *c = r.c
+    cdef uint32_t came = e.length[k] if y.early else 0, left = y.head_len + e.length_out[k] if y.late else 0
+    cdef uint64_t first = c.bytes.n, then = first + came
+    cdef FrameRecord *seen
+    cdef const Tap *t
+    cdef int i
+    if not store_opens(r, y.n_taps, came + left):
+        return
+    seen = <FrameRecord *>(c.frames.mem + c.frames.n)
+    if came:
+        memcpy(c.bytes.mem + first, e.frame[k], came)
+    c.bytes.n = then + left
+    if left:
+        e.to[k] = c.bytes.mem + then + y.head_len
+        e.kept[k] = True
+    for i in range(y.n_taps):
+        t = &y.tap[i]
+        c.order += 1
+        frame_record(&seen[i], c.now, c.order, t.dev, t.outgoing, then if t.late else first, left if t.late else came, id)
+    c.frames.n += y.n_taps * sizeof(FrameRecord)
+    if y.end == END_DROP:
+        drop_record(c, y.dev, then if left else first, left if left else came, id, y.reason, y.origin)
+
+
+cdef inline void lane_crosses(Row *r, Eight *e, uint32_t k, const LaneWay *y, uint32_t id) noexcept nogil:
+    """It is under way to another device as in onward.pxd, where its bytes will be written."""
+    cdef Core *c = r.c
+    cdef const uint8_t *head = y.head + SHORT_HEAD - y.head_len
+    cdef uint32_t n = y.head_len + e.length_out[k], room = PKT_HEADROOM + n + PKT_TAILROOM
+    cdef Pkt *p = pkt_memory(&c.pool, room)
+    if p == NULL:
+        c.out_of_memory = True
+        return
+    p.cap = room
+    p.id = id
+    p.l2 = PKT_HEADROOM
+    p.end = PKT_HEADROOM + n
+    p.hash = (<const Flow *>e.flow[k]).hash if y.hash_out else 0
+    p.hash_l4 = y.hash_l4_out
+    p.crossings = y.crossings
+    p.sound = y.sound
+    p.unfinished = y.unfinished_out
+    p.foreseen.asked = False
+    p.foreseen.shapes = 0
+    p.foreseen.made = e.length_out[k] == e.total[k]
+    e.to[k] = p.buf + PKT_HEADROOM + y.head_len
+    c.root = r.root + (id - r.id)
+    light_under_way(c, p, y.delay, light_passes(c, y.dev, y.delay, p, head))
+
+
+cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t id) noexcept nogil:
+    """The connections see the packet of number ``id``, whose windows let it through, at its time; or one would not have it."""
     cdef Core *c = r.c
     cdef const Lane *l = <const Lane *>e.lane[k]
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
-    cdef int64_t before = c.now, now = max(before, r.times[e.first + k])
+    cdef int64_t before = c.now
     c.now = now
     if now >= e.until or not lane_agrees(c, e, k, y):
         c.now = before
@@ -231,6 +340,12 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k) noexcept nogil:
     lane_translated(e, k, y)
     lane_leaves(c, e, k, l, y)
     r.walked += l.walked
+    r.out += y.end == END_OUT
+    lane_nowhere(r.fc, e, k)
+    if y.n_taps or y.end == END_DROP:
+        lane_stays(r, e, k, y, id)
+    if y.end == END_CROSS:
+        lane_crosses(r, e, k, y, id)
     return True
 
 
@@ -248,15 +363,29 @@ cdef inline void lane_tail(uint8_t *to, const uint8_t *ip, uint32_t n) noexcept 
         memcpy(to + 32, ip + 32, 8)
 
 
+cdef inline void head_kept(uint8_t *to, const LaneWay *y) noexcept nogil:
+    """The headers before the inner packet, where other packets stand before them."""
+    cdef const uint8_t *head = y.head + SHORT_HEAD - y.head_len
+    to -= y.head_len
+    if y.head_len >= 16:
+        copy_short(to, head, y.head_len)
+    elif y.head_len >= 8:
+        memcpy(to, head, 8)
+        memcpy(to + y.head_len - 8, head + y.head_len - 8, 8)
+
+
 cdef inline void lane_written(const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
-    """All that differs from packet to packet, after lanes_write()."""
+    """All that differs from packet to packet, after eight_headed()."""
     cdef uint8_t *to = e.to[k]
     cdef uint8_t *outer = to - y.facts.before
     lane_tail(to, e.ip[k], e.length_out[k])
     put_raw16(to + IP + 16, e.new_check[k])
-    memcpy(to - 64, y.head + SHORT_HEAD - 64, 64)
-    if y.head_len > 64:
-        memcpy(to - SHORT_HEAD, y.head, SHORT_HEAD - 64)
+    if e.kept[k]:
+        head_kept(to, y)
+    else:
+        memcpy(to - 64, y.head + SHORT_HEAD - 64, 64)
+        if y.head_len > 64:
+            memcpy(to - SHORT_HEAD, y.head, SHORT_HEAD - 64)
     if not y.pushes:
         return
     memcpy(outer + 2, &e.outer[k], 4)
@@ -266,129 +395,48 @@ cdef inline void lane_written(const Eight *e, uint32_t k, const LaneWay *y) noex
         memcpy(outer + IP + 4, &e.udp[k], 4)
 
 
-cdef inline void lane_asks(const Row *r, const Eight *e, uint32_t k) noexcept nogil:
-    """What lies where its flow should, and beside it, is asked for, and the frame that comes some frames later."""
-    ask_for(&r.fc.flow[e.home[k]])
-    ask_for(&r.fc.flow[e.home[k] + 2])
+cdef inline void lane_asks(const FlowCache *fc, const Eight *e, uint32_t k) noexcept nogil:
+    """What lies where its flow should, and beside it, is asked for."""
+    ask_for(&fc.flow[e.home[k]])
+    ask_for(&fc.flow[e.home[k] + 2])
+
+
+cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k) noexcept nogil:
+    """The same, and the frame that comes some frames later."""
+    lane_asks(r.fc, e, k)
     if e.first + k + DATA_AHEAD < r.past:
         ask_for(r.data + r.starts[e.first + k + DATA_AHEAD])
 
 
-cdef inline void eight_left(Eight *e) noexcept nogil:
+cdef inline void eight_headed(const Core *c, Eight *e) noexcept nogil:
+    """What eight can do at once of what lane_written() ends."""
+    cdef uint32_t k
+    for k in range(e.n, <uint32_t>LANES):
+        lane_nowhere(<const FlowCache *>c.fast, e, k)
+    lanes_write(e)
+
+
+cdef inline void eight_left(const Core *c, Eight *e) noexcept nogil:
     """All that went are written."""
     cdef uint32_t k
-    if e.n:
-        lanes_write(e)
-    for k in range(e.n):
+    if e.n > e.wrote:
+        eight_headed(c, e)
+    for k in range(e.wrote, e.n):
         lane_written(e, k, <const LaneWay *>e.way[k])
 
 
-# ---- all of them
-
-cdef inline void eight_opens(const FlowCache *fc, Eight *e) noexcept nogil:
-    """Where its packets are written."""
-    cdef uint32_t k
-    e.n = 0
-    for k in range(<uint32_t>LANES):
-        e.to[k] = <uint8_t *>fc.scratch + PKT_HEADROOM + spread(k)
-
-
-cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
-    """False: nothing can go so."""
-    cdef FlowCache *fc = <FlowCache *>c.fast
-    cdef uint32_t i
-    r.c = c
-    r.fc = fc
-    r.until = straight_until(c)
-    r.walked = 0
-    r.keys.seed = fc.key_seed
-    r.keys.slots = fc.slots
-    for i in range(EIGHTS):
-        eight_opens(fc, &r.eight[i])
-    lanes_stamped(c, fc, c.now)
-    return c.now < r.until and fc.n_programs != 0
-
-
-cdef inline void row_counts(Row *r, uint64_t n) noexcept nogil:
-    """So many frames have gone."""
-    cdef Core *c = r.c
-    r.fc.hits += n
-    r.fc.abreast += n
-    c.n_roots += n
-    c.root = c.n_roots
-    c.next_packet += <uint32_t>n
-    c.count.received += n
-    c.count.out += n
-    c.count.rules_walked += r.walked
-
-
-cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const Eight *later) noexcept nogil:
-    """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of ``later``
-    ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
-    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
-    if behind.n:
-        lanes_write(behind)
-    for k in range(<uint32_t>LANES):
-        if k < e.n:
-            if rarely(again >> k & 1):
-                passed = lanes_pass(e)  # its connection is another now
-            if not passed >> k & 1 or not lane_goes(r, e, k):
-                e.n = k
-        if k < next.n:
-            if lane_found(r, next, k):
-                lane_nears(next, k)
-            else:
-                next.n = k
-        if later.n:
-            lane_asks(r, later, k)
-        if k < behind.n:
-            lane_written(behind, k, <const LaneWay *>behind.way[k])
-    eight_found(r, next)
-
-
-cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:
-    """The flows of all of them, while those of ``later`` ones are asked for."""
-    cdef uint32_t k
-    for k in range(<uint32_t>LANES):
-        if k < e.n and not lane_found(r, e, k):
-            e.n = k
-        if k < e.n:
-            lane_nears(e, k)
-        if later.n:
-            lane_asks(r, later, k)
-    eight_found(r, e)
-
-
-cdef inline void eights_begin(Row *r, uint64_t first) noexcept nogil:
-    """The first eight are found, and the next looked at."""
-    r.eight[EIGHTS - 1].n = r.eight[1].n = 0
-    eight_look(r, &r.eight[0], first)
-    if first + 2 * LANES <= r.past:
-        eight_look(r, &r.eight[1], first + LANES)
-    eight_finds(r, &r.eight[0], &r.eight[1])
-
-
-cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:
-    """Carry frames from number ``first`` on, of which there are eight or more, eight and eight, as far as that goes; how many."""
-    cdef uint64_t i = 0, n = 0
-    cdef Eight *e
-    cdef Eight *later
-    if not row_begins(r, c):
-        return 0
-    eights_begin(r, first)
-    while True:
-        e = &r.eight[i & (EIGHTS - 1)]
-        if e.n == 0:
-            break
-        later = &r.eight[(i + 2) & (EIGHTS - 1)]
-        later.n = 0
-        if first + n + 3 * LANES <= r.past:
-            eight_look(r, later, first + n + 2 * LANES)
-        eights_step(r, e, &r.eight[(i - 1) & (EIGHTS - 1)], &r.eight[(i + 1) & (EIGHTS - 1)], later)
-        n += e.n
-        i += 1
-        if e.n < LANES:
-            break
-    eight_left(&r.eight[(i - 1) & (EIGHTS - 1)])
-    row_counts(r, n)
-    return n
+cdef inline void row_writes(Row *r) noexcept nogil:
+    """All frames that went are written, those in hand, too."""
+    cdef Eight *e = &r.eight[r.turn & (EIGHTS - 1)]
+    cdef Eight *behind = &r.eight[(r.turn - 1) & (EIGHTS - 1)]
+    cdef uint32_t n = e.n, k
+    for k in range(behind.wrote, behind.n):
+        lane_written(behind, k, <const LaneWay *>behind.way[k])
+    behind.wrote = behind.n
+    e.n = r.lane
+    eight_left(r.c, e)
+    for k in range(r.lane):
+        lane_nowhere(r.fc, e, k)
+    e.wrote = r.lane
+    e.n = n
+    r.written = r.id + <uint32_t>r.gone + r.lane

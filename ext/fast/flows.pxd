@@ -174,6 +174,29 @@ cdef struct LaneWay:
     uint8_t pop_len  # bytes of the tunnel's headers that packets come in, 0: in none
     uint8_t pop[LANE_POP]
     uint8_t head[SHORT_HEAD]
+    uint16_t at  # where the IP header that keys are about stands in frames that come in a tunnel, else 0
+    # what packets from a wire have found out before, as in Program
+    uint8_t hash_in
+    uint8_t hash_l4_in
+    uint8_t unfinished_in
+    uint8_t cables
+    uint8_t inner
+    # how they end, as in Program and Shortcut
+    uint8_t end
+    uint8_t shown
+    uint8_t early  # captured devices see the frame as it came,
+    uint8_t late  # and as it is in the end, or its drop tells that
+    uint8_t n_taps
+    uint8_t hash_out
+    uint8_t hash_l4_out
+    uint8_t crossings
+    uint8_t sound
+    uint8_t unfinished_out
+    int dev
+    int reason
+    int origin
+    int64_t delay
+    Tap tap[SHORT_TAPS]
     # what is true of it now
     int64_t timeout  # of the connection of TCP behind a packet: if all is acknowledged,
     int64_t timeout_unacked  # and if not

@@ -1,15 +1,17 @@
 # What of a program is asked of each of its packets that go eight at a time: a cache line of its own, and what it has in common with others,
 # which stays near. Filled in when its first packet comes; see abreast.pxd.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, Ns, carries_frames
+from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP
 from ext.fast.apply cimport program_holds
-from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, LANE_NATS, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, Op, PLACE_DEVICE,
+from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_NATS, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, Op, PLACE_DEVICE,
                              Program, Shortcut, Track)
+from ext.fast.frame cimport sound_after
 from ext.fast.key cimport ETH
-from ext.fast.lanes cimport (LANE_NO_WINDOW, LANE_PUSH_UDP, LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_TRANSLATED, LANE_TRIMS,
+from ext.fast.lanes cimport (LANE_LIBERAL, LANE_NO_WINDOW, LANE_PUSH_UDP, LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_TRANSLATED, LANE_TRIMS,
                              LANE_UNACKED)
 from ext.fast.routed cimport entrance_of
 from ext.tables.conntrack cimport Ct
@@ -18,11 +20,23 @@ from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
 from ext.wire.hash cimport words_hash
 
 
+cdef inline bint lane_ends(const Program *g) noexcept nogil:
+    """Do the program's packets come from outside, or from a wire to where they end, in a way that others can repeat?"""
+    cdef int taps = g.short.n_taps
+    if not g.short.there or g.many or g.more or g.place & HOW_RESET or g.end == END_ARRIVE:
+        return False
+    if g.end == END_CROSS and (not g.onward or (taps and g.short.tap[taps - 1].late)):
+        return False  # its bytes would stand in the store and on the wire
+    return g.plain if g.place & HOW_TRANSMIT else not (g.hash_told or g.end == END_CROSS)
+
+
 cdef inline bint lane_is(const Program *g) noexcept nogil:
     """May packets of a program go eight at a time? All translations are those of the connection of TCP then."""
     cdef const Track *t = &g.tracks[g.tcp_track]
     cdef int i
-    if (not g.straight or g.tcp_track >= FLOW_TRACKS or g.short.n_nats > LANE_NATS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
+    if not lane_ends(g):
+        return False
+    if (g.tcp_track >= FLOW_TRACKS or g.short.n_nats > LANE_NATS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
             or (t.status & CTS_SPOKEN_IN) == CTS_SEEN_REPLY or g.walked >> 32 or (g.pop and g.ops[g.pop - 1].n > LANE_POP)):
         return False
     for i in range(g.short.n_nats):
@@ -39,11 +53,56 @@ cdef inline void way_translates(LaneWay *y, int i, int dir, int manip) noexcept 
     y.nat_port_at[i] = <uint8_t>(<uint8_t *>&ct.port[1 - dir][1 - manip] - <uint8_t *>&ct)
 
 
+cdef inline void way_ends(LaneWay *y, const Program *g) noexcept nogil:
+    """Where packets are seen, and what becomes of them."""
+    cdef int i
+    y.end = g.end
+    y.n_taps = g.short.n_taps
+    for i in range(g.short.n_taps):
+        y.tap[i] = g.short.tap[i]
+        y.early |= not g.short.tap[i].late
+        y.late |= g.short.tap[i].late
+    if g.end == END_DROP:
+        y.dev = g.dev
+        y.reason = g.reason
+        y.origin = g.origin
+        y.shown = g.shown
+        y.late |= not (g.shown and y.early)
+    if g.end == END_CROSS:
+        y.dev = g.dev
+        y.delay = g.delay
+        y.hash_out = g.hash_out
+        y.hash_l4_out = g.hash_l4_out
+        y.crossings = g.crossings
+        y.sound = sound_after(g, 0)
+        y.unfinished_out = g.unfinished_out
+
+
+cdef inline void way_begins(LaneWay *y, const Program *g) noexcept nogil:
+    """What packets that it is for have in common before it."""
+    cdef const Op *pop = &g.ops[g.pop - 1] if g.pop else NULL
+    if pop != NULL:
+        y.pop_len = <uint8_t>pop.n
+        y.at = <uint16_t>(ETH + pop.n)
+        memcpy(y.pop, g.bytes + pop.at, pop.n)
+    if g.place & HOW_TRANSMIT:
+        return
+    y.hash_in = g.hash_in
+    y.hash_l4_in = g.hash_l4_in
+    y.unfinished_in = g.unfinished_in
+    y.cables = g.cables
+    y.inner = g.inner
+
+
+cdef inline uint32_t lanes_set(const CtSettings *s) noexcept nogil:
+    """What of LaneFacts.bits are settings."""
+    return <uint32_t>s.tcp_max_retrans << LANE_RETRANS_AT | (LANE_LIBERAL if s.tcp_be_liberal else 0)
+
+
 cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     """What of a program others may have, too. All that is not said is 0, as bytes are compared."""
     cdef Ct ct
     cdef const Shortcut *s = &g.short
-    cdef const Op *pop = &g.ops[g.pop - 1] if g.pop else NULL
     cdef const Track *t = &g.tracks[g.tcp_track]
     cdef int i, dir = t.dir
     memset(y, 0, sizeof(LaneWay))
@@ -51,7 +110,7 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     y.facts.udp_sum = g.push_udp_sum + s.link_sum
     y.facts.before = s.head_len - s.outer
     y.facts.bits = (s.hops | (LANE_TRANSLATED if s.n_nats else 0) | (LANE_PUSH_UDP if g.push_udp else 0) | (LANE_TRIMS if s.trims else 0)
-                    | <uint32_t>dir << LANE_REPLY_AT | <uint32_t>(<const Ns *>t.ns).ct.set.tcp_max_retrans << LANE_RETRANS_AT)
+                    | <uint32_t>dir << LANE_REPLY_AT | lanes_set(&(<const Ns *>t.ns).ct.set))
     y.push_hash = g.push_hash
     y.push_ns = g.push_ns
     memcpy(y.tracks, g.tracks, g.n_tracks * sizeof(Track))
@@ -67,9 +126,8 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     y.pushes = s.pushes
     memcpy(y.head, s.head, sizeof(y.head))
     y.pushes_udp = s.pushes and s.head[sizeof(y.head) - y.facts.before + 9] == 17
-    if pop != NULL:
-        y.pop_len = <uint8_t>pop.n
-        memcpy(y.pop, g.bytes + pop.at, pop.n)
+    way_begins(y, g)
+    way_ends(y, g)
 
 
 cdef inline size_t way_compared() noexcept nogil:
@@ -112,7 +170,7 @@ cdef inline void way_joins(LaneWay *y, uint64_t stamp) noexcept nogil:
     if y.stamp == stamp:
         return
     y.stamp = stamp
-    y.facts.bits = (y.facts.bits & ~(<uint32_t>0xff << LANE_RETRANS_AT)) | <uint32_t>s.tcp_max_retrans << LANE_RETRANS_AT
+    y.facts.bits = (y.facts.bits & ~(<uint32_t>0xff << LANE_RETRANS_AT | LANE_LIBERAL)) | lanes_set(s)
     y.timeout = way_timeout(y, 0)
     y.timeout_unacked = way_timeout(y, LANE_UNACKED)
 
@@ -139,7 +197,7 @@ cdef inline bint lane_may(Core *c, FlowCache *fc, Program *g) noexcept nogil:
     """Does the program hold, and will no frame at its device go by its route alone?"""
     cdef int dev = <int>(g.place >> PLACE_DEVICE) - 1
     return (lane_is(g) and program_holds(c, g) and c.dev[dev] != NULL and carries_frames(c.dev[dev])
-            and entrance_of(c, &fc.routed, dev, True) == NULL)
+            and entrance_of(c, &fc.routed, dev, g.place & HOW_TRANSMIT != 0) == NULL)
 
 
 cdef inline void lane_fills(Core *c, FlowCache *fc, uint32_t number) noexcept nogil:

@@ -26,6 +26,7 @@ cdef extern from *:
         LANE_PUSH_UDP = 1 << 17,  /* the tunnel's UDP header has a checksum */
         LANE_TRIMS = 1 << 18,
         LANE_REPLY_AT = 19,    /* the direction of the connection */
+        LANE_LIBERAL = 1 << 20,  /* tcp_be_liberal */
         LANE_DEVICE_AT = 11    /* PLACE_DEVICE, less 32 */
     };
 
@@ -84,6 +85,7 @@ cdef extern from *:
         uint32_t push_sum[LANES], udp_sum[LANES], outer_total[LANES], bits[LANES];
         /* what is given besides, to write it; at first as it comes */
         uint8_t *to[LANES];                /* where the IP header will stand */
+        uint32_t kept[LANES];              /* 1: in a store, behind other packets */
         uint32_t new_end[2][LANES], new_ports[LANES];  /* source and destination address */
         uint32_t ident[LANES], sport[LANES];
         /* what lanes_write() leaves to be put in place */
@@ -94,7 +96,8 @@ cdef extern from *:
         /* behind all that begins multiples of 32 bytes */
         uint64_t first;                    /* number of the first frame */
         int64_t until;                     /* virtual time from which on it is not known whether they may go so */
-        uint32_t n;                        /* lanes, from the first one on, of which the last step knows all */
+        uint32_t n;                        /* lanes, from the first one on, of which the last step knows all, */
+        uint32_t wrote;                    /* and of which all is written */
         uint32_t at;                       /* where in the frames the IP headers stand */
     } __attribute__((aligned(32))) Eight;
 
@@ -323,8 +326,10 @@ cdef extern from *:
     }
 
     /* Negative where the connection is established, both ends have been heard as far as it matters, nothing is to be read in options, and
-       the segment is in window. ``s``, ``r``: end, max_end, max_win and max_ack of sender and receiver. */
-    SIGHT_AVX2 static inline __m256i lanes_fit(const LaneSegments *g, const __m256i s[4], const __m256i r[4], __m256i flags, __m256i stands)
+       the segment is in window, or let through although it is not: there all bits of ``misfits`` are set. ``s``, ``r``: end, max_end,
+       max_win and max_ack of sender and receiver. */
+    SIGHT_AVX2 static inline __m256i lanes_fit(const LaneSegments *g, const __m256i s[4], const __m256i r[4], __m256i flags, __m256i bits,
+                                               __m256i stands, __m256i *misfits)
     {
         const __m256i one = LANE_ALL(1), none = _mm256_setzero_si256();
         const __m256i least = _mm256_sub_epi32(_mm256_sub_epi32(r[0], one), _mm256_max_epu32(s[2], LANE_ALL(66000)));
@@ -332,11 +337,21 @@ cdef extern from *:
                                              LANE_BEFORE(_mm256_sub_epi32(_mm256_sub_epi32(s[0], r[2]), one), g->end));
         const __m256i blocks = _mm256_and_si256(g->options, _mm256_slli_epi32(flags, 31 - 25));
         const __m256i state = _mm256_cmpeq_epi32(_mm256_and_si256(stands, LANE_ALL(0xf << 16)), LANE_ALL(LANE_ESTABLISHED << 16));
-        __m256i fits = _mm256_and_si256(LANE_BEFORE(g->seq, _mm256_add_epi32(s[1], one)),
-                                        LANE_BEFORE(g->ack, _mm256_add_epi32(r[0], one)));
+        const __m256i usual = _mm256_andnot_si256(_mm256_cmpeq_epi32(s[2], none), _mm256_andnot_si256(blocks, state));
+        const __m256i known = _mm256_and_si256(usual, LANE_BEFORE(g->seq, _mm256_add_epi32(s[1], one)));
+        const __m256i liberal = _mm256_or_si256(_mm256_slli_epi32(flags, 31 - 11), _mm256_slli_epi32(bits, 31 - 20));
+        __m256i fits = _mm256_and_si256(known, LANE_BEFORE(g->ack, _mm256_add_epi32(r[0], one)));
         fits = _mm256_and_si256(fits, _mm256_and_si256(near, LANE_BEFORE(least, g->ack)));
-        fits = _mm256_and_si256(fits, _mm256_andnot_si256(blocks, state));
-        return _mm256_andnot_si256(_mm256_cmpeq_epi32(s[2], none), fits);
+        *misfits = _mm256_srai_epi32(_mm256_andnot_si256(fits, _mm256_and_si256(known, liberal)), 31);
+        return _mm256_or_si256(fits, *misfits);
+    }
+
+    /* What was, where a segment is let through that does not fit. */
+    SIGHT_AVX2 static inline void lanes_keep(__m256i misfits, const __m256i *was, __m256i *is, int n)
+    {
+        int i;
+        for (i = 0; i < n; i++)
+            is[i] = _mm256_blendv_epi8(is[i], was[i], misfits);
     }
 
     /* The sides as they are behind it; the flags. */
@@ -361,7 +376,7 @@ cdef extern from *:
 
     /* What is kept of the segment as the last one; bits of what its connection's timeout depends on. ``q``: last_seq, last_ack, last_end,
        and the word from last_win on. */
-    SIGHT_AVX2 static inline void lanes_note(Eight *e, const LaneSegments *g, __m256i flags, __m256i q[4])
+    SIGHT_AVX2 static inline void lanes_note(Eight *e, const LaneSegments *g, __m256i flags, __m256i misfits, __m256i q[4])
     {
         const __m256i bits = LANE_LOAD(e->bits), none = _mm256_setzero_si256();
         const __m256i dir = _mm256_and_si256(_mm256_srli_epi32(bits, LANE_REPLY_AT), LANE_ALL(1));
@@ -371,18 +386,20 @@ cdef extern from *:
         const __m256i is = _mm256_or_si256(g->win, _mm256_slli_epi32(dir, 16));
         const __m256i again = _mm256_and_si256(_mm256_and_si256(_mm256_cmpeq_epi32(q[0], g->seq), _mm256_cmpeq_epi32(q[1], g->ack)),
                                                _mm256_and_si256(_mm256_cmpeq_epi32(q[2], g->end), _mm256_cmpeq_epi32(was, is)));
-        const __m256i times = _mm256_and_si256(again, _mm256_add_epi32(_mm256_srli_epi32(q[3], 24), LANE_ALL(1)));
-        const __m256i retrans = _mm256_and_si256(times, LANE_ALL(0xff));
+        const __m256i before = _mm256_srli_epi32(q[3], 24), times = _mm256_and_si256(again, _mm256_add_epi32(before, LANE_ALL(1)));
+        const __m256i retrans = _mm256_blendv_epi8(_mm256_and_si256(times, LANE_ALL(0xff)), before, misfits);
+        const __m256i last[3] = {q[0], q[1], q[2]}, win = _mm256_blendv_epi8(g->win, _mm256_and_si256(q[3], LANE_ALL(0xffff)), misfits);
         const __m256i unacked = _mm256_and_si256(flags, LANE_ALL(LANE_SENT << 8 | LANE_SENT << 24));
         __m256i lives = _mm256_andnot_si256(_mm256_cmpgt_epi32(most, retrans), LANE_ALL(LANE_RETRANSMITS));
         lives = _mm256_or_si256(lives, _mm256_andnot_si256(_mm256_cmpeq_epi32(unacked, none), LANE_ALL(LANE_UNACKED)));
-        lives = _mm256_or_si256(lives, _mm256_and_si256(_mm256_cmpeq_epi32(g->win, none), LANE_ALL(LANE_NO_WINDOW)));
+        lives = _mm256_or_si256(lives, _mm256_and_si256(_mm256_cmpeq_epi32(win, none), LANE_ALL(LANE_NO_WINDOW)));
         LANE_STORE(e->lives, lives);
         LANE_STORE(e->next_flags, flags);
         q[0] = g->seq;
         q[1] = g->ack;
         q[2] = g->end;
-        q[3] = _mm256_or_si256(_mm256_or_si256(g->win, _mm256_and_si256(q[3], LANE_ALL(0xf << 16))),
+        lanes_keep(misfits, last, q, 3);
+        q[3] = _mm256_or_si256(_mm256_or_si256(win, _mm256_and_si256(q[3], LANE_ALL(0xf << 16))),
                                _mm256_or_si256(_mm256_or_si256(LANE_ALL(LANE_KIND_ACK << 20), _mm256_slli_epi32(dir, 23)),
                                                _mm256_slli_epi32(retrans, 24)));
     }
@@ -416,14 +433,19 @@ cdef extern from *:
     SIGHT_AVX2 static uint32_t lanes_pass(Eight *e)
     {
         LaneSegments g;
-        __m256i s[4], r[4], q[4], flags = lane_flags(e), fits, strange = lanes_strange(e);
+        __m256i s[4], r[4], q[4], side[8], flags = lane_flags(e), was = flags, fits, misfits, strange = lanes_strange(e);
         lanes_read(e, &g);
         sight_words((const uint8_t *const *)e->sender, 0, s);
         sight_words((const uint8_t *const *)e->receiver, 0, r);
         sight_words((const uint8_t *const *)e->last, 0, q);
-        fits = lanes_fit(&g, s, r, flags, q[3]);
+        memcpy(side, s, sizeof(s));
+        memcpy(side + 4, r, sizeof(r));
+        fits = lanes_fit(&g, s, r, flags, LANE_LOAD(e->bits), q[3], &misfits);
         flags = lanes_run_on(&g, s, r, flags);
-        lanes_note(e, &g, flags, q);
+        lanes_keep(misfits, side, s, 4);
+        lanes_keep(misfits, side + 4, r, 4);
+        lanes_keep(misfits, &was, &flags, 1);
+        lanes_note(e, &g, flags, misfits, q);
         lane_rows_kept(e->next_sender, s[0], s[1], s[2], s[3]);
         lane_rows_kept(e->next_receiver, r[0], r[1], r[2], r[3]);
         lane_rows_kept(e->next_last, q[0], q[1], q[2], q[3]);
@@ -501,6 +523,14 @@ cdef extern from *:
         }
         return same;
     }
+
+    /* Bits of lanes that have this connection. */
+    SIGHT_AVX2 static uint32_t lanes_with(uint8_t *const *ct, const void *one)
+    {
+        const __m256i v = _mm256_set1_epi64x((long long)(uintptr_t)one);
+        const __m256i low = _mm256_cmpeq_epi64(v, LANE_LOAD(ct)), high = _mm256_cmpeq_epi64(v, LANE_LOAD(ct + 4));
+        return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) | (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
+    }
     #else
     static inline uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, const int32_t *devs,
                                         uint32_t at, uint32_t most, uint32_t how)
@@ -513,6 +543,7 @@ cdef extern from *:
     static inline uint32_t lanes_pass(Eight *e) { (void)e; return 0; }
     static inline void lanes_write(Eight *e) { (void)e; }
     static inline uint32_t lanes_repeat(const uint32_t *words) { (void)words; return 0; }
+    static inline uint32_t lanes_with(uint8_t *const *ct, const void *one) { (void)ct; (void)one; return 0; }
     #endif
     """
     enum:
@@ -530,6 +561,7 @@ cdef extern from *:
     const uint32_t LANE_PUSH_UDP
     const uint32_t LANE_TRIMS
     const uint32_t LANE_REPLY_AT
+    const uint32_t LANE_LIBERAL
     const uint32_t LANE_DEVICE_AT
 
     ctypedef struct LaneRow:
@@ -553,6 +585,7 @@ cdef extern from *:
         uint32_t src[8]
         uint32_t dst[8]
         uint32_t ports[8]
+        uint32_t total[8]
         uint64_t addresses[8]
         uint64_t place[8]
         uint32_t home[8]
@@ -568,6 +601,7 @@ cdef extern from *:
         uint64_t first
         int64_t until
         uint32_t n
+        uint32_t wrote
         uint32_t at
         LaneRow next_sender[8]
         LaneRow next_receiver[8]
@@ -576,6 +610,7 @@ cdef extern from *:
         uint32_t lives[8]
         uint32_t length_out[8]
         uint8_t *to[8]
+        uint32_t kept[8]
         uint32_t new_end[2][8]
         uint32_t new_ports[8]
         uint32_t ident[8]
@@ -591,3 +626,4 @@ cdef extern from *:
     uint32_t lanes_pass(Eight *e) noexcept nogil  # bits of lanes that go as nearly all do, as far as their connections' windows tell
     void lanes_write(Eight *e) noexcept nogil  # the IP headers, and those of TCP up to the numbers; the rest is put in place by others
     uint32_t lanes_repeat(const uint32_t *words) noexcept nogil
+    uint32_t lanes_with(uint8_t *const *ct, const void *one) noexcept nogil

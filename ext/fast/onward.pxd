@@ -121,7 +121,7 @@ cdef inline void light_ahead(Core *c, Pkt *p, Program *g) noexcept nogil:
     """Its key is read, and what its flow will need is asked for. ``g``: the program of the flow that it comes from; NULL: from no flow."""
     cdef FlowCache *fc = <FlowCache *>c.fast
     cdef Parsed a
-    p.foreseen.asked = False
+    p.foreseen.asked = p.foreseen.made = False
     p.foreseen.shapes = 0
     if g == NULL or not ahead_known(fc, g, p, &a):
         if not key_read(fc, c.dev[p.dev], False, p.buf + p.l2, p.end - p.l2, &a):
@@ -190,27 +190,38 @@ cdef inline const uint8_t *program_link(const Program *g) noexcept nogil:
     return g.short.head + SHORT_HEAD - g.short.head_len
 
 
-cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, const uint8_t *link, Program *knows) noexcept nogil:
-    """The packet that the program has made crosses, and a switch behind if it is known. ``link``: as in light_switch(), of the packet or,
-    which need not wait for that to be written, of the program; ``knows``: as in light_ahead()."""
-    cdef const Program *by = light_switch(c, g.dev, p, link)
-    p.dev = g.dev
+cdef inline const Program *light_passes(Core *c, int dev, int64_t delay, Pkt *p, const uint8_t *link) noexcept nogil:
+    """The packet crosses to ``dev``, and a switch there if one is known, which is returned. ``link``: as in light_switch(), of the packet
+    or, which need not wait for that to be written, of the program that has made it."""
+    cdef const Program *by = light_switch(c, dev, p, link)
+    p.dev = dev
     p.joined.time = 0
     if by == NULL:
-        light_ahead(c, p, knows)
-        light_waits(c, p, g.delay)
-        return
+        return NULL
     (<FlowCache *>c.fast).hits += 1
-    p.joined.time = c.now + g.delay
-    p.joined.delay = g.delay
-    p.joined.dev = g.dev
+    p.joined.time = c.now + delay
+    p.joined.delay = delay
+    p.joined.dev = dev
     p.joined.crossings = by.crossings
     p.dev = by.dev
     p.crossings += by.crossings
-    light_ahead(c, p, knows)
-    if not light_waits_joined(c, p, g.delay + by.delay):
+    return by
+
+
+cdef inline void light_under_way(Core *c, Pkt *p, int64_t delay, const Program *by) noexcept nogil:
+    """After light_passes()."""
+    if by == NULL:
+        light_waits(c, p, delay)
+    elif not light_waits_joined(c, p, delay + by.delay):
         light_parted(c, p)
-        light_waits(c, p, g.delay)
+        light_waits(c, p, delay)
+
+
+cdef inline void light_leaves(Core *c, const Program *g, Pkt *p, const uint8_t *link, Program *knows) noexcept nogil:
+    """The packet that the program has made crosses. ``link``: as in light_passes(); ``knows``: as in light_ahead()."""
+    cdef const Program *by = light_passes(c, g.dev, g.delay, p, link)
+    light_ahead(c, p, knows)
+    light_under_way(c, p, g.delay, by)
 
 
 cdef inline void light_on(Core *c, const Program *g, const Frame *w, Pkt *p, Program *knows) noexcept nogil:

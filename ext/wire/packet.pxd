@@ -77,6 +77,7 @@ cdef struct Foreseen:
     uint32_t inner
     uint32_t shapes  # of tunnels that were known then, plus 1; 0: nothing has been read
     uint8_t asked  # whether it can go a megaflow's way, from the device that it is at: it cannot
+    uint8_t made  # a program has put it, as it is, into the tunnel that it is in; where that is not read, nothing has been
 
 cdef struct Joined:
     # a packet that has been taken past a switch before its time (ext/fast/onward.pxd)

@@ -4,11 +4,12 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from ext.devices.core cimport Ns
-from ext.fast.abreast cimport eight_opens, lane_told, lane_translated, lane_written
+from ext.fast.abreast cimport lane_told, lane_translated, lane_written
 from ext.fast.flows cimport Flow, FlowCache, Key, Lane, LaneWay, Program, SHORT_HEAD, Track, Tracked, flow_home, key_hash, key_seeds
 from ext.fast.headers cimport sight_is_wide
 from ext.fast.lane cimport way_draft, way_joins
 from ext.fast.lanes cimport Eight, LaneKeys, lanes_frames, lanes_look, lanes_pass, lanes_repeat, lanes_write
+from ext.fast.rows cimport eight_opens
 from ext.fast.straight cimport straight_written
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CTS_ASSURED, CTS_SEEN_REPLY, CtStatus, ct_settings_init

@@ -34,22 +34,22 @@ class Wire:
             engine.set_rules(switch, 4, "filter", filter_table(FORWARD=[{"proto": 6, "dport": (443, 443), "target": "DROP"}]))
         bridge = engine.add_device(switch, "br0", "bridge", mac=mac(50), mtu=1500)
         self.ports = [engine.add_device(switch, f"port{number}", "veth", mac=mac(60 + number), mtu=1500) for number in range(3)]
-        front, self.left = self._router(0, 10)
-        self.right, back = self._router(1, 20)
+        self.front, self.left = self._router(0, 10)
+        self.right, self.back = self._router(1, 20)
         self.other = engine.add_device(engine.add_namespace("other"), "eth0", "veth", mac=mac(30), mtu=1500)
-        server = engine.add_device(engine.add_namespace("server"), "eth0", "veth", mac=mac(3), mtu=1500)
-        engine.connect(self.client, front)
-        engine.connect(back, server)
+        self.server = engine.add_device(engine.add_namespace("server"), "eth0", "veth", mac=mac(3), mtu=1500)
+        engine.connect(self.client, self.front)
+        engine.connect(self.back, self.server)
         for port, station, address in zip(self.ports, (self.left, self.right, self.other), (11, 20, 30), strict=True):
             engine.connect(station, port, latency=LEG)
             engine.set_device(port, master=bridge, learning=learning, capture=captured, wire=True)
             engine.add_fdb(port, mac(address))
-        for device, own in ((front, "10.0.0.1"), (self.left, "10.2.0.1"), (self.right, "10.2.0.2"), (back, "10.3.0.1")):
+        for device, own in ((self.front, "10.0.0.1"), (self.left, "10.2.0.1"), (self.right, "10.2.0.2"), (self.back, "10.3.0.1")):
             engine.add_address(device, ip(own), 24)
         engine.add_route(self.routers[0], ip("10.3.0.0"), 24, via=ip("10.2.0.2"))
         engine.add_route(self.routers[1], ip("10.0.0.0"), 24, via=ip("10.2.0.1"))
         engine.add_neighbour(self.left, ip("10.2.0.2"), mac(20))
-        engine.add_neighbour(back, ip("10.3.0.9"), mac(3))
+        engine.add_neighbour(self.back, ip("10.3.0.9"), mac(3))
         engine.set_rules(self.routers[0], 4, "filter", filter_table(FORWARD=[{"proto": SCTP, "target": "DROP"}]))
         engine.set_rules(self.routers[1], 4, "filter", filter_table(FORWARD=[{"proto": 17, "dport": (DENIED, DENIED), "target": "DROP"}]))
 

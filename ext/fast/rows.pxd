@@ -1,0 +1,148 @@
+# Frames from outside eight at a time, as long as they go so: abreast.pxd's steps, each for other eight frames, so that what lies far away in
+# memory is asked for a step or two ahead. What is due between them is carried by arrivals.pxd, or ends it.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from ext.devices.core cimport Core, event_due
+from ext.fast.abreast cimport (EIGHTS, Row, eight_found, eight_headed, eight_left, eight_look, lane_asks_ahead, lane_found, lane_goes, lane_nears, lane_nowhere,
+                               lane_written)
+from ext.fast.arrivals cimport arrivals_left, arrivals_until
+from ext.fast.flows cimport FlowCache, LaneWay
+from ext.fast.lane cimport lanes_stamped
+from ext.fast.lanes cimport Eight, LANES, lanes_pass, lanes_repeat, lanes_with
+from ext.fast.straight cimport straight_until
+from ext.wire.bytes cimport rarely
+
+
+cdef inline void eight_opens(const FlowCache *fc, Eight *e) noexcept nogil:
+    """Nothing is in it, and all would be written where nobody looks."""
+    cdef uint32_t k
+    e.n = 0
+    for k in range(<uint32_t>LANES):
+        lane_nowhere(fc, e, k)
+
+
+cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
+    """False: nothing can go so."""
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef uint32_t i
+    r.c = c
+    r.fc = fc
+    r.walked = r.out = r.arrived = 0
+    r.root = c.n_roots
+    r.id = r.written = c.next_packet
+    r.gone = 0
+    r.turn = 0
+    r.keys.seed = fc.key_seed
+    r.keys.slots = fc.slots
+    r.arrivals.turn = r.arrivals.gone = r.arrivals.ahead = 0
+    for i in range(EIGHTS):
+        eight_opens(fc, &r.eight[i])
+        eight_opens(fc, &r.arrivals.eight[i])
+    lanes_stamped(c, fc, c.now)
+    return straight_until(c) != 0 and fc.n_programs != 0
+
+
+cdef inline void row_counts(Row *r) noexcept nogil:
+    cdef Core *c = r.c
+    cdef uint64_t n = r.gone
+    r.fc.hits += n + r.arrived
+    r.fc.abreast += n + r.arrived
+    c.n_roots += n
+    c.root = c.n_roots
+    c.next_packet += <uint32_t>n
+    c.count.received += n
+    c.count.out += r.out
+    c.count.rules_walked += r.walked
+
+
+cdef inline bint frame_goes_abreast(Row *r, Eight *e, uint32_t k, int64_t now) noexcept nogil:
+    """The next frame, whose windows let it through, goes at its time."""
+    cdef Eight *arriving = &r.arrivals.eight[r.arrivals.turn & (EIGHTS - 1)]
+    if not lane_goes(r, e, k, now, r.id + <uint32_t>r.gone + k + 1):
+        return False
+    if arriving.n:
+        r.arrivals.again |= lanes_with(arriving.ct, e.ct[k])
+    r.lane = k + 1
+    return True
+
+
+cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const Eight *later) noexcept nogil:
+    """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of
+    ``later`` ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
+    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
+    cdef int64_t now
+    r.again = r.lane = 0
+    if behind.n > behind.wrote:
+        eight_headed(r.c, behind)
+    for k in range(<uint32_t>LANES):
+        if k < e.n:
+            now = max(r.c.now, r.times[e.first + k])
+            if event_due(r.c, now) and not arrivals_until(r, now):
+                e.n = k
+            elif rarely((again | r.again) >> k & 1):
+                passed = lanes_pass(e)  # its connection is another now
+                r.again = 0
+            if k < e.n and not (passed >> k & 1 and frame_goes_abreast(r, e, k, now)):
+                e.n = k
+        if k < next.n:
+            if lane_found(r, next, k):
+                lane_nears(next, k)
+            else:
+                next.n = k
+        if later.n:
+            lane_asks_ahead(r, later, k)
+        if behind.wrote <= k < behind.n:
+            lane_written(behind, k, <const LaneWay *>behind.way[k])
+            behind.wrote = k + 1
+    r.written = r.id + <uint32_t>r.gone + e.wrote
+    eight_found(r, next)
+
+
+cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:
+    """The flows of all of them, while those of ``later`` ones are asked for."""
+    cdef uint32_t k
+    for k in range(<uint32_t>LANES):
+        if k < e.n and not lane_found(r, e, k):
+            e.n = k
+        if k < e.n:
+            lane_nears(e, k)
+        if later.n:
+            lane_asks_ahead(r, later, k)
+    eight_found(r, e)
+
+
+cdef inline void eights_begin(Row *r, uint64_t first) noexcept nogil:
+    """The first eight are found, and the next looked at."""
+    r.eight[EIGHTS - 1].n = r.eight[1].n = 0
+    eight_look(r, &r.eight[0], first)
+    if first + 2 * LANES <= r.past:
+        eight_look(r, &r.eight[1], first + LANES)
+    eight_finds(r, &r.eight[0], &r.eight[1])
+
+
+cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:
+    """Carry frames from number ``first`` on, of which there are eight or more, eight and eight, as far as that goes; how many."""
+    cdef uint32_t i = 0
+    cdef Eight *e
+    cdef Eight *later
+    if not row_begins(r, c):
+        return 0
+    eights_begin(r, first)
+    while True:
+        e = &r.eight[i & (EIGHTS - 1)]
+        if e.n == 0:
+            break
+        later = &r.eight[(i + 2) & (EIGHTS - 1)]
+        later.n = 0
+        if first + r.gone + 3 * LANES <= r.past:
+            eight_look(r, later, first + r.gone + 2 * LANES)
+        r.turn = i
+        eights_step(r, e, &r.eight[(i - 1) & (EIGHTS - 1)], &r.eight[(i + 1) & (EIGHTS - 1)], later)
+        r.gone += e.n
+        i += 1
+        if e.n < LANES:
+            break
+    eight_left(c, &r.eight[(i - 1) & (EIGHTS - 1)])
+    arrivals_left(r)
+    row_counts(r)
+    return r.gone
