@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from random import Random
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ class Nodes(Wire):
     def __init__(self, *, slow: bool, tunnel: bool = True, end: str = "seen and dropped", open_: bool = True) -> None:
         super().__init__(slow=slow)
         engine = self.engine
-        forward = [{"ctstate": INVALID, "target": "DROP"}]
+        forward: Any = [{"ctstate": INVALID, "target": "DROP"}]
         for ns in self.routers:
             engine.set_rules(ns, 4, "filter", filter_table(FORWARD=forward))
         engine.add_neighbour(self.right, ip("10.2.0.1"), mac(11))
@@ -58,11 +59,8 @@ class Nodes(Wire):
         for device in (self.front, self.left, self.right, self.back, self.client, self.server, *self.tunnels):
             engine.set_device(device, capture="seen" in end and device in (self.front, self.back, self.client, self.server))
         if end == "denied":
-            for ns in self.routers:
-                denied = [{"proto": TCP, "sport": (PORT, PORT + 7), "target": "DROP"}]
-                engine.set_rules(
-                    ns, 4, "filter", filter_table(FORWARD=[*forward, *denied]) if ns == self.routers[1] else filter_table(FORWARD=forward)
-                )
+            denied = {"proto": TCP, "sport": (PORT, PORT + 7), "target": "DROP"}
+            engine.set_rules(self.routers[1], 4, "filter", filter_table(FORWARD=[*forward, denied]))
 
     def _tunnel(self, number: int, own: str, other: str, network: str) -> None:
         engine, ns, peer = self.engine, self.routers[number], 1 - number
