@@ -59,7 +59,7 @@ class Nodes(Wire):
         for device in (self.front, self.left, self.right, self.back, self.client, self.server, *self.tunnels):
             engine.set_device(device, capture="seen" in end and device in (self.front, self.back, self.client, self.server))
         if end == "denied":
-            denied = {"proto": TCP, "sport": (PORT, PORT + 7), "target": "DROP"}
+            denied: Any = {"proto": TCP, "sport": (PORT, PORT + 7), "target": "DROP"}
             engine.set_rules(self.routers[1], 4, "filter", filter_table(FORWARD=[*forward, denied]))
 
     def _tunnel(self, number: int, own: str, other: str, network: str) -> None:
