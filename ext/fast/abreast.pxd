@@ -1,4 +1,5 @@
-# Eight packets at once that leave the world, cross a wire or are dropped: TCP segments, which lanes.pxd reads, follows and writes.
+# Eight packets at once that leave the world, cross a wire or are dropped: TCP segments, which lanes.pxd reads, follows and writes, and whose
+# tunnels and flows outer.pxd and lane_flows.pxd look at.
 #
 # Four steps, each for other eight packets (rows.pxd, arrivals.pxd): keys are read, flows and their connections are found, connections see their
 # packets, and packets are written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by
@@ -7,20 +8,22 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, FrameRecord, Ns, chance_draw, drop_record, frame_record, frames_room
+from ext.devices.core cimport Core, FrameRecord, Ns, chance_count, drop_record, frame_record, frames_room
 from ext.devices.record cimport END_CROSS, END_DROP, END_OUT
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.apply cimport tunnel_is
-from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, LANE_REFRESHED, Lane, LaneWay, PLACE_TOS, PROBES_MAX, SCRATCH,
-                             SHORT_HEAD, Tap)
-from ext.fast.key cimport ETH, IP, segments_begin, transport_sound, tunnel_plain
+from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, LINE, Lane, LaneWay, PLACE_TOS, PROBES_MAX, SCRATCH, SHORT_HEAD,
+                             Shape, Tap)
+from ext.fast.key cimport ETH, segments_begin, transport_sound, tunnel_plain, tunnel_shape
 from ext.fast.lane cimport lane_fills, way_timeout
+from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_write)
 from ext.fast.onward cimport light_passes, light_under_way
+from ext.fast.outer cimport lanes_tunnelled
 from ext.fast.routed cimport spread
-from ext.fast.sum cimport copy_short, net16, put_raw16, raw16, raw32
+from ext.fast.sum cimport put_raw16, raw32
 from ext.fast.track cimport track_stands, track_told
-from ext.tables.conntrack cimport Ct, CtTable, ct_of
+from ext.tables.conntrack cimport Ct, CtRef, ct_of
 from ext.wire.bytes cimport ask_for, rarely
 from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM, Pkt, pkt_memory
 
@@ -35,7 +38,8 @@ cdef struct Arrivals:
     Pkt *packet[EIGHTS][LANES]
     uint32_t turn  # which eight is in hand
     uint32_t gone  # of its lanes
-    uint32_t passed  # bits of lanes whose windows let the packet through
+    uint32_t passed  # bits of lanes whose windows let the packet through, up to this virtual time
+    int64_t latest
     uint32_t again  # as in Row
     uint32_t ahead  # packets that are in eights and have not gone
 
@@ -66,11 +70,21 @@ cdef struct Row:
 
 # ---- keys
 
-cdef inline bint lane_sound(const Row *r, const Eight *e, uint32_t k, int dev, bint unsummed) noexcept nogil:
-    """Are the checksums right that have not been looked at, and the tunnel's headers as key_read_plainly() asks?"""
+cdef inline bint lane_sound(const Row *r, const Eight *e, uint32_t k, bint unsummed, bint untold) noexcept nogil:
+    """Are the checksums right that have not been looked at, and the tunnel's headers, if nothing is known of them, as key_read_plainly()
+    asks?"""
     if unsummed and not transport_sound(e.ip[k]):
         return False
-    return e.at == ETH or tunnel_plain(r.fc, r.c.dev[dev], e.frame[k], e.length[k], e.at)
+    return not untold or tunnel_plain(r.fc, r.c.dev[r.devs[e.first + k]], e.frame[k], e.length[k], e.at)
+
+
+cdef inline uint32_t tunnels_untold(const Row *r, const Eight *e) noexcept nogil:
+    """Bits of lanes that come in tunnels of which nothing is known yet."""
+    cdef const Shape *s
+    if e.at == ETH:
+        return 0
+    s = tunnel_shape(r.fc, r.c.dev[r.devs[e.first]].ns, e.frame[0] + ETH)
+    return (1 << LANES) - 1 & ~(lanes_tunnelled(e, s.port) if s.proto == 17 else 0)
 
 
 cdef inline uint32_t first_of(uint32_t bits) noexcept nogil:
@@ -108,15 +122,16 @@ cdef inline uint32_t eight_frames(Row *r, Eight *e, uint64_t first) noexcept nog
 
 cdef inline void eight_look(Row *r, Eight *e, uint64_t first) noexcept nogil:
     """Read keys; ``e.n``: of how many, from the first one on."""
-    cdef uint32_t n, unsummed, k
+    cdef uint32_t n, unsummed, untold, k
     e.n = e.wrote = 0
     e.first = first
     n = eight_frames(r, e, first)
     if n == 0:
         return
     n = min(n, first_of(lanes_look(e, &r.keys, &unsummed)))
-    for k in range(n if unsummed or e.at != ETH else 0):
-        if not lane_sound(r, e, k, r.devs[first + k], unsummed >> k & 1):
+    untold = tunnels_untold(r, e)
+    for k in range(n if unsummed | untold else 0):
+        if (unsummed | untold) >> k & 1 and not lane_sound(r, e, k, unsummed >> k & 1, untold >> k & 1):
             n = k
             break
     e.n = n
@@ -129,14 +144,14 @@ cdef inline bint lane_is_at(Row *r, const Flow *f, uint64_t place) noexcept nogi
     cdef const Lane *l = &r.fc.lane[f.program - 1]
     if rarely(l.stamp != r.fc.lanes_stamp):
         lane_fills(r.c, r.fc, f.program - 1)
-    return l.way != NULL and l.place == place
+    return l.place == place
 
 
 cdef inline const Flow *lane_flow(Row *r, const Eight *e, uint32_t k) noexcept nogil:
     """The flow of a packet, NULL: it has none that goes so."""
-    cdef const Flow *f = &r.fc.flow[e.home[k]]
+    cdef const Flow *f = <const Flow *>e.slot[k]
     cdef const Flow *end = f + PROBES_MAX
-    cdef uint64_t addresses = e.addresses[k], place = e.place[k]
+    cdef uint64_t addresses = <uint64_t>e.dst[k] << 32 | e.src[k], place = <uint64_t>e.high[k] << 32 | e.low[k]
     cdef uint32_t ports = e.ports[k]
     while f < end and f.program:
         if f.addresses == addresses and f.ports == ports and lane_is_at(r, f, place):
@@ -145,30 +160,36 @@ cdef inline const Flow *lane_flow(Row *r, const Eight *e, uint32_t k) noexcept n
     return NULL
 
 
-cdef inline const CtTable *way_table(const LaneWay *y, int i) noexcept nogil:
-    return &(<const Ns *>y.tracks[i].ns).ct
-
-
-cdef inline bint lane_found(Row *r, Eight *e, uint32_t k) noexcept nogil:
-    """The packet's flow, program and connections are found."""
+cdef inline const Flow *lane_sought(Row *r, Eight *e, uint32_t k) noexcept nogil:
+    """Where lanes_find() has not found it; NULL: there is none."""
     cdef const Flow *f = lane_flow(r, e, k)
-    cdef const LaneWay *y
     cdef const Lane *l
-    cdef Ct *ct
-    if f == NULL:
-        return False
-    l = &r.fc.lane[f.program - 1]
-    y = l.way
-    ct = ct_of(way_table(y, y.tcp), f.ct[y.tcp])
-    e.flow[k] = f
-    e.lane[k] = <const uint8_t *>l
-    e.way[k] = <const uint8_t *>y
+    if f != NULL:
+        l = &r.fc.lane[f.program - 1]
+        e.slot[k] = <const uint8_t *>f
+        e.lane[k] = <const uint8_t *>l
+        e.way[k] = <const uint8_t *>l.way
+        e.serial[k] = raw32(<const uint8_t *>f.serial)
+        e.sport[k] = f.sport
+    return f
+
+
+cdef inline uint8_t *way_ct(const LaneWay *y, int i, CtRef ref) noexcept nogil:
+    return <uint8_t *>ct_of(&(<const Ns *>y.tracks[i].ns).ct, ref)
+
+
+cdef inline bint lane_found(Row *r, Eight *e, uint32_t k, bint found) noexcept nogil:
+    """The packet's flow, program and connections are found. ``found``: but for the connections lanes_find() has found them."""
+    cdef const Flow *f = <const Flow *>e.slot[k]
+    cdef const LaneWay *y
+    if not found:
+        f = lane_sought(r, e, k)
+        if f == NULL:
+            return False
+    y = <const LaneWay *>e.way[k]
     e.ref[k] = f.ct[y.tcp]
-    e.ct[k] = <uint8_t *>ct
-    e.sender[k] = <uint8_t *>ct + y.sender_at
-    e.receiver[k] = <uint8_t *>ct + y.receiver_at
-    e.last[k] = <uint8_t *>&ct.proto.tcp.last_seq
-    e.other[k] = <uint8_t *>ct_of(way_table(y, 1 - y.tcp), f.ct[1 - y.tcp]) if y.n_tracks > 1 else NULL
+    e.ct[k] = way_ct(y, 0, f.ct[y.tcp])
+    e.other[k] = way_ct(y, 1, f.ct[1 - y.tcp]) if y.n_tracks > 1 else NULL
     return True
 
 
@@ -186,63 +207,58 @@ cdef inline void eight_found(const Row *r, Eight *e) noexcept nogil:
     for k in range(e.n, <uint32_t>LANES if e.n else 0):
         e.lane[k] = e.lane[0]
         e.way[k] = e.way[0]
-        e.sender[k] = e.sender[0]
-        e.receiver[k] = e.receiver[0]
-        e.last[k] = e.last[0]
+        e.ct[k] = e.ct[0]
         e.ref[k] = e.ref[0]
 
 
 # ---- connections
 
+cdef inline bint lane_stands(const Core *c, const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
+    """Is the connection of TCP the one that was noted, as it was, and alive, and are the tunnel's headers as known?"""
+    cdef const Ct *ct = <const Ct *>e.ct[k]
+    return (<uint16_t>ct.serial == lane_serial(e, k, y.tcp) and ct.status == y.facts.status and ct.expires > c.now
+            and (y.pop_len == 0 or tunnel_is(y.pop, y.pop_len, <uint16_t>e.sport[k], e.frame[k] + ETH)))
+
+
+cdef inline uint16_t lane_serial(const Eight *e, uint32_t k, int i) noexcept nogil:
+    """Of a flow's ``i``-th connection."""
+    return (<const uint16_t *>&e.serial[k])[i]
+
+
 cdef inline bint lane_agrees(Core *c, const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
     """Would both connections see the packet, whose windows let it through? Then the one that is not of TCP has."""
-    cdef const Flow *f = <const Flow *>e.flow[k]
-    cdef const Ct *ct = <const Ct *>e.ct[k]
-    cdef int other = 1 - y.tcp
-    if <uint16_t>ct.serial != f.serial[y.tcp] or ct.status != y.status or ct.expires <= c.now:
-        return False
-    if y.pop_len and not tunnel_is(y.pop, y.pop_len, f.sport, e.frame[k] + ETH):
+    if rarely(not e.stands >> k & 1) and not lane_stands(c, e, k, y):
         return False
     if e.other[k] != NULL:
-        if not track_stands(c, &y.tracks[other], <const Ct *>e.other[k], f.serial[other]):
+        if not track_stands(c, &y.tracks[1], <const Ct *>e.other[k], lane_serial(e, k, 1 - y.tcp)):
             return False
-        track_told(c, &y.tracks[other], <Ct *>e.other[k])
+        track_told(c, &y.tracks[1], <Ct *>e.other[k])
     return True
 
 
 cdef inline void lane_told(const Eight *e, uint32_t k, const LaneWay *y, int64_t now) noexcept nogil:
     """The connection of TCP has seen its packet."""
-    cdef uint8_t *sender = e.sender[k]
-    cdef uint8_t *receiver = e.receiver[k]
+    cdef Ct *ct = <Ct *>e.ct[k]
+    cdef uint8_t *tcp = <uint8_t *>&ct.proto.tcp
     cdef uint32_t flags = e.next_flags[k], lives = e.lives[k]
     cdef int64_t timeout = y.timeout_unacked if lives else y.timeout
-    memcpy(sender, &e.next_sender[k], 16)
-    memcpy(receiver, &e.next_receiver[k], 16)
-    memcpy(e.last[k], &e.next_last[k], 16)
-    put_raw16(sender + 16, flags)
-    put_raw16(receiver + 16, flags >> 16)
+    memcpy(tcp, &e.next_side[0][k], 16)
+    put_raw16(tcp + 16, flags)
+    memcpy(tcp + 18, &e.next_side[1][k], 16)
+    put_raw16(tcp + 18 + 16, flags >> 16)
+    memcpy(tcp + 36, &e.next_last[k], 16)
     if rarely(lives & ~LANE_UNACKED):
         timeout = way_timeout(y, lives)
-    (<Ct *>e.ct[k]).expires = now + timeout
-
-
-cdef inline void lane_translated(Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
-    """Addresses and ports that the packet leaves with."""
-    cdef const uint8_t *ct = e.ct[k]
-    cdef int i
-    for i in range(y.n_nats):
-        e.new_end[y.manip[i]][k] = raw32(ct + y.nat_address_at[i])
-        (<uint16_t *>&e.new_ports[k])[y.manip[i]] = net16(raw16(ct + y.nat_port_at[i]))
+    ct.expires = now + timeout
 
 
 cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const LaneWay *y) noexcept nogil:
     """What the packet leaves behind in tables that connections share, and what it gets of them."""
-    cdef int i
-    for i in range(LANE_REFRESHED):
-        if l.refreshed[i] != NULL:
-            l.refreshed[i].updated = c.now
-    e.sport[k] = (<const Flow *>e.flow[k]).sport
-    e.ident[k] = <uint16_t>chance_draw(<Ns *>y.push_ns, y.push_hash) if y.push_ns != NULL else 0
+    if l.refreshed[0] != NULL:
+        l.refreshed[0].updated = c.now
+        if l.refreshed[1] != NULL:
+            l.refreshed[1].updated = c.now
+    e.draw[k] = y.push_hash + chance_count(<Ns *>y.push_ns, y.push_hash)[0] if y.push_ns != NULL else 0
 
 
 # ---- their ends
@@ -290,7 +306,7 @@ cdef inline void lane_stays(Row *r, Eight *e, uint32_t k, const LaneWay *y, uint
     c.bytes.n = then + left
     if left:
         e.to[k] = c.bytes.mem + then + y.head_len
-        e.kept[k] = True
+        e.kept[k] = y.head_len + 1
     for i in range(y.n_taps):
         t = &y.tap[i]
         c.order += 1
@@ -313,7 +329,7 @@ cdef inline void lane_crosses(Row *r, Eight *e, uint32_t k, const LaneWay *y, ui
     p.id = id
     p.l2 = PKT_HEADROOM
     p.end = PKT_HEADROOM + n
-    p.hash = (<const Flow *>e.flow[k]).hash if y.hash_out else 0
+    p.hash = (<const Flow *>e.slot[k]).hash if y.hash_out else 0
     p.hash_l4 = y.hash_l4_out
     p.crossings = y.crossings
     p.sound = y.sound
@@ -337,7 +353,6 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
         c.now = before
         return False
     lane_told(e, k, y, now)
-    lane_translated(e, k, y)
     lane_leaves(c, e, k, l, y)
     r.walked += l.walked
     r.out += y.end == END_OUT
@@ -349,94 +364,19 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
     return True
 
 
-# ---- bytes
+# ---- all of them
 
-cdef inline void lane_tail(uint8_t *to, const uint8_t *ip, uint32_t n) noexcept nogil:
-    """The packet behind what lanes_write() writes, and eight bytes or more."""
-    if rarely(n > 64):
-        memcpy(to + 32, ip + 32, n - 32)
-    elif n >= 48:
-        memcpy(to + n - 16, ip + n - 16, 16)
-        memcpy(to + 32, ip + 32, 16)
-    else:
-        memcpy(to + n - 8, ip + n - 8, 8)
-        memcpy(to + 32, ip + 32, 8)
-
-
-cdef inline void head_kept(uint8_t *to, const LaneWay *y) noexcept nogil:
-    """The headers before the inner packet, where other packets stand before them."""
-    cdef const uint8_t *head = y.head + SHORT_HEAD - y.head_len
-    to -= y.head_len
-    if y.head_len >= 16:
-        copy_short(to, head, y.head_len)
-    elif y.head_len >= 8:
-        memcpy(to, head, 8)
-        memcpy(to + y.head_len - 8, head + y.head_len - 8, 8)
-
-
-cdef inline void lane_written(const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
-    """All that differs from packet to packet, after eight_headed()."""
-    cdef uint8_t *to = e.to[k]
-    cdef uint8_t *outer = to - y.facts.before
-    lane_tail(to, e.ip[k], e.length_out[k])
-    put_raw16(to + IP + 16, e.new_check[k])
-    if e.kept[k]:
-        head_kept(to, y)
-    else:
-        memcpy(to - 64, y.head + SHORT_HEAD - 64, 64)
-        if y.head_len > 64:
-            memcpy(to - SHORT_HEAD, y.head, SHORT_HEAD - 64)
-    if not y.pushes:
-        return
-    memcpy(outer + 2, &e.outer[k], 4)
-    put_raw16(outer + 10, e.outer_check[k])
-    if y.pushes_udp:
-        put_raw16(outer + IP, e.sport[k])
-        memcpy(outer + IP + 4, &e.udp[k], 4)
-
-
-cdef inline void lane_asks(const FlowCache *fc, const Eight *e, uint32_t k) noexcept nogil:
+cdef inline void lane_asks(const Eight *e, uint32_t k) noexcept nogil:
     """What lies where its flow should, and beside it, is asked for."""
-    ask_for(&fc.flow[e.home[k]])
-    ask_for(&fc.flow[e.home[k] + 2])
-
-
-cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k) noexcept nogil:
-    """The same, and the frame that comes some frames later."""
-    lane_asks(r.fc, e, k)
-    if e.first + k + DATA_AHEAD < r.past:
-        ask_for(r.data + r.starts[e.first + k + DATA_AHEAD])
-
-
-cdef inline void eight_headed(const Core *c, Eight *e) noexcept nogil:
-    """What eight can do at once of what lane_written() ends."""
-    cdef uint32_t k
-    for k in range(e.n, <uint32_t>LANES):
-        lane_nowhere(<const FlowCache *>c.fast, e, k)
-    lanes_write(e)
-
-
-cdef inline void eight_left(const Core *c, Eight *e) noexcept nogil:
-    """All that went are written."""
-    cdef uint32_t k
-    if e.n > e.wrote:
-        eight_headed(c, e)
-    for k in range(e.wrote, e.n):
-        lane_written(e, k, <const LaneWay *>e.way[k])
+    ask_for(e.slot[k])
+    ask_for(e.slot[k] + LINE)
 
 
 cdef inline void row_writes(Row *r) noexcept nogil:
     """All frames that went are written, those in hand, too."""
     cdef Eight *e = &r.eight[r.turn & (EIGHTS - 1)]
-    cdef Eight *behind = &r.eight[(r.turn - 1) & (EIGHTS - 1)]
-    cdef uint32_t n = e.n, k
-    for k in range(behind.wrote, behind.n):
-        lane_written(behind, k, <const LaneWay *>behind.way[k])
-    behind.wrote = behind.n
+    cdef uint32_t n = e.n
     e.n = r.lane
-    eight_left(r.c, e)
-    for k in range(r.lane):
-        lane_nowhere(r.fc, e, k)
-    e.wrote = r.lane
+    lanes_write(e)
     e.n = n
     r.written = r.id + <uint32_t>r.gone + r.lane

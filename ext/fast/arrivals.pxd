@@ -6,12 +6,13 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, EV_ONWARD, event_due
 from ext.devices.queue cimport Due, IN_HEAP, Lane as Waiting, Queue, Timer, queue_first, queue_pop
-from ext.fast.abreast cimport (Arrivals, EIGHTS, LANE_MOST, Row, eight_found, eight_left, eight_stands_in, first_of, lane_asks, lane_found, lane_goes,
+from ext.fast.abreast cimport (Arrivals, EIGHTS, LANE_MOST, Row, eight_found, eight_stands_in, first_of, lane_asks, lane_found, lane_goes,
                                lane_nears, row_writes)
 from ext.fast.apply cimport CABLES_MAX
 from ext.fast.flows cimport FlowCache, HOW_TUNNELLED, LaneWay, PLACE_TOS
 from ext.fast.key cimport ETH, segments_begin
-from ext.fast.lanes cimport Eight, LANE_DEVICE_AT, LANE_LEAST, LANES, lanes_look, lanes_pass, lanes_repeat, lanes_with
+from ext.fast.lane_flows cimport lanes_find
+from ext.fast.lanes cimport Eight, LANE_DEVICE_AT, LANE_LEAST, LANES, lanes_look, lanes_pass, lanes_repeat, lanes_with, lanes_write
 from ext.fast.onward cimport light_gone
 from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt
@@ -82,7 +83,7 @@ cdef inline void arrivals_look(Row *r, Eight *e, Pkt **packet) noexcept nogil:
     e.n = min(n, first_of(lanes_look(e, &r.keys, &unsummed)))  # sums of longer ones are known, as all are
     r.arrivals.ahead += e.n
     for k in range(e.n):
-        lane_asks(r.fc, e, k)
+        lane_asks(e, k)
 
 
 cdef inline bint arrival_as_known(const Eight *e, const LaneWay *y, const Pkt *p) noexcept nogil:
@@ -93,9 +94,9 @@ cdef inline bint arrival_as_known(const Eight *e, const LaneWay *y, const Pkt *p
 
 cdef inline void arrivals_find(Row *r, Eight *e, Pkt *const *packet) noexcept nogil:
     """Their flows and connections."""
-    cdef uint32_t k
+    cdef uint32_t found = lanes_find(e, r.fc.lane, r.fc.lanes_stamp) if e.n else 0, k
     for k in range(e.n):
-        if not lane_found(r, e, k) or not arrival_as_known(e, <const LaneWay *>e.way[k], packet[k]):
+        if not lane_found(r, e, k, found >> k & 1) or not arrival_as_known(e, <const LaneWay *>e.way[k], packet[k]):
             r.arrivals.ahead -= e.n - k
             e.n = k
             break
@@ -108,11 +109,11 @@ cdef inline void arrivals_left(Row *r) noexcept nogil:
     cdef Arrivals *a = &r.arrivals
     cdef uint32_t i = a.turn & (EIGHTS - 1), k
     a.eight[i].n = a.gone
-    eight_left(r.c, &a.eight[i])
+    lanes_write(&a.eight[i])
     for k in range(a.gone):
         light_gone(r.c, a.packet[i][k])
     r.arrived += a.gone
-    a.eight[i].n = a.gone = 0
+    a.eight[i].n = a.eight[i].wrote = a.gone = 0
 
 
 cdef inline void arrivals_next(Row *r, uint32_t turn) noexcept nogil:
@@ -135,6 +136,16 @@ cdef inline bint arrivals_begin(Row *r, uint32_t turn) noexcept nogil:
     return a.eight[i].n >= <uint32_t>ARRIVALS_LEAST
 
 
+cdef inline bint arrivals_are_next(const Queue *q, Pkt *const *packet) noexcept nogil:
+    """Does the first of these packets come before all else?"""
+    return q.first != IN_HEAP and queue_first(q).p == packet[0]
+
+
+cdef inline int64_t queue_latest(const Queue *q, uint32_t n) noexcept nogil:
+    """When the last one of so many that are next in the first event's lane happens."""
+    return waiting_number(&q.lane[q.first], n - 1).time
+
+
 cdef inline bint arrivals_turn(Row *r) noexcept nogil:
     """The next eight, if there are some: as with frames, of those behind it the flows are found, and keys are read."""
     cdef Arrivals *a = &r.arrivals
@@ -147,7 +158,11 @@ cdef inline bint arrivals_turn(Row *r) noexcept nogil:
     if a.eight[k].n:
         arrivals_find(r, &a.eight[k], a.packet[k])
     arrivals_next(r, a.turn + 2)
-    a.passed = lanes_pass(&a.eight[i])
+    if not arrivals_are_next(&r.c.queue, a.packet[i]):
+        a.eight[i].n = 0
+        return False
+    a.latest = queue_latest(&r.c.queue, a.eight[i].n)
+    a.passed = lanes_pass(&a.eight[i], a.latest)
     a.again = lanes_repeat(a.eight[i].ref)
     return True
 
@@ -183,7 +198,7 @@ cdef inline bint arrival_goes(Row *r) noexcept nogil:
     if c.queue.first == IN_HEAP or due.p != a.packet[i][k]:
         return False
     if rarely(a.again >> k & 1):
-        a.passed = lanes_pass(e)
+        a.passed = lanes_pass(e, a.latest)
     if (not a.passed >> k & 1 or ((<const LaneWay *>e.way[k]).inner and instant_is_shared(c, due))
             or not lane_goes(r, e, k, due.time, due.p.id)):
         return False

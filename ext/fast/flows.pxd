@@ -28,7 +28,6 @@ cdef enum:
     TRACKS_MAX = 4
     FLOW_TRACKS = 2  # of them in the flow itself
     NATS_MAX = 4
-    LANE_NATS = 2
     LANE_REFRESHED = 2
     LANE_POP = 64
     LANE_WAYS = 1 << 10  # places for what programs have in common, a power of two
@@ -156,24 +155,16 @@ cdef struct Shortcut:
 cdef struct LaneWay:
     # what programs whose packets may go eight at a time have in common; see lane.pxd
     LaneFacts facts
+    uint8_t pop[LANE_POP]  # the tunnel's headers that packets come in,
+    uint8_t pop_asked[LANE_POP]  # and which bits of them count
+    uint8_t head[SHORT_HEAD]  # as in Shortcut
+    uint8_t pop_len  # bytes of ``pop``, 0: packets come in none
+    uint8_t tcp  # which of a flow's connections is the one of TCP
+    uint8_t n_tracks
+    uint8_t head_len  # bytes of ``head``
     uint64_t push_hash
     void *push_ns
-    Track tracks[FLOW_TRACKS]
-    CtStatus status  # of the connection of TCP
-    uint8_t tcp  # which of them it is
-    uint8_t n_tracks
-    uint8_t n_nats
-    uint8_t manip[LANE_NATS]
-    uint8_t nat_address_at[LANE_NATS]  # bytes from the beginning of a connection to what a translation puts in
-    uint8_t nat_port_at[LANE_NATS]
-    uint8_t sender_at  # to the side that sends
-    uint8_t receiver_at  # and to the other one
-    uint8_t head_len  # as in Shortcut
-    uint8_t pushes
-    uint8_t pushes_udp
-    uint8_t pop_len  # bytes of the tunnel's headers that packets come in, 0: in none
-    uint8_t pop[LANE_POP]
-    uint8_t head[SHORT_HEAD]
+    Track tracks[FLOW_TRACKS]  # of the connection of TCP, and of the other one
     uint16_t at  # where the IP header that keys are about stands in frames that come in a tunnel, else 0
     # what packets from a wire have found out before, as in Program
     uint8_t hash_in

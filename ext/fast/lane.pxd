@@ -7,14 +7,13 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, Ns, carries_frames
 from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP
 from ext.fast.apply cimport program_holds
-from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_NATS, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, Op, PLACE_DEVICE,
-                             Program, Shortcut, Track)
+from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, PLACE_DEVICE,
+                             Program, SHORT_HEAD, Shortcut, Track)
 from ext.fast.frame cimport sound_after
-from ext.fast.key cimport ETH
-from ext.fast.lanes cimport (LANE_LIBERAL, LANE_NO_WINDOW, LANE_PUSH_UDP, LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_TRANSLATED, LANE_TRIMS,
-                             LANE_UNACKED)
+from ext.fast.key cimport ETH, IP
+from ext.fast.lanes cimport (LANE_DESTINATION, LANE_LIBERAL, LANE_LONG, LANE_NO_WINDOW, LANE_POPS_UDP, LANE_PUSHES, LANE_PUSHES_UDP, LANE_PUSH_UDP,
+                             LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_SECOND, LANE_SOURCE, LANE_TRIMS, LANE_UNACKED)
 from ext.fast.routed cimport entrance_of
-from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CTS_SEEN_REPLY, CtSettings
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
 from ext.wire.hash cimport words_hash
@@ -36,7 +35,7 @@ cdef inline bint lane_is(const Program *g) noexcept nogil:
     cdef int i
     if not lane_ends(g):
         return False
-    if (g.tcp_track >= FLOW_TRACKS or g.short.n_nats > LANE_NATS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
+    if (g.tcp_track >= FLOW_TRACKS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
             or (t.status & CTS_SPOKEN_IN) == CTS_SEEN_REPLY or g.walked >> 32 or (g.pop and g.ops[g.pop - 1].n > LANE_POP)):
         return False
     for i in range(g.short.n_nats):
@@ -45,12 +44,32 @@ cdef inline bint lane_is(const Program *g) noexcept nogil:
     return True
 
 
-cdef inline void way_translates(LaneWay *y, int i, int dir, int manip) noexcept nogil:
-    """The ``i``-th translation: what track_nat() reads."""
-    cdef Ct ct
-    y.manip[i] = <uint8_t>manip
-    y.nat_address_at[i] = <uint8_t>(<uint8_t *>&ct.address4[1 - dir][1 - manip] - <uint8_t *>&ct)
-    y.nat_port_at[i] = <uint8_t>(<uint8_t *>&ct.port[1 - dir][1 - manip] - <uint8_t *>&ct)
+cdef inline uint32_t way_bits(const Program *g) noexcept nogil:
+    """LANE_* bits of what becomes of packets."""
+    cdef const Shortcut *s = &g.short
+    cdef uint32_t bits = s.hops | (LANE_PUSH_UDP if g.push_udp else 0) | (LANE_TRIMS if s.trims else 0)
+    cdef int i
+    if s.head_len > 64:
+        bits |= LANE_LONG
+    for i in range(s.n_nats):
+        bits |= LANE_DESTINATION if s.manip[i] else LANE_SOURCE
+    if s.pushes:
+        bits |= LANE_PUSHES | (LANE_PUSHES_UDP if s.head[SHORT_HEAD - (s.head_len - s.outer) + 9] == 17 else 0)
+    return bits
+
+
+cdef inline void way_pops(LaneWay *y, const uint8_t *headers, uint32_t n) noexcept nogil:
+    """The tunnel that packets come in. What tunnel_is() asks for: not lengths, identifications, checksums and the UDP source port."""
+    y.pop_len = <uint8_t>n
+    y.at = <uint16_t>(ETH + n)
+    memcpy(y.pop, headers, n)
+    memset(y.pop_asked, 0xff, n)
+    memset(y.pop_asked + 2, 0, 4)
+    memset(y.pop_asked + 10, 0, 2)
+    if headers[9] == 17:
+        y.facts.bits |= LANE_POPS_UDP
+        memset(y.pop_asked + IP, 0, 2)
+        memset(y.pop_asked + IP + 4, 0, 4)
 
 
 cdef inline void way_ends(LaneWay *y, const Program *g) noexcept nogil:
@@ -80,11 +99,8 @@ cdef inline void way_ends(LaneWay *y, const Program *g) noexcept nogil:
 
 cdef inline void way_begins(LaneWay *y, const Program *g) noexcept nogil:
     """What packets that it is for have in common before it."""
-    cdef const Op *pop = &g.ops[g.pop - 1] if g.pop else NULL
-    if pop != NULL:
-        y.pop_len = <uint8_t>pop.n
-        y.at = <uint16_t>(ETH + pop.n)
-        memcpy(y.pop, g.bytes + pop.at, pop.n)
+    if g.pop:
+        way_pops(y, g.bytes + g.ops[g.pop - 1].at, g.ops[g.pop - 1].n)
     if g.place & HOW_TRANSMIT:
         return
     y.hash_in = g.hash_in
@@ -101,31 +117,24 @@ cdef inline uint32_t lanes_set(const CtSettings *s) noexcept nogil:
 
 cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     """What of a program others may have, too. All that is not said is 0, as bytes are compared."""
-    cdef Ct ct
     cdef const Shortcut *s = &g.short
     cdef const Track *t = &g.tracks[g.tcp_track]
-    cdef int i, dir = t.dir
     memset(y, 0, sizeof(LaneWay))
     y.facts.push_sum = g.push_sum
     y.facts.udp_sum = g.push_udp_sum + s.link_sum
     y.facts.before = s.head_len - s.outer
-    y.facts.bits = (s.hops | (LANE_TRANSLATED if s.n_nats else 0) | (LANE_PUSH_UDP if g.push_udp else 0) | (LANE_TRIMS if s.trims else 0)
-                    | <uint32_t>dir << LANE_REPLY_AT | lanes_set(&(<const Ns *>t.ns).ct.set))
+    y.facts.status = <uint16_t>t.status
+    y.facts.bits = (way_bits(g) | (LANE_SECOND if g.tcp_track else 0) | <uint32_t>t.dir << LANE_REPLY_AT
+                    | lanes_set(&(<const Ns *>t.ns).ct.set))
     y.push_hash = g.push_hash
     y.push_ns = g.push_ns
-    memcpy(y.tracks, g.tracks, g.n_tracks * sizeof(Track))
-    y.status = t.status
+    y.tracks[0] = t[0]
+    if g.n_tracks > 1:
+        y.tracks[1] = g.tracks[1 - g.tcp_track]
     y.tcp = g.tcp_track
     y.n_tracks = g.n_tracks
-    y.n_nats = s.n_nats
-    for i in range(s.n_nats):
-        way_translates(y, i, dir, s.manip[i])
-    y.sender_at = <uint8_t>(<uint8_t *>&ct.proto.tcp.side[dir] - <uint8_t *>&ct)
-    y.receiver_at = <uint8_t>(<uint8_t *>&ct.proto.tcp.side[1 - dir] - <uint8_t *>&ct)
-    y.head_len = s.head_len
-    y.pushes = s.pushes
     memcpy(y.head, s.head, sizeof(y.head))
-    y.pushes_udp = s.pushes and s.head[sizeof(y.head) - y.facts.before + 9] == 17
+    y.head_len = s.head_len
     way_begins(y, g)
     way_ends(y, g)
 
@@ -157,16 +166,16 @@ cdef inline LaneWay *way_new(FlowCache *fc, const LaneWay *draft) noexcept nogil
 
 cdef inline int64_t way_timeout(const LaneWay *y, uint32_t lives) noexcept nogil:
     """Of the connection of TCP behind a packet; ``lives``: LANE_* bits."""
-    cdef const CtSettings *s = &(<const Ns *>y.tracks[y.tcp].ns).ct.set
+    cdef const CtSettings *s = &(<const Ns *>y.tracks[0].ns).ct.set
     cdef int64_t timeout = tcp_lives(s, CT_TCP_ESTABLISHED, lives & LANE_RETRANSMITS, lives & LANE_UNACKED, lives & LANE_NO_WINDOW)
-    if not y.status & CTS_SEEN_REPLY and timeout > s.tcp_timeout_unacknowledged:
+    if not y.facts.status & CTS_SEEN_REPLY and timeout > s.tcp_timeout_unacknowledged:
         timeout = s.tcp_timeout_unacknowledged
     return timeout
 
 
 cdef inline void way_joins(LaneWay *y, uint64_t stamp) noexcept nogil:
     """What settings make of it."""
-    cdef const CtSettings *s = &(<const Ns *>y.tracks[y.tcp].ns).ct.set
+    cdef const CtSettings *s = &(<const Ns *>y.tracks[0].ns).ct.set
     if y.stamp == stamp:
         return
     y.stamp = stamp
@@ -208,6 +217,7 @@ cdef inline void lane_fills(Core *c, FlowCache *fc, uint32_t number) noexcept no
     cdef int i
     l.stamp = fc.lanes_stamp
     l.way = way_of(fc, g, had) if lane_may(c, fc, g) else NULL
+    l.place = 0  # none that a packet has
     if l.way == NULL:
         return
     way_joins(l.way, l.stamp)

@@ -3,20 +3,33 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, event_due
-from ext.fast.abreast cimport (EIGHTS, Row, eight_found, eight_headed, eight_left, eight_look, lane_asks_ahead, lane_found, lane_goes, lane_nears, lane_nowhere,
-                               lane_written)
+from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, lane_asks, lane_found, lane_goes, lane_nears, lane_nowhere)
 from ext.fast.arrivals cimport arrivals_left, arrivals_until
-from ext.fast.flows cimport FlowCache, LaneWay
+from ext.fast.flows cimport FlowCache
+from ext.fast.headers cimport times_latest
 from ext.fast.lane cimport lanes_stamped
-from ext.fast.lanes cimport Eight, LANES, lanes_pass, lanes_repeat, lanes_with
+from ext.fast.lane_flows cimport lanes_find
+from ext.fast.lanes cimport Eight, LANES, lanes_pass, lanes_repeat, lanes_with, lanes_write
 from ext.fast.straight cimport straight_until
-from ext.wire.bytes cimport rarely
+from ext.wire.bytes cimport ask_for, rarely
+
+
+cdef inline bint asks_more(const Row *r, const Eight *e) noexcept nogil:
+    """Is there a frame for each of these some frames later?"""
+    return e.first + LANES + DATA_AHEAD <= r.past
+
+
+cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, bint more) noexcept nogil:
+    """lane_asks(), and that frame is."""
+    lane_asks(e, k)
+    if more:
+        ask_for(r.data + r.starts[e.first + k + DATA_AHEAD])
 
 
 cdef inline void eight_opens(const FlowCache *fc, Eight *e) noexcept nogil:
     """Nothing is in it, and all would be written where nobody looks."""
     cdef uint32_t k
-    e.n = 0
+    e.n = e.wrote = 0
     for k in range(<uint32_t>LANES):
         lane_nowhere(fc, e, k)
 
@@ -33,6 +46,7 @@ cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     r.gone = 0
     r.turn = 0
     r.keys.seed = fc.key_seed
+    r.keys.flow = fc.flow
     r.keys.slots = fc.slots
     r.arrivals.turn = r.arrivals.gone = r.arrivals.ahead = 0
     for i in range(EIGHTS):
@@ -69,45 +83,44 @@ cdef inline bint frame_goes_abreast(Row *r, Eight *e, uint32_t k, int64_t now) n
 cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const Eight *later) noexcept nogil:
     """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of
     ``later`` ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
-    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e), k
-    cdef int64_t now
+    cdef int64_t latest = max(r.c.now, times_latest(r.times + e.first, LANES)), now
+    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest), k
+    cdef uint32_t found = lanes_find(next, r.fc.lane, r.fc.lanes_stamp) if next.n else 0
+    cdef bint more = asks_more(r, later)
     r.again = r.lane = 0
-    if behind.n > behind.wrote:
-        eight_headed(r.c, behind)
+    lanes_write(behind)
+    r.written = r.id + <uint32_t>r.gone
     for k in range(<uint32_t>LANES):
         if k < e.n:
             now = max(r.c.now, r.times[e.first + k])
             if event_due(r.c, now) and not arrivals_until(r, now):
                 e.n = k
             elif rarely((again | r.again) >> k & 1):
-                passed = lanes_pass(e)  # its connection is another now
+                passed = lanes_pass(e, latest)  # its connection is another now
                 r.again = 0
             if k < e.n and not (passed >> k & 1 and frame_goes_abreast(r, e, k, now)):
                 e.n = k
         if k < next.n:
-            if lane_found(r, next, k):
+            if lane_found(r, next, k, found >> k & 1):
                 lane_nears(next, k)
             else:
                 next.n = k
         if later.n:
-            lane_asks_ahead(r, later, k)
-        if behind.wrote <= k < behind.n:
-            lane_written(behind, k, <const LaneWay *>behind.way[k])
-            behind.wrote = k + 1
-    r.written = r.id + <uint32_t>r.gone + e.wrote
+            lane_asks_ahead(r, later, k, more)
     eight_found(r, next)
 
 
 cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:
     """The flows of all of them, while those of ``later`` ones are asked for."""
-    cdef uint32_t k
+    cdef uint32_t found = lanes_find(e, r.fc.lane, r.fc.lanes_stamp) if e.n else 0, k
+    cdef bint more = asks_more(r, later)
     for k in range(<uint32_t>LANES):
-        if k < e.n and not lane_found(r, e, k):
+        if k < e.n and not lane_found(r, e, k, found >> k & 1):
             e.n = k
         if k < e.n:
             lane_nears(e, k)
         if later.n:
-            lane_asks_ahead(r, later, k)
+            lane_asks_ahead(r, later, k, more)
     eight_found(r, e)
 
 
@@ -142,7 +155,7 @@ cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil
         i += 1
         if e.n < LANES:
             break
-    eight_left(c, &r.eight[(i - 1) & (EIGHTS - 1)])
+    lanes_write(&r.eight[(i - 1) & (EIGHTS - 1)])
     arrivals_left(r)
     row_counts(r)
     return r.gone

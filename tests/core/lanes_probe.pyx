@@ -3,17 +3,22 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
-from ext.devices.core cimport Ns
-from ext.fast.abreast cimport lane_told, lane_translated, lane_written
-from ext.fast.flows cimport Flow, FlowCache, Key, Lane, LaneWay, Program, SHORT_HEAD, Track, Tracked, flow_home, key_hash, key_seeds
+from ext.devices.core cimport Core, Dev, Ns
+from ext.fast.abreast cimport Row, lane_flow, lane_stands, lane_told
+from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, Key, Lane, LaneWay, Op, PLACE_TOS, Program, SHORT_HEAD, Track, Tracked,
+                             flow_home, key_hash, key_seeds)
 from ext.fast.headers cimport sight_is_wide
+from ext.fast.key cimport ETH, tunnel_plain
 from ext.fast.lane cimport way_draft, way_joins
+from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lanes cimport Eight, LaneKeys, lanes_frames, lanes_look, lanes_pass, lanes_repeat, lanes_write
+from ext.fast.outer cimport lanes_tunnelled
 from ext.fast.rows cimport eight_opens
 from ext.fast.straight cimport straight_written
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CTS_ASSURED, CTS_SEEN_REPLY, CtStatus, ct_settings_init
 from ext.tables.ct_tcp cimport CtTcp, ct_tcp_passes
+from ext.wire.hash cimport mix64
 from ext.wire.packet cimport PKT_HEADROOM
 
 WIDE = bool(sight_is_wide())
@@ -28,11 +33,14 @@ cdef class Lanes:
     cdef Ns *ns
     cdef FlowCache *fc
     cdef Program g
-    cdef Track track
+    cdef Track track[2]
+    cdef Op pop
+    cdef object popped
     cdef Ct ct[8]
     cdef LaneWay way
     cdef Lane lane
-    cdef Flow flow[8]
+    cdef Row row
+    cdef Core *c
     cdef Eight *e
     cdef object memory
     cdef const uint8_t[::1] data  # of the frames that have been looked at
@@ -41,7 +49,8 @@ cdef class Lanes:
         self.ns = <Ns *>calloc(1, sizeof(Ns))
         self.fc = <FlowCache *>calloc(1, sizeof(FlowCache))
         self.memory = bytearray(sizeof(Eight) + 64)
-        if self.ns == NULL or self.fc == NULL:
+        self.c = <Core *>calloc(1, sizeof(Core))
+        if self.ns == NULL or self.fc == NULL or self.c == NULL:
             raise MemoryError
         cdef uint8_t[::1] memory = self.memory
         cdef size_t at = <size_t>&memory[0]
@@ -59,19 +68,29 @@ cdef class Lanes:
     def __dealloc__(self):
         free(self.ns)
         free(self.fc)
+        free(self.c)
 
     cdef program_is(self, dict of):
         cdef bytes head = of["head"]
         cdef const uint8_t *bytes_of = head
         cdef int i
         memset(&self.g, 0, sizeof(Program))
-        memset(&self.track, 0, sizeof(Track))
-        self.track.ns = self.ns
-        self.track.proto = 6
-        self.track.dir = of["dir"]
-        self.track.status = CTS_SEEN_REPLY | CTS_ASSURED
-        self.g.tracks = &self.track
-        self.g.n_tracks = 1
+        memset(self.track, 0, sizeof(self.track))
+        for i in range(2):
+            self.track[i].ns = self.ns
+            self.track[i].proto = 6
+            self.track[i].dir = of["dir"]
+            self.track[i].status = CTS_SEEN_REPLY | CTS_ASSURED
+        self.g.tracks = self.track
+        self.g.tcp_track = of.get("second", 0)
+        self.g.n_tracks = 1 + self.g.tcp_track
+        self.popped = of.get("pop", b"")
+        if self.popped:
+            self.g.pop = 1
+            self.g.ops = &self.pop
+            self.pop.n = <uint16_t>len(self.popped)
+            self.pop.at = 0
+            self.g.bytes = <uint8_t *><const uint8_t *><bytes>self.popped
         self.g.short.hops = of["hops"]
         self.g.short.trims = of["trims"]
         for manip in of["manips"]:
@@ -103,17 +122,25 @@ cdef class Lanes:
         memcpy(&ct.proto.tcp, <const uint8_t *>tcp, sizeof(CtTcp))
         ct.status = status
 
-    def looks(self, const uint8_t[::1] data, const uint64_t[::1] starts, const uint32_t[::1] lengths, const int32_t[::1] devs):
+    def looks(self, const uint8_t[::1] data, const uint64_t[::1] starts, const uint32_t[::1] lengths, const int32_t[::1] devs,
+              uint32_t at=ETH):
         """Lanes of plain segments; those that are too long to have been summed up; slots of their flows; keys."""
         cdef LaneKeys keys
         cdef uint32_t unsummed = 0
         self.data = data
         keys.seed = self.fc.key_seed
+        keys.flow = self.fc.flow
         keys.slots = self.fc.slots
-        if lanes_frames(self.e, &data[0], &starts[0], &lengths[0], &devs[0], 14, 2000, 1 << 8) != 0xff:
+        how = HOW_TRANSMIT | (HOW_TUNNELLED if at != ETH else 0)
+        if lanes_frames(self.e, &data[0], &starts[0], &lengths[0], &devs[0], at, 2000, <uint32_t>(how >> PLACE_TOS)) != 0xff:
             return None
         seen = lanes_look(self.e, &keys, &unsummed)
-        return seen, unsummed, [self.e.home[k] for k in range(8)], [(self.e.place[k], self.e.addresses[k], self.e.ports[k]) for k in range(8)]
+        homes = [<const Flow *>self.e.slot[k] - self.fc.flow for k in range(8)]
+        return seen, unsummed, homes, [self.key(k) for k in range(8)]
+
+    cdef tuple key(self, int k):
+        cdef const Eight *e = self.e
+        return <uint64_t>e.high[k] << 32 | e.low[k], <uint64_t>e.dst[k] << 32 | e.src[k], e.ports[k]
 
     def home(self, uint64_t place, uint64_t addresses, uint32_t ports):
         """The slot that the scalar code looks a flow up in."""
@@ -123,38 +150,104 @@ cdef class Lanes:
         key.ports = ports
         return flow_home(self.fc, key_hash(self.fc.key_seed, &key)) - self.fc.flow
 
-    def together(self, list idents, list sports, int64_t now):
+    def comes_in(self, uint16_t port, int at, list spaces):
+        """After looks(): lanes whose tunnel over UDP is known to be sound; and lanes of which one by one that is said. ``port``: as it stands
+        in the packet; ``at``: where frames begin behind the outer IP header's first byte; ``spaces``: namespaces of the devices."""
+        cdef Dev dev
+        cdef const Eight *e = self.e
+        memset(&dev, 0, sizeof(Dev))
+        self.fc.n_shapes = 1
+        self.fc.shape[0].ns = spaces[0]
+        self.fc.shape[0].at = at
+        self.fc.shape[0].port = port
+        self.fc.shape[0].proto = 17
+        self.fc.shape[0].frames = True
+        alone = 0
+        for k in range(8):
+            dev.ns = spaces[k]
+            alone |= tunnel_plain(self.fc, &dev, e.frame[k], e.length[k], e.at) << k
+        return lanes_tunnelled(e, port), alone
+
+    def stand(self, list serials, list noted, list statuses, list expires, list sports, int64_t now):
+        """After looks(): lanes whose connections are known to stand and whose tunnels are known; and the same one by one."""
+        cdef Eight *e = self.e
+        cdef int k
+        self.c.now = now
+        for k in range(8):
+            self.ct[k].serial = serials[k]
+            self.ct[k].status = statuses[k]
+            self.ct[k].expires = expires[k]
+            e.serial[k] = noted[k]
+            e.sport[k] = sports[k]
+            e.lane[k] = <const uint8_t *>&self.lane
+            e.way[k] = <const uint8_t *>&self.way
+            e.ct[k] = <uint8_t *>&self.ct[k]
+        lanes_pass(e, now)
+        return e.stands, sum(lane_stands(self.c, e, k, &self.way) << k for k in range(8))
+
+    def find(self, list flows, list lanes, uint64_t stamp, bint apart=True):
+        """After looks(): of each lane the flow that is known to be its own, of ``flows``: (slots behind its first one, addresses, ports,
+        program, serials, sport); and, ``apart``, the same one by one. ``lanes``: (place, stamp) of programs."""
+        cdef Eight *e = self.e
+        cdef Flow *f
+        cdef const Flow *found
+        cdef int k
+        memory, table = bytearray(8 * 256 * sizeof(Flow) + 64), bytearray(len(lanes) * sizeof(Lane) + 64)
+        cdef uint8_t[::1] slots = memory, rows = table
+        cdef Flow *first = <Flow *>((<size_t>&slots[0] + 63) & ~<size_t>63)
+        self.fc.lane = <Lane *>((<size_t>&rows[0] + 63) & ~<size_t>63)
+        self.fc.lanes_stamp = stamp
+        self.row.fc = self.fc
+        for i, (place, filled) in enumerate(lanes):
+            self.fc.lane[i].place = place
+            self.fc.lane[i].stamp = filled
+            self.fc.lane[i].way = &self.way
+        for k in range(8):
+            e.slot[k] = <const uint8_t *>(first + 256 * k)
+            for at, addresses, ports, number, serials, sport in flows[k]:
+                f = first + 256 * k + <int>at
+                f.addresses = addresses
+                f.ports = ports
+                f.program = number
+                memcpy(f.serial, <const uint8_t *><bytes>serials, 4)
+                f.sport = sport
+        seen, alone = lanes_find(e, self.fc.lane, stamp), []
+        together = [(<const Flow *>e.slot[k] - (first + 256 * k), e.serial[k], e.sport[k], <const Lane *>e.lane[k] - self.fc.lane,
+                     <const LaneWay *>e.way[k] == &self.way) if seen >> k & 1 else None for k in range(8)]
+        for k in range(8 if apart else 0):
+            e.slot[k] = <const uint8_t *>(first + 256 * k)
+            found = lane_flow(&self.row, e, k)
+            alone.append((found - (first + 256 * k), (<const uint32_t *>found.serial)[0], found.sport, found.program - 1, True)
+                         if found != NULL else None)
+        self.fc.lane = NULL
+        return together, alone
+
+    def together(self, list draws, list sports, int64_t now):
         """After looks(): lanes that passed, what connections are then, and what left."""
         cdef Eight *e = self.e
         cdef int k
         for k in range(8):
-            self.flow[k].sport = sports[k]
-            e.flow[k] = &self.flow[k]
             e.lane[k] = <const uint8_t *>&self.lane
             e.way[k] = <const uint8_t *>&self.way
             e.ct[k] = <uint8_t *>&self.ct[k]
             e.other[k] = NULL
-            e.sender[k] = e.ct[k] + self.way.sender_at
-            e.receiver[k] = e.ct[k] + self.way.receiver_at
-            e.last[k] = <uint8_t *>&self.ct[k].proto.tcp.last_seq
-            e.ident[k] = idents[k]
+            e.draw[k] = draws[k]
             e.sport[k] = sports[k]
-        passed = lanes_pass(e)
+        passed = lanes_pass(e, now)
         for k in range(8):
             if passed >> k & 1:
                 lane_told(e, k, &self.way, now)
-                lane_translated(e, k, &self.way)
+        e.n = 8
         lanes_write(e)
         left = []
         for k in range(8):
             if passed >> k & 1:
-                lane_written(e, k, &self.way)
                 left.append((<const uint8_t *>(e.to[k] - self.g.short.head_len))[:self.g.short.head_len + e.length_out[k]])
             else:
                 left.append(None)
         return passed, [(<const uint8_t *>&self.ct[k])[:sizeof(Ct)] for k in range(8)], left
 
-    def alone(self, int k, const uint8_t[::1] frame, uint16_t ident, uint16_t sport, int64_t now):
+    def alone(self, int k, const uint8_t[::1] frame, uint64_t draw, uint16_t sport, int64_t now):
         """The same of one packet: does its connection pass it, what is that then, and what leaves?"""
         cdef uint8_t room[ROOM]
         cdef const uint8_t *ip = &frame[14]
@@ -162,11 +255,11 @@ cdef class Lanes:
         cdef Tracked at
         cdef int64_t timeout
         cdef uint32_t n = <uint32_t>frame.shape[0] - 14, total = ip[2] << 8 | ip[3]
-        if not ct_tcp_passes(&ct.proto.tcp, self.track.dir, ip + 20, <int>total - 20, &self.ns.ct.set, &ct.status, &timeout):
+        if not ct_tcp_passes(&ct.proto.tcp, self.track[0].dir, ip + 20, <int>total - 20, &self.ns.ct.set, &ct.status, &timeout):
             return None
         ct.expires = now + timeout
         at.ct[0] = ct
-        straight_written(sport, &self.g, &self.track, &at, ident, ip, n, room + PKT_HEADROOM)
+        straight_written(sport, &self.g, self.track, &at, <uint16_t>mix64(draw), ip, n, room + PKT_HEADROOM)
         n = total if self.g.short.trims else n
         return (<const uint8_t *>ct)[:sizeof(Ct)], (<const uint8_t *>(room + PKT_HEADROOM - self.g.short.head_len))[:self.g.short.head_len + n]
 

@@ -13,11 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.test_segments import plain, spoilt, whole
+from core.test_segments import plain, spoilt, tunnelled, whole
 from core.worlds import checksum
 
 EIGHT = 8
 SPOKEN = 0x06  # seen reply, assured
+IN_VXLAN, IN_UDP = 64, 34  # where in frames the inner IP header stands, and the outer UDP header
+VXLAN = int.from_bytes((4789).to_bytes(2, "big"), "little")
+SECOND = 1_000_000_000
 ESTABLISHED, ACK_KIND = 3, 3
 
 
@@ -104,17 +107,17 @@ def carried(
     connections = [(rng.randbytes(16), tuple(rng.randrange(1 << 16) for _ in range(4)), side, SPOKEN) for side in sides]
     way = program(rng, frames[0], direction) | known
     seed, now = rng.randrange(1 << 64), rng.randrange(1 << 40)
-    idents, sports = ([rng.randrange(1 << 16) for _ in range(EIGHT)] for _ in range(2))
+    draws, sports = ([rng.randrange(1 << bits) for _ in range(EIGHT)] for bits in (64, 16))
     together, alone = (lanes.Lanes(way, connections, seed) for _ in range(2))
     seen, _, homes, keys = together.looks(*laid(frames))
     assert seen == 0xFF
     assert homes == [together.home(*key) for key in keys]
-    passed, connected, left = together.together(idents, sports, now)
+    passed, connected, left = together.together(draws, sports, now)
     for k, frame in enumerate(frames):
         padded = len(frame) > 14 + int.from_bytes(frame[16:18], "big")
         if passed >> k & 1:
             assert not (padded and way["push_udp"] and not way["trims"])
-            assert (connected[k], left[k]) == alone.alone(k, frame, idents[k], sports[k], now)
+            assert (connected[k], left[k]) == alone.alone(k, frame, draws[k], sports[k], now)
         elif usual and not known and not flags:
             assert padded and way["push_udp"] and not way["trims"]
     return passed, way
@@ -213,3 +216,199 @@ def test_frames_longer_than_any_that_was_seen_to_pass_do_not_go(lanes: ModuleTyp
 @given(words=st.lists(st.integers(0, 4), min_size=EIGHT, max_size=EIGHT))
 def test_lanes_that_repeat_an_earlier_one_are_found(lanes: ModuleType, words: list[int]) -> None:
     assert lanes.Lanes.repeated(words) == sum(1 << k for k, word in enumerate(words) if word in words[:k])
+
+
+# ---- tunnels that segments come in
+
+
+def summed(frame: bytes) -> bytes:
+    """With the checksums of the outer headers that it should have; without one of UDP if it has none."""
+    some = bytearray(frame)
+    some[24:26] = bytes(2)
+    some[24:26] = checksum(bytes(some[14:34])).to_bytes(2, "big")
+    end = 14 + int.from_bytes(some[16:18], "big")
+    if any(some[40:42]):
+        some[40:42] = bytes(2)
+        right = checksum(bytes(some[26:34]) + struct.pack("!HH", some[23], end - 34) + bytes(some[34:end])) or 0xFFFF
+        some[40:42] = right.to_bytes(2, "big")
+    return bytes(some)
+
+
+def with_options(frame: bytes, more: bytes) -> bytes:
+    """With so many more bytes behind a tunnel's own header, and lengths that say so."""
+    total, length = (int.from_bytes(frame[at : at + 2], "big") + len(more) for at in (16, 38))
+    return summed(frame[:16] + total.to_bytes(2, "big") + frame[18:38] + length.to_bytes(2, "big") + frame[40:50] + more + frame[50:])
+
+
+def eight_tunnelled(rng: random.Random, more: int = 0) -> list[bytes]:
+    return [with_options(tunnelled(rng, frame), rng.randbytes(more)) for frame in eight(rng)]
+
+
+def in_tunnels(lanes: ModuleType, frames: list[bytes], *, more: int = 0, spaces: list[int] | None = None) -> tuple[int, int]:
+    """Lanes whose tunnels are known to be sound, and those that one by one are; of those that are plain inside."""
+    rng = random.Random("tunnels")
+    some = lanes.Lanes(program(rng, frames[0], 0), [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, 1)
+    data, starts, lengths, devs = laid(frames)
+    devs = array("i", spaces or [3] * EIGHT)
+    looked = some.looks(data, starts, lengths, devs, IN_VXLAN + more)
+    if looked is None:
+        return 0, 0
+    together, alone = some.comes_in(VXLAN, IN_VXLAN - 28 + more, list(devs))
+    return together & looked[0] & ~looked[1], alone & looked[0] & ~looked[1]
+
+
+@given(seed=st.integers(0, 1 << 32), more=st.integers(0, 16))
+def test_sound_tunnels_are_known_to_be_sound(lanes: ModuleType, seed: int, more: int) -> None:
+    """But where the tunnel's headers are no whole number of words: there nothing is said."""
+    frames = eight_tunnelled(random.Random(seed), more)
+    together, alone = in_tunnels(lanes, frames, more=more)
+    assert together == (0 if more % 4 else alone)
+    assert alone == 0xFF
+
+
+@given(seed=st.integers(0, 1 << 32), place=st.integers(0, EIGHT - 1), at=st.integers(12, IN_VXLAN + 3), right=st.booleans())
+def test_tunnels_with_a_changed_byte_are_taken_as_one_by_one(lanes: ModuleType, seed: int, place: int, at: int, right: bool) -> None:
+    """With checksums that are right in spite of it, or not."""
+    rng = random.Random(seed)
+    frames = eight_tunnelled(rng)
+    some = bytearray(frames[place])
+    some[at] ^= 1 << rng.randrange(8)
+    frames[place] = summed(bytes(some)) if right else bytes(some)
+    together, alone = in_tunnels(lanes, frames)
+    assert together == alone
+
+
+@pytest.mark.parametrize("at", range(12, IN_VXLAN))
+@pytest.mark.parametrize("right", [False, True])
+def test_each_bit_of_a_tunnel(lanes: ModuleType, at: int, right: bool) -> None:
+    for bit in range(8):
+        rng = random.Random(at * 8 + bit)
+        frames = eight_tunnelled(rng)
+        some = bytearray(frames[3])
+        some[at] ^= 1 << bit
+        frames[3] = summed(bytes(some)) if right else bytes(some)
+        together, alone = in_tunnels(lanes, frames)
+        assert together == alone
+
+
+def test_tunnels_at_devices_of_other_namespaces(lanes: ModuleType) -> None:
+    frames = [with_options(frame, b"") for frame in eight_tunnelled(random.Random("spaces"))]
+    together, alone = in_tunnels(lanes, frames, spaces=[3, 3, 4, 3, 3, 5, 3, 3])
+    assert together == alone
+    assert together & 0b00100100 == 0
+
+
+def test_tunnels_of_packets_that_end_elsewhere(lanes: ModuleType) -> None:
+    """The outer packet is longer or shorter than what is in it, or than the frame."""
+    for by in (-2, -1, 1, 2, 8, 200):
+        frames = eight_tunnelled(random.Random(by))
+        some = bytearray(frames[6] + bytes(16))
+        for at in (16, 38):
+            some[at : at + 2] = (int.from_bytes(some[at : at + 2], "big") + by).to_bytes(2, "big")
+        frames[6] = summed(bytes(some))
+        together, alone = in_tunnels(lanes, frames)
+        assert together == alone
+        assert together >> 6 & 1 == 0
+
+
+# ---- flows, and connections that stand
+
+
+def standing(
+    lanes: ModuleType,
+    frames: list[bytes],
+    known: bytes,
+    *,
+    second: int = 0,
+    serials: list[int],
+    noted: list[int],
+    statuses: list[int],
+    expires: list[int],
+    sports: list[int],
+    now: int,
+) -> tuple[int, int]:
+    rng = random.Random("standing")
+    way = program(rng, frames[0], 0) | {"second": second, "pop": known}
+    some = lanes.Lanes(way, [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, 1)
+    some.looks(*laid(frames), IN_VXLAN if known else 14)
+    result: tuple[int, int] = some.stand(serials, noted, statuses, expires, sports, now)
+    return result
+
+
+def usual(rng: random.Random, frames: list[bytes], second: int) -> dict[str, Any]:
+    serials = [rng.randrange(1 << 32) for _ in frames]
+    halves = [(each & 0xFFFF, rng.randrange(1 << 16)) for each in serials]
+    now = rng.randrange(1 << 45)
+    return {
+        "serials": serials, "noted": [one << 16 | two if second else two << 16 | one for one, two in halves], "statuses": [SPOKEN] * EIGHT,
+        "expires": [now + 9 * SECOND] * EIGHT, "sports": [int.from_bytes(frame[34:36], "little") for frame in frames], "now": now,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("second", [0, 1])
+@pytest.mark.parametrize("tunnel", [False, True])
+@pytest.mark.parametrize("what", ["nothing", "serials", "noted", "statuses", "expires", "sports"])
+def test_connections_stand_as_one_by_one(lanes: ModuleType, second: int, tunnel: bool, what: str) -> None:
+    for seed in range(40):
+        rng = random.Random(f"{what} {seed}")
+        frames = eight_tunnelled(rng) if tunnel else eight(rng)
+        frames = [frames[0][:14] + frames[0][14:34] + frame[34:36] + frames[0][36:] for frame in frames] if tunnel else frames
+        state = usual(rng, frames, second)
+        place, bit = rng.randrange(EIGHT), rng.randrange(16)
+        if what == "expires":
+            state[what][place] = state["now"] + rng.choice([-SECOND, -1, 0, 1, 9 * SECOND, SECOND << 20])
+        elif what != "nothing":
+            state[what][place] ^= 1 << bit
+        together, alone = standing(lanes, frames, frames[0][14:64] if tunnel else b"", second=second, **state)
+        assert together & ~alone == 0
+        assert (together if what == "nothing" else together | 1 << place) == 0xFF
+        if what in ("serials", "statuses") or (what == "sports" and tunnel):
+            assert alone == 0xFF & ~(1 << place)
+
+
+@pytest.mark.parametrize("at", range(14, IN_VXLAN))
+def test_each_bit_of_tunnels_that_are_known(lanes: ModuleType, at: int) -> None:
+    """Those of lengths, identification and checksums may be others."""
+    for bit in range(8):
+        rng = random.Random(at * 8 + bit)
+        frames = [eight_tunnelled(rng)[0]] * EIGHT
+        some = bytearray(frames[5])
+        some[at] ^= 1 << bit
+        frames[5] = bytes(some)
+        together, alone = standing(lanes, frames, frames[0][14:64], **usual(rng, frames[:1] * EIGHT, 0))
+        assert alone == (0xFF if at in (16, 17, 18, 19, 24, 25, 38, 39, 40, 41) else 0xFF & ~(1 << 5))
+        assert together == (0xFF if alone == 0xFF else together & alone)
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_flows_in_their_first_slots_are_found_as_one_by_one(lanes: ModuleType, seed: int) -> None:
+    """Of those farther behind, or of programs that nothing is filled in of, nothing is said."""
+    rng = random.Random(seed)
+    frames, stamp = eight(rng), rng.randrange(1, 1 << 40)
+    some = lanes.Lanes(program(rng, frames[0], 0), [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, seed)
+    _, _, _, keys = some.looks(*laid(frames))
+    flows, programs = [], [(place ^ (1 << rng.randrange(64) if rng.random() < 0.1 else 0), stamp) for place, _, _ in keys]
+    for k, (_, addresses, ports) in enumerate(keys):
+
+        def other(number: int, bits: int) -> int:
+            return number ^ 1 << rng.randrange(bits)
+
+        strange = (rng.choice([other(addresses, 64), addresses]), other(ports, 32))
+        mine = rng.choice([(addresses, ports)] * 4 + [(other(addresses, 64), ports), (addresses, other(ports, 32))])
+        ends = rng.choice([[mine], [strange, mine], [strange, strange, mine], [mine, mine], []])
+        flows.append([(at, *each, k + 1, rng.randbytes(4), rng.randrange(1 << 16)) for at, each in enumerate(ends)])
+    together, alone = some.find(flows, programs, stamp)
+    for each, one in zip(together, alone, strict=True):
+        assert each == (one if one is None or one[0] < 2 else None)
+
+
+def test_flows_of_programs_that_are_not_filled_in_are_not_found_together(lanes: ModuleType) -> None:
+    rng = random.Random("stamps")
+    frames = eight(rng)
+    for away in (1, 1 << 32, -1):
+        some = lanes.Lanes(program(rng, frames[0], 0), [(bytes(16), (0, 0, 0, 0), bytes(lanes.TCP_SIZE), SPOKEN)] * EIGHT, 1)
+        _, _, _, keys = some.looks(*laid(frames))
+        stamp = 1 << 33 | 77
+        flows = [[(0, addresses, ports, k + 1, bytes(4), 0)] for k, (_, addresses, ports) in enumerate(keys)]
+        together, _ = some.find(flows, [(place, stamp + away if k == 4 else stamp) for k, (place, _, _) in enumerate(keys)], stamp, False)
+        assert [each is None for each in together] == [k == 4 for k in range(EIGHT)]

@@ -1,0 +1,55 @@
+# The flows of eight packets at once, where the processor can (AVX2), and what is known of their programs, as lane_flow() of abreast.pxd
+# finds them one by one. Of what does not stand where nearly all do nothing is said, and it is looked for there.
+
+from libc.stdint cimport uint32_t, uint64_t
+from ext.fast.lanes cimport Eight
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__) && defined(__GNUC__)
+    enum { LANE_FLOW = 32 };  /* bytes of a Flow */
+
+    /* So many bytes farther. */
+    SIGHT_AVX2 static inline void lane_farther(const uint8_t *p[LANES], __m256i by)
+    {
+        LANE_STORE(p, _mm256_add_epi64(LANE_LOAD(p), _mm256_cvtepu32_epi64(_mm256_castsi256_si128(by))));
+        LANE_STORE(p + 4, _mm256_add_epi64(LANE_LOAD(p + 4), _mm256_cvtepu32_epi64(_mm256_extracti128_si256(by, 1))));
+    }
+
+    /* All bits where a flow of the packet's addresses and ports stands, so many bytes behind its first slot. */
+    SIGHT_AVX2 static inline __m256i lanes_keyed(const Eight *e, int at)
+    {
+        __m256i key[4], right;
+        sight_words(e->slot, at, key);
+        right = _mm256_and_si256(_mm256_cmpeq_epi32(key[0], LANE_LOAD(e->src)), _mm256_cmpeq_epi32(key[1], LANE_LOAD(e->dst)));
+        return _mm256_and_si256(right, _mm256_cmpeq_epi32(key[2], LANE_LOAD(e->ports)));
+    }
+
+    /* Bits of lanes whose flow stands in one of its first two slots, then in ``slot``, and whose program goes so; of others nothing is said.
+       ``lanes``: of all programs, of which there is one; ``stamp``: of those that are filled in. */
+    SIGHT_AVX2 static uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp)
+    {
+        const __m256i first = lanes_keyed(e, 0), second = _mm256_andnot_si256(first, lanes_keyed(e, LANE_FLOW));
+        __m256i rest[4], known[4], number, right;
+        int k;
+        lane_farther(e->slot, _mm256_and_si256(second, LANE_ALL(LANE_FLOW)));
+        sight_words(e->slot, 16, rest);
+        number = _mm256_and_si256(rest[3], LANE_ALL(0xffff));
+        right = _mm256_andnot_si256(_mm256_cmpeq_epi32(number, _mm256_setzero_si256()), _mm256_or_si256(first, second));
+        lane_places(e->lane, lanes, _mm256_subs_epu16(number, LANE_ALL(1)), 6);
+        sight_words(e->lane, LANE_PLACE_AT, known);
+        right = _mm256_and_si256(right, _mm256_and_si256(_mm256_cmpeq_epi32(known[0], LANE_LOAD(e->low)),
+                                                         _mm256_cmpeq_epi32(known[1], LANE_LOAD(e->high))));
+        right = _mm256_and_si256(right, _mm256_and_si256(_mm256_cmpeq_epi32(known[2], LANE_ALL(stamp)),
+                                                         _mm256_cmpeq_epi32(known[3], LANE_ALL(stamp >> 32))));
+        LANE_STORE(e->serial, rest[2]);
+        LANE_STORE(e->sport, _mm256_srli_epi32(rest[3], 16));
+        for (k = 0; k < LANES; k++)
+            memcpy(&e->way[k], e->lane[k] + LANE_WAY_AT, sizeof(e->way[k]));
+        return LANE_BITS(right);
+    }
+    #else
+    static inline uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp) { (void)e; (void)lanes; (void)stamp; return 0; }
+    #endif
+    """
+    uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp) noexcept nogil
