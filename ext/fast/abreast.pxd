@@ -1,8 +1,8 @@
-# Eight packets at once that leave the world, cross a wire or are dropped: TCP segments, which lanes.pxd reads, follows and writes, and whose
-# tunnels and flows outer.pxd and lane_flows.pxd look at.
+# Eight packets at once that leave the world, cross a wire or are dropped: TCP segments, which lanes.pxd reads, follows and writes, and
+# whose tunnels and flows outer.pxd and lane_flows.pxd look at.
 #
-# Four steps, each for other eight packets (rows.pxd, arrivals.pxd): keys are read, flows and their connections are found, connections see their
-# packets, and packets are written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by
+# Four steps, each for other eight packets (rows.pxd, arrivals.pxd): keys are read, flows and their connections are found, connections see
+# their packets, and packets are written. So what lies far away in memory is asked for a step or two ahead, and what has been put in place word by
 # word is read as a whole only when it has arrived there. Nothing but these packets changes anything meanwhile: what holds of programs does
 # until the end. The first packet of which anything is not as nearly always ends it, and goes another way.
 
@@ -38,6 +38,7 @@ cdef struct Arrivals:
     Pkt *packet[EIGHTS][LANES]
     uint32_t turn  # which eight is in hand
     uint32_t gone  # of its lanes
+    Eight *waits  # the same one, NULL: none does
     uint32_t passed  # bits of lanes whose windows let the packet through, up to this virtual time
     int64_t latest
     uint32_t again  # as in Row
@@ -54,7 +55,7 @@ cdef struct Row:
     const int64_t *times
     uint64_t past  # the last one
     uint64_t walked  # rules
-    uint64_t out  # packets that have left the world
+    uint64_t others  # packets that have not left the world
     uint64_t root  # Core.root before the first frame,
     uint32_t id  # and the number of the packet before it
     uint64_t arrived  # packets from a wire
@@ -342,6 +343,15 @@ cdef inline void lane_crosses(Row *r, Eight *e, uint32_t k, const LaneWay *y, ui
     light_under_way(c, p, y.delay, light_passes(c, y.dev, y.delay, p, head))
 
 
+cdef inline void lane_ends(Row *r, Eight *e, uint32_t k, const LaneWay *y, uint32_t id) noexcept nogil:
+    """It does not just leave the world."""
+    r.others += y.end != END_OUT
+    if y.n_taps or y.end == END_DROP:
+        lane_stays(r, e, k, y, id)
+    if y.end == END_CROSS:
+        lane_crosses(r, e, k, y, id)
+
+
 cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t id) noexcept nogil:
     """The connections see the packet of number ``id``, whose windows let it through, at its time; or one would not have it."""
     cdef Core *c = r.c
@@ -355,12 +365,9 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
     lane_told(e, k, y, now)
     lane_leaves(c, e, k, l, y)
     r.walked += l.walked
-    r.out += y.end == END_OUT
     lane_nowhere(r.fc, e, k)
-    if y.n_taps or y.end == END_DROP:
-        lane_stays(r, e, k, y, id)
-    if y.end == END_CROSS:
-        lane_crosses(r, e, k, y, id)
+    if y.told:
+        lane_ends(r, e, k, y, id)
     return True
 
 

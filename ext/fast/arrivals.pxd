@@ -113,6 +113,7 @@ cdef inline void arrivals_left(Row *r) noexcept nogil:
     for k in range(a.gone):
         light_gone(r.c, a.packet[i][k])
     r.arrived += a.gone
+    a.waits = NULL
     a.eight[i].n = a.eight[i].wrote = a.gone = 0
 
 
@@ -161,6 +162,7 @@ cdef inline bint arrivals_turn(Row *r) noexcept nogil:
     if not arrivals_are_next(&r.c.queue, a.packet[i]):
         a.eight[i].n = 0
         return False
+    a.waits = &a.eight[i]
     a.latest = queue_latest(&r.c.queue, a.eight[i].n)
     a.passed = lanes_pass(&a.eight[i], a.latest)
     a.again = lanes_repeat(a.eight[i].ref)

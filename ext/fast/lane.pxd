@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, Ns, carries_frames
-from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP
+from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP, END_OUT
 from ext.fast.apply cimport program_holds
 from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, PLACE_DEVICE,
                              Program, SHORT_HEAD, Shortcut, Track)
@@ -19,7 +19,7 @@ from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
 from ext.wire.hash cimport words_hash
 
 
-cdef inline bint lane_ends(const Program *g) noexcept nogil:
+cdef inline bint program_repeats(const Program *g) noexcept nogil:
     """Do the program's packets come from outside, or from a wire to where they end, in a way that others can repeat?"""
     cdef int taps = g.short.n_taps
     if not g.short.there or g.many or g.more or g.place & HOW_RESET or g.end == END_ARRIVE:
@@ -33,7 +33,7 @@ cdef inline bint lane_is(const Program *g) noexcept nogil:
     """May packets of a program go eight at a time? All translations are those of the connection of TCP then."""
     cdef const Track *t = &g.tracks[g.tcp_track]
     cdef int i
-    if not lane_ends(g):
+    if not program_repeats(g):
         return False
     if (g.tcp_track >= FLOW_TRACKS or g.n_refreshed > LANE_REFRESHED or g.link_len != ETH
             or (t.status & CTS_SPOKEN_IN) == CTS_SEEN_REPLY or g.walked >> 32 or (g.pop and g.ops[g.pop - 1].n > LANE_POP)):
@@ -77,6 +77,7 @@ cdef inline void way_ends(LaneWay *y, const Program *g) noexcept nogil:
     cdef int i
     y.end = g.end
     y.n_taps = g.short.n_taps
+    y.told = g.short.n_taps or g.end != END_OUT
     for i in range(g.short.n_taps):
         y.tap[i] = g.short.tap[i]
         y.early |= not g.short.tap[i].late

@@ -381,8 +381,7 @@ cdef extern from *:
     /* What was, where a segment is let through that does not fit. */
     SIGHT_AVX2 static inline void lanes_keep(__m256i misfits, const __m256i *was, __m256i *is, int n)
     {
-        int i;
-        for (i = 0; i < n; i++)
+        for (int i = 0; i < n; i++)
             is[i] = _mm256_blendv_epi8(is[i], was[i], misfits);
     }
 
@@ -513,7 +512,7 @@ cdef extern from *:
         flags = lanes_run_on(&g, s, r, flags);
         lanes_keep(misfits, side, s, 4);
         lanes_keep(misfits, side + 4, r, 4);
-        lanes_keep(misfits, &was, &flags, 1);
+        flags = _mm256_blendv_epi8(flags, was, misfits);
         lanes_note(e, &g, flags, misfits, q);
         lane_sides(s, r, back);
         LANE_STORE(e->next_flags, lane_turned(flags, back));
@@ -702,8 +701,8 @@ cdef extern from *:
     SIGHT_AVX2 static uint32_t lanes_with(uint8_t *const *ct, const void *one)
     {
         const __m256i v = _mm256_set1_epi64x((long long)(uintptr_t)one);
-        const __m256i low = _mm256_cmpeq_epi64(v, LANE_LOAD(ct)), high = _mm256_cmpeq_epi64(v, LANE_LOAD(ct + 4));
-        return (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(low)) | (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
+        const __m256d low = _mm256_castsi256_pd(_mm256_cmpeq_epi64(v, LANE_LOAD(ct)));
+        return (uint32_t)_mm256_movemask_pd(low) | (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(v, LANE_LOAD(ct + 4)))) << 4;
     }
     #else
     static inline uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, const int32_t *devs,

@@ -40,7 +40,7 @@ cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     cdef uint32_t i
     r.c = c
     r.fc = fc
-    r.walked = r.out = r.arrived = 0
+    r.walked = r.others = r.arrived = 0
     r.root = c.n_roots
     r.id = r.written = c.next_packet
     r.gone = 0
@@ -49,6 +49,7 @@ cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     r.keys.flow = fc.flow
     r.keys.slots = fc.slots
     r.arrivals.turn = r.arrivals.gone = r.arrivals.ahead = 0
+    r.arrivals.waits = NULL
     for i in range(EIGHTS):
         eight_opens(fc, &r.eight[i])
         eight_opens(fc, &r.arrivals.eight[i])
@@ -65,17 +66,16 @@ cdef inline void row_counts(Row *r) noexcept nogil:
     c.root = c.n_roots
     c.next_packet += <uint32_t>n
     c.count.received += n
-    c.count.out += r.out
+    c.count.out += n + r.arrived - r.others
     c.count.rules_walked += r.walked
 
 
 cdef inline bint frame_goes_abreast(Row *r, Eight *e, uint32_t k, int64_t now) noexcept nogil:
     """The next frame, whose windows let it through, goes at its time."""
-    cdef Eight *arriving = &r.arrivals.eight[r.arrivals.turn & (EIGHTS - 1)]
     if not lane_goes(r, e, k, now, r.id + <uint32_t>r.gone + k + 1):
         return False
-    if arriving.n:
-        r.arrivals.again |= lanes_with(arriving.ct, e.ct[k])
+    if r.arrivals.waits != NULL:
+        r.arrivals.again |= lanes_with(r.arrivals.waits.ct, e.ct[k])
     r.lane = k + 1
     return True
 
