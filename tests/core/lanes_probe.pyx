@@ -18,6 +18,7 @@ from ext.fast.straight cimport straight_written
 from ext.tables.conntrack cimport Ct
 from ext.tables.ct_settings cimport CTS_ASSURED, CTS_SEEN_REPLY, CtStatus, ct_settings_init
 from ext.tables.ct_tcp cimport CtTcp, ct_tcp_passes
+from ext.tables.memory cimport memory_lines
 from ext.wire.hash cimport mix64
 from ext.wire.packet cimport PKT_HEADROOM
 
@@ -39,7 +40,7 @@ cdef class Lanes:
     cdef Ct ct[8]
     cdef LaneWay way
     cdef Lane lane
-    cdef Row row
+    cdef Row *row
     cdef Core *c
     cdef Eight *e
     cdef object memory
@@ -50,7 +51,8 @@ cdef class Lanes:
         self.fc = <FlowCache *>calloc(1, sizeof(FlowCache))
         self.memory = bytearray(sizeof(Eight) + 64)
         self.c = <Core *>calloc(1, sizeof(Core))
-        if self.ns == NULL or self.fc == NULL or self.c == NULL:
+        self.row = <Row *>memory_lines(sizeof(Row))
+        if self.ns == NULL or self.fc == NULL or self.c == NULL or self.row == NULL:
             raise MemoryError
         cdef uint8_t[::1] memory = self.memory
         cdef size_t at = <size_t>&memory[0]
@@ -69,6 +71,7 @@ cdef class Lanes:
         free(self.ns)
         free(self.fc)
         free(self.c)
+        free(self.row)
 
     cdef program_is(self, dict of):
         cdef bytes head = of["head"]
@@ -216,7 +219,7 @@ cdef class Lanes:
                      <const LaneWay *>e.way[k] == &self.way) if seen >> k & 1 else None for k in range(8)]
         for k in range(8 if apart else 0):
             e.slot[k] = <const uint8_t *>(first + 256 * k)
-            found = lane_flow(&self.row, e, k)
+            found = lane_flow(self.row, e, k)
             alone.append((found - (first + 256 * k), (<const uint32_t *>found.serial)[0], found.sport, found.program - 1, True)
                          if found != NULL else None)
         self.fc.lane = NULL
