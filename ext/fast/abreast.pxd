@@ -18,14 +18,14 @@ from ext.fast.key cimport ETH, segments_begin, transport_sound, tunnel_plain, tu
 from ext.fast.lane cimport lane_fills, way_timeout
 from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_write)
-from ext.fast.onward cimport light_passes, light_under_way
+from ext.fast.onward cimport light_new, light_passes, light_under_way
 from ext.fast.outer cimport lanes_tunnelled
 from ext.fast.routed cimport spread
 from ext.fast.sum cimport put_raw16, raw32
 from ext.fast.track cimport track_stands, track_told
 from ext.tables.conntrack cimport Ct, CtRef, ct_of
 from ext.wire.bytes cimport ask_for, rarely
-from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM, Pkt, pkt_memory
+from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM, Pkt
 
 cdef enum:
     EIGHTS = 4  # in hand of one kind, a power of two
@@ -321,13 +321,10 @@ cdef inline void lane_crosses(Row *r, Eight *e, uint32_t k, const LaneWay *y, ui
     """It is under way to another device as in onward.pxd, where its bytes will be written."""
     cdef Core *c = r.c
     cdef const uint8_t *head = y.head + SHORT_HEAD - y.head_len
-    cdef uint32_t n = y.head_len + e.length_out[k], room = PKT_HEADROOM + n + PKT_TAILROOM
-    cdef Pkt *p = pkt_memory(&c.pool, room)
+    cdef uint32_t n = y.head_len + e.length_out[k]
+    cdef Pkt *p = light_new(c, PKT_HEADROOM + n + PKT_TAILROOM, id)
     if p == NULL:
-        c.out_of_memory = True
         return
-    p.cap = room
-    p.id = id
     p.l2 = PKT_HEADROOM
     p.end = PKT_HEADROOM + n
     p.hash = (<const Flow *>e.slot[k]).hash if y.hash_out else 0

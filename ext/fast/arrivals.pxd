@@ -44,12 +44,15 @@ cdef inline bint arrivals_wait(const Row *r) noexcept nogil:
 cdef inline uint32_t arrivals_read(Row *r, Eight *e, Pkt **packet) noexcept nogil:
     """The next ones whose IP headers stand at the same place; how many."""
     cdef const Core *c = r.c
-    cdef const Waiting *lane = &c.queue.lane[c.queue.first]
+    cdef const Waiting *lane
     cdef uint32_t ahead = r.arrivals.ahead, at = 0, k
     cdef const Due *due
     cdef Pkt *p
     cdef int dev = -1
-    if c.queue.first == IN_HEAP or ahead >= lane.n:
+    if c.queue.first == IN_HEAP:
+        return 0
+    lane = &c.queue.lane[c.queue.first]
+    if ahead >= lane.n:
         return 0
     for k in range(min(lane.n - ahead, <uint32_t>LANES)):
         due = waiting_number(lane, ahead + k)

@@ -86,6 +86,17 @@ cdef inline void light_whole(Pkt *p) noexcept nogil:
     p.joined = was.joined
 
 
+cdef inline Pkt *light_new(Core *c, uint32_t room, uint32_t id) noexcept nogil:
+    """One of this number, with so many bytes; NULL (and the engine's flag set) when memory is out."""
+    cdef Pkt *p = pkt_memory(&c.pool, room)
+    if p == NULL:
+        c.out_of_memory = True
+        return NULL
+    p.cap = room
+    p.id = id
+    return p
+
+
 cdef inline void light_gone(Core *c, Pkt *p) noexcept nogil:
     p.frags = NULL
     pkt_release_memory(&c.pool, p)
@@ -264,13 +275,9 @@ cdef inline bint onward_agrees(Core *c, const Flow *f, Program *g, const Tracked
 
 cdef inline void onward_goes(Core *c, const Flow *f, Program *g, const Tracked *at, const Parsed *a, const uint8_t *frame,
                              uint32_t id) noexcept nogil:
-    cdef uint32_t room = PKT_HEADROOM + a.length + g.room + PKT_TAILROOM
-    cdef Pkt *p = pkt_memory(&c.pool, room)
+    cdef Pkt *p = light_new(c, PKT_HEADROOM + a.length + g.room + PKT_TAILROOM, id)
     if p == NULL:
-        c.out_of_memory = True
         return
-    p.cap = room
-    p.id = id
     if g.short.there and g.short.n_taps == 0:
         onward_made(c, f, g, at, a, frame, p)
     else:
