@@ -19,7 +19,8 @@ NEAR, FAR = "10.0.0.9", "10.3.0.9"
 STRANGER = mac(99)  # no station has it: whoever receives it drops it
 CONNECTIONS = 24
 PORT = 2000
-GAP = 100  # ns: while a packet is on the wire, 200 others come
+GAP = 100  # ns
+IN_FLIGHT = 2 * LEG // GAP  # packets that come while one is on the wire
 ENDS = ("dropped", "seen and dropped", "left", "seen and left", "denied")
 
 Sent = tuple[bool, bytes]  # from the far end, packet
@@ -40,6 +41,7 @@ class Nodes(Wire):
         forward: Any = [{"ctstate": INVALID, "target": "DROP"}]
         for ns in self.routers:
             engine.set_rules(ns, 4, "filter", filter_table(FORWARD=forward))
+            engine.set_sysctl(ns, "net.netfilter.nf_conntrack_tcp_timeout_max_retrans", 10)
         engine.add_neighbour(self.right, ip("10.2.0.1"), mac(11))
         engine.add_neighbour(self.back, ip(FAR), STRANGER)
         engine.add_neighbour(self.front, ip(NEAR), STRANGER)
@@ -92,6 +94,12 @@ def back(number: int, seq: int, *, flags: int = ACK) -> Sent:
     return True, tcp_packet(flags, src=FAR, dst=NEAR, sport=80, dport=PORT + number, seq=seq, ack=100)
 
 
+def data(far: bool, number: int, seq: int, ack: int, size: int) -> Sent:
+    ends, ports = ((FAR, NEAR), (80, PORT + number)) if far else ((NEAR, FAR), (PORT + number, 80))
+    segment = tcp(ACK, sport=ports[0], dport=ports[1], seq=seq, ack=ack, payload=bytes(size), src=ends[0], dst=ends[1])
+    return far, ipv4(segment, src=ends[0], dst=ends[1], proto=TCP)
+
+
 def rounds(count: int) -> list[Sent]:
     return [there(number, 100 + step) for step in range(count) for number in range(CONNECTIONS)]
 
@@ -133,6 +141,47 @@ def test_both_directions_of_the_same_connections() -> None:
     packets = [rng.choice([there, back])(number, 100) for number in (rng.randrange(CONNECTIONS) for _ in range(2000))]
     packets = [(far, packet) if not far else back(rng.randrange(CONNECTIONS), 200) for far, packet in packets]
     assert abreast(packets) > len(packets) // 4
+
+
+@pytest.mark.parametrize("connections", [1, 8, 20])
+def test_data_and_acknowledgements_of_both_ends_of_few_connections(connections: int) -> None:
+    """A router sees a packet that it sends on and one that it receives of the same connection close behind each other, and data that it
+    has just received are acknowledged at once: what one packet has left in the connection is there for the other."""
+    gone = 0
+    for seed in range(12):
+        rng, packets = Random(f"data {connections} {seed}"), []
+        sent = [[100, 200] for _ in range(connections)]
+        heard = [[100, 200] for _ in range(connections)]
+        way: list[tuple[int, int, int]] = []  # what each packet brings to its other end: connection, end, number behind its data
+        for place in range(1500):
+            if place > IN_FLIGHT:
+                number, far, seq = way[place - IN_FLIGHT - 1]
+                heard[number][far] = seq
+            number, far, size = rng.randrange(connections), rng.randrange(2), rng.choice([0, 20])
+            packets.append(data(far == 1, number, sent[number][far], heard[number][1 - far], size))
+            sent[number][far] += size
+            way.append((number, far, sent[number][far]))
+        gone += abreast(packets)
+    assert gone > 12 * 1500 // 2
+
+
+@pytest.mark.parametrize("before", range(1, 9))
+def test_data_sent_just_before_something_is_received(before: int) -> None:
+    """Nobody acknowledges them, so that their connections live for five minutes from then on, not for days."""
+    packets = [there(number % 12, 100 + number // 12) for number in range(1200)]
+    for number in range(12, CONNECTIONS):
+        place = 30 * number
+        packets[place] = back(number, 200)
+        packets[place + IN_FLIGHT - before] = data(False, number, 100, 200, 20)
+    warm = [each for number in range(CONNECTIONS) for each in (data(False, number, 80, 200, 20), back(number, 200))] * 40
+    assert abreast(warm, packets) > len(warm) + len(packets) // 2
+
+
+def test_the_same_segment_many_times_in_a_row() -> None:
+    """As often as it may be: then its connection lives for less long."""
+    packets = [there(number, 100 + step) for step in range(6) for number in range(12) for _ in range(5)]
+    others = [there(number % 12 + 12, 100 + number // 12) for number in range(2 * IN_FLIGHT)]
+    assert abreast(rounds(60), [*packets, *others]) > len(rounds(60)) + len(packets)
 
 
 def test_connections_of_which_only_one_end_is_heard() -> None:
