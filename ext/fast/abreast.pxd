@@ -17,7 +17,8 @@ from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, LINE,
 from ext.fast.key cimport ETH, segments_begin, transport_sound, tunnel_plain, tunnel_shape
 from ext.fast.lane cimport lane_fills, way_timeout
 from ext.fast.lane_flows cimport lanes_find
-from ext.fast.lanes cimport (Eight, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look, lanes_write)
+from ext.fast.lane_write cimport lanes_write
+from ext.fast.lanes cimport Eight, LANE_TOLD, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look
 from ext.fast.onward cimport light_new, light_passes, light_under_way
 from ext.fast.outer cimport lanes_tunnelled
 from ext.fast.routed cimport spread
@@ -226,15 +227,21 @@ cdef inline uint16_t lane_serial(const Eight *e, uint32_t k, int i) noexcept nog
     return (<const uint16_t *>&e.serial[k])[i]
 
 
+cdef inline bint lane_other_agrees(Core *c, const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
+    """Would the connection that is not of TCP, if there is one, see the packet? Then it has."""
+    if e.other[k] == NULL:
+        return True
+    if not track_stands(c, &y.tracks[1], <const Ct *>e.other[k], lane_serial(e, k, 1 - y.tcp)):
+        return False
+    track_told(c, &y.tracks[1], <Ct *>e.other[k])
+    return True
+
+
 cdef inline bint lane_agrees(Core *c, const Eight *e, uint32_t k, const LaneWay *y) noexcept nogil:
     """Would both connections see the packet, whose windows let it through? Then the one that is not of TCP has."""
     if rarely(not e.stands >> k & 1) and not lane_stands(c, e, k, y):
         return False
-    if e.other[k] != NULL:
-        if not track_stands(c, &y.tracks[1], <const Ct *>e.other[k], lane_serial(e, k, 1 - y.tcp)):
-            return False
-        track_told(c, &y.tracks[1], <Ct *>e.other[k])
-    return True
+    return lane_other_agrees(c, e, k, y)
 
 
 cdef inline void lane_told(const Eight *e, uint32_t k, const LaneWay *y, int64_t now) noexcept nogil:
@@ -363,8 +370,25 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
     lane_leaves(c, e, k, l, y)
     r.walked += l.walked
     lane_nowhere(r.fc, e, k)
-    if y.told:
+    if y.facts.bits & LANE_TOLD:
+        e.placed = True
         lane_ends(r, e, k, y, id)
+    return True
+
+
+cdef inline bint lane_goes_quietly(Row *r, Eight *e, uint32_t k, int64_t now) noexcept nogil:
+    """lane_goes(), where eight_is_quiet() has said what all lanes have in common."""
+    cdef Core *c = r.c
+    cdef const Lane *l = <const Lane *>e.lane[k]
+    cdef const LaneWay *y = <const LaneWay *>e.way[k]
+    cdef int64_t before = c.now
+    c.now = now
+    if not lane_other_agrees(c, e, k, y):
+        c.now = before
+        return False
+    lane_told(e, k, y, now)
+    lane_leaves(c, e, k, l, y)
+    r.walked += l.walked
     return True
 
 

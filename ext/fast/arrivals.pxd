@@ -12,7 +12,9 @@ from ext.fast.apply cimport CABLES_MAX
 from ext.fast.flows cimport FlowCache, HOW_TUNNELLED, LaneWay, PLACE_TOS
 from ext.fast.key cimport ETH, segments_begin
 from ext.fast.lane_flows cimport lanes_find
-from ext.fast.lanes cimport Eight, LANE_DEVICE_AT, LANE_LEAST, LANES, lanes_look, lanes_pass, lanes_repeat, lanes_with, lanes_write
+from ext.fast.lane_windows cimport lanes_pass
+from ext.fast.lane_write cimport lanes_write
+from ext.fast.lanes cimport Eight, LANE_DEVICE_AT, LANE_LEAST, LANES, lanes_look, lanes_repeat, lanes_with
 from ext.fast.onward cimport light_gone
 from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt

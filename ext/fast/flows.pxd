@@ -178,7 +178,6 @@ cdef struct LaneWay:
     uint8_t early  # captured devices see the frame as it came,
     uint8_t late  # and as it is in the end, or its drop tells that
     uint8_t n_taps
-    uint8_t told  # they do not just leave the world, seen by nobody
     uint8_t hash_out
     uint8_t hash_l4_out
     uint8_t crossings

@@ -12,7 +12,8 @@ from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LA
 from ext.fast.frame cimport sound_after
 from ext.fast.key cimport ETH, IP
 from ext.fast.lanes cimport (LANE_DESTINATION, LANE_LIBERAL, LANE_LONG, LANE_NO_WINDOW, LANE_POPS_UDP, LANE_PUSHES, LANE_PUSHES_UDP, LANE_PUSH_UDP,
-                             LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_SECOND, LANE_SOURCE, LANE_TRIMS, LANE_UNACKED)
+                             LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_SECOND, LANE_SOURCE, LANE_TOLD, LANE_TRIMS,
+                             LANE_UNACKED)
 from ext.fast.routed cimport entrance_of
 from ext.tables.ct_settings cimport CTS_SEEN_REPLY, CtSettings
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
@@ -51,6 +52,8 @@ cdef inline uint32_t way_bits(const Program *g) noexcept nogil:
     cdef int i
     if s.head_len > 64:
         bits |= LANE_LONG
+    if s.n_taps or g.end != END_OUT:
+        bits |= LANE_TOLD
     for i in range(s.n_nats):
         bits |= LANE_DESTINATION if s.manip[i] else LANE_SOURCE
     if s.pushes:
@@ -77,7 +80,6 @@ cdef inline void way_ends(LaneWay *y, const Program *g) noexcept nogil:
     cdef int i
     y.end = g.end
     y.n_taps = g.short.n_taps
-    y.told = g.short.n_taps or g.end != END_OUT
     for i in range(g.short.n_taps):
         y.tap[i] = g.short.tap[i]
         y.early |= not g.short.tap[i].late

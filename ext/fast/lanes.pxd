@@ -1,11 +1,9 @@
-# TCP segments of eight connections, abreast, where the processor can (AVX2): whether they are plain and whole, their keys, what the windows
-# of their connections become, and the headers that they leave with. Lane by lane this is key_read() and packet_sound() of key.pxd,
-# tcp_fits(), tcp_runs_on() and tcp_count_retransmission() of ct_tcp.pxd, and what shortcut.pxd writes; what takes another way than nearly
-# all do is left to these. What is done with it is in abreast.pxd.
+# TCP segments of eight connections, abreast, where the processor can (AVX2): whether they are plain and whole, and their keys, as
+# key_read() and packet_sound() of key.pxd find them out lane by lane; what takes another way than nearly all do is left to these. What the
+# windows of their connections become is in lane_windows.pxd, how they are written in lane_write.pxd, what is done with it in abreast.pxd.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.fast.segments cimport segments_plain  # for what is written in C there, and in headers.pxd and sum.pxd
-from ext.tables.ct_tcp cimport CtTcp, CtTcpSide
 
 cdef extern from *:
     """
@@ -34,6 +32,7 @@ cdef extern from *:
         LANE_PUSHES_UDP = 1 << 24,
         LANE_LONG = 1 << 25,   /* with more than 64 bytes of headers in front of it */
         LANE_LIBERAL = 1 << 26,  /* tcp_be_liberal */
+        LANE_TOLD = 1 << 27,   /* packets do not just leave the world, seen by nobody */
         LANE_DEVICE_AT = 11    /* PLACE_DEVICE, less 32 */
     };
 
@@ -115,14 +114,11 @@ cdef extern from *:
         uint32_t at;                       /* where in the frames the IP headers stand */
         uint32_t stands;                   /* bits of lanes whose connections are those that flows have noted, as they were, and alive, and
                                               whose tunnels are as known; of others nothing is said */
+        uint32_t told;                     /* bits of lanes whose ways have LANE_TOLD */
+        uint32_t placed;                   /* 1: ``to`` and ``kept`` of a lane say that it is written where somebody may look */
     } __attribute__((aligned(32))) Eight;
 
     #if defined(__x86_64__) && defined(__GNUC__)
-    _Static_assert(sizeof(CtTcpSide) == 18 && offsetof(CtTcpSide, scale) == 16 && offsetof(CtTcp, last_seq) == 36
-                   && offsetof(CtTcp, last_win) == 48, "lanes read connections as they lie");
-
-    enum { LANE_ESTABLISHED = 3, LANE_KIND_ACK = 3, LANE_SENT = 0x10, LANE_MAXACK = 0x20 };
-
     #define LANE_ALL(v) _mm256_set1_epi32((int)(v))
     #define LANE_LOAD(p) _mm256_load_si256((const __m256i *)(p))
     #define LANE_SOME(p) _mm256_loadu_si256((const __m256i *)(p))
@@ -154,8 +150,13 @@ cdef extern from *:
         return _mm256_xor_si256(w, _mm256_set1_epi8(-1));
     }
 
-    /* Negative where ``a`` is before ``b``, as sequence numbers are. */
-    #define LANE_BEFORE(a, b) _mm256_sub_epi32(a, b)
+    /* What a sum loses where sum_pseudo() of an inner packet is taken away. */
+    SIGHT_AVX2 static inline __m256i lane_less_pseudo(__m256i src, __m256i dst, __m256i total)
+    {
+        const __m256i sum = _mm256_add_epi32(sight_halves(lane_not(src)), sight_halves(lane_not(dst)));
+        return _mm256_add_epi32(_mm256_add_epi32(sum, _mm256_xor_si256(lane_net16(total), LANE_ALL(0xffff))),
+                                LANE_ALL(0xffff - 0x0600 + 0x1400));
+    }
 
     /* Two words of each of eight packets. */
     SIGHT_AVX2 static inline void lane_pairs(const uint8_t *const p[LANES], int at, __m256i w[2])
@@ -182,49 +183,12 @@ cdef extern from *:
         row[3] = _mm256_unpackhi_epi64(ab2, cd2);
     }
 
-    SIGHT_AVX2 static inline void lane_rows_kept(LaneRow *to, __m256i a, __m256i b, __m256i c, __m256i d)
-    {
-        __m256i row[4];
-        int k;
-        lane_rows(a, b, c, d, row);
-        for (k = 0; k < 4; k++) {
-            _mm_store_si128((__m128i *)&to[k], _mm256_castsi256_si128(row[k]));
-            _mm_store_si128((__m128i *)&to[k + 4], _mm256_extracti128_si256(row[k], 1));
-        }
-    }
-
     /* The places of records, ``1 << bits`` bytes each, by their numbers. */
     SIGHT_AVX2 static inline void lane_places(const uint8_t *to[LANES], const void *first, __m256i number, int bits)
     {
         const __m256i from = _mm256_set1_epi64x((long long)(uintptr_t)first);
         LANE_STORE(to, _mm256_add_epi64(from, _mm256_slli_epi64(_mm256_cvtepu32_epi64(_mm256_castsi256_si128(number)), bits)));
         LANE_STORE(to + 4, _mm256_add_epi64(from, _mm256_slli_epi64(_mm256_cvtepu32_epi64(_mm256_extracti128_si256(number, 1)), bits)));
-    }
-
-    /* The halves of words in the other order where ``turns`` says so. */
-    SIGHT_AVX2 static inline __m256i lane_turned(__m256i w, __m256i turns)
-    {
-        return _mm256_blendv_epi8(w, _mm256_or_si256(_mm256_slli_epi32(w, 16), _mm256_srli_epi32(w, 16)), turns);
-    }
-
-    /* Scale and flags of both sides; in the upper half those of the receiver. ``back``: bits where that is the first one. */
-    SIGHT_AVX2 static inline __m256i lane_flags(const Eight *e, __m256i back)
-    {
-        const uint8_t *const *ct = (const uint8_t *const *)e->ct;
-        const __m256i first = sight_word(ct, LANE_TCP_AT + 16), other = sight_word(ct, LANE_TCP_AT + 18 + 16);
-        return lane_turned(_mm256_blend_epi16(first, _mm256_slli_epi32(other, 16), 0xaa), back);
-    }
-
-    /* Two sides of each in the other order where ``back`` says so. */
-    SIGHT_AVX2 static inline void lane_sides(__m256i a[4], __m256i b[4], __m256i back)
-    {
-        __m256i was;
-        int k;
-        for (k = 0; k < 4; k++) {
-            was = a[k];
-            a[k] = _mm256_blendv_epi8(was, b[k], back);
-            b[k] = _mm256_blendv_epi8(b[k], was, back);
-        }
     }
 
     /* All bits where bit ``n`` of a word is set. */
@@ -344,337 +308,6 @@ cdef extern from *:
         return LANE_BITS(_mm256_cmpeq_epi32(wrong, _mm256_setzero_si256()));
     }
 
-    /* What is read of segments, in host byte order. */
-    typedef struct { __m256i seq, ack, end, win, options; } LaneSegments;
-
-    SIGHT_AVX2 static inline void lanes_read(const Eight *e, LaneSegments *g)
-    {
-        const __m256i offset = LANE_LOAD(e->offset), header = _mm256_srli_epi32(_mm256_and_si256(offset, LANE_ALL(0xf0)), 2);
-        g->seq = lane_swapped(LANE_LOAD(e->seq));
-        g->ack = lane_swapped(LANE_LOAD(e->ack));
-        g->end = _mm256_add_epi32(g->seq, _mm256_sub_epi32(LANE_LOAD(e->total), _mm256_add_epi32(header, LANE_ALL(20))));
-        g->win = sight_second(offset);
-        g->options = _mm256_cmpgt_epi32(header, LANE_ALL(20));
-    }
-
-    /* Negative where the connection is established, both ends have been heard as far as it matters, nothing is to be read in options, and
-       the segment is in window, or let through although it is not: there all bits of ``misfits`` are set. ``s``, ``r``: end, max_end,
-       max_win and max_ack of sender and receiver. */
-    SIGHT_AVX2 static inline __m256i lanes_fit(const LaneSegments *g, const __m256i s[4], const __m256i r[4], __m256i flags, __m256i bits,
-                                               __m256i stands, __m256i *misfits)
-    {
-        const __m256i one = LANE_ALL(1), none = _mm256_setzero_si256();
-        const __m256i least = _mm256_sub_epi32(_mm256_sub_epi32(r[0], one), _mm256_max_epu32(s[2], LANE_ALL(66000)));
-        const __m256i near = _mm256_or_si256(_mm256_cmpeq_epi32(r[2], none),
-                                             LANE_BEFORE(_mm256_sub_epi32(_mm256_sub_epi32(s[0], r[2]), one), g->end));
-        const __m256i blocks = _mm256_and_si256(g->options, _mm256_slli_epi32(flags, 31 - 25));
-        const __m256i state = _mm256_cmpeq_epi32(_mm256_and_si256(stands, LANE_ALL(0xf << 16)), LANE_ALL(LANE_ESTABLISHED << 16));
-        const __m256i usual = _mm256_andnot_si256(_mm256_cmpeq_epi32(s[2], none), _mm256_andnot_si256(blocks, state));
-        const __m256i known = _mm256_and_si256(usual, LANE_BEFORE(g->seq, _mm256_add_epi32(s[1], one)));
-        const __m256i liberal = _mm256_or_si256(_mm256_slli_epi32(flags, 31 - 11), _mm256_slli_epi32(bits, 31 - 26));
-        __m256i fits = _mm256_and_si256(known, LANE_BEFORE(g->ack, _mm256_add_epi32(r[0], one)));
-        fits = _mm256_and_si256(fits, _mm256_and_si256(near, LANE_BEFORE(least, g->ack)));
-        *misfits = _mm256_srai_epi32(_mm256_andnot_si256(fits, _mm256_and_si256(known, liberal)), 31);
-        return _mm256_or_si256(fits, *misfits);
-    }
-
-    /* What was, where a segment is let through that does not fit. */
-    SIGHT_AVX2 static inline void lanes_keep(__m256i misfits, const __m256i *was, __m256i *is, int n)
-    {
-        for (int i = 0; i < n; i++)
-            is[i] = _mm256_blendv_epi8(is[i], was[i], misfits);
-    }
-
-    /* The sides as they are behind it; the flags. */
-    SIGHT_AVX2 static inline __m256i lanes_run_on(const LaneSegments *g, __m256i s[4], __m256i r[4], __m256i flags)
-    {
-        const __m256i win = _mm256_sllv_epi32(g->win, _mm256_and_si256(flags, LANE_ALL(0xff))), none = _mm256_setzero_si256();
-        const __m256i sent = _mm256_srai_epi32(LANE_BEFORE(s[0], g->end), 31);
-        const __m256i unheard = _mm256_cmpeq_epi32(_mm256_and_si256(flags, LANE_ALL(LANE_MAXACK << 8)), none);
-        const __m256i later = _mm256_or_si256(unheard, _mm256_srai_epi32(LANE_BEFORE(s[3], g->ack), 31));
-        const __m256i beyond = _mm256_andnot_si256(_mm256_cmpeq_epi32(r[2], none), _mm256_srai_epi32(LANE_BEFORE(s[1], g->end), 31));
-        const __m256i reach = _mm256_add_epi32(g->ack, win);
-        const __m256i moves = _mm256_srai_epi32(LANE_BEFORE(_mm256_sub_epi32(r[1], LANE_ALL(1)), reach), 31);
-        const __m256i acked = _mm256_and_si256(_mm256_cmpeq_epi32(g->ack, r[0]), LANE_ALL(LANE_SENT << 24));
-        s[2] = _mm256_max_epu32(s[2], win);
-        s[0] = _mm256_blendv_epi8(s[0], g->end, sent);
-        s[3] = _mm256_blendv_epi8(s[3], g->ack, later);
-        r[2] = _mm256_add_epi32(r[2], _mm256_and_si256(beyond, _mm256_sub_epi32(g->end, s[1])));
-        r[1] = _mm256_blendv_epi8(r[1], _mm256_add_epi32(g->ack, _mm256_max_epu32(win, LANE_ALL(1))), moves);
-        flags = _mm256_or_si256(flags, _mm256_or_si256(LANE_ALL(LANE_MAXACK << 8), _mm256_and_si256(sent, LANE_ALL(LANE_SENT << 8))));
-        return _mm256_andnot_si256(acked, flags);
-    }
-
-    /* What is kept of the segment as the last one; bits of what its connection's timeout depends on. ``q``: last_seq, last_ack, last_end,
-       and the word from last_win on. */
-    SIGHT_AVX2 static inline void lanes_note(Eight *e, const LaneSegments *g, __m256i flags, __m256i misfits, __m256i q[4])
-    {
-        const __m256i bits = LANE_LOAD(e->bits), none = _mm256_setzero_si256();
-        const __m256i dir = _mm256_and_si256(_mm256_srli_epi32(bits, LANE_REPLY_AT), LANE_ALL(1));
-        const __m256i most = _mm256_and_si256(_mm256_srli_epi32(bits, LANE_RETRANS_AT), LANE_ALL(0xff));
-        const __m256i was = _mm256_or_si256(_mm256_and_si256(q[3], LANE_ALL(0xffff)),
-                                            _mm256_and_si256(_mm256_srli_epi32(q[3], 7), LANE_ALL(1 << 16)));
-        const __m256i is = _mm256_or_si256(g->win, _mm256_slli_epi32(dir, 16));
-        const __m256i again = _mm256_and_si256(_mm256_and_si256(_mm256_cmpeq_epi32(q[0], g->seq), _mm256_cmpeq_epi32(q[1], g->ack)),
-                                               _mm256_and_si256(_mm256_cmpeq_epi32(q[2], g->end), _mm256_cmpeq_epi32(was, is)));
-        const __m256i before = _mm256_srli_epi32(q[3], 24), times = _mm256_and_si256(again, _mm256_add_epi32(before, LANE_ALL(1)));
-        const __m256i retrans = _mm256_blendv_epi8(_mm256_and_si256(times, LANE_ALL(0xff)), before, misfits);
-        const __m256i last[3] = {q[0], q[1], q[2]}, win = _mm256_blendv_epi8(g->win, _mm256_and_si256(q[3], LANE_ALL(0xffff)), misfits);
-        const __m256i unacked = _mm256_and_si256(flags, LANE_ALL(LANE_SENT << 8 | LANE_SENT << 24));
-        __m256i lives = _mm256_andnot_si256(_mm256_cmpgt_epi32(most, retrans), LANE_ALL(LANE_RETRANSMITS));
-        lives = _mm256_or_si256(lives, _mm256_andnot_si256(_mm256_cmpeq_epi32(unacked, none), LANE_ALL(LANE_UNACKED)));
-        lives = _mm256_or_si256(lives, _mm256_and_si256(_mm256_cmpeq_epi32(win, none), LANE_ALL(LANE_NO_WINDOW)));
-        LANE_STORE(e->lives, lives);
-        q[0] = g->seq;
-        q[1] = g->ack;
-        q[2] = g->end;
-        lanes_keep(misfits, last, q, 3);
-        q[3] = _mm256_or_si256(_mm256_or_si256(win, _mm256_and_si256(q[3], LANE_ALL(0xf << 16))),
-                               _mm256_or_si256(_mm256_or_si256(LANE_ALL(LANE_KIND_ACK << 20), _mm256_slli_epi32(dir, 23)),
-                                               _mm256_slli_epi32(retrans, 24)));
-    }
-
-    /* Not 0 where the frame is not as those that have been seen to go the program's way, or it cannot be said here how it is summed up.
-       What it leaves with. */
-    SIGHT_AVX2 static inline __m256i lanes_strange(Eight *e)
-    {
-        const __m256i length = LANE_LOAD(e->length), total = LANE_LOAD(e->total), n = _mm256_sub_epi32(length, LANE_ALL(e->at));
-        __m256i a[4], b[4], more[2], strange, trims, out;
-        sight_words(e->lane, LANE_LINK_AT, a);
-        sight_words(e->way, 0, b);
-        lane_pairs(e->lane, LANE_WIDEST_AT, more);
-        strange = _mm256_or_si256(_mm256_xor_si256(LANE_LOAD(e->link[0]), a[0]), _mm256_xor_si256(LANE_LOAD(e->link[1]), a[1]));
-        strange = _mm256_or_si256(strange, _mm256_xor_si256(LANE_LOAD(e->link[2]), a[2]));
-        /* length_as_known(): of a tunnel's packet, which ends where the inner one does, too */
-        strange = _mm256_or_si256(strange, _mm256_and_si256(_mm256_cmpgt_epi32(length, a[3]),
-                                                            _mm256_or_si256(_mm256_cmpgt_epi32(length, more[0]),
-                                                                            _mm256_cmpgt_epi32(_mm256_add_epi32(total, LANE_ALL(e->at)), a[3]))));
-        trims = LANE_BIT(b[3], 18);
-        out = _mm256_blendv_epi8(n, total, trims);
-        strange = _mm256_or_si256(strange, _mm256_and_si256(_mm256_xor_si256(out, total), LANE_BIT(b[3], 17)));
-        LANE_STORE(e->length_out, out);
-        LANE_STORE(e->push_sum, b[0]);
-        LANE_STORE(e->udp_sum, b[1]);
-        LANE_STORE(e->outer_total, _mm256_add_epi32(out, _mm256_and_si256(b[2], LANE_ALL(0xffff))));
-        LANE_STORE(e->bits, b[3]);
-        LANE_STORE(e->status, _mm256_srli_epi32(b[2], 16));
-        return strange;
-    }
-
-    /* Not 0 where the headers of the tunnel that a packet comes in may not be those that are known, as tunnel_is() of apply.pxd asks: all of
-       it where one is not. */
-    SIGHT_AVX2 static inline __m256i lanes_in_others(const Eight *e)
-    {
-        const __m256i sport = _mm256_xor_si256(sight_word(e->frame, LANE_ETHER + 20), LANE_LOAD(e->sport));
-        __m256i other = _mm256_setzero_si256();
-        int k;
-        for (k = 0; k < LANES; k++) {
-            const uint8_t *is = e->frame[k] + LANE_ETHER, *known = e->way[k] + LANE_POP_AT, *asked = e->way[k] + LANE_ASKED_AT;
-            const __m256i first = _mm256_xor_si256(LANE_SOME(is), LANE_SOME(known));
-            const __m256i then = _mm256_xor_si256(LANE_SOME(is + 32), LANE_SOME(known + 32));
-            other = _mm256_or_si256(other, _mm256_and_si256(first, LANE_SOME(asked)));
-            other = _mm256_or_si256(other, _mm256_and_si256(then, LANE_SOME(asked + 32)));
-        }
-        if (!_mm256_testz_si256(other, other))
-            return LANE_ALL(-1);
-        return _mm256_and_si256(_mm256_and_si256(sport, LANE_ALL(0xffff)), LANE_BIT(LANE_LOAD(e->bits), 21));
-    }
-
-    /* Eight.stands at a time up to ``latest``. Connections that end within the next seconds are left to others. */
-    SIGHT_AVX2 static inline uint32_t lanes_stand(const Eight *e, int64_t latest)
-    {
-        const __m256i half = LANE_ALL(0xffff), serial = lane_turned(LANE_LOAD(e->serial), LANE_BIT(LANE_LOAD(e->bits), 20));
-        __m256i c[4], other;
-        sight_words((const uint8_t *const *)e->ct, LANE_CT_AT, c);
-        other = _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi32(c[0], 16), serial), half);
-        other = _mm256_or_si256(other, _mm256_xor_si256(_mm256_srli_epi32(c[1], 16), LANE_LOAD(e->status)));
-        if (e->at != LANE_ETHER)
-            other = _mm256_or_si256(other, lanes_in_others(e));
-        other = _mm256_cmpeq_epi32(other, _mm256_setzero_si256());
-        return LANE_BITS(_mm256_and_si256(_mm256_cmpgt_epi32(c[3], LANE_ALL(latest >> 32)), other));
-    }
-
-    SIGHT_AVX2 static uint32_t lanes_pass(Eight *e, int64_t latest)
-    {
-        const uint8_t *const *ct = (const uint8_t *const *)e->ct;
-        LaneSegments g;
-        __m256i s[4], r[4], q[4], side[8], flags, was, fits, misfits, strange = lanes_strange(e), back = LANE_BIT(LANE_LOAD(e->bits), 19);
-        e->stands = lanes_stand(e, latest);
-        lanes_read(e, &g);
-        sight_words(ct, LANE_TCP_AT, s);
-        sight_words(ct, LANE_TCP_AT + 18, r);
-        sight_words(ct, LANE_TCP_AT + 36, q);
-        lane_sides(s, r, back);
-        memcpy(side, s, sizeof(s));
-        memcpy(side + 4, r, sizeof(r));
-        was = flags = lane_flags(e, back);
-        fits = lanes_fit(&g, s, r, flags, LANE_LOAD(e->bits), q[3], &misfits);
-        flags = lanes_run_on(&g, s, r, flags);
-        lanes_keep(misfits, side, s, 4);
-        lanes_keep(misfits, side + 4, r, 4);
-        flags = _mm256_blendv_epi8(flags, was, misfits);
-        lanes_note(e, &g, flags, misfits, q);
-        lane_sides(s, r, back);
-        LANE_STORE(e->next_flags, lane_turned(flags, back));
-        lane_rows_kept(e->next_side[0], s[0], s[1], s[2], s[3]);
-        lane_rows_kept(e->next_side[1], r[0], r[1], r[2], r[3]);
-        lane_rows_kept(e->next_last, q[0], q[1], q[2], q[3]);
-        return LANE_BITS(_mm256_and_si256(fits, _mm256_cmpeq_epi32(strange, _mm256_setzero_si256())));
-    }
-
-    /* What a sum of 16-bit words loses where ``was`` goes and ``is`` comes, modulo 2^16 - 1. */
-    SIGHT_AVX2 static inline __m256i lane_change(__m256i was, __m256i is)
-    {
-        return _mm256_add_epi32(sight_halves(lane_not(was)), sight_halves(is));
-    }
-
-    /* A checksum of 16 bits, patched as csum_patched() does. */
-    SIGHT_AVX2 static inline __m256i lane_patched(__m256i check, __m256i change)
-    {
-        const __m256i half = LANE_ALL(0xffff);
-        const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(half, _mm256_xor_si256(check, half)), change);
-        return _mm256_xor_si256(lane_fold(sum), half);
-    }
-
-    /* What a sum loses where sum_pseudo() of an inner packet is taken away. */
-    SIGHT_AVX2 static inline __m256i lane_less_pseudo(__m256i src, __m256i dst, __m256i total)
-    {
-        const __m256i sum = _mm256_add_epi32(sight_halves(lane_not(src)), sight_halves(lane_not(dst)));
-        return _mm256_add_epi32(_mm256_add_epi32(sum, _mm256_xor_si256(lane_net16(total), LANE_ALL(0xffff))),
-                                LANE_ALL(0xffff - 0x0600 + 0x1400));
-    }
-
-    /* 64-bit numbers times another one, modulo 2^64. */
-    SIGHT_AVX2 static inline __m256i lane_times(__m256i a, uint64_t by)
-    {
-        const __m256i cross = _mm256_mullo_epi32(a, _mm256_set1_epi64x((long long)(by << 32 | by >> 32)));
-        const __m256i high = _mm256_slli_epi64(_mm256_add_epi32(cross, _mm256_srli_epi64(cross, 32)), 32);
-        return _mm256_add_epi64(_mm256_mul_epu32(a, _mm256_set1_epi64x((long long)by)), high);
-    }
-
-    /* mix64() of hash.pxd. */
-    SIGHT_AVX2 static inline __m256i lane_mixed(__m256i x)
-    {
-        x = lane_times(_mm256_xor_si256(x, _mm256_srli_epi64(x, 30)), 0xbf58476d1ce4e5b9u);
-        x = lane_times(_mm256_xor_si256(x, _mm256_srli_epi64(x, 27)), 0x94d049bb133111ebu);
-        return _mm256_xor_si256(x, _mm256_srli_epi64(x, 31));
-    }
-
-    /* Identifications of tunnels' packets: the lower 16 bits of draws. */
-    SIGHT_AVX2 static inline __m256i lanes_drawn(const Eight *e)
-    {
-        const __m256i low = lane_mixed(LANE_LOAD(e->draw)), high = lane_mixed(LANE_LOAD(e->draw + 4));
-        const __m256i both = _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), 0x88));
-        return _mm256_and_si256(_mm256_permute4x64_epi64(both, 0xd8), LANE_ALL(0xffff));
-    }
-
-    /* The headers of tunnels, tunnel_finish(): what differs from packet to packet. ``total``: of the inner packet. */
-    SIGHT_AVX2 static inline void lanes_outer(Eight *e, __m256i src, __m256i dst, __m256i total)
-    {
-        const __m256i half = LANE_ALL(0xffff), n = LANE_LOAD(e->outer_total), length = lane_net16(n);
-        const __m256i ident = lane_net16(lanes_drawn(e)), udp = lane_net16(_mm256_sub_epi32(n, LANE_ALL(20)));
-        __m256i sum = _mm256_add_epi32(_mm256_add_epi32(sight_halves(LANE_LOAD(e->push_sum)), length), ident);
-        LANE_STORE(e->outer, _mm256_or_si256(length, _mm256_slli_epi32(ident, 16)));
-        LANE_STORE(e->outer_check, _mm256_xor_si256(lane_fold(sum), half));
-        /* a right checksum says what the rest of the inner packet sums up to */
-        sum = _mm256_add_epi32(lane_less_pseudo(src, dst, total), _mm256_add_epi32(sight_halves(LANE_LOAD(e->udp_sum)), LANE_LOAD(e->sport)));
-        sum = _mm256_xor_si256(lane_fold(_mm256_add_epi32(sum, _mm256_add_epi32(udp, udp))), half);
-        sum = _mm256_or_si256(sum, _mm256_and_si256(_mm256_cmpeq_epi32(sum, _mm256_setzero_si256()), half));
-        LANE_STORE(e->udp, _mm256_or_si256(udp, _mm256_slli_epi32(_mm256_and_si256(sum, LANE_BIT(LANE_LOAD(e->bits), 17)), 16)));
-    }
-
-    /* Addresses and ports that packets leave with; at first as they come. */
-    SIGHT_AVX2 static inline void lanes_translate(const Eight *e, __m256i bits, __m256i *src, __m256i *dst, __m256i *ports)
-    {
-        const __m256i half = LANE_ALL(0xffff), back = LANE_BIT(bits, 19), source = LANE_BIT(bits, 16), destination = LANE_BIT(bits, 22);
-        const uint8_t *const *ct = (const uint8_t *const *)e->ct;
-        __m256i there[2], answers[4];
-        if (_mm256_testz_si256(bits, LANE_ALL(LANE_SOURCE | LANE_DESTINATION)))
-            return;
-        lane_pairs(ct, LANE_ENDS_AT, there);
-        sight_words(ct, LANE_ENDS_AT + 8, answers);  /* and the ports of both */
-        *src = _mm256_blendv_epi8(*src, _mm256_blendv_epi8(answers[1], there[1], back), source);
-        *dst = _mm256_blendv_epi8(*dst, _mm256_blendv_epi8(answers[0], there[0], back), destination);
-        *ports = _mm256_blendv_epi8(*ports, lane_swapped(_mm256_blendv_epi8(answers[3], answers[2], back)),
-                                    _mm256_or_si256(_mm256_and_si256(source, half), _mm256_andnot_si256(half, destination)));
-    }
-
-    /* So many bytes in front of both, and nothing else. */
-    SIGHT_AVX2 static inline void lane_head(uint8_t *to, const uint8_t *front, uint32_t n)
-    {
-        if (n >= 16) {
-            copy_short(to - n, front - n, n);
-        } else if (n >= 8) {
-            memcpy(to - n, front - n, 8);
-            memcpy(to - 8, front - 8, 8);
-        }
-    }
-
-    /* The packet's first 32 bytes, which are ``head`` and ``more``, and all behind them; its TCP checksum, and all in front. */
-    SIGHT_AVX2 static inline void lane_write(const Eight *e, uint32_t k, __m128i head, __m128i more)
-    {
-        const uint8_t *ip = e->ip[k], *way = e->way[k], *front = way + LANE_HEAD_AT + LANE_FRONT;
-        const uint32_t n = e->length_out[k], bits = e->bits[k];
-        uint8_t *to = e->to[k], *outer = to - raw16(way + LANE_BEFORE_AT);
-        if (__builtin_expect(n > 64, 0))
-            memcpy(to + 32, ip + 32, n - 32);
-        else
-            LANE_COPY(to + n - 32, ip + n - 32);
-        _mm_storeu_si128((__m128i *)to, head);
-        _mm_storeu_si128((__m128i *)(to + 16), more);
-        put_raw16(to + 36, e->new_check[k]);
-        if (e->kept[k]) {
-            lane_head(to, front, e->kept[k] - 1);
-        } else {
-            LANE_COPY(to - 32, front - 32);
-            LANE_COPY(to - 64, front - 64);
-            if (bits & LANE_LONG) {
-                LANE_COPY(to - 96, front - 96);
-                LANE_COPY(to - 128, front - 128);
-            }
-        }
-        if (!(bits & LANE_PUSHES))
-            return;
-        memcpy(outer + 2, &e->outer[k], 4);
-        put_raw16(outer + 10, e->outer_check[k]);
-        if (bits & LANE_PUSHES_UDP) {
-            put_raw16(outer + 20, e->sport[k]);
-            memcpy(outer + 24, &e->udp[k], 4);
-        }
-    }
-
-    SIGHT_AVX2 static void lanes_write(Eight *e)
-    {
-        const __m256i half = LANE_ALL(0xffff), byte = LANE_ALL(0xff), bits = LANE_LOAD(e->bits), w2 = LANE_LOAD(e->w[2]);
-        const __m256i was_src = LANE_LOAD(e->src), was_dst = LANE_LOAD(e->dst), was_ports = LANE_LOAD(e->ports);
-        const __m256i hops = _mm256_and_si256(bits, byte);
-        __m256i src = was_src, dst = was_dst, ports = was_ports, check = _mm256_srli_epi32(w2, 16);
-        __m256i row[4], more[4], word, addresses, translated;
-        uint32_t k;
-        if (e->n == e->wrote)
-            return;
-        lanes_translate(e, bits, &src, &dst, &ports);
-        translated = _mm256_or_si256(LANE_BIT(bits, 16), LANE_BIT(bits, 22));
-        addresses = _mm256_add_epi32(lane_change(was_src, src), lane_change(was_dst, dst));
-        word = lane_patched(check, _mm256_add_epi32(addresses, _mm256_mullo_epi32(hops, LANE_ALL(0xfffe))));
-        check = _mm256_blendv_epi8(check, word, _mm256_or_si256(translated, _mm256_cmpgt_epi32(hops, _mm256_setzero_si256())));
-        word = _mm256_or_si256(_mm256_and_si256(_mm256_sub_epi32(w2, hops), byte), _mm256_and_si256(w2, LANE_ALL(0xff00)));
-        lane_rows(LANE_LOAD(e->w[0]), LANE_LOAD(e->w[1]), _mm256_or_si256(word, _mm256_slli_epi32(check, 16)), src, row);
-        lane_rows(dst, ports, LANE_LOAD(e->seq), LANE_LOAD(e->ack), more);
-        check = _mm256_and_si256(LANE_LOAD(e->check), half);
-        word = lane_patched(check, _mm256_add_epi32(addresses, lane_change(was_ports, ports)));
-        LANE_STORE(e->new_check, _mm256_blendv_epi8(check, word, translated));
-        if (!_mm256_testz_si256(bits, LANE_ALL(LANE_PUSHES)))
-            lanes_outer(e, src, dst, LANE_LOAD(e->total));
-        for (k = 0; k < 4; k++) {
-            if (e->wrote <= k && k < e->n)
-                lane_write(e, k, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
-            if (e->wrote <= k + 4 && k + 4 < e->n)
-                lane_write(e, k + 4, _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
-        }
-        e->wrote = e->n;
-    }
-
     /* Bits of lanes that have the same word as one before them. */
     SIGHT_AVX2 static uint32_t lanes_repeat(const uint32_t *words)
     {
@@ -713,8 +346,6 @@ cdef extern from *:
     }
 
     static inline uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed) { (void)e; (void)key; (void)unsummed; return 0; }
-    static inline uint32_t lanes_pass(Eight *e, int64_t latest) { (void)e; (void)latest; return 0; }
-    static inline void lanes_write(Eight *e) { (void)e; }
     static inline uint32_t lanes_repeat(const uint32_t *words) { (void)words; return 0; }
     static inline uint32_t lanes_with(uint8_t *const *ct, const void *one) { (void)ct; (void)one; return 0; }
     #endif
@@ -739,6 +370,7 @@ cdef extern from *:
     const uint32_t LANE_TRIMS
     const uint32_t LANE_REPLY_AT
     const uint32_t LANE_LIBERAL
+    const uint32_t LANE_TOLD
     const uint32_t LANE_SECOND
     const uint32_t LANE_POPS_UDP
     const uint32_t LANE_DEVICE_AT
@@ -781,6 +413,8 @@ cdef extern from *:
         uint32_t wrote
         uint32_t at
         uint32_t stands
+        uint32_t told
+        uint32_t placed
         LaneRow next_side[2][8]
         LaneRow next_last[8]
         uint32_t next_flags[8]
@@ -794,7 +428,5 @@ cdef extern from *:
     uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, const int32_t *devs, uint32_t at,
                           uint32_t most, uint32_t how) noexcept nogil
     uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed) noexcept nogil
-    uint32_t lanes_pass(Eight *e, int64_t latest) noexcept nogil  # bits of lanes that go as nearly all do, as far as connections' windows tell
-    void lanes_write(Eight *e) noexcept nogil  # the packets of the first ``n`` lanes, but for those that are
     uint32_t lanes_repeat(const uint32_t *words) noexcept nogil
     uint32_t lanes_with(uint8_t *const *ct, const void *one) noexcept nogil

@@ -1,15 +1,19 @@
 # Frames from outside eight at a time, as long as they go so: abreast.pxd's steps, each for other eight frames, so that what lies far away in
 # memory is asked for a step or two ahead. What is due between them is carried by arrivals.pxd, or ends it.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, event_due
-from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, lane_asks, lane_found, lane_goes, lane_nears, lane_nowhere)
+from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, lane_asks, lane_found, lane_goes,
+                               lane_goes_quietly, lane_nears, lane_nowhere)
 from ext.fast.arrivals cimport arrivals_left, arrivals_until
 from ext.fast.flows cimport FlowCache
 from ext.fast.headers cimport times_latest
+from ext.fast.key cimport ETH
 from ext.fast.lane cimport lanes_stamped
 from ext.fast.lane_flows cimport lanes_find
-from ext.fast.lanes cimport Eight, LANES, lanes_pass, lanes_repeat, lanes_with, lanes_write
+from ext.fast.lane_windows cimport lanes_pass
+from ext.fast.lane_write cimport lanes_write
+from ext.fast.lanes cimport Eight, LANES, lanes_repeat, lanes_with
 from ext.fast.straight cimport straight_until
 from ext.wire.bytes cimport ask_for, rarely
 
@@ -21,15 +25,19 @@ cdef inline bint asks_more(const Row *r, const Eight *e) noexcept nogil:
 
 cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, bint more) noexcept nogil:
     """lane_asks(), and that frame is."""
+    cdef const uint8_t *frame
     lane_asks(e, k)
     if more:
-        ask_for(r.data + r.starts[e.first + k + DATA_AHEAD])
+        frame = r.data + r.starts[e.first + k + DATA_AHEAD]
+        ask_for(frame)
+        if e.at != ETH:  # its headers take more than a line
+            ask_for(frame + e.at)
 
 
 cdef inline void eight_opens(const FlowCache *fc, Eight *e) noexcept nogil:
     """Nothing is in it, and all would be written where nobody looks."""
     cdef uint32_t k
-    e.n = e.wrote = 0
+    e.n = e.wrote = e.placed = 0
     for k in range(<uint32_t>LANES):
         lane_nowhere(fc, e, k)
 
@@ -83,13 +91,52 @@ cdef inline bint frame_goes_abreast(Row *r, Eight *e, uint32_t k, int64_t now) n
 cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const Eight *later) noexcept nogil:
     """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of
     ``later`` ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
-    cdef int64_t latest = max(r.c.now, times_latest(r.times + e.first, LANES)), now
-    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest), k
+    cdef int64_t latest = max(r.c.now, times_latest(r.times + e.first, LANES))
+    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest)
     cdef uint32_t found = lanes_find(next, r.fc.lane, r.fc.lanes_stamp) if next.n else 0
-    cdef bint more = asks_more(r, later)
-    r.again = r.lane = 0
     lanes_write(behind)
     r.written = r.id + <uint32_t>r.gone
+    if eight_is_quiet(r, e, again, passed, latest):
+        eight_goes_quietly(r, e, next, found, later)
+    else:
+        eight_goes(r, e, again, passed, latest, next, found, later)
+    eight_found(r, next)
+
+
+cdef inline bint eight_is_quiet(const Row *r, const Eight *e, uint32_t again, uint32_t passed, int64_t latest) noexcept nogil:
+    """Do all go up to this time, each by a connection of its own, seen by nobody, before anything else is due?"""
+    cdef uint32_t every = (1 << LANES) - 1
+    return (e.n == <uint32_t>LANES and (passed & e.stands) == every and (again | e.told) == 0 and latest < e.until
+            and not event_due(r.c, latest) and r.arrivals.waits == NULL)
+
+
+cdef inline void eight_goes_quietly(Row *r, Eight *e, Eight *next, uint32_t found, const Eight *later) noexcept nogil:
+    """What is left of eights_step(), where eight_is_quiet() says so."""
+    cdef const int64_t *times = r.times + e.first
+    cdef bint more = asks_more(r, later)
+    cdef uint32_t k
+    for k in range(<uint32_t>LANES if e.placed else 0):
+        lane_nowhere(r.fc, e, k)
+    e.placed = False
+    for k in range(<uint32_t>LANES):
+        if k < e.n and not lane_goes_quietly(r, e, k, max(r.c.now, times[k])):
+            e.n = k
+        if k < next.n:
+            if lane_found(r, next, k, found >> k & 1):
+                lane_nears(next, k)
+            else:
+                next.n = k
+        if later.n:
+            lane_asks_ahead(r, later, k, more)
+
+
+cdef inline void eight_goes(Row *r, Eight *e, uint32_t again, uint32_t passed, int64_t latest, Eight *next, uint32_t found,
+                            const Eight *later) noexcept nogil:
+    """What is left of eights_step(): lane by lane, with what is due between them."""
+    cdef bint more = asks_more(r, later)
+    cdef int64_t now
+    cdef uint32_t k
+    r.again = r.lane = 0
     for k in range(<uint32_t>LANES):
         if k < e.n:
             now = max(r.c.now, r.times[e.first + k])
@@ -107,7 +154,6 @@ cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const
                 next.n = k
         if later.n:
             lane_asks_ahead(r, later, k, more)
-    eight_found(r, next)
 
 
 cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:

@@ -23,11 +23,19 @@ cdef inline void track_expires(const Core *c, Ct *ct, int64_t timeout) noexcept 
 
 cdef inline void track_told(Core *c, const Track *t, Ct *ct) noexcept nogil:
     """A connection of another protocol than TCP, which never refuses."""
+    cdef int64_t timeout
+    if rarely(t.proto != 17):
+        track_told_rest(c, t, ct)
+        return
+    ct_udp_packet(&ct.proto.udp, c.now, &(<Ns *>t.ns).ct.set, &ct.status, &timeout)
+    track_expires(c, ct, timeout)
+
+
+cdef inline void track_told_rest(const Core *c, const Track *t, Ct *ct) noexcept nogil:
+    """track_told() of what is not of UDP."""
     cdef const CtSettings *s = &(<Ns *>t.ns).ct.set
     cdef int64_t timeout
-    if t.proto == 17:
-        ct_udp_packet(&ct.proto.udp, c.now, s, &ct.status, &timeout)
-    elif t.proto == 47:
+    if t.proto == 47:
         ct_gre_packet(&ct.proto.gre, s, &ct.status, &timeout)
     else:
         ct_generic_packet(s, &timeout)

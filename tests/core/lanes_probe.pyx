@@ -11,7 +11,9 @@ from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport ETH, tunnel_plain
 from ext.fast.lane cimport way_draft, way_joins
 from ext.fast.lane_flows cimport lanes_find
-from ext.fast.lanes cimport Eight, LaneKeys, lanes_frames, lanes_look, lanes_pass, lanes_repeat, lanes_write
+from ext.fast.lane_windows cimport lanes_pass
+from ext.fast.lane_write cimport lanes_write
+from ext.fast.lanes cimport Eight, LaneKeys, lanes_frames, lanes_look, lanes_repeat
 from ext.fast.outer cimport lanes_tunnelled
 from ext.fast.rows cimport eight_opens
 from ext.fast.straight cimport straight_written
