@@ -17,6 +17,9 @@ from ext.fast.lanes cimport Eight, LANES, lanes_repeat, lanes_with
 from ext.fast.straight cimport straight_until
 from ext.wire.bytes cimport ask_for, rarely
 
+cdef enum:
+    ARRAYS_AHEAD = 128  # frames
+
 
 cdef inline bint asks_more(const Row *r, const Eight *e) noexcept nogil:
     """Is there a frame for each of these some frames later?"""
@@ -32,6 +35,15 @@ cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, bint 
         ask_for(frame)
         if e.at != ETH:  # its headers take more than a line
             ask_for(frame + e.at)
+
+
+cdef inline void arrays_ahead(const Row *r, uint64_t frame) noexcept nogil:
+    """What is said of frames some eights later is asked for."""
+    cdef uint64_t i = min(frame + ARRAYS_AHEAD, r.past - 1)
+    ask_for(&r.times[i])
+    ask_for(&r.starts[i])
+    ask_for(&r.lengths[i])
+    ask_for(&r.devs[i])
 
 
 cdef inline void eight_opens(const FlowCache *fc, Eight *e) noexcept nogil:
@@ -94,6 +106,7 @@ cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const
     cdef int64_t latest = max(r.c.now, times_latest(r.times + e.first, LANES))
     cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest)
     cdef uint32_t found = lanes_find(next, r.fc.lane, r.fc.lanes_stamp) if next.n else 0
+    arrays_ahead(r, e.first)
     lanes_write(behind)
     r.written = r.id + <uint32_t>r.gone
     if eight_is_quiet(r, e, again, passed, latest):
