@@ -86,7 +86,7 @@ cdef extern from *:
     }
 
     /* The packet's first 32 bytes, which are ``head`` and ``more``, and all behind them; its TCP checksum, and all in front. */
-    SIGHT_AVX2 static inline void lane_write(const Eight *e, uint32_t k, __m128i head, __m128i more)
+    SIGHT_AVX2 static inline void lane_write(const Eight *e, uint32_t k, uint32_t kept, __m128i head, __m128i more)
     {
         const uint8_t *ip = e->ip[k], *way = e->way[k], *front = way + LANE_HEAD_AT + LANE_FRONT;
         const uint32_t n = e->length_out[k], bits = e->bits[k];
@@ -98,8 +98,8 @@ cdef extern from *:
         _mm_storeu_si128((__m128i *)to, head);
         _mm_storeu_si128((__m128i *)(to + 16), more);
         put_raw16(to + 36, e->new_check[k]);
-        if (e->kept[k]) {
-            lane_head(to, front, e->kept[k] - 1);
+        if (kept) {
+            lane_head(to, front, kept - 1);
         } else {
             LANE_COPY(to - 32, front - 32);
             LANE_COPY(to - 64, front - 64);
@@ -125,6 +125,7 @@ cdef extern from *:
         const __m256i hops = _mm256_and_si256(bits, byte);
         __m256i src = was_src, dst = was_dst, ports = was_ports, check = _mm256_srli_epi32(w2, 16);
         __m256i row[4], more[4], word, addresses, translated;
+        const int nowhere = e->n - e->wrote == LANES && !e->placed;
         uint32_t k;
         if (e->n == e->wrote)
             return;
@@ -141,11 +142,15 @@ cdef extern from *:
         LANE_STORE(e->new_check, _mm256_blendv_epi8(check, word, translated));
         if (!_mm256_testz_si256(bits, LANE_ALL(LANE_PUSHES)))
             lanes_outer(e, src, dst, LANE_LOAD(e->total));
-        for (k = 0; k < 4; k++) {
+        for (k = 0; k < 4 && nowhere; k++) {
+            lane_write(e, k, 0, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
+            lane_write(e, k + 4, 0, _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
+        }
+        for (k = 0; k < 4 && !nowhere; k++) {
             if (e->wrote <= k && k < e->n)
-                lane_write(e, k, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
+                lane_write(e, k, e->kept[k], _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
             if (e->wrote <= k + 4 && k + 4 < e->n)
-                lane_write(e, k + 4, _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
+                lane_write(e, k + 4, e->kept[k + 4], _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
         }
         e->wrote = e->n;
     }

@@ -31,9 +31,11 @@ def with_data(number: int, seq: int, size: int) -> bytes:
     return ether(ipv4(segment_of, src=CLIENT, dst=SERVER, proto=TCP))
 
 
-def abreast(*bursts: Sequence[bytes], gap: int = MILLISECOND, sysctls: Sequence[tuple[str, int]] = ()) -> int:
+def abreast(
+    *bursts: Sequence[bytes], gap: int = MILLISECOND, sysctls: Sequence[tuple[str, int]] = (), captured: Sequence[str] = ()
+) -> int:
     """How many frames went eight at a time, once that has come to what the slow path alone does. Between bursts a setting changes."""
-    slow, fast = Outlet(slow=True, captured=()), Outlet(captured=())
+    slow, fast = Outlet(slow=True, captured=captured), Outlet(captured=captured)
     before = fast.engine.flow_cache()["abreast"]
     for number, burst in enumerate(bursts):
         for outlet in (slow, fast):
@@ -62,6 +64,17 @@ def test_connections_that_come_again_within_eight_frames() -> None:
     rng = Random("again")
     frames = [segment(rng.randrange(5), 100 + step // 50) for step in range(1600)]
     assert abreast(frames) > len(frames) - EIGHT
+
+
+@pytest.mark.parametrize("seen", [1, 7, 8, 40])
+@pytest.mark.parametrize("unseen", [8, 24, 32, 100])
+def test_frames_that_are_captured_between_many_that_nobody_sees(seen: int, unseen: int) -> None:
+    """What is written where nobody looks does not get where captured frames are."""
+    frames, both = [], (seen, unseen)
+    for turn in range(24):
+        numbers = range(turn * 8, turn * 8 + both[turn % 2])
+        frames += [(segment(n % CONNECTIONS, 100 + turn), reply(n % CONNECTIONS, 200 + turn))[turn % 2 == 0] for n in numbers]
+    assert abreast(frames, captured=["eth0"]) > len(frames) - 4 * EIGHT
 
 
 @pytest.mark.parametrize("place", range(800, 800 + 2 * EIGHT))
