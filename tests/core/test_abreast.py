@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from core.outlets import ACK, CONNECTIONS, EVERYWHERE, PORT, Outlet, question, reply, rounds, segment
-from core.worlds import CLIENT, MILLISECOND, SERVER, TCP, ether, ipv4, tcp, tcp_packet
+from core.worlds import CLIENT, MILLISECOND, SERVER, TCP, ether, filter_table, ipv4, tcp, tcp_packet
 
 EIGHT = 8
 RST_ACK, FIN_ACK, SYN = 0x14, 0x11, 0x02
@@ -31,11 +32,9 @@ def with_data(number: int, seq: int, size: int) -> bytes:
     return ether(ipv4(segment_of, src=CLIENT, dst=SERVER, proto=TCP))
 
 
-def abreast(
-    *bursts: Sequence[bytes], gap: int = MILLISECOND, sysctls: Sequence[tuple[str, int]] = (), captured: Sequence[str] = ()
-) -> int:
+def abreast(*bursts: Sequence[bytes], gap: int = MILLISECOND, sysctls: Sequence[tuple[str, int]] = ()) -> int:
     """How many frames went eight at a time, once that has come to what the slow path alone does. Between bursts a setting changes."""
-    slow, fast = Outlet(slow=True, captured=captured), Outlet(captured=captured)
+    slow, fast = Outlet(slow=True, captured=()), Outlet(captured=())
     before = fast.engine.flow_cache()["abreast"]
     for number, burst in enumerate(bursts):
         for outlet in (slow, fast):
@@ -66,15 +65,24 @@ def test_connections_that_come_again_within_eight_frames() -> None:
     assert abreast(frames) > len(frames) - EIGHT
 
 
-@pytest.mark.parametrize("seen", [1, 7, 8, 40])
-@pytest.mark.parametrize("unseen", [8, 24, 32, 100])
-def test_frames_that_are_captured_between_many_that_nobody_sees(seen: int, unseen: int) -> None:
-    """What is written where nobody looks does not get where captured frames are."""
-    frames, both = [], (seen, unseen)
+@pytest.mark.parametrize("denied", [1, 7, 8, 40])
+@pytest.mark.parametrize("passed", [8, 24, 32, 100])
+def test_frames_that_a_rule_drops_between_many_that_nobody_sees(denied: int, passed: int) -> None:
+    """What is written where nobody looks does not get where dropped frames are kept."""
+    slow, fast = Outlet(slow=True, captured=()), Outlet(captured=())
+    half = CONNECTIONS // 2
+    frames = []
     for turn in range(24):
-        numbers = range(turn * 8, turn * 8 + both[turn % 2])
-        frames += [(segment(n % CONNECTIONS, 100 + turn), reply(n % CONNECTIONS, 200 + turn))[turn % 2 == 0] for n in numbers]
-    assert abreast(frames, captured=["eth0"]) > len(frames) - 4 * EIGHT
+        first, count = ((0, denied), (half, passed))[turn % 2]
+        frames += [segment(first + (turn * EIGHT + number) % half, 103 + turn) for number in range(count)]
+    before = fast.engine.flow_cache()["abreast"]
+    for outlet in (slow, fast):
+        rules: Any = [{"proto": TCP, "sport": (PORT, PORT + half - 1), "target": "DROP"}]
+        outlet.engine.set_rules(outlet.router.ns, 4, "filter", filter_table(FORWARD=rules))
+        outlet.carry(rounds(3))
+        outlet.carry(frames)
+    assert fast.engine.flow_cache()["abreast"] - before > len(frames) - 4 * EIGHT
+    assert fast.shown() == slow.shown()
 
 
 @pytest.mark.parametrize("place", range(800, 800 + 2 * EIGHT))
