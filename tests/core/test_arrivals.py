@@ -23,7 +23,8 @@ GAP = 100  # ns
 IN_FLIGHT = 2 * LEG // GAP  # packets that come while one is on the wire
 ENDS = ("dropped", "seen and dropped", "left", "seen and left", "denied")
 
-Sent = tuple[bool, bytes]  # from the far end, packet
+ASIDE = 2
+Sent = tuple[int, bytes]  # from the client, the far end or aside; packet
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +34,8 @@ def _wide(probe: Callable[[str], ModuleType]) -> None:
 
 
 class Nodes(Wire):
-    """Both routers track connections, and send what is for the other side through a tunnel, or as it is."""
+    """Both routers track connections, and send what is for the other side through a tunnel, or as it is. What is for the client may come
+    from aside, too."""
 
     def __init__(self, *, slow: bool, tunnel: bool = True, end: str = "seen and dropped", open_: bool = True) -> None:
         super().__init__(slow=slow)
@@ -45,6 +47,9 @@ class Nodes(Wire):
         engine.add_neighbour(self.right, ip("10.2.0.1"), mac(11))
         engine.add_neighbour(self.back, ip(FAR), STRANGER)
         engine.add_neighbour(self.front, ip(NEAR), STRANGER)
+        self.aside = engine.add_device(engine.add_namespace("aside"), "eth0", "veth", mac=mac(70), mtu=1500)
+        beside = engine.add_device(self.routers[0], "eth2", "veth", mac=mac(71), mtu=1500)
+        engine.connect(self.aside, beside)
         self.tunnels: list[int] = []
         if tunnel:
             self._tunnel(0, "10.2.0.1", "10.2.0.2", "10.3.0.0")
@@ -57,7 +62,7 @@ class Nodes(Wire):
         if "left" in end:
             engine.disconnect(self.front)
             engine.disconnect(self.back)
-        for device in (self.front, self.left, self.right, self.back, self.client, self.server, *self.tunnels):
+        for device in (self.front, self.left, self.right, self.back, self.client, self.server, self.aside, beside, *self.tunnels):
             engine.set_device(device, capture="seen" in end and device in (self.front, self.back, self.client, self.server))
         if end == "denied":
             denied: Any = {"proto": TCP, "sport": (PORT, PORT + 7), "target": "DROP"}
@@ -74,8 +79,8 @@ class Nodes(Wire):
         engine.add_route(ns, ip(network), 24, via=ip(f"10.9.{peer}.0"), dev=device, onlink=True)
 
     def send(self, packets: Sequence[Sent], *, gap: int = 3 * LEG) -> None:
-        """From both ends, the last one now."""
-        stations = ((self.client, 10, 1), (self.server, 21, 3))
+        """From both ends and from aside, the last one now."""
+        stations = ((self.client, 10, 1), (self.server, 21, 3), (self.aside, 71, 70))
         frames = [ether(packet, dst=mac(stations[far][1]), src=mac(stations[far][2])) for far, packet in packets]
         starts = array("Q", [0])
         for frame in frames:
@@ -175,6 +180,39 @@ def test_data_sent_just_before_something_is_received(before: int) -> None:
         packets[place + IN_FLIGHT - before] = data(False, number, 100, 200, 20)
     warm = [each for number in range(CONNECTIONS) for each in (data(False, number, 80, 200, 20), back(number, 200))] * 40
     assert abreast(warm, packets) > len(warm) + len(packets) // 2
+
+
+@pytest.mark.parametrize("gap", [GAP, 2 * GAP, 3 * GAP])
+@pytest.mark.parametrize("seed", range(6))
+def test_packets_that_leave_unseen_while_others_of_their_connections_come_from_the_wire(seed: int, gap: int) -> None:
+    """Each connection sees the same segment again and again, from either side: how often in a row, and when last, shows in its timeout."""
+    rng = Random(f"aside {seed}")
+    packets = []
+    for turn in range(60):
+        first, seq = rng.randrange(CONNECTIONS), 200 + turn // 12
+        count = rng.choice((8, 16, 24, 40, 64))
+        packets += [(ASIDE if turn % 2 else 1, back((first + number) % CONNECTIONS, seq)[1]) for number in range(count)]
+    assert abreast(packets, gap=gap, end="left") > len(packets) // 2
+
+
+def test_tunnels_whose_connections_have_ended_meanwhile() -> None:
+    """A tunnel's connection lives for 30 s; what is sent through it later is the first packet of another one."""
+    numbers = [each for turn in range(60) for each in (*range(12), *((12,) if turn % 7 == 3 else ()), *range(20, 24))]
+    times = dict.fromkeys(numbers, 0)
+    packets = []
+    for number in numbers:
+        times[number] += 1
+        packets.append(there(number, 100 + times[number]))
+    shown = []
+    for slow in (False, True):
+        nodes = Nodes(slow=slow, end="left")
+        nodes.engine.disconnect(nodes.left)
+        before = nodes.engine.flow_cache()["abreast"]
+        nodes.send(rounds(3))
+        nodes.send(packets, gap=1_400_000_000)
+        assert slow or nodes.engine.flow_cache()["abreast"] - before > len(packets) // 2
+        shown.append(nodes.shown())
+    assert shown[0] == shown[1]
 
 
 def test_the_same_segment_many_times_in_a_row() -> None:
