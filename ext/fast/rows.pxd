@@ -37,6 +37,17 @@ cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, bint 
             ask_for(frame + e.at)
 
 
+cdef inline void lanes_come(Row *r, Eight *next, uint32_t found, const Eight *later, uint32_t k, bint more) noexcept nogil:
+    """Of the ``next`` eight the packet's connections are found, and asked for; of a ``later`` one what lies where its flow should is."""
+    if k < next.n:
+        if lane_found(r, next, k, found >> k & 1):
+            lane_nears(next, k)
+        else:
+            next.n = k
+    if later.n:
+        lane_asks_ahead(r, later, k, more)
+
+
 cdef inline void arrays_ahead(const Row *r, uint64_t frame) noexcept nogil:
     """What is said of frames some eights later is asked for."""
     cdef uint64_t i = min(frame + ARRAYS_AHEAD, r.past - 1)
@@ -134,13 +145,7 @@ cdef inline void eight_goes_quietly(Row *r, Eight *e, Eight *next, uint32_t foun
     for k in range(<uint32_t>LANES):
         if k < e.n and not lane_goes_quietly(r, e, k, max(r.c.now, times[k])):
             e.n = k
-        if k < next.n:
-            if lane_found(r, next, k, found >> k & 1):
-                lane_nears(next, k)
-            else:
-                next.n = k
-        if later.n:
-            lane_asks_ahead(r, later, k, more)
+        lanes_come(r, next, found, later, k, more)
 
 
 cdef inline void eight_goes(Row *r, Eight *e, uint32_t again, uint32_t passed, int64_t latest, Eight *next, uint32_t found,
@@ -160,13 +165,7 @@ cdef inline void eight_goes(Row *r, Eight *e, uint32_t again, uint32_t passed, i
                 r.again = 0
             if k < e.n and not (passed >> k & 1 and frame_goes_abreast(r, e, k, now)):
                 e.n = k
-        if k < next.n:
-            if lane_found(r, next, k, found >> k & 1):
-                lane_nears(next, k)
-            else:
-                next.n = k
-        if later.n:
-            lane_asks_ahead(r, later, k, more)
+        lanes_come(r, next, found, later, k, more)
 
 
 cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:
@@ -174,12 +173,7 @@ cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogi
     cdef uint32_t found = lanes_find(e, r.fc.lane, r.fc.lanes_stamp) if e.n else 0, k
     cdef bint more = asks_more(r, later)
     for k in range(<uint32_t>LANES):
-        if k < e.n and not lane_found(r, e, k, found >> k & 1):
-            e.n = k
-        if k < e.n:
-            lane_nears(e, k)
-        if later.n:
-            lane_asks_ahead(r, later, k, more)
+        lanes_come(r, e, found, later, k, more)
     eight_found(r, e)
 
 
