@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.outlets import ACK, CONNECTIONS, EVERYWHERE, PORT, Outlet, question, reply, rounds, segment
-from core.worlds import CLIENT, MILLISECOND, SERVER, TCP, ether, filter_table, ipv4, tcp, tcp_packet
+from core.worlds import CLIENT, MILLISECOND, ROUTER1, SERVER, SERVER_MAC, TCP, ether, filter_table, ip, ipv4, mac, tcp, tcp_packet
 
 EIGHT = 8
 RST_ACK, FIN_ACK, SYN = 0x14, 0x11, 0x02
@@ -157,4 +157,27 @@ def test_rules_that_change_end_what_is_known() -> None:
             outlet.engine.set_device(getattr(outlet.router, name), mtu=1400)
         outlet.carry(rounds(3))
     assert fast.engine.flow_cache()["abreast"] - before > 2 * len(rounds(3))
+    assert fast.shown() == slow.shown()
+
+
+@pytest.mark.parametrize("gap", [400, 437, 511, 1001])
+def test_a_bridge_forgets_a_station_between_frames_that_nobody_sees(gap: int) -> None:
+    """300 s after the server spoke last, what is for it leaves by both ports."""
+    slow, fast = Outlet(slow=True, captured=()), Outlet(captured=())
+    before = fast.engine.flow_cache()["abreast"]
+    for outlet in (slow, fast):
+        engine, router = outlet.engine, outlet.router
+        bridge = engine.add_device(router.ns, "br0", "bridge", mac=mac(0xB0), mtu=1500)
+        engine.del_address(router.eth1, ip(ROUTER1), 24)
+        engine.add_address(bridge, ip(ROUTER1), 24)
+        engine.add_neighbour(bridge, ip(SERVER), SERVER_MAC)
+        other = engine.add_device(router.ns, "port1", "veth", mac=mac(0xA1), mtu=1500)
+        for port in (router.eth1, other):
+            engine.set_device(port, master=bridge, capture=False)
+        engine.set_device(bridge, capture=False)
+        outlet.carry([reply(0, 200)])
+        outlet.carry(rounds(3))
+        outlet.carry(rounds(5), gap=gap * MILLISECOND)
+    assert fast.engine.flow_cache()["abreast"] - before > 3 * CONNECTIONS
+    assert fast.engine.counters() == slow.engine.counters()
     assert fast.shown() == slow.shown()
