@@ -180,4 +180,5 @@ def test_a_bridge_forgets_a_station_between_frames_that_nobody_sees(gap: int) ->
         outlet.carry(rounds(5), gap=gap * MILLISECOND)
     assert fast.engine.flow_cache()["abreast"] - before > 3 * CONNECTIONS
     assert fast.engine.counters() == slow.engine.counters()
+    assert fast.engine.counters()["copies"] > 2 * EIGHT
     assert fast.shown() == slow.shown()

@@ -186,8 +186,8 @@ def test_data_sent_just_before_something_is_received(before: int) -> None:
 @pytest.mark.parametrize("apart", [1, 8, 16])
 @pytest.mark.parametrize("seed", range(3))
 def test_packets_that_leave_unseen_while_others_of_their_connections_come_from_the_wire(seed: int, apart: int) -> None:
-    """Connections see old segments from the wire and new ones from aside, which the client acknowledges later. When what was last
-    shows in their timeouts."""
+    """Connections see old segments from the wire and new ones from aside. One that forgot a new one would not have the client's
+    acknowledgement later; and when each saw a segment last shows in its timeout."""
     fast, slow = (Nodes(slow=slow, end="left") for slow in (False, True))
     for nodes in (fast, slow):
         nodes.engine.set_sysctl(nodes.routers[0], "net.netfilter.nf_conntrack_tcp_max_retrans", 1)
