@@ -29,7 +29,7 @@ from ext.devices.queue cimport Due, Timer, queue_free, queue_init, queue_number,
 from ext.encap.abi cimport dataplane_encap, dataplane_encap_pop, dataplane_encap_push
 from ext.fast.flows cimport FlowCache, cache_new
 from ext.fast.megaflow cimport cache_gone
-from ext.fast.window cimport Window
+from ext.fast.part cimport Window
 from ext.fast.windows cimport WINDOW_MOST, window_free, window_nears
 from ext.stages.events cimport core_run, events_until, frame_begins, frame_packet, frame_refused
 from ext.stages.far cimport stand_in_is

@@ -35,8 +35,8 @@ cdef inline dict route_answer(Core *c, Ns *n, bytes dst):
 cdef inline dict cache_dict(const FlowCache *fc):
     """What the flow cache has done and holds; all 0 where there is none."""
     if fc == NULL:
-        return dict.fromkeys(("routed", "hits", "shared", "abreast", "wide", "misses", "others", "learnt", "full", "flushes", "flows",
-                              "programs", "megaflows", "bytes"), 0)
-    return {"routed": fc.routed.packets, "hits": fc.hits, "shared": fc.shared, "abreast": fc.abreast, "wide": fc.wide, "misses": fc.misses,
-            "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes, "flows": fc.used, "programs": fc.n_programs,
-            "megaflows": megaflows_known(fc), "bytes": cache_bytes(fc) + megaflows_bytes(fc)}
+        return dict.fromkeys(("routed", "hits", "shared", "abreast", "dealt", "wide", "misses", "others", "learnt", "full", "flushes",
+                              "flows", "programs", "megaflows", "bytes"), 0)
+    return {"routed": fc.routed.packets, "hits": fc.hits, "shared": fc.shared, "abreast": fc.abreast, "dealt": fc.dealt, "wide": fc.wide,
+            "misses": fc.misses, "others": fc.others, "learnt": fc.learnt, "full": fc.full, "flushes": fc.flushes, "flows": fc.used,
+            "programs": fc.n_programs, "megaflows": megaflows_known(fc), "bytes": cache_bytes(fc) + megaflows_bytes(fc)}

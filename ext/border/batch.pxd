@@ -448,6 +448,7 @@ cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept n
     while i < b.n:
         if w.waits == 0 and b.n - i >= w.least and window_is_open(c):
             n = w.size if w.size < b.n - i else b.n - i
+            w.wide = batch_goes_abreast(c)
             carried = window_carry(w, i, i + n)
             window_adapts(w, n, carried)
             i += carried

@@ -55,6 +55,7 @@ cdef struct Row:
     const uint32_t *lengths
     const int64_t *times
     uint64_t past  # the last one
+    bint shares  # lanes are read by others, too: none is filled in
     uint64_t walked  # rules
     uint64_t others  # packets that have not left the world
     uint64_t root  # Core.root before the first frame,
@@ -145,6 +146,8 @@ cdef inline bint lane_is_at(Row *r, const Flow *f, uint64_t place) noexcept nogi
     """Is it a flow of this place, whose packets go so?"""
     cdef const Lane *l = &r.fc.lane[f.program - 1]
     if rarely(l.stamp != r.fc.lanes_stamp):
+        if r.shares:
+            return False
         lane_fills(r.c, r.fc, f.program - 1)
     return l.place == place
 
@@ -171,6 +174,9 @@ cdef inline const Flow *lane_sought(Row *r, Eight *e, uint32_t k) noexcept nogil
         e.slot[k] = <const uint8_t *>f
         e.lane[k] = <const uint8_t *>l
         e.way[k] = <const uint8_t *>l.way
+        e.number[k] = f.program - 1
+        e.refs[0][k] = f.ct[0]
+        e.refs[1][k] = f.ct[1]
         e.serial[k] = raw32(<const uint8_t *>f.serial)
         e.sport[k] = f.sport
     return f
@@ -376,14 +382,16 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
     return True
 
 
-cdef inline bint lane_goes_quietly(Row *r, Eight *e, uint32_t k, int64_t now) noexcept nogil:
-    """lane_goes(), where eight_is_quiet() has said what all lanes have in common."""
+cdef inline bint lane_goes_quietly(Row *r, Eight *e, uint32_t k, int64_t now, bint simple) noexcept nogil:
+    """lane_goes(), where eight_is_quiet() has said what all lanes have in common. ``simple``: as lanes_simple() says."""
     cdef Core *c = r.c
     cdef const Lane *l = <const Lane *>e.lane[k]
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
     cdef int64_t before = c.now
     c.now = now
-    if not lane_other_agrees(c, e, k, y):
+    if not rarely(not simple):
+        (<Ct *>e.other[k]).expires = now + y.timeout_other
+    elif not lane_other_agrees(c, e, k, y):
         c.now = before
         return False
     lane_told(e, k, y, now)

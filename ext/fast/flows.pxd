@@ -191,6 +191,7 @@ cdef struct LaneWay:
     # what is true of it now
     int64_t timeout  # of the connection of TCP behind a packet: if all is acknowledged,
     int64_t timeout_unacked  # and if not
+    int64_t timeout_other  # of the other connection, if LANE_SIMPLE
     uint64_t stamp
 
 cdef struct Lane:
@@ -325,6 +326,7 @@ cdef struct FlowCache:
     uint64_t hits
     uint64_t shared  # of the hits: carried in windows, by several threads
     uint64_t abreast  # of the hits: carried eight at a time
+    uint64_t dealt  # of the hits: both
     uint64_t misses  # packets of a kind that could have been in the cache
     uint64_t others  # packets of no such kind
     uint64_t learnt

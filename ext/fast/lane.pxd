@@ -11,11 +11,11 @@ from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LA
                              Program, SHORT_HEAD, Shortcut, Track)
 from ext.fast.frame cimport sound_after
 from ext.fast.key cimport ETH, IP
-from ext.fast.lanes cimport (LANE_DESTINATION, LANE_LIBERAL, LANE_LONG, LANE_NO_WINDOW, LANE_POPS_UDP, LANE_PUSHES, LANE_PUSHES_UDP, LANE_PUSH_UDP,
-                             LANE_REPLY_AT, LANE_RETRANS_AT, LANE_RETRANSMITS, LANE_SECOND, LANE_SOURCE, LANE_TOLD, LANE_TRIMS,
-                             LANE_UNACKED)
+from ext.fast.lanes cimport (LANE_DESTINATION, LANE_LIBERAL, LANE_LONG, LANE_NO_WINDOW, LANE_OTHER, LANE_POPS_UDP, LANE_PUSHES,
+                             LANE_PUSHES_UDP, LANE_PUSH_UDP, LANE_REPLY_AT, LANE_RETRANSMITS, LANE_RETRANS_AT, LANE_SECOND, LANE_SIMPLE,
+                             LANE_SOURCE, LANE_TOLD, LANE_TRIMS, LANE_UNACKED)
 from ext.fast.routed cimport entrance_of
-from ext.tables.ct_settings cimport CTS_SEEN_REPLY, CtSettings
+from ext.tables.ct_settings cimport CTS_CONFIRMED, CTS_SEEN_REPLY, CtSettings
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
 from ext.wire.hash cimport words_hash
 
@@ -54,6 +54,8 @@ cdef inline uint32_t way_bits(const Program *g) noexcept nogil:
         bits |= LANE_LONG
     if s.n_taps or g.end != END_OUT:
         bits |= LANE_TOLD
+    if g.n_tracks > 1:
+        bits |= LANE_OTHER
     for i in range(s.n_nats):
         bits |= LANE_DESTINATION if s.manip[i] else LANE_SOURCE
     if s.pushes:
@@ -118,6 +120,12 @@ cdef inline uint32_t lanes_set(const CtSettings *s) noexcept nogil:
     return <uint32_t>s.tcp_max_retrans << LANE_RETRANS_AT | (LANE_LIBERAL if s.tcp_be_liberal else 0)
 
 
+cdef inline uint32_t track_simple(const Track *t) noexcept nogil:
+    """LaneFacts.other of a connection, see ct_udp_packet()."""
+    cdef uint32_t status = <uint16_t>t.status
+    return status | (LANE_SIMPLE if t.proto == 17 and t.status & CTS_CONFIRMED and not t.status & CTS_SEEN_REPLY else 0)
+
+
 cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     """What of a program others may have, too. All that is not said is 0, as bytes are compared."""
     cdef const Shortcut *s = &g.short
@@ -134,6 +142,7 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     y.tracks[0] = t[0]
     if g.n_tracks > 1:
         y.tracks[1] = g.tracks[1 - g.tcp_track]
+        y.facts.other = track_simple(&y.tracks[1])
     y.tcp = g.tcp_track
     y.n_tracks = g.n_tracks
     memcpy(y.head, s.head, sizeof(y.head))
@@ -185,6 +194,7 @@ cdef inline void way_joins(LaneWay *y, uint64_t stamp) noexcept nogil:
     y.facts.bits = (y.facts.bits & ~(<uint32_t>0xff << LANE_RETRANS_AT | LANE_LIBERAL)) | lanes_set(s)
     y.timeout = way_timeout(y, 0)
     y.timeout_unacked = way_timeout(y, LANE_UNACKED)
+    y.timeout_other = (<const Ns *>y.tracks[1].ns).ct.set.udp_timeout if y.n_tracks > 1 else 0
 
 
 cdef inline LaneWay *way_of(FlowCache *fc, const Program *g, LaneWay *had) noexcept nogil:

@@ -36,12 +36,15 @@ cdef extern from *:
         sight_words(e->slot, 16, rest);
         number = _mm256_and_si256(rest[3], LANE_ALL(0xffff));
         right = _mm256_andnot_si256(_mm256_cmpeq_epi32(number, _mm256_setzero_si256()), _mm256_or_si256(first, second));
-        lane_places(e->lane, lanes, _mm256_subs_epu16(number, LANE_ALL(1)), 6);
+        LANE_STORE(e->number, _mm256_subs_epu16(number, LANE_ALL(1)));
+        lane_places(e->lane, lanes, LANE_LOAD(e->number), 6);
         sight_words(e->lane, LANE_PLACE_AT, known);
         right = _mm256_and_si256(right, _mm256_and_si256(_mm256_cmpeq_epi32(known[0], LANE_LOAD(e->low)),
                                                          _mm256_cmpeq_epi32(known[1], LANE_LOAD(e->high))));
         right = _mm256_and_si256(right, _mm256_and_si256(_mm256_cmpeq_epi32(known[2], LANE_ALL(stamp)),
                                                          _mm256_cmpeq_epi32(known[3], LANE_ALL(stamp >> 32))));
+        LANE_STORE(e->refs[0], rest[0]);
+        LANE_STORE(e->refs[1], rest[1]);
         LANE_STORE(e->serial, rest[2]);
         LANE_STORE(e->sport, _mm256_srli_epi32(rest[3], 16));
         for (k = 0; k < LANES; k++)

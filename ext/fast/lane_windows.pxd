@@ -206,6 +206,27 @@ cdef extern from *:
         return LANE_BITS(_mm256_and_si256(_mm256_cmpgt_epi32(c[3], LANE_ALL(latest >> 32)), other));
     }
 
+    /* Bits of lanes whose other connection is simple, the one that was noted, as it was, and alive for seconds yet; of others nothing is
+       said. */
+    SIGHT_AVX2 static uint32_t lanes_simple(const Eight *e, int64_t latest)
+    {
+        const __m256i half = LANE_ALL(0xffff), known = sight_word(e->way, LANE_OTHER_AT);
+        const __m256i serial = lane_turned(LANE_LOAD(e->serial), lane_not(LANE_BIT(sight_word(e->way, LANE_BITS_AT), 20)));
+        const uint8_t *p[LANES] __attribute__((aligned(32)));
+        __m256i c[4], other;
+        int k;
+        for (k = 0; k < LANES; k += 4) {
+            other = LANE_LOAD(e->other + k);
+            LANE_STORE(p + k, _mm256_blendv_epi8(other, LANE_LOAD(e->way + k), _mm256_cmpeq_epi64(other, _mm256_setzero_si256())));
+        }
+        sight_words(p, LANE_CT_AT, c);
+        other = _mm256_or_si256(_mm256_xor_si256(_mm256_srli_epi32(c[0], 16), _mm256_and_si256(serial, half)),
+                                _mm256_xor_si256(_mm256_srli_epi32(c[1], 16), _mm256_and_si256(known, half)));
+        other = _mm256_cmpeq_epi32(other, _mm256_setzero_si256());
+        other = _mm256_and_si256(other, LANE_BIT(known, 16));
+        return LANE_BITS(_mm256_and_si256(other, _mm256_cmpgt_epi32(c[3], LANE_ALL(latest >> 32))));
+    }
+
     SIGHT_AVX2 static uint32_t lanes_pass(Eight *e, int64_t latest)
     {
         const uint8_t *const *ct = (const uint8_t *const *)e->ct;
@@ -235,6 +256,8 @@ cdef extern from *:
     }
     #else
     static inline uint32_t lanes_pass(Eight *e, int64_t latest) { (void)e; (void)latest; return 0; }
+    static inline uint32_t lanes_simple(const Eight *e, int64_t latest) { (void)e; (void)latest; return 0; }
     #endif
     """
+    uint32_t lanes_simple(const Eight *e, int64_t latest) noexcept nogil
     uint32_t lanes_pass(Eight *e, int64_t latest) noexcept nogil  # bits of lanes that go as nearly all do, as far as connections' windows tell

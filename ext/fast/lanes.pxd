@@ -33,6 +33,8 @@ cdef extern from *:
         LANE_LONG = 1 << 25,   /* with more than 64 bytes of headers in front of it */
         LANE_LIBERAL = 1 << 26,  /* tcp_be_liberal */
         LANE_TOLD = 1 << 27,   /* packets do not just leave the world, seen by nobody */
+        LANE_OTHER = 1 << 28,  /* there is another connection than that of TCP */
+        LANE_SIMPLE = 1 << 16, /* of LaneFacts.other: it is one of UDP without an answer, whose packets do nothing but make it last longer */
         LANE_DEVICE_AT = 11    /* PLACE_DEVICE, less 32 */
     };
 
@@ -49,6 +51,7 @@ cdef extern from *:
         uint16_t before;   /* bytes of headers from the tunnel's IP header to the inner one */
         uint16_t status;   /* of the connection of TCP */
         uint32_t bits;     /* LANE_* */
+        uint32_t other;    /* status of the other connection, and LANE_SIMPLE */
     } LaneFacts;
 
     /* Where things stand that are read as words: */
@@ -56,7 +59,8 @@ cdef extern from *:
         /* in a Lane: addresses and ``longest``, the place and ``stamp``, */
         LANE_LINK_AT = 0, LANE_PLACE_AT = 16, LANE_WAY_AT = 48, LANE_WIDEST_AT = 56,
         /* in a LaneWay: the tunnel's headers that packets come in, which bits of them count, and the headers to be put in front, */
-        LANE_BEFORE_AT = 8, LANE_POP_AT = 16, LANE_ASKED_AT = LANE_POP_AT + 64, LANE_HEAD_AT = LANE_ASKED_AT + 64,
+        LANE_BEFORE_AT = 8, LANE_BITS_AT = 12, LANE_OTHER_AT = 16, LANE_POP_AT = 20, LANE_ASKED_AT = LANE_POP_AT + 64,
+        LANE_HEAD_AT = LANE_ASKED_AT + 64,
         /* in a Ct: addresses and ports; the lower half of its serial from the third byte on, status and ``expires``; what TCP has there */
         LANE_ENDS_AT = 18, LANE_CT_AT = 40, LANE_TCP_AT = 56
     };
@@ -83,7 +87,9 @@ cdef extern from *:
         uint32_t total[LANES];             /* bytes of the packet */
         const uint8_t *slot[LANES];        /* where the flow should be */
         /* what is found with it */
-        uint32_t serial[LANES];            /* of both connections, as in the flow */
+        uint32_t number[LANES];            /* of the program */
+        uint32_t serial[LANES];            /* of both connections, as in the flow, */
+        uint32_t refs[2][LANES];           /* and these */
         const uint8_t *lane[LANES];        /* the program's Lane */
         const uint8_t *way[LANES];         /* its LaneWay, which begins with LaneFacts */
         uint8_t *ct[LANES];                /* the connection of TCP, */
@@ -101,6 +107,7 @@ cdef extern from *:
         uint32_t kept[LANES];              /* or, where this is not 0, of them as many as there are headers, and 1 is added */
         uint64_t draw[LANES];              /* of the tunnel's identification, before draw_hash() mixes it */
         uint32_t sport[LANES];
+        uint32_t drawn[LANES];             /* as in Deal */
         /* what is put in place word by word */
         uint32_t new_check[LANES];         /* TCP checksum */
         uint32_t outer[LANES];             /* of the tunnel's IP header: length and identification, */
@@ -266,26 +273,11 @@ cdef extern from *:
         return LANE_BITS(right);
     }
 
-    /* Bits of lanes whose packets are plain TCP segments, whose checksum is right or, where ``unsummed`` has the bit, too long to be summed
-       up here; of these the keys are read. */
-    SIGHT_AVX2 static uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed)
+    /* What the frame's and the packet's words say, see lanes_look(). */
+    SIGHT_AVX2 static inline void lanes_noted(Eight *e, const __m256i link[4], const __m256i w[4], const __m256i t[4], const __m256i o[2],
+                                             __m256i total)
     {
-        const __m256i n = _mm256_sub_epi32(LANE_LOAD(e->length), LANE_ALL(e->at)), most = LANE_ALL(SEGMENT_MOST);
-        __m256i link[4], w[4], t[4], o[2], total, wrong, summed, longer, low, high;
         int k;
-        sight_words(e->ip, -LANE_ETHER, link);
-        sight_words(e->ip, 0, w);
-        sight_words(e->ip, 16, t);
-        lane_pairs(e->ip, 32, o);
-        total = sight_second(w[0]);
-        wrong = _mm256_xor_si256(_mm256_and_si256(link[3], LANE_ALL(0xffffff)), LANE_ALL(0x450008));
-        wrong = _mm256_or_si256(wrong, lanes_wrong(w, t[0], o[0], total, n));
-        longer = _mm256_cmpgt_epi32(total, most);
-        summed = _mm256_max_epi32(_mm256_min_epi32(_mm256_min_epi32(total, n), most), LANE_ALL(LANE_LEAST));
-        summed = lanes_unsound(t, w[3], o[0], total, segment_rest(e->ip, summed));
-        wrong = _mm256_or_si256(wrong, _mm256_andnot_si256(longer, summed));
-        if (e->at != LANE_ETHER)
-            sight_words(e->frame, 0, link);
         for (k = 0; k < 3; k++) {
             LANE_STORE(e->link[k], link[k]);
             LANE_STORE(e->w[k], w[k]);
@@ -299,6 +291,39 @@ cdef extern from *:
         LANE_STORE(e->offset, o[0]);
         LANE_STORE(e->check, o[1]);
         LANE_STORE(e->total, total);
+    }
+
+    /* Words of packets that lanes_look() has found to be plain and whole, anew. */
+    SIGHT_AVX2 static void lanes_look_again(Eight *e)
+    {
+        __m256i link[4], w[4], t[4], o[2];
+        sight_words(e->frame, 0, link);
+        sight_words(e->ip, 0, w);
+        sight_words(e->ip, 16, t);
+        lane_pairs(e->ip, 32, o);
+        lanes_noted(e, link, w, t, o, sight_second(w[0]));
+    }
+
+    /* Bits of lanes whose packets are plain TCP segments, whose checksum is right or, where ``unsummed`` has the bit, too long to be summed
+       up here; of these the keys are read. */
+    SIGHT_AVX2 static uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed)
+    {
+        const __m256i n = _mm256_sub_epi32(LANE_LOAD(e->length), LANE_ALL(e->at)), most = LANE_ALL(SEGMENT_MOST);
+        __m256i link[4], w[4], t[4], o[2], total, wrong, summed, longer, low, high;
+        sight_words(e->ip, -LANE_ETHER, link);
+        sight_words(e->ip, 0, w);
+        sight_words(e->ip, 16, t);
+        lane_pairs(e->ip, 32, o);
+        total = sight_second(w[0]);
+        wrong = _mm256_xor_si256(_mm256_and_si256(link[3], LANE_ALL(0xffffff)), LANE_ALL(0x450008));
+        wrong = _mm256_or_si256(wrong, lanes_wrong(w, t[0], o[0], total, n));
+        longer = _mm256_cmpgt_epi32(total, most);
+        summed = _mm256_max_epi32(_mm256_min_epi32(_mm256_min_epi32(total, n), most), LANE_ALL(LANE_LEAST));
+        summed = lanes_unsound(t, w[3], o[0], total, segment_rest(e->ip, summed));
+        wrong = _mm256_or_si256(wrong, _mm256_andnot_si256(longer, summed));
+        if (e->at != LANE_ETHER)
+            sight_words(e->frame, 0, link);
+        lanes_noted(e, link, w, t, o, total);
         low = _mm256_or_si256(_mm256_srli_epi32(w[1], 16), _mm256_slli_epi32(w[2], 16));
         high = _mm256_or_si256(LANE_LOAD(e->high), _mm256_and_si256(_mm256_srli_epi32(w[0], 8), LANE_ALL(0xff)));
         LANE_STORE(e->low, low);
@@ -346,6 +371,7 @@ cdef extern from *:
     }
 
     static inline uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed) { (void)e; (void)key; (void)unsummed; return 0; }
+    static inline void lanes_look_again(Eight *e) { (void)e; }
     static inline uint32_t lanes_repeat(const uint32_t *words) { (void)words; return 0; }
     static inline uint32_t lanes_with(uint8_t *const *ct, const void *one) { (void)ct; (void)one; return 0; }
     #endif
@@ -370,6 +396,8 @@ cdef extern from *:
     const uint32_t LANE_TRIMS
     const uint32_t LANE_REPLY_AT
     const uint32_t LANE_LIBERAL
+    const uint32_t LANE_OTHER
+    const uint32_t LANE_SIMPLE
     const uint32_t LANE_TOLD
     const uint32_t LANE_SECOND
     const uint32_t LANE_POPS_UDP
@@ -384,6 +412,7 @@ cdef extern from *:
         uint16_t before
         uint16_t status
         uint32_t bits
+        uint32_t other
 
     ctypedef struct LaneKeys:
         const uint32_t *seed
@@ -401,7 +430,9 @@ cdef extern from *:
         uint32_t total[8]
         uint32_t low[8]
         const uint8_t *slot[8]
+        uint32_t number[8]
         uint32_t serial[8]
+        uint32_t refs[2][8]
         const uint8_t *lane[8]
         const uint8_t *way[8]
         uint8_t *ct[8]
@@ -424,9 +455,11 @@ cdef extern from *:
         uint32_t kept[8]
         uint64_t draw[8]
         uint32_t sport[8]
+        uint32_t drawn[8]
 
     uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, const int32_t *devs, uint32_t at,
                           uint32_t most, uint32_t how) noexcept nogil
     uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed) noexcept nogil
+    void lanes_look_again(Eight *e) noexcept nogil
     uint32_t lanes_repeat(const uint32_t *words) noexcept nogil
     uint32_t lanes_with(uint8_t *const *ct, const void *one) noexcept nogil

@@ -11,7 +11,7 @@ from ext.fast.headers cimport times_latest
 from ext.fast.key cimport ETH
 from ext.fast.lane cimport lanes_stamped
 from ext.fast.lane_flows cimport lanes_find
-from ext.fast.lane_windows cimport lanes_pass
+from ext.fast.lane_windows cimport lanes_pass, lanes_simple
 from ext.fast.lane_write cimport lanes_write
 from ext.fast.lanes cimport Eight, LANES, lanes_repeat, lanes_with
 from ext.fast.straight cimport straight_until
@@ -71,6 +71,7 @@ cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     cdef uint32_t i
     r.c = c
     r.fc = fc
+    r.shares = False
     r.walked = r.others = r.arrived = 0
     r.root = c.n_roots
     r.id = r.written = c.next_packet
@@ -121,7 +122,7 @@ cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const
     lanes_write(behind)
     r.written = r.id + <uint32_t>r.gone
     if eight_is_quiet(r, e, again, passed, latest):
-        eight_goes_quietly(r, e, next, found, later)
+        eight_goes_quietly(r, e, latest, next, found, later)
     else:
         eight_goes(r, e, again, passed, latest, next, found, later)
     eight_found(r, next)
@@ -134,16 +135,16 @@ cdef inline bint eight_is_quiet(const Row *r, const Eight *e, uint32_t again, ui
             and not event_due(r.c, latest) and r.arrivals.waits == NULL)
 
 
-cdef inline void eight_goes_quietly(Row *r, Eight *e, Eight *next, uint32_t found, const Eight *later) noexcept nogil:
+cdef inline void eight_goes_quietly(Row *r, Eight *e, int64_t latest, Eight *next, uint32_t found, const Eight *later) noexcept nogil:
     """What is left of eights_step(), where eight_is_quiet() says so."""
     cdef const int64_t *times = r.times + e.first
     cdef bint more = asks_more(r, later)
-    cdef uint32_t k
+    cdef uint32_t simple = lanes_simple(e, latest), k
     for k in range(<uint32_t>LANES if e.placed else 0):
         lane_nowhere(r.fc, e, k)
     e.placed = False
     for k in range(<uint32_t>LANES):
-        if k < e.n and not lane_goes_quietly(r, e, k, max(r.c.now, times[k])):
+        if k < e.n and not lane_goes_quietly(r, e, k, max(r.c.now, times[k]), simple >> k & 1):
             e.n = k
         lanes_come(r, next, found, later, k, more)
 

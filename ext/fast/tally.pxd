@@ -44,6 +44,7 @@ cdef struct ProgramTally:
     int64_t until  # the virtual time up to which it is known to hold
     uint32_t window  # of which this is true
     uint8_t seen  # its number is in Tally.seen
+    uint16_t draws  # as in ProgramFacts
 
 cdef struct Tally:
     # of one part
@@ -157,7 +158,7 @@ cdef inline uint32_t draw_counted(Tally *t, uint32_t draws) noexcept nogil:
     return drawn[0]
 
 
-cdef inline void program_joins(Tally *t, uint32_t number, int64_t until) noexcept nogil:
+cdef inline void program_joins(Tally *t, uint32_t number, int64_t until, uint16_t draws) noexcept nogil:
     """The first packet of a program in this window comes."""
     cdef ProgramTally *p = &t.program[number]
     if not p.seen:
@@ -167,6 +168,7 @@ cdef inline void program_joins(Tally *t, uint32_t number, int64_t until) noexcep
     p.window = t.window
     p.before = p.last
     p.until = until
+    p.draws = draws
 
 
 cdef inline void program_seen(ProgramTally *p, int64_t now) noexcept nogil:

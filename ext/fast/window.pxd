@@ -8,42 +8,25 @@
 # A frame that will not do ends the window in front of it, wherever it is found; connections that have seen it, or later ones, get back
 # what they were. What the frames leave in tables, counters and records is put together in their order.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memcpy
-from ext.devices.core cimport Core, Dev, Ns
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from ext.devices.core cimport Dev, Ns
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.apply cimport flow_goes_copied, headers_as_known
-from ext.fast.crew cimport CREW_MOST, Crew
+from ext.fast.dealt cimport deal_again, deal_settles, part_deals, visits_dealt
 from ext.fast.flows cimport (FLOW_TRACKS, Flow, FlowCache, LINE, Program, SCRATCH, Track, Tracked, TRACKS_MAX, flow_find, flow_home, flow_program,
                              flow_track)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport Parsed, frames_plain, key_parse, key_read_plainly, packet_sound
+from ext.fast.part cimport (Part, Rest, Turn, Turns, Undo, TcpUndo, Visit, Window, cut_before, cut_seen, frame_counted, frame_time, owner_of,
+                            part_begins, program_known, visit_settled)
 from ext.fast.routed cimport spread
 from ext.fast.straight cimport straight_written
-from ext.fast.tally cimport (Facts, ProgramFacts, ProgramTally, Tally, draw_counted, draws_before, draws_behind, program_joins, program_seen,
-                             tally_again, tally_begin)
-from ext.fast.track cimport Told, segment_passes, told_kept, told_undone, track_stands, track_told
-from ext.tables.conntrack cimport Ct, ct_of
-from ext.tables.ct_settings cimport CtStatus
+from ext.fast.tally cimport ProgramFacts, ProgramTally, draws_before, draws_behind, tally_again
+from ext.fast.track cimport segment_passes, told_kept, told_undone, track_stands
+from ext.tables.conntrack cimport Ct, CtRef, ct_of
 from ext.wire.bytes cimport ask_for
 from ext.wire.hash cimport draw_hash
 from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-
-    static inline uint64_t cut_seen(const uint64_t *cut) { return __atomic_load_n(cut, __ATOMIC_RELAXED); }
-
-    static inline void cut_before(uint64_t *cut, uint64_t at)
-    {
-        uint64_t now = cut_seen(cut);
-        while (at < now && !__atomic_compare_exchange_n(cut, &now, at, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            ;
-    }
-    """
-    uint64_t cut_seen(const uint64_t *cut) noexcept nogil
-    void cut_before(uint64_t *cut, uint64_t at) noexcept nogil
 
 cdef enum:
     STEP_LOOK = 0
@@ -52,15 +35,6 @@ cdef enum:
     BURST = 16  # frames whose keys are read, and whose flows are asked for, before the first of them is looked at
     DATA_AHEAD = 32
     TURNS_AHEAD = 8
-    SHARD_BITS = 12  # of the place of a connection in memory: those side by side, which share cache lines, are of one part
-
-cdef struct Lot:
-    # frames from outside, as in Engine.carry()
-    const uint8_t *data
-    const int32_t *devs
-    const uint64_t *starts
-    const uint32_t *lengths
-    const int64_t *times
 
 cdef struct Coming:
     # a frame that is looked at
@@ -68,133 +42,8 @@ cdef struct Coming:
     const uint8_t *ip  # its inner IP header
     uint32_t place  # in the window
 
-cdef struct Turn:
-    # a packet that a connection of TCP will see, or that will leave the world, or both; half a cache line
-    Ct *ct  # that sees or translates it; NULL: none
-    const uint8_t *ip  # its inner IP header
-    uint32_t place  # of the frame in the window
-    uint16_t n  # bytes from there to the frame's end
-    uint16_t program  # its number
-    uint16_t serial  # of the connection
-    uint16_t sport  # as in Flow
-    uint16_t draw  # of its counter's in this part of the frames, counted from 1; 0: it draws nothing
-    uint8_t track  # of the program's, TRACKS_MAX: the connection does not see it
-    uint8_t leaves
-
-cdef struct Visit:
-    # a connection of another protocol will see a packet
-    Ct *ct
-    const Track *track
-    uint32_t place
-    uint16_t serial
-
-cdef struct Turns:
-    # of connections that one part has, for packets of another
-    Turn *turn  # in order, and so are
-    Visit *visit
-    uint32_t n_turns
-    uint32_t n_visits
-
-cdef struct Rest:
-    # a frame that is carried when all connections have seen theirs, for there is somebody else to see it
-    const Flow *flow
-    uint32_t place
-    uint16_t l3
-    uint16_t inner
-    uint16_t draw  # as in Turn
-
-cdef struct Undo:
-    Ct *ct
-    int64_t expires
-    CtStatus status
-    uint32_t place
-
-cdef struct TcpUndo:
-    Told was
-    uint32_t place
-
-cdef struct Part:
-    Core core  # the world as it is, with a time, records and counters of its own
-    FlowCache cache  # the same flows, with memory of its own
-    Tally tally
-    int number
-    uint64_t first  # of its part of the frames
-    uint64_t past
-    Turns turns[CREW_MOST]  # of its frames, by the part that the connection belongs to
-    Rest *rest  # of its frames
-    uint32_t n_rest
-    uint64_t walked  # rules, for those that leave in their turn
-    Undo *undo  # of its connections
-    TcpUndo *tcp_undo
-    uint32_t n_undo
-    uint32_t n_tcp_undo
-
-cdef struct Window:
-    Core *c
-    Crew *crew
-    Lot lot
-    uint64_t first
-    uint64_t past
-    uint64_t cut  # the first frame that is not carried
-    int64_t now  # before the first frame
-    int64_t until  # something else is due then
-    uint32_t next_packet
-    Facts facts
-    Part *part[CREW_MOST]
-    int n  # parts, and threads
-    uint32_t n_reasons
-    uint32_t most  # frames
-    uint32_t least
-    uint32_t size  # that are tried next
-    uint32_t rest  # frames that go one at a time after a window that was cut
-    uint32_t waits  # of these, frames that still do
-
 
 # ---- look
-
-cdef inline int64_t frame_time(const Window *w, uint64_t i) noexcept nogil:
-    return w.lot.times[i] if w.lot.times[i] > w.now else w.now
-
-
-cdef inline int owner_of(const Ct *ct, int n) noexcept nogil:
-    """The part that a connection belongs to."""
-    cdef uint32_t stretch = <uint32_t>(<uintptr_t>ct >> SHARD_BITS)
-    return <int>(stretch & 1 if n == 2 else stretch % <uint32_t>n)
-
-
-cdef inline void part_begins(const Window *w, Part *me) noexcept nogil:
-    """It gets its part of the frames, and sees the world as it is. The first one's records are the world's own: they come first."""
-    cdef const FlowCache *fc = <const FlowCache *>w.c.fast
-    cdef uint64_t n = w.past - w.first
-    cdef int part, number = me.number
-    me.first = w.first + (n * <uint64_t>number + <uint64_t>w.n - 1) // <uint64_t>w.n
-    me.past = w.first + (n * <uint64_t>(number + 1) + <uint64_t>w.n - 1) // <uint64_t>w.n
-    me.core.ns = w.c.ns
-    me.core.dev = w.c.dev
-    me.core.tracing = w.c.tracing
-    me.core.generation = w.c.generation
-    me.core.moves = w.c.moves
-    me.cache.flow = fc.flow
-    me.cache.slots = fc.slots
-    me.cache.more = fc.more
-    me.cache.program = fc.program
-    memcpy(me.cache.shape, fc.shape, sizeof(fc.shape))
-    me.cache.n_shapes = fc.n_shapes
-    me.cache.seed = fc.seed
-    memcpy(me.cache.key_seed, fc.key_seed, sizeof(fc.key_seed))
-    me.core.now = frame_time(w, me.first - 1) if number else w.now
-    me.n_rest = 0
-    me.walked = 0
-    for part in range(w.n):
-        me.turns[part].n_turns = me.turns[part].n_visits = 0
-    tally_begin(&me.tally)
-    if number == 0:
-        me.core.bytes = w.c.bytes
-        me.core.frames = w.c.frames
-        me.core.drops = w.c.drops
-        me.core.changes = w.c.changes
-        me.core.order = w.c.order
-
 
 cdef inline void burst_keys(const Window *w, const Part *me, uint64_t first, uint64_t past, Parsed *seen) noexcept nogil:
     """Read the keys of some frames, and ask for what lies where their flows should; of one that has none ``length`` is 0."""
@@ -218,24 +67,6 @@ cdef inline void burst_keys(const Window *w, const Part *me, uint64_t first, uin
         seen += 1
 
 
-cdef inline bint program_known(const Window *w, Part *me, uint32_t number, const Program *g) noexcept nogil:
-    """Does it hold, if its first packet in this window comes? Where neighbours and bridges are to be looked at again, that is noted in the
-    program, which one thread has to do."""
-    cdef const ProgramFacts *facts = &w.facts.program[number]
-    if not facts.shared or not g.plain or g.generation != me.core.generation or g.moves != me.core.moves:
-        return False
-    program_joins(&me.tally, number, min(g.checked_until, w.until))
-    return True
-
-
-cdef inline uint16_t frame_counted(Part *me, const ProgramFacts *facts, uint32_t program, int64_t now) noexcept nogil:
-    """What the frame leaves in tables and counters, if it is carried: its draw as in Turn."""
-    program_seen(&me.tally.program[program], now)
-    if facts.leaves:
-        me.walked += facts.walked
-    return <uint16_t>draw_counted(&me.tally, facts.draws) if facts.draws else 0
-
-
 cdef inline Turn *turn_planned(Turns *t, Ct *ct, uint16_t serial, const Coming *a) noexcept nogil:
     cdef Turn *turn = &t.turn[t.n_turns]
     t.n_turns += 1
@@ -247,8 +78,8 @@ cdef inline Turn *turn_planned(Turns *t, Ct *ct, uint16_t serial, const Coming *
     return turn
 
 
-cdef inline void visit_planned(const Window *w, Part *me, Ct *ct, uint16_t serial, const Track *track, uint32_t place) noexcept nogil:
-    cdef Turns *t = &me.turns[owner_of(ct, w.n)]
+cdef inline void visit_planned(const Window *w, Part *me, CtRef ref, Ct *ct, uint16_t serial, const Track *track, uint32_t place) noexcept nogil:
+    cdef Turns *t = &me.turns[owner_of(ref, w.n)]
     cdef Visit *v = &t.visit[t.n_visits]
     t.n_visits += 1
     v.ct = ct
@@ -273,11 +104,11 @@ cdef inline bint straight_planned(const Window *w, Part *me, const ProgramFacts 
         if ct[0] == ct[1]:
             return False
         if sees != 1:
-            visit_planned(w, me, ct[1], f.serial[1], &facts.tracked[1], a.place)
+            visit_planned(w, me, f.ct[1], ct[1], f.serial[1], &facts.tracked[1], a.place)
     if sees != 0 and facts.n_tracks:
-        visit_planned(w, me, ct[0], f.serial[0], &facts.tracked[0], a.place)
+        visit_planned(w, me, f.ct[0], ct[0], f.serial[0], &facts.tracked[0], a.place)
     if facts.n_tracks:
-        owner = owner_of(ct[track], w.n)
+        owner = owner_of(f.ct[track], w.n)
     turn = turn_planned(&me.turns[owner], ct[track], f.serial[track], a)
     turn.n = <uint16_t>n
     turn.sport = f.sport
@@ -293,17 +124,19 @@ cdef inline bint rest_planned(const Window *w, Part *me, const ProgramFacts *fac
     cdef Rest *rest = &me.rest[me.n_rest]
     cdef Ct *ct[TRACKS_MAX]
     cdef uint16_t serial
+    cdef CtRef ref
     cdef Turn *turn
     cdef int i, k
     for i in range(g.n_tracks):
         ct[i] = flow_track(&me.cache, a.flow, g, i, &serial)
+        ref = me.cache.more[a.flow.ct[0]].ct[i] if g.more else a.flow.ct[i]
         for k in range(i):
             if ct[i] == ct[k]:
                 return False
         if g.tracks[i].proto != 6:
-            visit_planned(w, me, ct[i], serial, &g.tracks[i], a.place)
+            visit_planned(w, me, ref, ct[i], serial, &g.tracks[i], a.place)
             continue
-        turn = turn_planned(&me.turns[owner_of(ct[i], w.n)], ct[i], serial, a)
+        turn = turn_planned(&me.turns[owner_of(ref, w.n)], ct[i], serial, a)
         turn.track = <uint8_t>i
         turn.leaves = False
     me.n_rest += 1
@@ -373,7 +206,7 @@ cdef inline void window_look(Window *w, Part *me) noexcept nogil:
     cdef uint64_t first
     cdef uint32_t n, joined
     part_begins(w, me)
-    first = me.first
+    first = part_deals(w, me)
     while first < me.past and cut_seen(&w.cut) > first:
         n = <uint32_t>min(me.past - first, BURST)
         joined = burst_joins(w, me, first, n)
@@ -384,20 +217,6 @@ cdef inline void window_look(Window *w, Part *me) noexcept nogil:
 
 
 # ---- settle
-
-cdef inline bint visit_settled(Part *me, const Visit *v) noexcept nogil:
-    """The connection has seen the packet, or would not have it."""
-    cdef Undo *u = &me.undo[me.n_undo]
-    if not track_stands(&me.core, v.track, v.ct, v.serial):
-        return False
-    u.ct = v.ct
-    u.expires = v.ct.expires
-    u.status = v.ct.status
-    u.place = v.place
-    me.n_undo += 1
-    track_told(&me.core, v.track, v.ct)
-    return True
-
 
 cdef inline bint turn_seen(Part *me, const Turn *t, const Track *track) noexcept nogil:
     """The same of TCP."""
@@ -485,6 +304,8 @@ cdef inline void window_settle(Window *w, Part *me) noexcept nogil:
     for part in range(w.n):
         of = w.part[part]
         cut = <uint32_t>(cut_seen(&w.cut) - w.first)
+        cut = deal_settles(w, me, of, cut)
+        cut = visits_dealt(w, me, of, cut)
         cut = turns_settle(w, me, &of.turns[me.number], cut)
         cut = visits_settle(w, me, &of.turns[me.number], cut)
         cut_before(&w.cut, w.first + cut)
@@ -515,6 +336,7 @@ cdef inline void part_again(const Window *w, Part *me, uint64_t past) noexcept n
     tally_again(&me.tally)
     me.walked = 0
     for part in range(w.n):
+        deal_again(w, me, &me.deal[part], place)
         for i in range(me.turns[part].n_turns):
             t = &me.turns[part].turn[i]
             if t.leaves and t.place < place:

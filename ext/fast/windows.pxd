@@ -10,8 +10,12 @@ from ext.devices.record cimport REC_OFF
 from ext.fast.crew cimport CREW_MOST, crew_calls, crew_free, crew_is_here, crew_new, crew_work
 from ext.fast.flows cimport Flow, FlowCache, TRACKS_MAX, flow_find
 from ext.fast.key cimport Parsed, key_parse
+from ext.fast.lane cimport lane_fills, lanes_stamped
+from ext.fast.lane_deals cimport DEAL_FIELDS, Deal, deal_orders
+from ext.fast.lanes cimport LANES
 from ext.fast.tally cimport draws_told, facts_begin, facts_close, facts_open, programs_told, tally_close, tally_open
-from ext.fast.window cimport Part, Rest, STEP_GO, STEP_LOOK, STEP_SETTLE, TcpUndo, Turn, Undo, Visit, Window, frame_time, window_step
+from ext.fast.part cimport Part, Rest, STALE_MOST, TcpUndo, Turn, Undo, Visit, Window, frame_time
+from ext.fast.window cimport STEP_GO, STEP_LOOK, STEP_SETTLE, window_step
 from ext.tables.memory cimport memory_lines, memory_lines_unset
 
 cdef enum:
@@ -67,6 +71,8 @@ cdef inline void counters_join(Core *c, Core *more, uint32_t n_reasons) noexcept
 cdef inline void part_ends(Window *w, int number) noexcept nogil:
     cdef Part *me = w.part[number]
     cdef Core *c = w.c
+    cdef FlowCache *fc = <FlowCache *>c.fast
+    cdef uint64_t dealt
     if number == 0:
         c.bytes = me.core.bytes
         c.frames = me.core.frames
@@ -78,6 +84,9 @@ cdef inline void part_ends(Window *w, int number) noexcept nogil:
     counters_join(c, &me.core, w.n_reasons)
     if w.cut > me.first:
         c.count.out += min(w.cut, me.past) - me.first - me.n_rest
+        dealt = min(w.cut, me.dealt) - me.first
+        fc.abreast += dealt
+        fc.dealt += dealt
     c.count.rules_walked += me.walked
     draws_told(&me.tally, &w.facts)
 
@@ -114,9 +123,22 @@ cdef inline bint something_rests(const Window *w) noexcept nogil:
     return rest != 0
 
 
+cdef inline void window_fills(const Window *w, FlowCache *fc) noexcept nogil:
+    """Lanes of programs, for the next window: those of a part whose number is not of this one are filled in already."""
+    cdef const Part *me
+    cdef uint32_t k
+    cdef int i
+    for i in range(w.n):
+        me = w.part[i]
+        for k in range(me.n_stale):
+            if fc.lane[me.stale[k]].stamp != fc.lanes_stamp:
+                lane_fills(w.c, fc, me.stale[k])
+
+
 cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noexcept nogil:
     """Carry frames from the first one on, as many as will do; how many."""
     cdef Core *c = w.c
+    cdef FlowCache *fc
     cdef uint64_t n
     cdef int i
     w.now = c.now
@@ -126,7 +148,10 @@ cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noex
     w.next_packet = c.next_packet
     if frame_time(w, first) >= w.until:
         return 0
-    facts_begin(&w.facts, <const FlowCache *>c.fast)
+    fc = <FlowCache *>c.fast
+    facts_begin(&w.facts, fc)
+    if w.wide:
+        lanes_stamped(c, fc, c.now)
     if not begins_well(w):
         return 0
     crew_work(w.crew, STEP_LOOK)
@@ -135,6 +160,7 @@ cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noex
         crew_work(w.crew, STEP_GO)
     for i in range(w.n):
         part_ends(w, i)
+    window_fills(w, fc)
     n = w.cut - first
     if n == 0:
         return 0
@@ -143,8 +169,8 @@ cdef inline uint64_t window_carry(Window *w, uint64_t first, uint64_t past) noex
     c.root = c.n_roots
     c.next_packet += <uint32_t>n
     c.count.received += n
-    (<FlowCache *>c.fast).hits += n
-    (<FlowCache *>c.fast).shared += n
+    fc.hits += n
+    fc.shared += n
     return n
 
 
@@ -172,6 +198,21 @@ cdef inline void window_adapts(Window *w, uint64_t tried, uint64_t carried) noex
 
 # ---- the crew
 
+cdef inline bint deal_open(Deal *d, size_t frames, bint leaves) noexcept nogil:
+    """All arrays, in one piece of memory. False: memory is out."""
+    cdef size_t n = (frames + LANES + 15) // 16 * 16
+    d.place = <uint32_t *>memory_lines_unset(DEAL_FIELDS * n * sizeof(uint32_t))
+    if d.place == NULL:
+        return False
+    d.number = d.place + n
+    d.serial = d.number + n
+    d.ref = d.serial + n
+    if leaves:
+        d.sport = d.ref + n
+        d.drawn = d.sport + n
+    return True
+
+
 cdef inline bint part_open(Part *me, int n, uint32_t most, uint32_t n_reasons) noexcept nogil:
     cdef size_t frames = (most + <uint32_t>n - 1) // <uint32_t>n
     cdef int i
@@ -180,12 +221,16 @@ cdef inline bint part_open(Part *me, int n, uint32_t most, uint32_t n_reasons) n
     me.undo = <Undo *>malloc(<size_t>most * TRACKS_MAX * sizeof(Undo))
     me.tcp_undo = <TcpUndo *>malloc(<size_t>most * TRACKS_MAX * sizeof(TcpUndo))
     me.rest = <Rest *>malloc(frames * sizeof(Rest))
+    me.stale = <uint32_t *>malloc(STALE_MOST * sizeof(uint32_t))
     for i in range(n):
+        if not deal_open(&me.deal[i], frames, True) or not deal_open(&me.visits[i], frames, False):
+            return False
         me.turns[i].turn = <Turn *>memory_lines_unset(frames * TRACKS_MAX * sizeof(Turn))
         me.turns[i].visit = <Visit *>malloc(frames * TRACKS_MAX * sizeof(Visit))
         if me.turns[i].turn == NULL or me.turns[i].visit == NULL:
             return False
-    return tally_open(&me.tally) and me.core.drop_count != NULL and me.undo != NULL and me.tcp_undo != NULL and me.rest != NULL
+    return (tally_open(&me.tally) and me.core.drop_count != NULL and me.undo != NULL and me.tcp_undo != NULL and me.rest != NULL
+            and me.stale != NULL)
 
 
 cdef inline void part_free(Part *me, bint first) noexcept nogil:
@@ -200,7 +245,10 @@ cdef inline void part_free(Part *me, bint first) noexcept nogil:
     for i in range(CREW_MOST):
         free(me.turns[i].turn)
         free(me.turns[i].visit)
+        free(me.deal[i].place)
+        free(me.visits[i].place)
     free(me.rest)
+    free(me.stale)
     free(me.core.drop_count)
     free(me.undo)
     free(me.tcp_undo)
@@ -230,6 +278,7 @@ cdef inline Window *window_new(Core *c, int n, uint32_t most, uint32_t n_reasons
     w.most = w.size = most
     w.least = most if most < WINDOW_LEAST else <uint32_t>WINDOW_LEAST
     w.rest = 1
+    deal_orders(w.order)
     if not facts_open(&w.facts):
         window_free(w)
         return NULL

@@ -217,7 +217,8 @@ def play(script: Script, mode: Mode) -> Player:
 
 def several_threads(rng: Random) -> Mode:
     """Batches that several threads carry: how many of them, and of what size windows and batches are, is drawn."""
-    threads, window, batch = rng.choice((2, 2, 3, 4)), rng.choice((1, 2, 3, 5, 8, 16)), rng.choice((7, 64, ALL_AT_ONCE))
+    threads, window = rng.choice((2, 2, 3, 4)), rng.choice((1, 2, 3, 5, 8, 16, 24, 50, 300))
+    batch = rng.choice((7, 64, ALL_AT_ONCE, ALL_AT_ONCE))
     size = "all" if batch == ALL_AT_ONCE else batch
     return Mode(f"batches of {size}, {threads} threads, windows of {window}", batch=batch, threads=threads, window=window)
 

@@ -1,0 +1,129 @@
+# Eight packets at once are dealt to the threads that their connections belong to, and taken up by these, where the processor can (AVX2);
+# see dealt.pxd.
+
+from libc.stdint cimport uint32_t, uint64_t
+from ext.fast.lanes cimport Eight
+
+cdef extern from *:
+    """
+    enum { DEAL_SHARD = 7 };  /* bit of a CtRef from which on it says whose the connection is: 32 that lie side by side are one thread's */
+
+    /* Packets that are dealt, in order. Of each array LANES more can be written than there are packets. */
+    typedef struct {
+        uint32_t *place;    /* of the frame */
+        uint32_t *number;   /* of the program */
+        uint32_t *serial;   /* of both connections, as in the flow */
+        uint32_t *ref;      /* of the connection */
+        uint32_t *sport;    /* as in Flow, NULL: nobody asks; and so */
+        uint32_t *drawn;    /* what was drawn for the packet */
+        uint32_t n;
+    } Deal;
+
+    #define DEAL_FIELDS 6
+
+    /* By bits of lanes: the numbers of these in order, a byte each; behind them that of the first one. */
+    static void deal_orders(uint64_t order[1 << LANES])
+    {
+        int bits, k, n;
+        for (bits = 1; bits < 1 << LANES; bits++) {
+            order[bits] = 0x0101010101010101u * (uint64_t)__builtin_ctz((unsigned)bits);
+            for (k = n = 0; k < LANES; k++) {
+                if (bits >> k & 1) {
+                    order[bits] = (order[bits] & ~((uint64_t)0xff << 8 * n)) | (uint64_t)k << 8 * n;
+                    n++;
+                }
+            }
+        }
+        order[0] = 0;
+    }
+
+    /* The first packet stands in for those that the last eight lacks. */
+    static void deal_ends(Deal *d)
+    {
+        uint32_t *const field[DEAL_FIELDS] = {d->place, d->number, d->serial, d->ref, d->sport, d->drawn};
+        int i, k;
+        for (i = 0; i < (d->sport ? DEAL_FIELDS : DEAL_FIELDS - 2) && d->n; i++)
+            for (k = 0; k < LANES; k++)
+                field[i][d->n + k] = field[i][0];
+    }
+
+    #if defined(__x86_64__) && defined(__GNUC__)
+    /* The connections of eight packets, that of TCP and the other one; bits of lanes that have another one, and of those whose ways have
+       LANE_TOLD. */
+    SIGHT_AVX2 static void lanes_connect(Eight *e, uint32_t *others, uint32_t *told)
+    {
+        const __m256i bits = sight_word(e->way, LANE_BITS_AT), turned = LANE_BIT(bits, 20);
+        const __m256i first = LANE_LOAD(e->refs[0]), second = LANE_LOAD(e->refs[1]);
+        LANE_STORE(e->refs[0], _mm256_blendv_epi8(first, second, turned));
+        LANE_STORE(e->refs[1], _mm256_blendv_epi8(second, first, turned));
+        *others = LANE_BITS(_mm256_slli_epi32(bits, 31 - 28));
+        *told = LANE_BITS(_mm256_slli_epi32(bits, 31 - 27));
+    }
+
+    /* Bits of lanes whose connections are the second one's of two threads. */
+    SIGHT_AVX2 static uint32_t lanes_second(const uint32_t *ref)
+    {
+        return LANE_BITS(_mm256_slli_epi32(LANE_LOAD(ref), 31 - DEAL_SHARD));
+    }
+
+    #define DEAL_ADD(to, from) _mm256_storeu_si256((__m256i *)((to) + d->n), _mm256_permutevar8x32_epi32(LANE_LOAD(from), by))
+
+    /* Packets of lanes, ``bits`` in this ``order``, are dealt; the frame of lane 0 has this place. */
+    SIGHT_AVX2 static void lanes_deal(Deal *d, const Eight *e, const uint32_t *ref, uint32_t place, uint32_t bits, uint64_t order)
+    {
+        const __m256i by = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)order));
+        _mm256_storeu_si256((__m256i *)(d->place + d->n), _mm256_add_epi32(by, LANE_ALL(place)));
+        DEAL_ADD(d->number, e->number);
+        DEAL_ADD(d->serial, e->serial);
+        DEAL_ADD(d->ref, ref);
+        if (d->sport) {
+            DEAL_ADD(d->sport, e->sport);
+            DEAL_ADD(d->drawn, e->drawn);
+        }
+        d->n += (uint32_t)__builtin_popcount(bits);
+    }
+
+    /* Up to eight packets from number ``first`` on are taken up. */
+    SIGHT_AVX2 static void lanes_take(Eight *e, const Deal *d, uint32_t first, const void *lanes)
+    {
+        const __m256i number = LANE_SOME(d->number + first);
+        LANE_STORE(e->number, number);
+        LANE_STORE(e->serial, LANE_SOME(d->serial + first));
+        LANE_STORE(e->ref, LANE_SOME(d->ref + first));
+        if (d->sport) {
+            LANE_STORE(e->sport, LANE_SOME(d->sport + first));
+            LANE_STORE(e->drawn, LANE_SOME(d->drawn + first));
+        }
+        lane_places(e->lane, lanes, number, 6);
+        e->n = d->n - first < LANES ? d->n - first : LANES;
+        e->wrote = 0;
+    }
+    #else
+    static inline void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) { (void)e; *others = *told = 0; }
+    static inline uint32_t lanes_second(const uint32_t *ref) { (void)ref; return 0; }
+    static inline void lanes_deal(Deal *d, const Eight *e, const uint32_t *ref, uint32_t place, uint32_t bits, uint64_t order)
+    {
+        (void)d; (void)e; (void)ref; (void)place; (void)bits; (void)order;
+    }
+    static inline void lanes_take(Eight *e, const Deal *d, uint32_t first, const void *lanes) { (void)e; (void)d; (void)first; (void)lanes; }
+    #endif
+    """
+    enum:
+        DEAL_FIELDS
+        DEAL_SHARD
+
+    ctypedef struct Deal:
+        uint32_t *place
+        uint32_t *number
+        uint32_t *serial
+        uint32_t *ref
+        uint32_t *sport
+        uint32_t *drawn
+        uint32_t n
+
+    void deal_ends(Deal *d) noexcept nogil
+    void deal_orders(uint64_t *order) noexcept nogil
+    void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) noexcept nogil
+    uint32_t lanes_second(const uint32_t *ref) noexcept nogil
+    void lanes_deal(Deal *d, const Eight *e, const uint32_t *ref, uint32_t place, uint32_t bits, uint64_t order) noexcept nogil
+    void lanes_take(Eight *e, const Deal *d, uint32_t first, const void *lanes) noexcept nogil

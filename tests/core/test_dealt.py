@@ -1,0 +1,203 @@
+"""Segments of services' connections that leave through a tunnel, or come in one, and that nobody sees: eight at a time, by one thread or
+dealt to several by their connections. Everything shows as if the stages had carried one after the other."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from core.worlds import MILLISECOND
+from dataplane.bench import flows as tcp
+from dataplane.bench.cluster import Shape
+from dataplane.bench.flows import ETHERNET
+from dataplane.bench.outer import TUNNELS
+from dataplane.bench.service import Service
+
+CONNECTIONS = 240
+GAP = 67  # ns
+WAYS = [(1, 4096), (2, 1024), (2, 64), (2, 100), (3, 333), (5, 160)]  # threads, frames of a window
+SEQ = tcp.TCP + 4  # in an IP packet
+RST_ACK, FIN_ACK = 0x14, 0x11
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wide(probe: Callable[[str], ModuleType]) -> None:
+    if not probe("segments_probe").WIDE:
+        pytest.skip("the processor has no AVX2")
+
+
+class Node:
+    """A node with connections through a tunnel of a kind, whose segments several threads carry, or the stages alone."""
+
+    def __init__(self, kind: str, *, threads: int = 1, window: int = 4096, slow: bool = False, seed: int = 1) -> None:
+        self.tunnel, self.threads, self.window = TUNNELS[kind], threads, window
+        drawn = tcp.scattered(CONNECTIONS, 6, 4, seed)
+        shape = Shape(services=4, clients=6, backend=self.tunnel.backend)
+        self.service = Service(drawn, shape, self.tunnel, seed, slow_path_only=slow)
+        self.service.establish()
+        self.engine, flows = self.service.node.engine, self.service.flows
+        out = self.service.from_clients(flows, tcp.ACK, tcp.CLIENT_DATA, tcp.SERVER_DATA)
+        back = self.service.from_servers(flows, self.service.servers, tcp.ACK, tcp.SERVER_DATA, tcp.CLIENT_DATA)
+        self.frames = {way: [(frames[k], frames.devices[k]) for k in range(CONNECTIONS)] for way, frames in (("out", out), ("back", back))}
+        for way in ("out", "back", "out", "back"):
+            self.carry(self.frames[way])
+
+    def carry(self, frames: Sequence[tuple[bytes, int]], gap: int = GAP, times: Sequence[int] | None = None) -> None:
+        starts = array("Q", [0])
+        for frame, _ in frames:
+            starts.append(starts[-1] + len(frame))
+        now = self.engine.now
+        due = array("q", times or [now + gap * number for number in range(1, len(frames) + 1)])
+        data, devices = b"".join(frame for frame, _ in frames), array("i", [device for _, device in frames])
+        lengths, refused = array("I", [len(frame) for frame, _ in frames]), bytearray(len(frames))
+        how = {"threads": self.threads, "window": self.window}
+        assert self.engine.carry(data, devices, starts[:-1], lengths, due, refused, **how) == len(frames)
+        assert not any(refused)
+
+    def shown(self) -> dict[str, Any]:
+        """What the world holds, and what leaves for one more segment of each connection: with it, how many numbers were drawn."""
+        node = self.service.node
+        before = {"conntrack": self.engine.conntrack(node.namespace), "fdb": self.engine.fdb(node.namespace), "now": self.engine.now}
+        for device in (node.uplink, *node.ports):
+            node.watch(device, True)
+        self.carry(self.frames["out"])
+        self.carry(self.frames["back"])
+        return before | {"counters": self.engine.counters(), "frames": self.engine.frames(), "drops": self.engine.drops()}
+
+
+def patched(frame: bytes, at: int, old: bytes, new: bytes, check: int) -> bytes:
+    """Other bytes at an even place, and a checksum that follows them."""
+    assert frame[at : at + len(old)] == old
+    total = ~int.from_bytes(frame[check : check + 2]) & 0xFFFF
+    for k in range(0, len(old), 2):
+        total += (~int.from_bytes(old[k : k + 2]) & 0xFFFF) + int.from_bytes(new[k : k + 2])
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    frame = frame[:at] + new + frame[at + len(new) :]
+    return frame[:check] + (~total & 0xFFFF).to_bytes(2) + frame[check + 2 :]
+
+
+def further(frame: bytes, by: int) -> bytes:
+    """A client's segment, so many bytes later in its stream."""
+    at = ETHERNET + SEQ_AT
+    seq = frame[at : at + 4]
+    return patched(frame, at, seq, (int.from_bytes(seq) + by & 0xFFFFFFFF).to_bytes(4), ETHERNET + 20 + 16)
+
+
+SEQ_AT = 20 + 4
+
+
+def flagged(frame: bytes, flags: int) -> bytes:
+    at = ETHERNET + 20 + 12
+    return patched(frame, at, frame[at : at + 2], bytes([frame[at], flags]), ETHERNET + 20 + 16)
+
+
+Make = Callable[[Node], list[tuple[bytes, int]]]
+
+
+def dealt(kind: str, threads: int, window: int, *bursts: Make, gap: int = GAP, sysctls: Sequence[tuple[str, int]] = ()) -> int:
+    """How many frames went eight at a time, all of them dealt where there are threads, once that has come to what the stages make of
+    it. Between bursts a setting changes."""
+    slow, fast = Node(kind, slow=True), Node(kind, threads=threads, window=window)
+    name = "abreast" if threads == 1 else "dealt"
+    before = fast.engine.flow_cache()[name]
+    for number, make in enumerate(bursts):
+        for node in (slow, fast):
+            node.carry(make(node), gap)
+            if number < len(sysctls):
+                node.engine.set_sysctl(node.service.node.namespace, *sysctls[number])
+    gone = fast.engine.flow_cache()[name] - before
+    shown = fast.shown()
+    for name, expected in slow.shown().items():
+        assert shown[name] == expected, name
+    return gone
+
+
+def drawn(way: str, seed: str, few: int = 3) -> Make:
+    """Segments of connections at random; with ``few``, many of them more than once in eight."""
+
+    def make(node: Node) -> list[tuple[bytes, int]]:
+        rng = Random(seed)
+        return [rng.choice(node.frames[way][: rng.choice((few, 40, CONNECTIONS) if few else (CONNECTIONS,))]) for _ in range(1500)]
+
+    return make
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+@pytest.mark.parametrize(("kind", "way"), [*((kind, "out") for kind in TUNNELS), ("vxlan", "back"), ("geneve", "back")])
+def test_segments_through_tunnels(kind: str, way: str, threads: int, window: int) -> None:
+    make = drawn(way, f"{kind} {way} {threads} {window}")
+    assert dealt(kind, threads, window, make, make) > 2400
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+@pytest.mark.parametrize("place", [0, 1, 31, 32, 500, 511, 512, 700, 1020, 1499])
+@pytest.mark.parametrize("what", ["beyond", "end", "damaged", "unknown"])
+def test_one_packet_that_goes_another_way(what: str, place: int, threads: int, window: int) -> None:
+    """Connections of all threads have seen later ones by then, and draws have been made for them."""
+
+    def make(node: Node) -> list[tuple[bytes, int]]:
+        frames = drawn("out", f"one {what} {place}", few=0)(node)
+        frame, device = frames[place]
+        frames[place] = {
+            "beyond": further(frame, 2_000_000_000),
+            "end": flagged(frame, FIN_ACK),
+            "damaged": frame[:-1] + bytes([frame[-1] ^ 1]),
+            "unknown": patched(frame, ETHERNET + 20, frame[ETHERNET + 20 : ETHERNET + 22], b"\x00\x07", ETHERNET + 20 + 16),
+        }[what], device
+        return frames
+
+    assert dealt("vxlan", threads, window, make, drawn("out", "then")) > 500
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_the_tunnels_connections_end_meanwhile(threads: int, window: int) -> None:
+    """Those of UDP last 30 s without an answer: some come again before that, some behind it, some at about that time."""
+
+    def make(node: Node) -> list[tuple[bytes, int]]:
+        rng, frames = Random(f"ends {threads} {window}"), node.frames["out"]
+        return [frames[number] for _ in range(30) for number in sorted(rng.sample(range(CONNECTIONS), 90))]
+
+    assert dealt("vxlan", threads, window, make, gap=50 * MILLISECOND) > 300
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_a_setting_of_udp_counts_from_the_next_frame_on(threads: int, window: int) -> None:
+    make = drawn("out", "setting")
+    name = "net.netfilter.nf_conntrack_udp_timeout"
+    assert dealt("vxlan", threads, window, make, make, make, sysctls=[(name, 44), (name, 20)]) > 1000
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_both_directions_in_turns(threads: int, window: int) -> None:
+    """Those that come in a tunnel stand elsewhere in their frames than those that will leave in one."""
+
+    def make(node: Node) -> list[tuple[bytes, int]]:
+        rng = Random("both")
+        frames: list[tuple[bytes, int]] = []
+        while len(frames) < 1800:
+            way = node.frames[rng.choice(("out", "back"))]
+            frames += [rng.choice(way) for _ in range(rng.choice((1, 8, 64, 300)))]
+        return frames
+
+    assert dealt("vxlan", threads, window, make, make) > 1000
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_frames_that_are_earlier_than_those_before_them(threads: int, window: int) -> None:
+    """Each goes at once then."""
+    slow, fast = Node("vxlan", slow=True), Node("vxlan", threads=threads, window=window)
+    for node in (slow, fast):
+        frames = drawn("out", "times")(node)
+        rng, now = Random("times"), node.engine.now
+        times = [now + GAP * number - (rng.randrange(5000) if rng.random() < 0.01 else 0) for number in range(len(frames))]
+        node.carry(frames, times=times)
+        node.carry(frames, times=[now] * len(frames))
+    shown = fast.shown()
+    for name, expected in slow.shown().items():
+        assert shown[name] == expected, name
