@@ -19,6 +19,7 @@ cdef enum:
     BRIDGE_SAME_PORT
     BRIDGE_NO_PORT
     BRIDGE_OVER_MTU
+    BRIDGE_PORT_GONE
 
 
 cdef inline const char *bridge_reason(int r) noexcept nogil:
@@ -32,6 +33,8 @@ cdef inline const char *bridge_reason(int r) noexcept nogil:
         return b"bridge/no_port\tNo port is left to send the frame to\t"
     if r == BRIDGE_OVER_MTU:
         return b"bridge/over_mtu\tThe frame is longer than the outgoing port's MTU allows\tPKT_TOO_BIG"
+    if r == BRIDGE_PORT_GONE:
+        return b"bridge/port_gone\tThe port that the frame came in by is down, or the bridge's no longer\t"
     return NULL
 
 
@@ -57,10 +60,13 @@ cdef inline int stage_bridge_in(Core *c, Pkt *p) noexcept nogil:
 cdef inline int stage_bridge_forward(Core *c, Pkt *p) noexcept nogil:
     """br_handle_frame_finish(): learn the source, look the destination up. ``p.dev``: the port."""
     cdef Dev *port = c.dev[p.dev]
-    cdef Dev *br = c.dev[port.master]
+    cdef Dev *br
     cdef uint8_t *eth = pkt_l2(p)
     cdef FdbEntry *e
     cdef Pkt *q
+    if rarely(port.master < 0 or not port.up):
+        return -BRIDGE_PORT_GONE  # while the frame waited for the MAC address of whom it was translated to
+    br = c.dev[port.master]
     if port.learning:
         c.moves += fdb_learn(&br.fdb, eth + ETH_SRC, port.id, c.now)
         note_learned(c, br, p)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from core.provoked import provokes
 from core.worlds import (
     ARP,
@@ -11,9 +13,12 @@ from core.worlds import (
     DONT_FRAGMENT,
     ICMP,
     IPV6,
+    OUTSIDE,
     ROUTER0,
     ROUTER0_MAC,
+    ROUTER1,
     SECOND,
+    SERVER,
     VLAN,
     Bridge,
     Router,
@@ -21,11 +26,16 @@ from core.worlds import (
     ether,
     filter_table,
     icmp,
+    ip,
     ipv4,
     mac,
+    nat_table,
     udp_packet,
 )
 from dataplane._core import Engine
+
+if TYPE_CHECKING:
+    from dataplane._core import Match
 
 STATION0, STATION1 = mac(0x10), mac(0x11)
 
@@ -113,6 +123,21 @@ def port_with_a_smaller_mtu() -> Engine:
     bridge.engine.set_device(bridge.ports[1], mtu=600)
     bridge.take(1, ether(udp_packet(), dst=BROADCAST, src=STATION1))
     bridge.take(0, ether(udp_packet(bytes(1000)), dst=STATION1, src=STATION0))
+    return bridge.engine
+
+
+@provokes("bridge/port_gone")
+def port_that_goes_while_its_frame_waits() -> Engine:
+    """For the MAC address of the station that the packet has been translated to."""
+    bridge = Bridge()
+    service: list[Match] = [{"dst": (ip(OUTSIDE), 32), "target": "DNAT", "to": (ip(SERVER), ip(SERVER), 0, 0)}]
+    bridge.engine.add_address(bridge.br, ip(ROUTER1), 24)
+    bridge.engine.set_rules(bridge.ns, 4, "nat", nat_table(PREROUTING=service))
+    bridge.engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-iptables", 1)
+    bridge.engine.set_sysctl(bridge.ns, "net.ipv4.conf.br0.forwarding", 1)
+    bridge.take(0, ether(udp_packet(src="10.0.1.9", dst=OUTSIDE), dst=mac(0xB0), src=STATION0))
+    bridge.engine.del_device(bridge.ports[0])
+    bridge.take(1, ether(arp(2, STATION1, SERVER, ROUTER1, mac(0xB0)), dst=mac(0xB0), src=STATION1, kind=ARP))
     return bridge.engine
 
 
