@@ -12,9 +12,9 @@ from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
 from ext.fast.lanes cimport LANES
 from ext.fast.megaflow cimport MegaHead
 from ext.fast.rows cimport abreast_run
+from ext.fast.part cimport Window
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
 from ext.fast.straight cimport Run, straight_run
-from ext.fast.window cimport Window
 from ext.fast.windows cimport (WINDOW_MOST, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests, window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
@@ -85,16 +85,73 @@ cdef inline int batch_open(Batch *b, object data, object devs, object starts, ob
     return 0
 
 
+cdef extern from *:
+    """
+    /* All bits of places where frames begin, and of how much is left behind them; and of devices, and of how much is left of these. */
+    static inline __attribute__((always_inline)) uint64_t places_bits_of(const uint64_t *starts, const uint32_t *lengths, uint64_t n,
+                                                                         uint64_t size)
+    {
+        uint64_t bits = size, i;
+        for (i = 0; i < n; i++)
+            bits |= starts[i] | (size - starts[i] - lengths[i]);
+        return bits;
+    }
+
+    static inline __attribute__((always_inline)) uint32_t devices_bits_of(const int32_t *devs, uint64_t n, uint32_t last)
+    {
+        uint32_t bits = 0;
+        uint64_t i;
+        for (i = 0; i < n; i++)
+            bits |= (uint32_t)devs[i] | (last - (uint32_t)devs[i]);
+        return bits;
+    }
+
+    #if defined(__x86_64__) && defined(__GNUC__)
+    SIGHT_AVX2 static uint64_t places_bits_wide(const uint64_t *starts, const uint32_t *lengths, uint64_t n, uint64_t size)
+    {
+        return places_bits_of(starts, lengths, n, size);
+    }
+
+    SIGHT_AVX2 static uint32_t devices_bits_wide(const int32_t *devs, uint64_t n, uint32_t last) { return devices_bits_of(devs, n, last); }
+    #else
+    #define places_bits_wide places_bits_of
+    #define devices_bits_wide devices_bits_of
+    #endif
+
+    static uint64_t places_bits(const uint64_t *starts, const uint32_t *lengths, uint64_t n, uint64_t size)
+    {
+        return sight_is_wide() ? places_bits_wide(starts, lengths, n, size) : places_bits_of(starts, lengths, n, size);
+    }
+
+    static uint32_t devices_bits(const int32_t *devs, uint64_t n, uint32_t last)
+    {
+        return sight_is_wide() ? devices_bits_wide(devs, n, last) : devices_bits_of(devs, n, last);
+    }
+    """
+    uint64_t places_bits(const uint64_t *starts, const uint32_t *lengths, uint64_t n, uint64_t size) noexcept nogil
+    uint32_t devices_bits(const int32_t *devs, uint64_t n, uint32_t last) noexcept nogil
+
+
 cdef inline bint batch_is_sound(const Batch *b, uint64_t n_devs, int n_dev) noexcept nogil:
     """Looking at its first ``n_devs`` devices, without a branch for each frame. No data are as large that one of the two highest bits of
     a place or of what is left behind a frame could be set, unless by what is wrong."""
-    cdef uint64_t i, places = b.size
-    cdef uint32_t devs = 0
-    for i in range(b.n):
-        places |= b.starts[i] | (b.size - b.starts[i] - b.lengths[i])
+    return (places_bits(b.starts, b.lengths, b.n, b.size) >> 62 == 0
+            and devices_bits(b.devs, n_devs, <uint32_t>n_dev - 1) >> 31 == 0)
+
+
+cdef inline bint batch_lacks(const Batch *b, const Core *c, uint64_t n_devs) noexcept nogil:
+    """Is one of its first ``n_devs`` devices not there? All devices are looked at where these are fewer."""
+    cdef uint64_t i
+    cdef bint some = False
+    if <uint64_t>c.n_dev <= n_devs:
+        for i in range(<uint64_t>c.n_dev):
+            some |= c.dev[i] == NULL
+        if not some:
+            return False
+    some = False
     for i in range(n_devs):
-        devs |= <uint32_t>b.devs[i] | (<uint32_t>n_dev - 1 - <uint32_t>b.devs[i])
-    return places >> 62 == 0 and devs >> 31 == 0
+        some |= c.dev[b.devs[i]] == NULL  # without a branch for each: mostly all are there
+    return some
 
 
 cdef inline list batch_missing(const Batch *b, const Core *c):
@@ -103,16 +160,13 @@ cdef inline list batch_missing(const Batch *b, const Core *c):
     cdef list missing = []
     cdef uint64_t i, n_devs = devices_apart(b.devs, b.n)
     cdef int32_t last = -1
-    cdef bint some = False
     if not batch_is_sound(b, n_devs, c.n_dev):
         for i in range(b.n):
             if b.starts[i] > b.size or b.lengths[i] > b.size - b.starts[i]:
                 raise ValueError(f"frame {i} lies outside of the data")
             if not 0 <= b.devs[i] < c.n_dev:
                 raise ValueError(f"frame {i}: no device {b.devs[i]}")
-    for i in range(n_devs):
-        some |= c.dev[b.devs[i]] == NULL  # without a branch for each: mostly all are there
-    for i in range(n_devs if some else 0):
+    for i in range(n_devs if batch_lacks(b, c, n_devs) else 0):
         if b.devs[i] != last:
             last = b.devs[i]
             if c.dev[last] == NULL:

@@ -14,7 +14,7 @@ from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lane_windows cimport lanes_pass, lanes_simple
 from ext.fast.lane_write cimport lanes_write
 from ext.fast.lanes cimport Eight, LANE_LEAST, LANES, lanes_look_again, lanes_repeat
-from ext.fast.part cimport Lot, Part, TcpUndo, Visit, Window, frame_counted, frame_time, owner_of, visit_kept, visit_settled
+from ext.fast.part cimport Lot, Part, TcpUndo, Undo, Visit, Window, frame_counted, frame_time, owner_of, visit_kept, visit_settled
 from ext.fast.rows cimport arrays_ahead, asks_more, eight_opens, lane_asks_ahead
 from ext.fast.tally cimport ProgramTally, draw_counted, program_joins
 from ext.fast.track cimport told_kept
@@ -298,34 +298,37 @@ cdef inline void visit_taken(Eight *e, uint32_t k) noexcept nogil:
     connection_ahead(<const Ct *>e.other[k], False)
 
 
-cdef inline bint visit_made(Part *me, const Eight *e, uint32_t k, uint32_t place, int64_t now, bint simple) noexcept nogil:
-    """Has that connection seen the packet, or would it not have it?"""
+cdef inline bint visit_made(Part *me, const Eight *e, uint32_t k, uint32_t place, int64_t now, Undo *u) noexcept nogil:
+    """Has that connection, of which lanes_simple() says nothing, seen the packet, or would it not have it?"""
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
     cdef Visit v
     me.core.now = now
     v.ct = <Ct *>e.other[k]
     v.place = place
-    if not rarely(not simple):
-        visit_kept(me, &v)
-        v.ct.expires = now + y.timeout_other
-        return True
     v.track = &y.tracks[1]
     v.serial = lane_serial(e, k, 1 - y.tcp)
-    return visit_settled(me, &v)
+    return visit_settled(me, &v, u)
 
 
 cdef inline uint32_t eight_visits(const Window *w, Part *me, const Deal *v, const Eight *e, Eight *later) noexcept nogil:
     """How many of the eight such connections have seen, before the first that would not have its packet."""
     cdef const uint32_t *place = v.place + e.first
     cdef const int64_t *times = w.lot.times + w.first
-    cdef int64_t least = w.now
+    cdef int64_t least = w.now, now
     cdef uint32_t simple = lanes_simple(e, max(least, times[place[e.n - 1]])), n = e.n, k
+    cdef Undo *u = me.undo + me.n_undo
     cdef bint comes = later.n != 0
     for k in range(<uint32_t>LANES):
-        if k < n and not visit_made(me, e, k, place[k], max(least, times[place[k]]), simple >> k & 1):
-            n = k
+        if k < n:
+            now = max(least, times[place[k]])
+            if not rarely(not simple >> k & 1):
+                visit_kept(u + k, <Ct *>e.other[k], place[k])
+                (<Ct *>e.other[k]).expires = now + (<const LaneWay *>e.way[k]).timeout_other
+            elif not visit_made(me, e, k, place[k], now, u + k):
+                n = k
         if comes:
             visit_taken(later, k)
+    me.n_undo += n
     return n
 
 

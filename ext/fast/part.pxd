@@ -199,20 +199,18 @@ cdef inline uint16_t frame_counted(Part *me, const ProgramFacts *facts, uint32_t
     return <uint16_t>draw_counted(&me.tally, facts.draws) if facts.draws else 0
 
 
-cdef inline void visit_kept(Part *me, const Visit *v) noexcept nogil:
-    """The connection, which will see the packet, may get back what it is."""
-    cdef Undo *u = &me.undo[me.n_undo]
-    u.ct = v.ct
-    u.expires = v.ct.expires
-    u.status = v.ct.status
-    u.place = v.place
-    me.n_undo += 1
+cdef inline void visit_kept(Undo *u, Ct *ct, uint32_t place) noexcept nogil:
+    """The connection, which will see a packet, may get back what it is."""
+    u.ct = ct
+    u.expires = ct.expires
+    u.status = ct.status
+    u.place = place
 
 
-cdef inline bint visit_settled(Part *me, const Visit *v) noexcept nogil:
+cdef inline bint visit_settled(Part *me, const Visit *v, Undo *u) noexcept nogil:
     """The connection has seen the packet, or would not have it."""
     if not track_stands(&me.core, v.track, v.ct, v.serial):
         return False
-    visit_kept(me, v)
+    visit_kept(u, v.ct, v.place)
     track_told(&me.core, v.track, v.ct)
     return True

@@ -1,7 +1,8 @@
 # Many frames from outside at once, carried by several threads, as one thread would carry them one after the other.
 #
 # A window is a run of frames before which nothing else is due, and of which each goes the way of its flow out of the world. Three steps:
-#   look    each part of the frames: their flows, and whether the frames are what those have been seen to carry
+#   look    each part of the frames: their flows, and whether the frames are what those have been seen to carry; what goes eight at a
+#           time is dealt to the parts of the connections (dealt.pxd), what is behind it gets turns
 #   settle  each part of the connections sees its packets in order, whichever part of the frames they are in; those that nobody else sees
 #           leave the world at once
 #   go      each part of the frames is carried, as far as frames are left, and connections are put right
@@ -288,8 +289,9 @@ cdef inline uint32_t visits_settle(const Window *w, Part *me, const Turns *t, ui
             ask_for(&v[TURNS_AHEAD].ct.serial)
         now = times[v.place]
         me.core.now = now if now > least else least
-        if not visit_settled(me, v):
+        if not visit_settled(me, v, &me.undo[me.n_undo]):
             return v.place
+        me.n_undo += 1
         v += 1
     return cut
 

@@ -188,16 +188,44 @@ def test_both_directions_in_turns(threads: int, window: int) -> None:
     assert dealt("vxlan", threads, window, make, make) > 1000
 
 
-@pytest.mark.parametrize(("threads", "window"), WAYS)
-def test_frames_that_are_earlier_than_those_before_them(threads: int, window: int) -> None:
-    """Each goes at once then."""
+def compared(threads: int, window: int, *steps: Callable[[Node], None]) -> None:
+    """Behind each step the connections are what the stages alone make of them, and in the end all that shows is."""
     slow, fast = Node("vxlan", slow=True), Node("vxlan", threads=threads, window=window)
-    for node in (slow, fast):
-        frames = drawn("out", "times")(node)
-        rng, now = Random("times"), node.engine.now
-        times = [now + GAP * number - (rng.randrange(5000) if rng.random() < 0.01 else 0) for number in range(len(frames))]
-        node.carry(frames, times=times)
-        node.carry(frames, times=[now] * len(frames))
+    for step in steps:
+        for node in (slow, fast):
+            step(node)
+        assert fast.engine.conntrack(fast.service.node.namespace) == slow.engine.conntrack(slow.service.node.namespace)
     shown = fast.shown()
     for name, expected in slow.shown().items():
         assert shown[name] == expected, name
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_frames_that_are_earlier_than_those_before_them(threads: int, window: int) -> None:
+    """Each goes at once then."""
+
+    def some(node: Node) -> None:
+        frames, rng, now = drawn("out", "times", few=0)(node), Random("times"), node.engine.now
+        times = [now + GAP * number - (rng.randrange(5000) if rng.random() < 0.01 else 0) for number in range(len(frames))]
+        node.carry(frames, times=times)
+
+    def all_of_them(node: Node) -> None:
+        frames = drawn("out", "times", few=0)(node)
+        node.carry(frames, times=[node.engine.now - GAP * number for number in range(len(frames))])
+
+    compared(threads, window, some, all_of_them)
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+@pytest.mark.parametrize("place", [3, 700, 1490])
+def test_a_frame_that_waits_for_its_time_between_others(place: int, threads: int, window: int) -> None:
+    """It was queued at the node's end of a client's link, and draws a number of the tunnel's, too."""
+
+    def step(node: Node) -> None:
+        frames = drawn("out", f"waits {place}", few=0)(node)
+        frame, device = node.frames["out"][7]
+        port = next(port for port, client in zip(node.service.node.ports, node.service.node.clients, strict=True) if client.eth0 == device)
+        node.engine.receive(port, frame, at=node.engine.now + GAP * place + 1)
+        node.carry(frames)
+
+    compared(threads, window, step, step)
