@@ -227,14 +227,12 @@ cdef inline void lane_settled(Eight *e, uint32_t k, uint32_t place, int64_t now,
 cdef inline uint32_t eight_settles(const Window *w, Part *me, const Deal *d, Eight *e, Eight *later) noexcept nogil:
     """How many of the eight their connections have seen, before the first that one would not have."""
     cdef const uint32_t *place = d.place + e.first
-    cdef const uint32_t *then = d.place + later.first
+    cdef const uint32_t *then = d.place + later.first if later.n else NULL
     cdef Lot lot = window_lot(w)
     cdef const uint16_t *before = me.tally.before
     cdef int64_t least = w.now, latest = max(least, lot.times[place[e.n - 1]])
     cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest) & e.stands, n = e.n, at = later.at, k
     cdef TcpUndo *u = me.tcp_undo + me.n_tcp_undo
-    if later.n == 0:
-        then = NULL
     for k in range(<uint32_t>LANES):
         if rarely(again >> k & 1):
             passed = lanes_pass(e, latest) & e.stands  # its connection is another now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core.provoked import provokes
@@ -128,7 +129,11 @@ def port_with_a_smaller_mtu() -> Engine:
 
 @provokes("bridge/port_gone")
 def port_that_goes_while_its_frame_waits() -> Engine:
-    """For the MAC address of the station that the packet has been translated to."""
+    return bridge_that_waits(lambda bridge: bridge.engine.del_device(bridge.ports[0]))
+
+
+def bridge_that_waits(meanwhile: Callable[[Bridge], None]) -> Engine:
+    """For the MAC address of the station that a packet has been translated to."""
     bridge = Bridge()
     service: list[Match] = [{"dst": (ip(OUTSIDE), 32), "target": "DNAT", "to": (ip(SERVER), ip(SERVER), 0, 0)}]
     bridge.engine.add_address(bridge.br, ip(ROUTER1), 24)
@@ -136,7 +141,7 @@ def port_that_goes_while_its_frame_waits() -> Engine:
     bridge.engine.set_sysctl(bridge.ns, "net.bridge.bridge-nf-call-iptables", 1)
     bridge.engine.set_sysctl(bridge.ns, "net.ipv4.conf.br0.forwarding", 1)
     bridge.take(0, ether(udp_packet(src="10.0.1.9", dst=OUTSIDE), dst=mac(0xB0), src=STATION0))
-    bridge.engine.del_device(bridge.ports[0])
+    meanwhile(bridge)
     bridge.take(1, ether(arp(2, STATION1, SERVER, ROUTER1, mac(0xB0)), dst=mac(0xB0), src=STATION1, kind=ARP))
     return bridge.engine
 

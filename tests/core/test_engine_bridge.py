@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from core.provoke_frames import bridge_that_waits
 from core.worlds import BROADCAST, SECOND, Bridge, ether, mac, udp_packet, unaccounted
 
 STATIONS = [mac(0x10 + number) for number in range(3)]
@@ -117,6 +120,24 @@ def test_a_port_that_is_down_is_left_out() -> None:
     bridge.engine.set_device(bridge.ports[2], up=False)
     bridge.take(0, frame(STATIONS[0], BROADCAST))
     assert bridge.ports_out() == [1]
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "dropped"),
+    [
+        (lambda bridge: None, 0),
+        (lambda bridge: bridge.engine.set_device(bridge.ports[0], up=False), 1),
+        (lambda bridge: bridge.engine.set_device(bridge.ports[0], master=-1), 1),
+        (lambda bridge: bridge.engine.del_device(bridge.ports[0]), 1),
+    ],
+    ids=["nothing", "down", "taken out", "gone"],
+)
+def test_what_becomes_of_its_port_while_a_frame_waits_for_a_neighbour(meanwhile: Callable[[Bridge], None], dropped: int) -> None:
+    """br_handle_frame_finish(), called by br_nf_pre_routing_finish_bridge_slow(): it drops what comes by no port that forwards."""
+    engine = bridge_that_waits(meanwhile)
+    assert engine.counters().get("drop/bridge/port_gone", 0) == dropped
+    forwarded = [frame for frame in engine.frames() if frame.outgoing and frame.data[:12] == mac(0x11) + mac(0x10)]
+    assert len(forwarded) == 1 - dropped
 
 
 def test_the_frame_leaves_as_it_came() -> None:

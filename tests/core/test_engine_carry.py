@@ -118,6 +118,39 @@ def test_a_batch_for_a_described_device_that_nobody_makes_is_refused() -> None:
     assert router.engine.counters()["in"] == 0
 
 
+@pytest.mark.parametrize("place", [0, 3, 8, 30, 39])
+def test_a_described_device_anywhere_in_a_batch_of_more_frames_than_there_are_devices(place: int) -> None:
+    router = Router()
+    engine, places = router.engine, router.engine.places()
+    engine.reserve(places[0], places[1] + 1)
+
+    def supply(_: int, device: int) -> None:
+        engine.connect(engine.add_device(router.ns, "late", "veth", mac=CLIENT_MAC, mtu=1500, number=device), router.eth0)
+
+    engine.supply_with(supply)
+    devices, frame = array("i", [router.server_eth] * 40), FRAMES[0]
+    devices[place] = places[1]
+    starts, lengths = array("Q", range(0, 40 * len(frame), len(frame))), array("I", [len(frame)] * 40)
+    assert engine.carry(frame * 40, devices, starts, lengths, array("q", [0] * 40), bytearray(40)) == 40
+    assert engine.counters()["in"] == 40
+
+
+@pytest.mark.parametrize("place", [0, 3, 8, 30, 38])
+@pytest.mark.parametrize("wrong", ["device", "negative", "start", "length"])
+def test_one_frame_that_cannot_be_in_a_long_batch_is_named(wrong: str, place: int) -> None:
+    engine = Router().engine
+    devices, starts, lengths = array("i", [0, 1, 2] * 13), array("Q", [0] * 39), array("I", [60] * 39)
+    if wrong in ("device", "negative"):
+        devices[place] = 10_000 if wrong == "device" else -1
+    elif wrong == "start":
+        starts[place] = 41
+    else:
+        lengths[place] = 101
+    with pytest.raises(ValueError, match=f"frame {place}"):
+        engine.carry(bytes(100), devices, starts, lengths, array("q", [0] * 39), bytearray(39))
+    assert engine.counters()["in"] == 0
+
+
 @pytest.mark.parametrize(
     ("devices", "starts", "lengths", "complaint"),
     [
