@@ -229,3 +229,15 @@ def test_a_frame_that_waits_for_its_time_between_others(place: int, threads: int
         node.carry(frames)
 
     compared(threads, window, step, step)
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_bridges_remember_when_clients_have_spoken_last(threads: int, window: int) -> None:
+    """A silent station is remembered for 300 s: answers find their ports up to then, the last ones do not."""
+
+    def step(node: Node) -> None:
+        node.engine.set_sysctl(node.service.node.namespace, "net.netfilter.nf_conntrack_udp_timeout", 10_000)
+        node.carry(drawn("out", "bridges", few=0)(node), gap=190 * MILLISECOND)
+        node.carry(node.frames["back"][:8], gap=36_500 * MILLISECOND)
+
+    compared(threads, window, step)
