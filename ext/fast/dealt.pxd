@@ -5,7 +5,6 @@
 # on; behind the first packet that does not go so, its frames have turns (window.pxd).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from ext.devices.core cimport Ns
 from ext.fast.abreast cimport EIGHTS, Row, eight_look, first_of, lane_asks, lane_serial, lane_sought, lane_told, way_ct
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.flows cimport Lane, LaneWay
