@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.outlets import ACK, CONNECTIONS, EVERYWHERE, PORT, Outlet, question, reply, rounds, segment
-from core.worlds import CLIENT, MILLISECOND, ROUTER1, SERVER, SERVER_MAC, TCP, ether, filter_table, ip, ipv4, mac, tcp, tcp_packet
+from core.worlds import CLIENT, MILLISECOND, ROUTER1, SECOND, SERVER, SERVER_MAC, TCP, ether, filter_table, ip, ipv4, mac, tcp, tcp_packet
 
 EIGHT = 8
 RST_ACK, FIN_ACK, SYN = 0x14, 0x11, 0x02
@@ -160,26 +160,52 @@ def test_rules_that_change_end_what_is_known() -> None:
     assert fast.shown() == slow.shown()
 
 
-@pytest.mark.parametrize(("threads", "window"), [(1, 1024), (2, 64), (2, 960), (3, 100)])
+def bridged(outlet: Outlet) -> None:
+    """The server is behind a bridge of two ports, at one of which it has spoken just now."""
+    engine, router = outlet.engine, outlet.router
+    bridge = engine.add_device(router.ns, "br0", "bridge", mac=mac(0xB0), mtu=1500)
+    engine.del_address(router.eth1, ip(ROUTER1), 24)
+    engine.add_address(bridge, ip(ROUTER1), 24)
+    engine.add_neighbour(bridge, ip(SERVER), SERVER_MAC)
+    other = engine.add_device(router.ns, "port1", "veth", mac=mac(0xA1), mtu=1500)
+    for port in (router.eth1, other):
+        engine.set_device(port, master=bridge, capture=False)
+    engine.set_device(bridge, capture=False)
+    outlet.carry([reply(0, 200)])
+    outlet.carry(rounds(3))
+
+
+CREWS = [(1, 1024), (2, 64), (2, 960), (3, 100)]  # threads, frames of a window
+
+
+@pytest.mark.parametrize(("threads", "window"), CREWS)
 @pytest.mark.parametrize("gap", [400, 437, 511, 1001])
 def test_a_bridge_forgets_a_station_between_frames_that_nobody_sees(gap: int, threads: int, window: int) -> None:
     """300 s after the server spoke last, what is for it leaves by both ports."""
     slow, fast = Outlet(slow=True, captured=()), Outlet(captured=(), threads=threads, window=window)
     before = fast.engine.flow_cache()["abreast"]
     for outlet in (slow, fast):
-        engine, router = outlet.engine, outlet.router
-        bridge = engine.add_device(router.ns, "br0", "bridge", mac=mac(0xB0), mtu=1500)
-        engine.del_address(router.eth1, ip(ROUTER1), 24)
-        engine.add_address(bridge, ip(ROUTER1), 24)
-        engine.add_neighbour(bridge, ip(SERVER), SERVER_MAC)
-        other = engine.add_device(router.ns, "port1", "veth", mac=mac(0xA1), mtu=1500)
-        for port in (router.eth1, other):
-            engine.set_device(port, master=bridge, capture=False)
-        engine.set_device(bridge, capture=False)
-        outlet.carry([reply(0, 200)])
-        outlet.carry(rounds(3))
+        bridged(outlet)
         outlet.carry(rounds(5), gap=gap * MILLISECOND)
     assert fast.engine.flow_cache()["abreast"] - before > 2 * CONNECTIONS
     assert fast.engine.counters() == slow.engine.counters()
     assert fast.engine.counters()["copies"] > 2 * EIGHT
+    assert fast.shown() == slow.shown()
+
+
+@pytest.mark.parametrize(("threads", "window"), CREWS)
+@pytest.mark.parametrize("silence", [295, 305])
+def test_a_bridge_remembers_when_frames_that_nobody_sees_came_last(silence: int, threads: int, window: int) -> None:
+    """Of many replies, over minutes, the last one counts."""
+    slow, fast = Outlet(slow=True, captured=()), Outlet(captured=(), threads=threads, window=window)
+    replies = [[reply(number, seq + step) for step in range(3) for number in range(CONNECTIONS)] for seq in (201, 204)]
+    for outlet in (slow, fast):
+        bridged(outlet)
+        outlet.carry(replies[0])
+        before = outlet.engine.flow_cache()["abreast"]
+        outlet.carry(replies[1], gap=400 * MILLISECOND)
+        gone = outlet.engine.flow_cache()["abreast"] - before
+        outlet.carry([segment(1, 103)], gap=silence * SECOND)
+        assert (outlet.engine.counters()["copies"] > 0) == (silence > 300)
+    assert gone > 2 * CONNECTIONS
     assert fast.shown() == slow.shown()

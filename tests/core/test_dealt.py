@@ -21,8 +21,8 @@ from dataplane.bench.service import Service
 CONNECTIONS = 240
 GAP = 67  # ns
 WAYS = [(1, 4096), (2, 1024), (2, 64), (2, 100), (3, 333), (5, 160)]  # threads, frames of a window
-SEQ = tcp.TCP + 4  # in an IP packet
-RST_ACK, FIN_ACK = 0x14, 0x11
+SEQ_AT = 20 + 4  # of a sequence number, in an IP packet
+FIN_ACK = 0x11
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,9 +87,6 @@ def further(frame: bytes, by: int) -> bytes:
     at = ETHERNET + SEQ_AT
     seq = frame[at : at + 4]
     return patched(frame, at, seq, (int.from_bytes(seq) + by & 0xFFFFFFFF).to_bytes(4), ETHERNET + 20 + 16)
-
-
-SEQ_AT = 20 + 4
 
 
 def flagged(frame: bytes, flags: int) -> bytes:
@@ -229,15 +226,3 @@ def test_a_frame_that_waits_for_its_time_between_others(place: int, threads: int
         node.carry(frames)
 
     compared(threads, window, step, step)
-
-
-@pytest.mark.parametrize(("threads", "window"), WAYS)
-def test_bridges_remember_when_clients_have_spoken_last(threads: int, window: int) -> None:
-    """A silent station is remembered for 300 s: answers find their ports up to then, the last ones do not."""
-
-    def step(node: Node) -> None:
-        node.engine.set_sysctl(node.service.node.namespace, "net.netfilter.nf_conntrack_udp_timeout", 10_000)
-        node.carry(drawn("out", "bridges", few=0)(node), gap=190 * MILLISECOND)
-        node.carry(node.frames["back"][:8], gap=36_500 * MILLISECOND)
-
-    compared(threads, window, step)
