@@ -8,7 +8,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
-from ext.devices.core cimport Core, FrameRecord, Ns, chance_count, drop_record, frame_record, frames_room
+from ext.devices.core cimport Core, FrameRecord, Ns, drop_record, frame_record, frames_room
 from ext.devices.record cimport END_CROSS, END_DROP, END_OUT
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.apply cimport tunnel_is
@@ -18,13 +18,14 @@ from ext.fast.key cimport ETH, segments_begin, transport_sound, tunnel_plain, tu
 from ext.fast.lane cimport lane_fills, way_timeout
 from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lane_write cimport lanes_write
-from ext.fast.lanes cimport Eight, LANE_TOLD, LANE_UNACKED, LANES, LaneKeys, lanes_frames, lanes_look
+from ext.fast.lanes cimport Eight, LANE_TOLD, LANE_UNACKED, LANES, LaneKeys, first_of, lanes_frames, lanes_look
 from ext.fast.onward cimport light_new, light_passes, light_under_way
 from ext.fast.outer cimport lanes_tunnelled
 from ext.fast.routed cimport spread
 from ext.fast.sum cimport put_raw16, raw32
 from ext.fast.track cimport track_stands, track_told
 from ext.tables.conntrack cimport Ct, CtRef, ct_of
+from ext.tables.ct_settings cimport CTS_SEEN_REPLY
 from ext.wire.bytes cimport ask_for, rarely
 from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM, Pkt
 
@@ -88,16 +89,6 @@ cdef inline uint32_t tunnels_untold(const Row *r, const Eight *e) noexcept nogil
         return 0
     s = tunnel_shape(r.fc, r.c.dev[r.devs[e.first]].ns, e.frame[0] + ETH)
     return (1 << LANES) - 1 & ~(lanes_tunnelled(e, s.port) if s.proto == 17 else 0)
-
-
-cdef inline uint32_t first_of(uint32_t bits) noexcept nogil:
-    """How many bits are set before the first one that is not, of LANES."""
-    cdef uint32_t n = 0
-    if bits == (1 << LANES) - 1:
-        return LANES
-    while bits >> n & 1:
-        n += 1
-    return n
 
 
 cdef inline void eight_stands_in(Eight *e, uint32_t n) noexcept nogil:
@@ -187,25 +178,22 @@ cdef inline uint8_t *way_ct(const LaneWay *y, int i, CtRef ref) noexcept nogil:
 
 
 cdef inline bint lane_found(Row *r, Eight *e, uint32_t k, bint found) noexcept nogil:
-    """The packet's flow, program and connections are found. ``found``: but for the connections lanes_find() has found them."""
-    cdef const Flow *f = <const Flow *>e.slot[k]
+    """The packet's flow, program and connections are found, and these are asked for. ``found``: but for the connections lanes_find() has
+    found them."""
     cdef const LaneWay *y
-    if not found:
-        f = lane_sought(r, e, k)
-        if f == NULL:
-            return False
+    cdef size_t tcp
+    if not found and lane_sought(r, e, k) == NULL:
+        return False
     y = <const LaneWay *>e.way[k]
-    e.ref[k] = f.ct[y.tcp]
-    e.ct[k] = way_ct(y, 0, f.ct[y.tcp])
-    e.other[k] = way_ct(y, 1, f.ct[1 - y.tcp]) if y.n_tracks > 1 else NULL
-    return True
-
-
-cdef inline void lane_nears(const Eight *e, uint32_t k) noexcept nogil:
-    """Its connections are asked for."""
+    tcp = y.tcp
+    e.ref[k] = e.refs[tcp][k]
+    e.ct[k] = way_ct(y, 0, e.ref[k])
     connection_ahead(<const Ct *>e.ct[k], True)
-    if e.other[k] != NULL:
+    e.other[k] = NULL
+    if y.n_tracks > 1:
+        e.other[k] = way_ct(y, 1, e.refs[tcp ^ 1][k])
         connection_ahead(<const Ct *>e.other[k], False)
+    return True
 
 
 cdef inline void eight_found(const Row *r, Eight *e) noexcept nogil:
@@ -266,13 +254,25 @@ cdef inline void lane_told(const Eight *e, uint32_t k, const LaneWay *y, int64_t
     ct.expires = now + timeout
 
 
-cdef inline void lane_leaves(Core *c, Eight *e, uint32_t k, const Lane *l, const LaneWay *y) noexcept nogil:
+cdef inline int64_t lane_lasts(const LaneWay *y, const Ct *other) noexcept nogil:
+    """For how long the other connection, if it is simple, lasts behind a packet, ns."""
+    if rarely(y.timeout_other < 0):
+        return other.proto.gre.stream_timeout if y.tracks[1].status & CTS_SEEN_REPLY else other.proto.gre.timeout
+    return y.timeout_other
+
+
+cdef inline void lane_leaves(Row *r, Eight *e, uint32_t k, const LaneWay *y, int64_t now) noexcept nogil:
     """What the packet leaves behind in tables that connections share, and what it gets of them."""
+    cdef const Lane *l = <const Lane *>e.lane[k]
     if l.refreshed[0] != NULL:
-        l.refreshed[0].updated = c.now
+        l.refreshed[0].updated = now
         if l.refreshed[1] != NULL:
-            l.refreshed[1].updated = c.now
-    e.draw[k] = y.push_hash + chance_count(<Ns *>y.push_ns, y.push_hash)[0] if y.push_ns != NULL else 0
+            l.refreshed[1].updated = now
+    e.draw[k] = 0
+    if y.draws != NULL:
+        y.draws[0] += 1
+        e.draw[k] = y.push_hash + y.draws[0]
+    r.walked += l.walked
 
 
 # ---- their ends
@@ -365,7 +365,6 @@ cdef inline void lane_ends(Row *r, Eight *e, uint32_t k, const LaneWay *y, uint3
 cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t id) noexcept nogil:
     """The connections see the packet of number ``id``, whose windows let it through, at its time; or one would not have it."""
     cdef Core *c = r.c
-    cdef const Lane *l = <const Lane *>e.lane[k]
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
     cdef int64_t before = c.now
     c.now = now
@@ -373,8 +372,7 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
         c.now = before
         return False
     lane_told(e, k, y, now)
-    lane_leaves(c, e, k, l, y)
-    r.walked += l.walked
+    lane_leaves(r, e, k, y, now)
     lane_nowhere(r.fc, e, k)
     if y.facts.bits & LANE_TOLD:
         e.placed = True
@@ -382,21 +380,18 @@ cdef inline bint lane_goes(Row *r, Eight *e, uint32_t k, int64_t now, uint32_t i
     return True
 
 
-cdef inline bint lane_goes_quietly(Row *r, Eight *e, uint32_t k, int64_t now, bint simple) noexcept nogil:
+cdef inline bint lane_goes_quietly(Row *r, Eight *e, uint32_t k, bint simple) noexcept nogil:
     """lane_goes(), where eight_is_quiet() has said what all lanes have in common. ``simple``: as lanes_simple() says."""
-    cdef Core *c = r.c
-    cdef const Lane *l = <const Lane *>e.lane[k]
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
-    cdef int64_t before = c.now
-    c.now = now
+    cdef int64_t now = e.due[k]
     if not rarely(not simple):
-        (<Ct *>e.other[k]).expires = now + y.timeout_other
-    elif not lane_other_agrees(c, e, k, y):
-        c.now = before
-        return False
+        (<Ct *>e.other[k]).expires = now + lane_lasts(y, <const Ct *>e.other[k])
+    else:
+        r.c.now = now
+        if not lane_other_agrees(r.c, e, k, y):
+            return False
     lane_told(e, k, y, now)
-    lane_leaves(c, e, k, l, y)
-    r.walked += l.walked
+    lane_leaves(r, e, k, y, now)
     return True
 
 

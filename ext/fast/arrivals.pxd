@@ -6,15 +6,14 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, EV_ONWARD, event_due
 from ext.devices.queue cimport Due, IN_HEAP, Lane as Waiting, Queue, Timer, queue_first, queue_pop
-from ext.fast.abreast cimport (Arrivals, EIGHTS, LANE_MOST, Row, eight_found, eight_stands_in, first_of, lane_asks, lane_found, lane_goes,
-                               lane_nears, row_writes)
+from ext.fast.abreast cimport (Arrivals, EIGHTS, LANE_MOST, Row, eight_found, eight_stands_in, lane_asks, lane_found, lane_goes, row_writes)
 from ext.fast.apply cimport CABLES_MAX
 from ext.fast.flows cimport FlowCache, HOW_TUNNELLED, LaneWay, PLACE_TOS
 from ext.fast.key cimport ETH, segments_begin
 from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lane_windows cimport lanes_pass
 from ext.fast.lane_write cimport lanes_write
-from ext.fast.lanes cimport Eight, LANE_DEVICE_AT, LANE_LEAST, LANES, lanes_look, lanes_repeat, lanes_with
+from ext.fast.lanes cimport Eight, LANE_DEVICE_AT, LANE_LEAST, LANES, first_of, lanes_look, lanes_repeat, lanes_with
 from ext.fast.onward cimport light_gone
 from ext.wire.bytes cimport rarely
 from ext.wire.packet cimport Pkt
@@ -105,7 +104,6 @@ cdef inline void arrivals_find(Row *r, Eight *e, Pkt *const *packet) noexcept no
             r.arrivals.ahead -= e.n - k
             e.n = k
             break
-        lane_nears(e, k)
     eight_found(r, e)
 
 

@@ -5,16 +5,17 @@
 # on; behind the first packet that does not go so, its frames have turns (window.pxd).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from ext.fast.abreast cimport EIGHTS, Row, eight_look, first_of, lane_asks, lane_serial, lane_sought, lane_told, way_ct
+from ext.fast.abreast cimport EIGHTS, Row, eight_look, lane_asks, lane_lasts, lane_serial, lane_sought, lane_told, way_ct
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.flows cimport Lane, LaneWay
-from ext.fast.lane_deals cimport Deal, deal_ends, lanes_connect, lanes_deal, lanes_second, lanes_take
-from ext.fast.lane_flows cimport lanes_find
+from ext.fast.lane_deals cimport (Deal, deal_ends, lanes_deal, lanes_draw, lanes_due_at, lanes_in_time, lanes_second,
+                                  lanes_take)
+from ext.fast.lane_flows cimport lanes_connect, lanes_find
 from ext.fast.lane_windows cimport lanes_pass, lanes_simple
 from ext.fast.lane_write cimport lanes_write
-from ext.fast.lanes cimport Eight, LANE_LEAST, LANES, lanes_look_again, lanes_repeat
+from ext.fast.lanes cimport Eight, LANE_LEAST, LANES, first_of, lanes_look_again, lanes_repeat
 from ext.fast.part cimport Lot, Part, TcpUndo, Undo, Visit, Window, frame_counted, frame_time, owner_of, visit_kept, visit_settled
-from ext.fast.rows cimport arrays_ahead, asks_more, eight_opens, lane_asks_ahead
+from ext.fast.rows cimport arrays_ahead, eight_opens, lane_asks_ahead, starts_ahead
 from ext.fast.tally cimport ProgramTally, draw_counted, program_joins
 from ext.fast.track cimport told_kept
 from ext.tables.conntrack cimport Ct
@@ -50,43 +51,33 @@ cdef inline bint deals_begin(const Window *w, Part *me) noexcept nogil:
     return True
 
 
-cdef inline uint32_t lanes_in_time(const Window *w, const Part *me, const Eight *e) noexcept nogil:
-    """Of how many frames none is earlier than one before it."""
-    cdef const int64_t *times = w.lot.times + e.first
-    cdef uint32_t k = 1
-    if frame_time(w, e.first) < me.core.now:
-        return 0
-    while k < e.n and times[k - 1] <= times[k]:
-        k += 1
-    return min(e.n, k)
-
-
 cdef inline void lanes_known(Row *r, Eight *e, const Eight *later) noexcept nogil:
     """``e.n``: of how many the flows are found; what lies where those of ``later`` ones should is asked for."""
     cdef uint32_t found = lanes_find(e, r.fc.lane, r.fc.lanes_stamp) if e.n else 0, k
-    cdef bint comes = later.n != 0, more = comes and asks_more(r, later)
+    cdef const uint64_t *starts
+    cdef bint comes = later.n != 0
+    if not comes:
+        later = e
+    starts = starts_ahead(r, later)
     for k in range(<uint32_t>LANES):
         if rarely(k < e.n and not found >> k & 1) and lane_sought(r, e, k) == NULL:
             e.n = k
-        if comes:
-            lane_asks_ahead(r, later, k, more)
+        lane_asks_ahead(r, later, k, starts)
     for k in range(e.n, <uint32_t>LANES):
         e.way[k] = e.way[0]
 
 
 cdef inline void lanes_counted(const Window *w, Part *me, Eight *e, int64_t until) noexcept nogil:
     """What the packets leave in tables and counters, and draw."""
-    cdef const int64_t *times = w.lot.times + e.first
     cdef ProgramTally *programs = me.tally.program
     cdef ProgramTally *p
-    cdef int64_t least = w.now
     cdef uint64_t walked = 0
     cdef uint32_t window = me.tally.window, draws, k
     for k in range(e.n):
         p = programs + e.number[k]
         if rarely(p.window != window):
             program_joins(&me.tally, e.number[k], until, w.facts.program[e.number[k]].draws)
-        p.last = max(times[k], least) + 1  # none of it has been later
+        p.last = e.due[k] + 1  # none of it has been later
         draws = p.draws
         e.drawn[k] = draw_counted(&me.tally, draws) | draws << DRAWS_AT if draws else 0
         walked += (<const Lane *>e.lane[k]).walked
@@ -115,9 +106,9 @@ cdef inline uint32_t eight_dealt(const Window *w, Part *me, Eight *e, const Eigh
     """How many of the eight go so, as far as can be told without their connections."""
     cdef int64_t until = min(w.until, me.cache.lanes_until)
     cdef uint32_t place = <uint32_t>(e.first - w.first), others, told, every
-    e.n = lanes_in_time(w, me, e)
+    e.n = min(e.n, lanes_in_time(e, w.lot.times + e.first, w.now, me.core.now))
     lanes_known(&me.row, e, later)
-    if e.n == 0 or frame_time(w, e.first + e.n - 1) >= until:
+    if e.n == 0 or e.due[e.n - 1] >= until:
         return 0
     lanes_connect(e, &others, &told)
     e.n = min(e.n, first_of(~told & (1 << LANES) - 1))
@@ -126,7 +117,7 @@ cdef inline uint32_t eight_dealt(const Window *w, Part *me, Eight *e, const Eigh
     lanes_dealt(w, me.deal, e, e.refs[0], place, every)
     if others & every:
         lanes_dealt(w, me.visits, e, e.refs[1], place, others & every)
-    me.core.now = frame_time(w, e.first + e.n - 1) if e.n else me.core.now
+    me.core.now = e.due[e.n - 1] if e.n else me.core.now
     return e.n
 
 
@@ -212,15 +203,13 @@ cdef inline Lot window_lot(const Window *w) noexcept nogil:
     return lot
 
 
-cdef inline void lane_settled(Eight *e, uint32_t k, uint32_t place, int64_t now, const uint16_t *before, TcpUndo *u) noexcept nogil:
-    """The connection has seen the packet, and may get back what it was; what is drawn for the packet's tunnel is known. ``before``: as in
-    Tally."""
+cdef inline void lane_settled(Eight *e, uint32_t k, uint32_t place, TcpUndo *u) noexcept nogil:
+    """The connection has seen the packet, and may get back what it was."""
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
-    cdef uint32_t drawn = e.drawn[k]
     told_kept(&u.was, <Ct *>e.ct[k])
     u.place = place
-    lane_told(e, k, y, now)
-    e.draw[k] = y.push_hash + <uint16_t>(before[(drawn >> DRAWS_AT) - 1] + drawn) if drawn else 0
+    lane_told(e, k, y, e.due[k])
+    e.draw[k] = y.push_hash
 
 
 cdef inline uint32_t eight_settles(const Window *w, Part *me, const Deal *d, Eight *e, Eight *later) noexcept nogil:
@@ -228,20 +217,22 @@ cdef inline uint32_t eight_settles(const Window *w, Part *me, const Deal *d, Eig
     cdef const uint32_t *place = d.place + e.first
     cdef const uint32_t *then = d.place + later.first if later.n else NULL
     cdef Lot lot = window_lot(w)
-    cdef const uint16_t *before = me.tally.before
-    cdef int64_t least = w.now, latest = max(least, lot.times[place[e.n - 1]])
-    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest) & e.stands, n = e.n, at = later.at, k
+    cdef uint32_t again = lanes_repeat(e.ref), at = later.at, passed, n, k
     cdef TcpUndo *u = me.tcp_undo + me.n_tcp_undo
+    lanes_due_at(e, lot.times, place, w.now)
+    passed = lanes_pass(e, e.due[e.n - 1]) & e.stands
+    n = e.n
     for k in range(<uint32_t>LANES):
         if rarely(again >> k & 1):
-            passed = lanes_pass(e, latest) & e.stands  # its connection is another now
+            passed = lanes_pass(e, e.due[e.n - 1]) & e.stands  # its connection is another now
         if k < n:
             if passed >> k & 1:
-                lane_settled(e, k, place[k], max(least, lot.times[place[k]]), before, u + k)
+                lane_settled(e, k, place[k], u + k)
             else:
                 n = k
         if then != NULL:
             lane_taken(&lot, later, k, then[k], at)
+    lanes_draw(e, me.tally.before)
     me.n_tcp_undo += n
     return n
 
@@ -295,11 +286,11 @@ cdef inline void visit_taken(Eight *e, uint32_t k) noexcept nogil:
     connection_ahead(<const Ct *>e.other[k], False)
 
 
-cdef inline bint visit_made(Part *me, const Eight *e, uint32_t k, uint32_t place, int64_t now, Undo *u) noexcept nogil:
+cdef inline bint visit_made(Part *me, const Eight *e, uint32_t k, uint32_t place, Undo *u) noexcept nogil:
     """Has that connection, of which lanes_simple() says nothing, seen the packet, or would it not have it?"""
     cdef const LaneWay *y = <const LaneWay *>e.way[k]
     cdef Visit v
-    me.core.now = now
+    me.core.now = e.due[k]
     v.ct = <Ct *>e.other[k]
     v.place = place
     v.track = &y.tracks[1]
@@ -307,21 +298,22 @@ cdef inline bint visit_made(Part *me, const Eight *e, uint32_t k, uint32_t place
     return visit_settled(me, &v, u)
 
 
-cdef inline uint32_t eight_visits(const Window *w, Part *me, const Deal *v, const Eight *e, Eight *later) noexcept nogil:
+cdef inline uint32_t eight_visits(const Window *w, Part *me, const Deal *v, Eight *e, Eight *later) noexcept nogil:
     """How many of the eight such connections have seen, before the first that would not have its packet."""
     cdef const uint32_t *place = v.place + e.first
-    cdef const int64_t *times = w.lot.times + w.first
-    cdef int64_t least = w.now, now
-    cdef uint32_t simple = lanes_simple(e, max(least, times[place[e.n - 1]])), n = e.n, k
+    cdef uint32_t simple, n = e.n, k
     cdef Undo *u = me.undo + me.n_undo
     cdef bint comes = later.n != 0
+    cdef Ct *ct
+    lanes_due_at(e, w.lot.times + w.first, place, w.now)
+    simple = lanes_simple(e, e.due[e.n - 1])
     for k in range(<uint32_t>LANES):
         if k < n:
-            now = max(least, times[place[k]])
+            ct = <Ct *>e.other[k]
             if not rarely(not simple >> k & 1):
-                visit_kept(u + k, <Ct *>e.other[k], place[k])
-                (<Ct *>e.other[k]).expires = now + (<const LaneWay *>e.way[k]).timeout_other
-            elif not visit_made(me, e, k, place[k], now, u + k):
+                visit_kept(u + k, ct, place[k])
+                ct.expires = e.due[k] + lane_lasts(<const LaneWay *>e.way[k], ct)
+            elif not visit_made(me, e, k, place[k], u + k):
                 n = k
         if comes:
             visit_taken(later, k)

@@ -30,6 +30,7 @@ cdef enum:
     NATS_MAX = 4
     LANE_REFRESHED = 2
     LANE_POP = 64
+    LANE_OWN_TIMEOUT = -1
     LANE_WAYS = 1 << 10  # places for what programs have in common, a power of two
     PROGRAM_BYTES = 320
     PROGRAMS_MAX = (1 << 16) - 1  # then all is forgotten, and learnt again
@@ -163,7 +164,7 @@ cdef struct LaneWay:
     uint8_t n_tracks
     uint8_t head_len  # bytes of ``head``
     uint64_t push_hash
-    void *push_ns
+    uint16_t *draws  # the counter of what is drawn for their tunnel, NULL: nothing is
     Track tracks[FLOW_TRACKS]  # of the connection of TCP, and of the other one
     uint16_t at  # where the IP header that keys are about stands in frames that come in a tunnel, else 0
     # what packets from a wire have found out before, as in Program
@@ -191,7 +192,7 @@ cdef struct LaneWay:
     # what is true of it now
     int64_t timeout  # of the connection of TCP behind a packet: if all is acknowledged,
     int64_t timeout_unacked  # and if not
-    int64_t timeout_other  # of the other connection, if LANE_SIMPLE
+    int64_t timeout_other  # of the other connection, if LANE_SIMPLE; LANE_OWN_TIMEOUT: it has one of its own, see lane_lasts()
     uint64_t stamp
 
 cdef struct Lane:

@@ -28,7 +28,7 @@ cdef extern from *:
     static inline int sight_is_wide(void) { return __builtin_cpu_supports("avx2"); }
 
     /* Sixteen bytes of each of eight packets, as four words of each. */
-    SIGHT_AVX2 static inline void sight_words(const uint8_t *const p[SIGHT_EIGHT], int at, __m256i w[4])
+    SIGHT_AVX2 static inline __attribute__((always_inline)) void sight_words(const uint8_t *const p[SIGHT_EIGHT], int at, __m256i w[4])
     {
         __m256i row[4], low[2], high[2];
         int k;

@@ -4,10 +4,10 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
-from ext.devices.core cimport Core, Ns, carries_frames
+from ext.devices.core cimport Core, DRAW_COUNTERS, Ns, carries_frames
 from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP, END_OUT
 from ext.fast.apply cimport program_holds
-from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, PLACE_DEVICE,
+from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_OWN_TIMEOUT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, PLACE_DEVICE,
                              Program, SHORT_HEAD, Shortcut, Track)
 from ext.fast.frame cimport sound_after
 from ext.fast.key cimport ETH, IP
@@ -18,6 +18,7 @@ from ext.fast.routed cimport entrance_of
 from ext.tables.ct_settings cimport CTS_CONFIRMED, CTS_SEEN_REPLY, CtSettings
 from ext.tables.ct_tcp cimport CT_TCP_ESTABLISHED, CTS_SPOKEN_IN, tcp_lives
 from ext.wire.hash cimport words_hash
+from ext.wire.ipv4 cimport IPPROTO_GRE, IPPROTO_IPIP, IPPROTO_UDP
 
 
 cdef inline bint program_repeats(const Program *g) noexcept nogil:
@@ -121,9 +122,25 @@ cdef inline uint32_t lanes_set(const CtSettings *s) noexcept nogil:
 
 
 cdef inline uint32_t track_simple(const Track *t) noexcept nogil:
-    """LaneFacts.other of a connection, see ct_udp_packet()."""
+    """LaneFacts.other of a connection, see ct_udp_packet(), ct_gre_packet() and ct_generic_packet()."""
     cdef uint32_t status = <uint16_t>t.status
-    return status | (LANE_SIMPLE if t.proto == 17 and t.status & CTS_CONFIRMED and not t.status & CTS_SEEN_REPLY else 0)
+    cdef bint simple = t.proto == IPPROTO_IPIP
+    if t.proto == IPPROTO_UDP:
+        simple = not t.status & CTS_SEEN_REPLY
+    elif t.proto == IPPROTO_GRE:
+        simple = (t.status & CTS_SPOKEN_IN) != CTS_SEEN_REPLY  # or it would be assured now
+    return status | (LANE_SIMPLE if simple and t.status & CTS_CONFIRMED else 0)
+
+
+cdef inline int64_t other_timeout(const LaneWay *y) noexcept nogil:
+    """LaneWay.timeout_other."""
+    cdef const CtSettings *s
+    if y.n_tracks < 2:
+        return 0
+    s = &(<const Ns *>y.tracks[1].ns).ct.set
+    if y.tracks[1].proto == IPPROTO_GRE:
+        return LANE_OWN_TIMEOUT
+    return s.udp_timeout if y.tracks[1].proto == IPPROTO_UDP else s.generic_timeout
 
 
 cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
@@ -138,7 +155,8 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
     y.facts.bits = (way_bits(g) | (LANE_SECOND if g.tcp_track else 0) | <uint32_t>t.dir << LANE_REPLY_AT
                     | lanes_set(&(<const Ns *>t.ns).ct.set))
     y.push_hash = g.push_hash
-    y.push_ns = g.push_ns
+    if g.push_ns != NULL:
+        y.draws = &(<Ns *>g.push_ns).draws[g.push_hash & (DRAW_COUNTERS - 1)]
     y.tracks[0] = t[0]
     if g.n_tracks > 1:
         y.tracks[1] = g.tracks[1 - g.tcp_track]
@@ -194,7 +212,7 @@ cdef inline void way_joins(LaneWay *y, uint64_t stamp) noexcept nogil:
     y.facts.bits = (y.facts.bits & ~(<uint32_t>0xff << LANE_RETRANS_AT | LANE_LIBERAL)) | lanes_set(s)
     y.timeout = way_timeout(y, 0)
     y.timeout_unacked = way_timeout(y, LANE_UNACKED)
-    y.timeout_other = (<const Ns *>y.tracks[1].ns).ct.set.udp_timeout if y.n_tracks > 1 else 0
+    y.timeout_other = other_timeout(y)
 
 
 cdef inline LaneWay *way_of(FlowCache *fc, const Program *g, LaneWay *had) noexcept nogil:

@@ -1,7 +1,7 @@
 # Eight packets at once are dealt to the threads that their connections belong to, and taken up by these, where the processor can (AVX2);
 # see dealt.pxd.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from ext.fast.lanes cimport Eight
 
 cdef extern from *:
@@ -48,22 +48,53 @@ cdef extern from *:
     }
 
     #if defined(__x86_64__) && defined(__GNUC__)
-    /* The connections of eight packets, that of TCP and the other one; bits of lanes that have another one, and of those whose ways have
-       LANE_TOLD. */
-    SIGHT_AVX2 static void lanes_connect(Eight *e, uint32_t *others, uint32_t *told)
-    {
-        const __m256i bits = sight_word(e->way, LANE_BITS_AT), turned = LANE_BIT(bits, 20);
-        const __m256i first = LANE_LOAD(e->refs[0]), second = LANE_LOAD(e->refs[1]);
-        LANE_STORE(e->refs[0], _mm256_blendv_epi8(first, second, turned));
-        LANE_STORE(e->refs[1], _mm256_blendv_epi8(second, first, turned));
-        *others = LANE_BITS(_mm256_slli_epi32(bits, 31 - 28));
-        *told = LANE_BITS(_mm256_slli_epi32(bits, 31 - 27));
-    }
-
     /* Bits of lanes whose connections are the second one's of two threads. */
     SIGHT_AVX2 static uint32_t lanes_second(const uint32_t *ref)
     {
         return LANE_BITS(_mm256_slli_epi32(LANE_LOAD(ref), 31 - DEAL_SHARD));
+    }
+
+    /* The later ones of times. */
+    SIGHT_AVX2 static inline __m256i deal_later(__m256i a, __m256i b)
+    {
+        return _mm256_blendv_epi8(a, b, _mm256_cmpgt_epi64(b, a));
+    }
+
+    /* The virtual times of frames that are due at ``times``, and not before ``least``; how many there are before the first one that is
+       earlier than one before it, or than ``now``. */
+    SIGHT_AVX2 static uint32_t lanes_in_time(Eight *e, const int64_t *times, int64_t least, int64_t now)
+    {
+        const __m256i first = deal_later(LANE_SOME(times), _mm256_set1_epi64x(least));
+        const __m256i then = deal_later(LANE_SOME(times + 4), _mm256_set1_epi64x(least));
+        const __m256i before = _mm256_blend_epi32(_mm256_permute4x64_epi64(first, 0x90), _mm256_set1_epi64x(now), 0x03);
+        const __m256i between = _mm256_blend_epi32(_mm256_permute4x64_epi64(then, 0x90), _mm256_permute4x64_epi64(first, 0xff), 0x03);
+        const uint32_t low = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(before, first)));
+        const uint32_t high = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(between, then)));
+        LANE_STORE(e->due, first);
+        LANE_STORE(e->due + 4, then);
+        return first_of(~(low | high << 4));
+    }
+
+    /* The virtual times of packets whose frames have these places. */
+    SIGHT_AVX2 static void lanes_due_at(Eight *e, const int64_t *times, const uint32_t *place, int64_t least)
+    {
+        const __m256i at = LANE_SOME(place), now = _mm256_set1_epi64x(least);
+        const __m256i first = _mm256_i32gather_epi64((const long long *)times, _mm256_castsi256_si128(at), 8);
+        const __m256i then = _mm256_i32gather_epi64((const long long *)times, _mm256_extracti128_si256(at, 1), 8);
+        LANE_STORE(e->due, deal_later(first, now));
+        LANE_STORE(e->due + 4, deal_later(then, now));
+    }
+
+    /* What is drawn for tunnels, where ``draw`` is the hash that it depends on. ``before``: as in Tally; one more can be read. */
+    SIGHT_AVX2 static void lanes_draw(Eight *e, const uint16_t *before)
+    {
+        const __m256i drawn = LANE_LOAD(e->drawn), none = _mm256_cmpeq_epi32(drawn, _mm256_setzero_si256());
+        const __m256i counter = _mm256_subs_epu16(_mm256_srli_epi32(drawn, 16), LANE_ALL(1));
+        const __m256i n = _mm256_and_si256(_mm256_add_epi32(_mm256_i32gather_epi32((const int *)before, counter, 2), drawn), LANE_ALL(0xffff));
+        const __m256i first = _mm256_add_epi64(LANE_LOAD(e->draw), _mm256_cvtepu32_epi64(_mm256_castsi256_si128(n)));
+        const __m256i then = _mm256_add_epi64(LANE_LOAD(e->draw + 4), _mm256_cvtepu32_epi64(_mm256_extracti128_si256(n, 1)));
+        LANE_STORE(e->draw, _mm256_andnot_si256(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(none)), first));
+        LANE_STORE(e->draw + 4, _mm256_andnot_si256(_mm256_cvtepi32_epi64(_mm256_extracti128_si256(none, 1)), then));
     }
 
     #define DEAL_ADD(to, from) _mm256_storeu_si256((__m256i *)((to) + d->n), _mm256_permutevar8x32_epi32(LANE_LOAD(from), by))
@@ -99,8 +130,17 @@ cdef extern from *:
         e->wrote = 0;
     }
     #else
-    static inline void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) { (void)e; *others = *told = 0; }
     static inline uint32_t lanes_second(const uint32_t *ref) { (void)ref; return 0; }
+    static inline uint32_t lanes_in_time(Eight *e, const int64_t *times, int64_t least, int64_t now)
+    {
+        (void)e; (void)times; (void)least; (void)now;
+        return 0;
+    }
+    static inline void lanes_due_at(Eight *e, const int64_t *times, const uint32_t *place, int64_t least)
+    {
+        (void)e; (void)times; (void)place; (void)least;
+    }
+    static inline void lanes_draw(Eight *e, const uint16_t *before) { (void)e; (void)before; }
     static inline void lanes_deal(Deal *d, const Eight *e, const uint32_t *ref, uint32_t place, uint32_t bits, uint64_t order)
     {
         (void)d; (void)e; (void)ref; (void)place; (void)bits; (void)order;
@@ -123,7 +163,9 @@ cdef extern from *:
 
     void deal_ends(Deal *d) noexcept nogil
     void deal_orders(uint64_t *order) noexcept nogil
-    void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) noexcept nogil
     uint32_t lanes_second(const uint32_t *ref) noexcept nogil
+    uint32_t lanes_in_time(Eight *e, const int64_t *times, int64_t least, int64_t now) noexcept nogil
+    void lanes_due_at(Eight *e, const int64_t *times, const uint32_t *place, int64_t least) noexcept nogil
+    void lanes_draw(Eight *e, const uint16_t *before) noexcept nogil
     void lanes_deal(Deal *d, const Eight *e, const uint32_t *ref, uint32_t place, uint32_t bits, uint64_t order) noexcept nogil
     void lanes_take(Eight *e, const Deal *d, uint32_t first, const void *lanes) noexcept nogil

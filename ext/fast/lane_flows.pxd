@@ -51,8 +51,21 @@ cdef extern from *:
             memcpy(&e->way[k], e->lane[k] + LANE_WAY_AT, sizeof(e->way[k]));
         return LANE_BITS(right);
     }
+    /* The connections of eight packets, that of TCP and the other one; bits of lanes that have another one, and of those whose ways have
+       LANE_TOLD. */
+    SIGHT_AVX2 static void lanes_connect(Eight *e, uint32_t *others, uint32_t *told)
+    {
+        const __m256i bits = sight_word(e->way, LANE_BITS_AT), turned = LANE_BIT(bits, 20);
+        const __m256i first = LANE_LOAD(e->refs[0]), second = LANE_LOAD(e->refs[1]);
+        LANE_STORE(e->refs[0], _mm256_blendv_epi8(first, second, turned));
+        LANE_STORE(e->refs[1], _mm256_blendv_epi8(second, first, turned));
+        *others = LANE_BITS(_mm256_slli_epi32(bits, 31 - 28));
+        *told = LANE_BITS(_mm256_slli_epi32(bits, 31 - 27));
+    }
     #else
+    static inline void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) { (void)e; *others = *told = 0; }
     static inline uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp) { (void)e; (void)lanes; (void)stamp; return 0; }
     #endif
     """
+    void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) noexcept nogil
     uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp) noexcept nogil

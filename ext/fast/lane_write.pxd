@@ -85,13 +85,15 @@ cdef extern from *:
         }
     }
 
-    /* The packet's first 32 bytes, which are ``head`` and ``more``, and all behind them; its TCP checksum, and all in front. */
-    SIGHT_AVX2 static inline void lane_write(const Eight *e, uint32_t k, uint32_t kept, __m128i head, __m128i more)
+    /* The packet's first 32 bytes, which are ``head`` and ``more``, and all behind them; its TCP checksum, and all in front. ``bits``: as of
+       the lane, ``shorter``: it has up to 64 bytes. */
+    SIGHT_AVX2 static inline __attribute__((always_inline)) void lane_write(const Eight *e, uint32_t k, uint32_t kept, uint32_t bits,
+                                                                            int shorter, __m128i head, __m128i more)
     {
         const uint8_t *ip = e->ip[k], *way = e->way[k], *front = way + LANE_HEAD_AT + LANE_FRONT;
-        const uint32_t n = e->length_out[k], bits = e->bits[k];
+        const uint32_t n = e->length_out[k];
         uint8_t *to = e->to[k], *outer = to - raw16(way + LANE_BEFORE_AT);
-        if (__builtin_expect(n > 64, 0))
+        if (__builtin_expect(!shorter && n > 64, 0))
             memcpy(to + 32, ip + 32, n - 32);
         else
             LANE_COPY(to + n - 32, ip + n - 32);
@@ -115,6 +117,33 @@ cdef extern from *:
         if (bits & LANE_PUSHES_UDP) {
             put_raw16(outer + 20, e->sport[k]);
             memcpy(outer + 24, &e->udp[k], 4);
+        }
+    }
+
+    /* Do all leave short, and in tunnels over UDP with no more headers than nearly all have? */
+    SIGHT_AVX2 static inline int lanes_alike(const Eight *e, __m256i bits)
+    {
+        const __m256i asked = LANE_ALL(LANE_PUSHES | LANE_PUSHES_UDP | LANE_LONG), most = LANE_ALL(64);
+        const __m256i other = _mm256_xor_si256(_mm256_and_si256(bits, asked), LANE_ALL(LANE_PUSHES | LANE_PUSHES_UDP));
+        const __m256i longer = _mm256_cmpgt_epi32(LANE_LOAD(e->length_out), most), either = _mm256_or_si256(other, longer);
+        return _mm256_testz_si256(either, either);
+    }
+
+    /* All of them, where nobody looks: lane_write() of each. */
+    SIGHT_AVX2 static inline void lanes_write_nowhere(const Eight *e, __m256i bits, const __m256i row[4], const __m256i more[4])
+    {
+        uint32_t k;
+        if (lanes_alike(e, bits)) {
+            for (k = 0; k < 4; k++) {
+                lane_write(e, k, 0, LANE_PUSHES | LANE_PUSHES_UDP, 1, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
+                lane_write(e, k + 4, 0, LANE_PUSHES | LANE_PUSHES_UDP, 1, _mm256_extracti128_si256(row[k], 1),
+                           _mm256_extracti128_si256(more[k], 1));
+            }
+            return;
+        }
+        for (k = 0; k < 4; k++) {
+            lane_write(e, k, 0, e->bits[k], 0, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
+            lane_write(e, k + 4, 0, e->bits[k + 4], 0, _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
         }
     }
 
@@ -142,15 +171,14 @@ cdef extern from *:
         LANE_STORE(e->new_check, _mm256_blendv_epi8(check, word, translated));
         if (!_mm256_testz_si256(bits, LANE_ALL(LANE_PUSHES)))
             lanes_outer(e, src, dst, LANE_LOAD(e->total));
-        for (k = 0; k < 4 && nowhere; k++) {
-            lane_write(e, k, 0, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
-            lane_write(e, k + 4, 0, _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
-        }
+        if (nowhere)
+            lanes_write_nowhere(e, bits, row, more);
         for (k = 0; k < 4 && !nowhere; k++) {
             if (e->wrote <= k && k < e->n)
-                lane_write(e, k, e->kept[k], _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
+                lane_write(e, k, e->kept[k], e->bits[k], 0, _mm256_castsi256_si128(row[k]), _mm256_castsi256_si128(more[k]));
             if (e->wrote <= k + 4 && k + 4 < e->n)
-                lane_write(e, k + 4, e->kept[k + 4], _mm256_extracti128_si256(row[k], 1), _mm256_extracti128_si256(more[k], 1));
+                lane_write(e, k + 4, e->kept[k + 4], e->bits[k + 4], 0, _mm256_extracti128_si256(row[k], 1),
+                           _mm256_extracti128_si256(more[k], 1));
         }
         e->wrote = e->n;
     }

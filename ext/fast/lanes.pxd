@@ -34,7 +34,7 @@ cdef extern from *:
         LANE_LIBERAL = 1 << 26,  /* tcp_be_liberal */
         LANE_TOLD = 1 << 27,   /* packets do not just leave the world, seen by nobody */
         LANE_OTHER = 1 << 28,  /* there is another connection than that of TCP */
-        LANE_SIMPLE = 1 << 16, /* of LaneFacts.other: it is one of UDP without an answer, whose packets do nothing but make it last longer */
+        LANE_SIMPLE = 1 << 16, /* of LaneFacts.other: its packets do nothing but make it last longer */
         LANE_DEVICE_AT = 11    /* PLACE_DEVICE, less 32 */
     };
 
@@ -106,6 +106,7 @@ cdef extern from *:
         uint8_t *to[LANES];                /* where the IP header will stand; LANE_FRONT bytes in front of it are written, too, */
         uint32_t kept[LANES];              /* or, where this is not 0, of them as many as there are headers, and 1 is added */
         uint64_t draw[LANES];              /* of the tunnel's identification, before draw_hash() mixes it */
+        int64_t due[LANES];                /* virtual time of the packet */
         uint32_t sport[LANES];
         uint32_t drawn[LANES];             /* as in Deal */
         /* what is put in place word by word */
@@ -124,6 +125,17 @@ cdef extern from *:
         uint32_t told;                     /* bits of lanes whose ways have LANE_TOLD */
         uint32_t placed;                   /* 1: ``to`` and ``kept`` of a lane say that it is written where somebody may look */
     } __attribute__((aligned(32))) Eight;
+
+    /* How many lanes have their bits before the first one that has not. */
+    static inline uint32_t first_of(uint32_t bits) { return (uint32_t)__builtin_ctz(~bits | 1u << LANES); }
+
+    /* The virtual times of frames that are due at ``times``, and not before ``now``: none is earlier than one before it. */
+    static inline void lanes_due(Eight *e, const int64_t *times, int64_t now)
+    {
+        int k;
+        for (k = 0; k < LANES; k++)
+            e->due[k] = now = times[k] > now ? times[k] : now;
+    }
 
     #if defined(__x86_64__) && defined(__GNUC__)
     #define LANE_ALL(v) _mm256_set1_epi32((int)(v))
@@ -454,9 +466,12 @@ cdef extern from *:
         uint8_t *to[8]
         uint32_t kept[8]
         uint64_t draw[8]
+        int64_t due[8]
         uint32_t sport[8]
         uint32_t drawn[8]
 
+    uint32_t first_of(uint32_t bits) noexcept nogil
+    void lanes_due(Eight *e, const int64_t *times, int64_t now) noexcept nogil
     uint32_t lanes_frames(Eight *e, const uint8_t *data, const uint64_t *starts, const uint32_t *lengths, const int32_t *devs, uint32_t at,
                           uint32_t most, uint32_t how) noexcept nogil
     uint32_t lanes_look(Eight *e, const LaneKeys *key, uint32_t *unsummed) noexcept nogil

@@ -3,17 +3,15 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, event_due
-from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, lane_asks, lane_found, lane_goes,
-                               lane_goes_quietly, lane_nears, lane_nowhere)
+from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, lane_asks, lane_found, lane_goes, lane_goes_quietly,
+                               lane_nowhere)
 from ext.fast.arrivals cimport arrivals_left, arrivals_until
 from ext.fast.flows cimport FlowCache
-from ext.fast.headers cimport times_latest
-from ext.fast.key cimport ETH
 from ext.fast.lane cimport lanes_stamped
 from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lane_windows cimport lanes_pass, lanes_simple
 from ext.fast.lane_write cimport lanes_write
-from ext.fast.lanes cimport Eight, LANES, lanes_repeat, lanes_with
+from ext.fast.lanes cimport Eight, LANE_LEAST, LANES, lanes_due, lanes_repeat, lanes_with
 from ext.fast.straight cimport straight_until
 from ext.wire.bytes cimport ask_for, rarely
 
@@ -21,31 +19,24 @@ cdef enum:
     ARRAYS_AHEAD = 128  # frames
 
 
-cdef inline bint asks_more(const Row *r, const Eight *e) noexcept nogil:
-    """Is there a frame for each of these some frames later?"""
-    return e.first + LANES + DATA_AHEAD <= r.past
+cdef inline const uint64_t *starts_ahead(const Row *r, const Eight *e) noexcept nogil:
+    """Where frames some later than these begin that are to be asked for; behind the last ones, where these do."""
+    return r.starts + (e.first + DATA_AHEAD if e.first + LANES + DATA_AHEAD <= r.past else e.first)
 
 
-cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, bint more) noexcept nogil:
-    """lane_asks(), and that frame is."""
-    cdef const uint8_t *frame
+cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, const uint64_t *starts) noexcept nogil:
+    """lane_asks(), and such a frame is, to the end of its headers. ``starts``: as starts_ahead() says."""
+    cdef const uint8_t *frame = r.data + starts[k]
     lane_asks(e, k)
-    if more:
-        frame = r.data + r.starts[e.first + k + DATA_AHEAD]
-        ask_for(frame)
-        if e.at != ETH:  # its headers take more than a line
-            ask_for(frame + e.at)
+    ask_for(frame)
+    ask_for(frame + e.at + LANE_LEAST - 1)
 
 
-cdef inline void lanes_come(Row *r, Eight *next, uint32_t found, const Eight *later, uint32_t k, bint more) noexcept nogil:
+cdef inline void lanes_come(Row *r, Eight *next, uint32_t found, const Eight *later, uint32_t k, const uint64_t *starts) noexcept nogil:
     """Of the ``next`` eight the packet's connections are found, and asked for; of a ``later`` one what lies where its flow should is."""
-    if k < next.n:
-        if lane_found(r, next, k, found >> k & 1):
-            lane_nears(next, k)
-        else:
-            next.n = k
-    if later.n:
-        lane_asks_ahead(r, later, k, more)
+    if k < next.n and not lane_found(r, next, k, found >> k & 1):
+        next.n = k
+    lane_asks_ahead(r, later, k, starts)
 
 
 cdef inline void arrays_ahead(const Row *r, uint64_t frame) noexcept nogil:
@@ -115,66 +106,74 @@ cdef inline bint frame_goes_abreast(Row *r, Eight *e, uint32_t k, int64_t now) n
 cdef inline void eights_step(Row *r, Eight *e, Eight *behind, Eight *next, const Eight *later) noexcept nogil:
     """Those in hand, ``e``, go; those ``behind`` are written, of the ``next`` the flows are found, and what lies where the flows of
     ``later`` ones should is asked for: lane by lane, as more lines of memory than some twenty at a time are not fetched."""
-    cdef int64_t latest = max(r.c.now, times_latest(r.times + e.first, LANES))
-    cdef uint32_t again = lanes_repeat(e.ref), passed = lanes_pass(e, latest)
-    cdef uint32_t found = lanes_find(next, r.fc.lane, r.fc.lanes_stamp) if next.n else 0
+    cdef uint32_t again, passed, found
+    lanes_due(e, r.times + e.first, r.c.now)
+    again = lanes_repeat(e.ref)
+    passed = lanes_pass(e, e.due[LANES - 1])
+    found = lanes_find(next, r.fc.lane, r.fc.lanes_stamp) if next.n else 0
     arrays_ahead(r, e.first)
     lanes_write(behind)
     r.written = r.id + <uint32_t>r.gone
-    if eight_is_quiet(r, e, again, passed, latest):
-        eight_goes_quietly(r, e, latest, next, found, later)
+    if later.n == 0:
+        later = e
+    if eight_is_quiet(r, e, again, passed):
+        eight_goes_quietly(r, e, next, found, later)
     else:
-        eight_goes(r, e, again, passed, latest, next, found, later)
+        eight_goes(r, e, again, passed, next, found, later)
     eight_found(r, next)
 
 
-cdef inline bint eight_is_quiet(const Row *r, const Eight *e, uint32_t again, uint32_t passed, int64_t latest) noexcept nogil:
-    """Do all go up to this time, each by a connection of its own, seen by nobody, before anything else is due?"""
+cdef inline bint eight_is_quiet(const Row *r, const Eight *e, uint32_t again, uint32_t passed) noexcept nogil:
+    """Do all go, each by a connection of its own, seen by nobody, before anything else is due?"""
     cdef uint32_t every = (1 << LANES) - 1
+    cdef int64_t latest = e.due[LANES - 1]
     return (e.n == <uint32_t>LANES and (passed & e.stands) == every and (again | e.told) == 0 and latest < e.until
             and not event_due(r.c, latest) and r.arrivals.waits == NULL)
 
 
-cdef inline void eight_goes_quietly(Row *r, Eight *e, int64_t latest, Eight *next, uint32_t found, const Eight *later) noexcept nogil:
+cdef inline void eight_goes_quietly(Row *r, Eight *e, Eight *next, uint32_t found, const Eight *later) noexcept nogil:
     """What is left of eights_step(), where eight_is_quiet() says so."""
-    cdef const int64_t *times = r.times + e.first
-    cdef bint more = asks_more(r, later)
-    cdef uint32_t simple = lanes_simple(e, latest), k
+    cdef const uint64_t *starts = starts_ahead(r, later)
+    cdef uint32_t simple = lanes_simple(e, e.due[LANES - 1]), k
+    cdef int64_t before = r.c.now
     for k in range(<uint32_t>LANES if e.placed else 0):
         lane_nowhere(r.fc, e, k)
     e.placed = False
     for k in range(<uint32_t>LANES):
-        if k < e.n and not lane_goes_quietly(r, e, k, max(r.c.now, times[k]), simple >> k & 1):
+        if not lane_goes_quietly(r, e, k, simple >> k & 1):
             e.n = k
-        lanes_come(r, next, found, later, k, more)
+            break
+        lanes_come(r, next, found, later, k, starts)
+    r.c.now = e.due[e.n - 1] if e.n else before
+    for k in range(e.n, <uint32_t>LANES):
+        lanes_come(r, next, found, later, k, starts)
 
 
-cdef inline void eight_goes(Row *r, Eight *e, uint32_t again, uint32_t passed, int64_t latest, Eight *next, uint32_t found,
-                            const Eight *later) noexcept nogil:
+cdef inline void eight_goes(Row *r, Eight *e, uint32_t again, uint32_t passed, Eight *next, uint32_t found, const Eight *later) noexcept nogil:
     """What is left of eights_step(): lane by lane, with what is due between them."""
-    cdef bint more = asks_more(r, later)
+    cdef const uint64_t *starts = starts_ahead(r, later)
     cdef int64_t now
     cdef uint32_t k
     r.again = r.lane = 0
     for k in range(<uint32_t>LANES):
         if k < e.n:
-            now = max(r.c.now, r.times[e.first + k])
+            now = max(r.c.now, e.due[k])
             if event_due(r.c, now) and not arrivals_until(r, now):
                 e.n = k
             elif rarely((again | r.again) >> k & 1):
-                passed = lanes_pass(e, latest)  # its connection is another now
+                passed = lanes_pass(e, e.due[LANES - 1])  # its connection is another now
                 r.again = 0
             if k < e.n and not (passed >> k & 1 and frame_goes_abreast(r, e, k, now)):
                 e.n = k
-        lanes_come(r, next, found, later, k, more)
+        lanes_come(r, next, found, later, k, starts)
 
 
 cdef inline void eight_finds(Row *r, Eight *e, const Eight *later) noexcept nogil:
     """The flows of all of them, while those of ``later`` ones are asked for."""
-    cdef uint32_t found = lanes_find(e, r.fc.lane, r.fc.lanes_stamp) if e.n else 0, k
-    cdef bint more = asks_more(r, later)
+    cdef uint32_t found = lanes_find(e, r.fc.lane, r.fc.lanes_stamp), k
+    cdef const uint64_t *starts = starts_ahead(r, later)
     for k in range(<uint32_t>LANES):
-        lanes_come(r, e, found, later, k, more)
+        lanes_come(r, e, found, later, k, starts)
     eight_found(r, e)
 
 
@@ -184,7 +183,8 @@ cdef inline void eights_begin(Row *r, uint64_t first) noexcept nogil:
     eight_look(r, &r.eight[0], first)
     if first + 2 * LANES <= r.past:
         eight_look(r, &r.eight[1], first + LANES)
-    eight_finds(r, &r.eight[0], &r.eight[1])
+    if r.eight[0].n:
+        eight_finds(r, &r.eight[0], &r.eight[1] if r.eight[1].n else &r.eight[0])
 
 
 cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil:

@@ -123,7 +123,7 @@ cdef inline bint tally_open(Tally *t) noexcept nogil:
     t.seen = <uint32_t *>calloc(PROGRAMS_MAX, sizeof(uint32_t))
     t.drawn = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
     t.drawing = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
-    t.before = <uint16_t *>calloc(COUNTERS_MOST, sizeof(uint16_t))
+    t.before = <uint16_t *>calloc(COUNTERS_MOST + 1, sizeof(uint16_t))  # and one that lanes_draw() reads
     return t.program != NULL and t.seen != NULL and t.drawn != NULL and t.drawing != NULL and t.before != NULL
 
 
