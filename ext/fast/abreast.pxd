@@ -180,18 +180,19 @@ cdef inline uint8_t *way_ct(const LaneWay *y, int i, CtRef ref) noexcept nogil:
 cdef inline bint lane_found(Row *r, Eight *e, uint32_t k, bint found) noexcept nogil:
     """The packet's flow, program and connections are found, and these are asked for. ``found``: but for the connections lanes_find() has
     found them."""
+    cdef const uint32_t *refs = &e.refs[0][k]
     cdef const LaneWay *y
     cdef size_t tcp
     if not found and lane_sought(r, e, k) == NULL:
         return False
     y = <const LaneWay *>e.way[k]
-    tcp = y.tcp
-    e.ref[k] = e.refs[tcp][k]
+    tcp = LANES * <size_t>y.tcp
+    e.ref[k] = refs[tcp]
     e.ct[k] = way_ct(y, 0, e.ref[k])
     connection_ahead(<const Ct *>e.ct[k], True)
     e.other[k] = NULL
     if y.n_tracks > 1:
-        e.other[k] = way_ct(y, 1, e.refs[tcp ^ 1][k])
+        e.other[k] = way_ct(y, 1, refs[tcp ^ LANES])
         connection_ahead(<const Ct *>e.other[k], False)
     return True
 

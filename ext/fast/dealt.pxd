@@ -215,22 +215,26 @@ cdef inline void lane_settled(Eight *e, uint32_t k, uint32_t place, TcpUndo *u) 
 cdef inline uint32_t eight_settles(const Window *w, Part *me, const Deal *d, Eight *e, Eight *later) noexcept nogil:
     """How many of the eight their connections have seen, before the first that one would not have."""
     cdef const uint32_t *place = d.place + e.first
-    cdef const uint32_t *then = d.place + later.first if later.n else NULL
+    cdef const uint32_t *then = d.place + later.first
     cdef Lot lot = window_lot(w)
-    cdef uint32_t again = lanes_repeat(e.ref), at = later.at, passed, n, k
+    cdef uint32_t again = lanes_repeat(e.ref), at = later.at, passed, k, n = 0
     cdef TcpUndo *u = me.tcp_undo + me.n_tcp_undo
     lanes_due_at(e, lot.times, place, w.now)
     passed = lanes_pass(e, e.due[e.n - 1]) & e.stands
-    n = e.n
-    for k in range(<uint32_t>LANES):
-        if rarely(again >> k & 1):
-            passed = lanes_pass(e, e.due[e.n - 1]) & e.stands  # its connection is another now
-        if k < n:
-            if passed >> k & 1:
-                lane_settled(e, k, place[k], u + k)
-            else:
-                n = k
-        if then != NULL:
+    if (again == 0 and passed == <uint32_t>((1 << LANES) - 1) and e.n == <uint32_t>LANES and later.n):
+        for k in range(<uint32_t>LANES):
+            lane_settled(e, k, place[k], u + k)
+            lane_taken(&lot, later, k, then[k], at)
+        n = LANES
+    else:
+        while n < e.n:
+            if again >> n & 1:
+                passed = lanes_pass(e, e.due[e.n - 1]) & e.stands  # its connection is another now
+            if not passed >> n & 1:
+                break
+            lane_settled(e, n, place[n], u + n)
+            n += 1
+        for k in range(<uint32_t>LANES if later.n else 0):
             lane_taken(&lot, later, k, then[k], at)
     lanes_draw(e, me.tally.before)
     me.n_tcp_undo += n
@@ -298,24 +302,33 @@ cdef inline bint visit_made(Part *me, const Eight *e, uint32_t k, uint32_t place
     return visit_settled(me, &v, u)
 
 
+cdef inline void visit_simple(Eight *e, uint32_t k, uint32_t place, Undo *u) noexcept nogil:
+    """The connection has seen the packet, where lanes_simple() says so."""
+    cdef Ct *ct = <Ct *>e.other[k]
+    visit_kept(u, ct, place)
+    ct.expires = e.due[k] + lane_lasts(<const LaneWay *>e.way[k], ct)
+
+
 cdef inline uint32_t eight_visits(const Window *w, Part *me, const Deal *v, Eight *e, Eight *later) noexcept nogil:
     """How many of the eight such connections have seen, before the first that would not have its packet."""
     cdef const uint32_t *place = v.place + e.first
-    cdef uint32_t simple, n = e.n, k
+    cdef uint32_t simple, k, n = 0
     cdef Undo *u = me.undo + me.n_undo
-    cdef bint comes = later.n != 0
-    cdef Ct *ct
     lanes_due_at(e, w.lot.times + w.first, place, w.now)
     simple = lanes_simple(e, e.due[e.n - 1])
-    for k in range(<uint32_t>LANES):
-        if k < n:
-            ct = <Ct *>e.other[k]
-            if not rarely(not simple >> k & 1):
-                visit_kept(u + k, ct, place[k])
-                ct.expires = e.due[k] + lane_lasts(<const LaneWay *>e.way[k], ct)
-            elif not visit_made(me, e, k, place[k], u + k):
-                n = k
-        if comes:
+    if simple == <uint32_t>((1 << LANES) - 1) and e.n == <uint32_t>LANES and later.n:
+        for k in range(<uint32_t>LANES):
+            visit_simple(e, k, place[k], u + k)
+            visit_taken(later, k)
+        n = LANES
+    else:
+        while n < e.n:
+            if simple >> n & 1:
+                visit_simple(e, n, place[n], u + n)
+            elif not visit_made(me, e, n, place[n], u + n):
+                break
+            n += 1
+        for k in range(<uint32_t>LANES if later.n else 0):
             visit_taken(later, k)
     me.n_undo += n
     return n

@@ -53,7 +53,8 @@ cdef struct Tally:
     uint32_t n_seen
     uint32_t window  # number of the window, from 1 on
     uint32_t *drawn  # by place of the counter: numbers drawn in this window
-    uint32_t *drawing  # places where that is not 0
+    uint32_t *drawing  # places that programs of this window draw from
+    uint32_t *listed  # by place: the last window in which it is one of them
     uint32_t n_drawing
     uint16_t *before  # by place of the counter: what it stands at before the part of the frames that is looked at
 
@@ -123,8 +124,9 @@ cdef inline bint tally_open(Tally *t) noexcept nogil:
     t.seen = <uint32_t *>calloc(PROGRAMS_MAX, sizeof(uint32_t))
     t.drawn = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
     t.drawing = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
+    t.listed = <uint32_t *>calloc(COUNTERS_MOST, sizeof(uint32_t))
     t.before = <uint16_t *>calloc(COUNTERS_MOST + 1, sizeof(uint16_t))  # and one that lanes_draw() reads
-    return t.program != NULL and t.seen != NULL and t.drawn != NULL and t.drawing != NULL and t.before != NULL
+    return t.program != NULL and t.seen != NULL and t.drawn != NULL and t.drawing != NULL and t.listed != NULL and t.before != NULL
 
 
 cdef inline void tally_close(Tally *t) noexcept nogil:
@@ -132,6 +134,7 @@ cdef inline void tally_close(Tally *t) noexcept nogil:
     free(t.seen)
     free(t.drawn)
     free(t.drawing)
+    free(t.listed)
     free(t.before)
 
 
@@ -139,23 +142,19 @@ cdef inline void draws_forget(Tally *t) noexcept nogil:
     cdef uint32_t i
     for i in range(t.n_drawing):
         t.drawn[t.drawing[i]] = 0
-    t.n_drawing = 0
 
 
 cdef inline void tally_begin(Tally *t) noexcept nogil:
     """A window begins."""
     t.window += 1
     draws_forget(t)
+    t.n_drawing = 0
 
 
 cdef inline uint32_t draw_counted(Tally *t, uint32_t draws) noexcept nogil:
     """One more number is drawn; the how manieth of this part. ``draws``: as in ProgramFacts."""
-    cdef uint32_t *drawn = &t.drawn[draws - 1]
-    if drawn[0] == 0:
-        t.drawing[t.n_drawing] = draws - 1
-        t.n_drawing += 1
-    drawn[0] += 1
-    return drawn[0]
+    t.drawn[draws - 1] += 1
+    return t.drawn[draws - 1]
 
 
 cdef inline void program_joins(Tally *t, uint32_t number, int64_t until, uint16_t draws) noexcept nogil:
@@ -169,6 +168,10 @@ cdef inline void program_joins(Tally *t, uint32_t number, int64_t until, uint16_
     p.before = p.last
     p.until = until
     p.draws = draws
+    if draws and t.listed[draws - 1] != t.window:
+        t.listed[draws - 1] = t.window
+        t.drawing[t.n_drawing] = draws - 1
+        t.n_drawing += 1
 
 
 cdef inline void program_seen(ProgramTally *p, int64_t now) noexcept nogil:
