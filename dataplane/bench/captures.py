@@ -23,7 +23,7 @@ from dataplane.capture.open import open_capture
 from dataplane.capture.pcap import MAGIC_NS
 
 PACKETS = 200_000
-FLOWS = 10_000  # of one pod
+PACKETS_A_FLOW = 20  # all flows are of one pod
 SERVICES = 16
 RECORD_HEADER = 16  # of the pcap format
 HOPS = 10  # interfaces that see each packet: pod, veth, cni0, flannel.1, eth0 of one node, and the same of the other
@@ -68,7 +68,7 @@ class ReplayWork(Work):
         self.settings, self.units = settings, packets
         self._folder = tempfile.TemporaryDirectory(prefix="dataplane-bench-")
         folder = Path(self._folder.name)
-        self.flows = structured(min(FLOWS, packets), 1, SERVICES)
+        self.flows = structured(max(1, packets // PACKETS_A_FLOW), 1, SERVICES)
         self.input, self.output = folder / "in.pcap", folder / "out.pcapng"
         cluster = folder / "cluster.json"
         shape = Shape(services=SERVICES, clients=1)
@@ -154,7 +154,7 @@ class ReadWork(Work):
         self._folder = tempfile.TemporaryDirectory(prefix="dataplane-bench-")
         self._path = Path(self._folder.name) / "in.pcap"
         settings.say(f"writing a capture of {packets:,} packets")
-        write_capture(self._path, packets, structured(min(FLOWS, packets), 1, SERVICES))
+        write_capture(self._path, packets, structured(max(1, packets // PACKETS_A_FLOW), 1, SERVICES))
         self._read = 0
 
     def run(self) -> None:

@@ -31,6 +31,7 @@ from ext.wire.packet cimport PKT_HEADROOM, PKT_TAILROOM, Pkt
 
 cdef enum:
     EIGHTS = 4  # in hand of one kind, a power of two
+    FARTHER_FROM = 1 << 15  # slots of flows: 1 MiB
     DATA_AHEAD = 32  # frames that are asked for before their keys are read
     LANE_MOST = SCRATCH - PKT_HEADROOM - PKT_TAILROOM  # bytes of a frame
 
@@ -56,6 +57,7 @@ cdef struct Row:
     const uint32_t *lengths
     const int64_t *times
     uint64_t past  # the last one
+    size_t farther  # flows_farther()
     bint shares  # lanes are read by others, too: none is filled in
     uint64_t walked  # rules
     uint64_t others  # packets that have not left the world
@@ -398,10 +400,17 @@ cdef inline bint lane_goes_quietly(Row *r, Eight *e, uint32_t k, bint simple) no
 
 # ---- all of them
 
-cdef inline void lane_asks(const Eight *e, uint32_t k) noexcept nogil:
+cdef inline size_t flows_farther(const FlowCache *fc) noexcept nogil:
+    """Where the third line of memory begins, behind the one where a flow should be, that is asked for: in a table that no processor has
+    near, waiting for the few flows that stand there costs more than asking for it for all."""
+    return 2 * LINE if fc.slots > <uint32_t>FARTHER_FROM else 0
+
+
+cdef inline void lane_asks(const Row *r, const Eight *e, uint32_t k) noexcept nogil:
     """What lies where its flow should, and beside it, is asked for."""
     ask_for(e.slot[k])
     ask_for(e.slot[k] + LINE)
+    ask_for(e.slot[k] + r.farther)
 
 
 cdef inline void row_writes(Row *r) noexcept nogil:

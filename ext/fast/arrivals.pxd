@@ -87,7 +87,7 @@ cdef inline void arrivals_look(Row *r, Eight *e, Pkt **packet) noexcept nogil:
     e.n = min(n, first_of(lanes_look(e, &r.keys, &unsummed)))  # sums of longer ones are known, as all are
     r.arrivals.ahead += e.n
     for k in range(e.n):
-        lane_asks(e, k)
+        lane_asks(r, e, k)
 
 
 cdef inline bint arrival_as_known(const Eight *e, const LaneWay *y, const Pkt *p) noexcept nogil:

@@ -5,7 +5,7 @@
 # on; behind the first packet that does not go so, its frames have turns (window.pxd).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from ext.fast.abreast cimport EIGHTS, Row, eight_look, lane_asks, lane_lasts, lane_serial, lane_sought, lane_told, way_ct
+from ext.fast.abreast cimport EIGHTS, Row, eight_look, flows_farther, lane_asks, lane_lasts, lane_serial, lane_sought, lane_told, way_ct
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.flows cimport Lane, LaneWay
 from ext.fast.lane_deals cimport (Deal, deal_ends, lanes_deal, lanes_draw, lanes_due_at, lanes_in_time, lanes_second,
@@ -43,6 +43,7 @@ cdef inline bint deals_begin(const Window *w, Part *me) noexcept nogil:
     r.times = w.lot.times
     r.past = me.past
     r.shares = True
+    r.farther = flows_farther(&me.cache)
     r.keys.seed = me.cache.key_seed
     r.keys.flow = me.cache.flow
     r.keys.slots = me.cache.slots
@@ -128,7 +129,7 @@ cdef inline void first_eight(Row *r, Eight *e, uint64_t first) noexcept nogil:
         return
     eight_look(r, e, first)
     for k in range(<uint32_t>LANES if e.n else 0):
-        lane_asks(e, k)
+        lane_asks(r, e, k)
 
 
 cdef inline uint64_t part_deals(const Window *w, Part *me) noexcept nogil:

@@ -3,8 +3,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ext.devices.core cimport Core, event_due
-from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, lane_asks, lane_found, lane_goes, lane_goes_quietly,
-                               lane_nowhere)
+from ext.fast.abreast cimport (DATA_AHEAD, EIGHTS, Row, eight_found, eight_look, flows_farther, lane_asks, lane_found, lane_goes,
+                               lane_goes_quietly, lane_nowhere)
 from ext.fast.arrivals cimport arrivals_left, arrivals_until
 from ext.fast.flows cimport FlowCache
 from ext.fast.lane cimport lanes_stamped
@@ -27,7 +27,7 @@ cdef inline const uint64_t *starts_ahead(const Row *r, const Eight *e) noexcept 
 cdef inline void lane_asks_ahead(const Row *r, const Eight *e, uint32_t k, const uint64_t *starts) noexcept nogil:
     """lane_asks(), and such a frame is, to the end of its headers. ``starts``: as starts_ahead() says."""
     cdef const uint8_t *frame = r.data + starts[k]
-    lane_asks(e, k)
+    lane_asks(r, e, k)
     ask_for(frame)
     ask_for(frame + e.at + LANE_LEAST - 1)
 
@@ -63,6 +63,7 @@ cdef inline bint row_begins(Row *r, Core *c) noexcept nogil:
     r.c = c
     r.fc = fc
     r.shares = False
+    r.farther = flows_farther(fc)
     r.walked = r.others = r.arrived = 0
     r.root = c.n_roots
     r.id = r.written = c.next_packet

@@ -8,21 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dataplane.bench.captures import SERVICES, write_capture
+from dataplane.bench.captures import PACKETS, PACKETS_A_FLOW, SERVICES, write_capture
 from dataplane.bench.flows import structured
 from dataplane.bench.peers.peer import Absent, Found, Peer, module, output, require, timed_passes
 from dataplane.bench.work import Settings
 
 _READ, _REPLAY = "capture/read", "capture/two-nodes"
-_PACKETS = 200_000
+_REWRITTEN = 1_000_000  # packets, as many as the row replays
 
 
-def _capture(settings: Settings, folder: Path) -> tuple[Path, int]:
+def _capture(settings: Settings, folder: Path, most: int) -> tuple[Path, int]:
     """A capture as the rows' own, and how many packets it has."""
-    packets = 500 if settings.quick else _PACKETS
-    path = folder / "peers.pcap"
+    packets = 500 if settings.quick else most
+    path = folder / f"peers-{packets}.pcap"
     if not path.exists():
-        write_capture(path, packets, structured(min(10_000, packets), 1, SERVICES))
+        write_capture(path, packets, structured(packets // PACKETS_A_FLOW, 1, SERVICES))
     return path, packets
 
 
@@ -31,7 +31,7 @@ def _reader(
 ) -> Callable[[Settings, frozenset[str], Path], list[Found]]:
     def measure(settings: Settings, wanted: frozenset[str], folder: Path) -> list[Found]:
         imported = module(importable, package)
-        path, packets = _capture(settings, folder)
+        path, packets = _capture(settings, folder, PACKETS)
         if reader(imported, path) != packets:
             raise Absent(f"{name} does not read all packets of the capture")
         least, median = timed_passes(settings, lambda: reader(imported, path), packets)
@@ -64,7 +64,7 @@ def _pcapy(module: Any, path: Path) -> int:
 def tcprewrite(settings: Settings, wanted: frozenset[str], folder: Path) -> list[Found]:
     """Addresses and ports changed, checksums fixed: less than our row does, which also routes, tracks and tunnels."""
     require("tcprewrite", "tcpreplay")
-    path, packets = _capture(settings, folder)
+    path, packets = _capture(settings, folder, _REWRITTEN)
     out = folder / "rewritten.pcap"
     call = ["tcprewrite", "--pnat=10.96.0.0/16:10.244.2.0/24", "--portmap=80:8080", "--fixcsum", f"--infile={path}", f"--outfile={out}"]
     output(call)
