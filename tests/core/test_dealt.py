@@ -59,6 +59,11 @@ class Node:
         assert self.engine.carry(data, devices, starts[:-1], lengths, due, refused, **how) == len(frames)
         assert not any(refused)
 
+    def tunnels_answered(self) -> set[bool]:
+        """Have the tunnel's connections had an answer?"""
+        entries = self.engine.conntrack(self.service.node.namespace)
+        return {entry["seen_reply"] for entry in entries if entry["proto"] == self.tunnel.protocol}
+
     def shown(self) -> dict[str, Any]:
         """What the world holds, and what leaves for one more segment of each connection: with it, how many numbers were drawn."""
         node = self.service.node
@@ -164,10 +169,29 @@ def test_the_tunnels_connections_end_meanwhile(threads: int, window: int) -> Non
 
 
 @pytest.mark.parametrize(("threads", "window"), WAYS)
-def test_a_setting_of_udp_counts_from_the_next_frame_on(threads: int, window: int) -> None:
+@pytest.mark.parametrize(("kind", "name"), [("vxlan", "udp_timeout"), ("ipip", "generic_timeout")])
+def test_a_setting_of_the_tunnels_protocol_counts_from_the_next_frame_on(kind: str, name: str, threads: int, window: int) -> None:
     make = drawn("out", "setting")
-    name = "net.netfilter.nf_conntrack_udp_timeout"
-    assert dealt("vxlan", threads, window, make, make, make, sysctls=[(name, 44), (name, 20)]) > 1000
+    name = f"net.netfilter.nf_conntrack_{name}"
+    assert dealt(kind, threads, window, make, make, make, sysctls=[(name, 44), (name, 20)]) > 1000
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS[:3])
+@pytest.mark.parametrize(("kind", "answered", "unanswered"), [("vxlan", 30, 30), ("ipip", 600, 600), ("gre", 180, 30)])
+@pytest.mark.parametrize("early", [2, -2])
+def test_the_tunnels_connection_lasts_as_long_as_its_protocol_says(
+    kind: str, answered: int, unanswered: int, early: int, threads: int, window: int
+) -> None:
+    """The one that has had answers, which over UDP there are none of, and the next one, which has had none: seconds."""
+    found = []
+    for node in (Node(kind, slow=True), Node(kind, threads=threads, window=window)):
+        for silence in (0, answered - early, answered + 2, unanswered - early, 0):
+            first = node.engine.now + silence * 1000 * MILLISECOND
+            frames = drawn("out", f"lasts {silence}", few=0)(node)
+            node.carry(frames, times=[first + GAP * number for number in range(len(frames))])
+            found.append((silence, node.engine.conntrack(node.service.node.namespace), node.tunnels_answered()))
+    assert found[: len(found) // 2] == found[len(found) // 2 :]
+    assert found[1][2] == {early > 0 and not node.tunnel.port} and found[2][2] == {False}
 
 
 @pytest.mark.parametrize(("threads", "window"), WAYS)
