@@ -222,7 +222,7 @@ cdef inline uint32_t eight_settles(const Window *w, Part *me, const Deal *d, Eig
     cdef TcpUndo *u = me.tcp_undo + me.n_tcp_undo
     lanes_due_at(e, lot.times, place, w.now)
     passed = lanes_pass(e, e.due[e.n - 1]) & e.stands
-    if (again == 0 and passed == <uint32_t>((1 << LANES) - 1) and e.n == <uint32_t>LANES and later.n):
+    if again == 0 and passed == <uint32_t>((1 << LANES) - 1) and later.n:  # there are eight of these
         for k in range(<uint32_t>LANES):
             lane_settled(e, k, place[k], u + k)
             lane_taken(&lot, later, k, then[k], at)
@@ -317,7 +317,7 @@ cdef inline uint32_t eight_visits(const Window *w, Part *me, const Deal *v, Eigh
     cdef Undo *u = me.undo + me.n_undo
     lanes_due_at(e, w.lot.times + w.first, place, w.now)
     simple = lanes_simple(e, e.due[e.n - 1])
-    if simple == <uint32_t>((1 << LANES) - 1) and e.n == <uint32_t>LANES and later.n:
+    if simple == <uint32_t>((1 << LANES) - 1) and later.n:  # there are eight of these
         for k in range(<uint32_t>LANES):
             visit_simple(e, k, place[k], u + k)
             visit_taken(later, k)

@@ -238,6 +238,20 @@ def test_frames_that_are_earlier_than_those_before_them(threads: int, window: in
 
 
 @pytest.mark.parametrize(("threads", "window"), WAYS)
+@pytest.mark.parametrize("place", [8, 24, 160, 203])
+def test_a_frame_that_is_earlier_than_those_before_it_and_the_last_of_its_connection(place: int, threads: int, window: int) -> None:
+    """Its connection lasts from the time on that it goes at, which is that of the one before it: the first of eight, too."""
+
+    def one(node: Node) -> None:
+        now = node.engine.now
+        times = [now + GAP * number for number in range(1, CONNECTIONS + 1)]
+        times[place] -= 20 * GAP
+        node.carry(node.frames["out"], times=times)
+
+    compared(threads, window, one, one)
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
 @pytest.mark.parametrize("place", [3, 700, 1490])
 def test_a_frame_that_waits_for_its_time_between_others(place: int, threads: int, window: int) -> None:
     """It was queued at the node's end of a client's link, and draws a number of the tunnel's, too."""
