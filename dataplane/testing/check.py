@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,15 +139,24 @@ def run_case(job: Job) -> Result:
     return Result(str(job.path), name, kind, tuple(" ".join(line.split()) for line in failures))
 
 
+def handed_in(pool: ProcessPoolExecutor, job: Job) -> Future[Result] | None:
+    """None: a process has died already, and nothing more is taken."""
+    try:
+        return pool.submit(run_case, job)
+    except BrokenProcessPool:
+        return None
+
+
 def run_in_processes(work: Sequence[Job], jobs: int) -> Iterator[Result]:
     """Results in the order of ``work``; cases that a dying process took along are failures."""
     with ProcessPoolExecutor(max_workers=jobs) as pool:
-        pending = [(job, pool.submit(run_case, job)) for job in work]
+        pending = [(job, handed_in(pool, job)) for job in work]
         for job, future in pending:
+            died = Result(str(job.path), job.path.stem, "", (PROCESS_DIED,))
             try:
-                yield future.result()
+                yield future.result() if future is not None else died
             except BrokenProcessPool:
-                yield Result(str(job.path), job.path.stem, "", (PROCESS_DIED,))
+                yield died
 
 
 def text_lines(result: Result) -> Iterable[str]:

@@ -7,8 +7,8 @@ from libc.string cimport memcmp, memcpy, memset
 from ext.devices.core cimport Core, DRAW_COUNTERS, Ns, carries_frames
 from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP, END_OUT
 from ext.fast.apply cimport program_holds
-from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_OWN_TIMEOUT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane, LaneWay, PLACE_DEVICE,
-                             Program, SHORT_HEAD, Shortcut, Track)
+from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_OWN_TIMEOUT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane,
+                             LaneWay, PLACE_DEVICE, Program, SHORT_HEAD, Shortcut, Track)
 from ext.fast.frame cimport sound_after
 from ext.fast.key cimport ETH, IP
 from ext.fast.lanes cimport (LANE_DESTINATION, LANE_LIBERAL, LANE_LONG, LANE_NO_WINDOW, LANE_OTHER, LANE_POPS_UDP, LANE_PUSHES,

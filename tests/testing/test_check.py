@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,26 @@ def test_a_case_that_kills_its_process_is_a_failure(tmp_path: Path, checkout: Pa
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "0 passed, 2 failed, 0 skipped"
+
+
+def test_a_process_that_dies_before_all_cases_are_handed_in_fails_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(ProcessPoolExecutor):
+        taken = 0
+
+        def submit(self, *work: Any, **more: Any) -> Any:
+            self.taken += 1
+            if self.taken > 2:
+                raise BrokenProcessPool("a process has died")
+            return super().submit(*work, **more)
+
+    monkeypatch.setattr(check, "ProcessPoolExecutor", Dying)
+    write(tmp_path, {f"{number}.json": RIGHT for number in range(4)})
+    assert check.run_paths([tmp_path], jobs=2) == 1
+    *lines, summary = printed(capsys)
+    assert [line.partition(": ")[2] for line in lines] == [check.PROCESS_DIED] * 2
+    assert summary == "2 passed, 2 failed, 0 skipped"
 
 
 def test_emitted_files_lie_as_the_cases_do(tmp_path: Path) -> None:
