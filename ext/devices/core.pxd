@@ -624,9 +624,14 @@ cdef inline uint64_t chance_seed(const Core *c, const Ns *ns, uint64_t purpose) 
     return c.seed ^ ns.name_hash ^ mix64(purpose)
 
 
+cdef inline uint16_t *chance_counter(Ns *ns, uint64_t h) noexcept nogil:
+    """Where it is counted how often chance was asked for the subject of this hash."""
+    return &ns.draws[h & (DRAW_COUNTERS - 1)]
+
+
 cdef inline uint16_t *chance_count(Ns *ns, uint64_t h) noexcept nogil:
-    """Chance is asked once more for the subject of this hash; where that is counted."""
-    cdef uint16_t *draws = &ns.draws[h & (DRAW_COUNTERS - 1)]
+    """Chance is asked once more for it; where that is counted."""
+    cdef uint16_t *draws = chance_counter(ns, h)
     draws[0] += 1
     return draws
 

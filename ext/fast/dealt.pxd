@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from ext.fast.abreast cimport EIGHTS, Row, eight_look, flows_farther, lane_asks, lane_lasts, lane_serial, lane_sought, lane_told, way_ct
 from ext.fast.ahead cimport connection_ahead
 from ext.fast.flows cimport Lane, LaneWay
-from ext.fast.lane_deals cimport Deal, deal_ends, lanes_deal, lanes_draw, lanes_due_at, lanes_in_time, lanes_second, lanes_take
+from ext.fast.lane_deals cimport DRAWS_AT, Deal, deal_ends, lanes_deal, lanes_draw, lanes_due_at, lanes_in_time, lanes_second, lanes_take
 from ext.fast.lane_flows cimport lanes_connect, lanes_find
 from ext.fast.lane_windows cimport lanes_pass, lanes_simple
 from ext.fast.lane_write cimport lanes_write
@@ -19,9 +19,6 @@ from ext.fast.tally cimport ProgramTally, draw_counted, program_joins
 from ext.fast.track cimport told_kept
 from ext.tables.conntrack cimport Ct
 from ext.wire.bytes cimport ask_for, rarely
-
-cdef enum:
-    DRAWS_AT = 16  # in Eight.drawn: above the how manieth of its counter's in this part of the frames, the counter as in ProgramFacts
 
 
 # ---- what the frames' parts do

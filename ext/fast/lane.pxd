@@ -4,7 +4,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
-from ext.devices.core cimport Core, DRAW_COUNTERS, Ns, carries_frames
+from ext.devices.core cimport Core, Ns, carries_frames, chance_counter
 from ext.devices.record cimport END_ARRIVE, END_CROSS, END_DROP, END_OUT
 from ext.fast.apply cimport program_holds
 from ext.fast.flows cimport (FLOW_TRACKS, FlowCache, HOW_RESET, HOW_TRANSMIT, LANE_OWN_TIMEOUT, LANE_POP, LANE_REFRESHED, LANE_WAYS, Lane,
@@ -156,7 +156,7 @@ cdef inline void way_draft(LaneWay *y, const Program *g) noexcept nogil:
                     | lanes_set(&(<const Ns *>t.ns).ct.set))
     y.push_hash = g.push_hash
     if g.push_ns != NULL:
-        y.draws = &(<Ns *>g.push_ns).draws[g.push_hash & (DRAW_COUNTERS - 1)]
+        y.draws = chance_counter(<Ns *>g.push_ns, g.push_hash)
     y.tracks[0] = t[0]
     if g.n_tracks > 1:
         y.tracks[1] = g.tracks[1 - g.tcp_track]

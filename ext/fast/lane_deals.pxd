@@ -6,6 +6,7 @@ from ext.fast.lanes cimport Eight
 
 cdef extern from *:
     """
+    enum { DRAWS_AT = 16 };   /* in Eight.drawn: above the how manieth of its counter's in this part of the frames, the counter as in ProgramFacts */
     enum { DEAL_SHARD = 7 };  /* bit of a CtRef from which on it says whose the connection is: 32 that lie side by side are one thread's */
 
     /* Packets that are dealt, in order. Of each array LANES more can be written than there are packets. */
@@ -89,7 +90,7 @@ cdef extern from *:
     SIGHT_AVX2 static void lanes_draw(Eight *e, const uint16_t *before)
     {
         const __m256i drawn = LANE_LOAD(e->drawn), none = _mm256_cmpeq_epi32(drawn, _mm256_setzero_si256());
-        const __m256i counter = _mm256_subs_epu16(_mm256_srli_epi32(drawn, 16), LANE_ALL(1));
+        const __m256i counter = _mm256_subs_epu16(_mm256_srli_epi32(drawn, DRAWS_AT), LANE_ALL(1));
         const __m256i n = _mm256_and_si256(_mm256_add_epi32(_mm256_i32gather_epi32((const int *)before, counter, 2), drawn), LANE_ALL(0xffff));
         const __m256i first = _mm256_add_epi64(LANE_LOAD(e->draw), _mm256_cvtepu32_epi64(_mm256_castsi256_si128(n)));
         const __m256i then = _mm256_add_epi64(LANE_LOAD(e->draw + 4), _mm256_cvtepu32_epi64(_mm256_extracti128_si256(n, 1)));
@@ -151,6 +152,7 @@ cdef extern from *:
     enum:
         DEAL_FIELDS
         DEAL_SHARD
+        DRAWS_AT
 
     ctypedef struct Deal:
         uint32_t *place

@@ -6,7 +6,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from ext.devices.core cimport DRAW_COUNTERS, Ns
+from ext.devices.core cimport Ns, chance_counter
 from ext.devices.record cimport END_DROP, END_OUT
 from ext.fast.flows cimport FLOW_TRACKS, FlowCache, HOW_RESET, PROGRAMS_MAX, Program, TRACKS_MAX, Track
 from ext.tables.fdb cimport FdbEntry
@@ -91,7 +91,7 @@ cdef inline uint16_t counter_place(Facts *t, uint16_t *counter) noexcept nogil:
 cdef inline void facts_note(Facts *t, Program *g, ProgramFacts *p) noexcept nogil:
     cdef int i
     p.program = g
-    p.draws = counter_place(t, &(<Ns *>g.push_ns).draws[g.push_hash & (DRAW_COUNTERS - 1)]) if g.push_ns != NULL else 0
+    p.draws = counter_place(t, chance_counter(<Ns *>g.push_ns, g.push_hash)) if g.push_ns != NULL else 0
     p.push_hash = g.push_hash
     p.walked = g.walked
     p.n_tracks = g.n_tracks
