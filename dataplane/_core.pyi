@@ -353,8 +353,9 @@ class Engine:
         length says how many frames there are). ``refused[i]`` (bytes, writable) becomes 1 where a packet socket would refuse the frame.
         Returns how many frames were taken: all, unless an application has something to receive before; the last one taken may then
         still have to be carried (``run(until=its time)``). ``threads`` (1 to 64): how many carry runs of frames that go the way of
-        flows out of the world, with which nothing else happens; ``window`` (1 to 4096): frames that they take up together at most.
-        Neither changes what comes of it. ValueError: a frame lies
+        flows out of the world, with which nothing else happens; ``window`` (1 to 4096): frames that they take up together at most. Two
+        threads with windows of 4096 carry what goes eight at a time as a pair (``ext/fast/pair``), without windows, and with ``window``
+        0 they do nothing else, and wait for each other whatever it costs. None of that changes what comes of it. ValueError: a frame lies
         outside of the data, a device does not exist, a buffer is too short, threads or windows of no such size."""
     def receive(self, dev: int, frame: bytes, *, at: int | None = None) -> int:
         """Hand a frame to the receive path of ``dev``. Returns its packet id. ValueError: under 14 bytes, or ``at`` has passed."""
@@ -390,7 +391,7 @@ class Engine:
     def events(self) -> list[Event]: ...
     def flow_cache(self) -> dict[str, int]:
         """What the fast path has done: ``routed`` (packets that passed through a router by their destinations' routes alone); of all
-        others ``hits``, ``shared`` (those of them that several threads carried in windows, see ``carry``), ``abreast`` (those of them that
+        others ``hits``, ``shared`` (those of them that several threads carried together, see ``carry``), ``abreast`` (those of them that
         went eight at a time, where the processor has AVX2), ``wide`` (those of them that no flow but a megaflow carried), ``misses``
         (packets of a kind that the flow cache keeps), ``others``, ``learnt``, ``full`` (flows that found no room),
         ``flushes`` (all was forgotten: too many programs); and what it holds: ``flows``, ``programs``, ``megaflows`` (with their

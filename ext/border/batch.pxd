@@ -5,16 +5,18 @@ from ext.devices.core cimport Core, Dev, EV_TRANSMIT, event_due, event_packet
 from ext.devices.record cimport REC_OFF
 from ext.fast.abreast cimport Row
 from ext.fast.ahead cimport first_ahead, first_nears, tracks_ahead
-from ext.fast.crew cimport CREW_MOST
+from ext.fast.crew cimport CREW_MOST, crew_begins, crew_ends
 from ext.fast.flows cimport First, Flow, FlowCache, LINE, Program, Tracked, flow_find, flow_home, flow_program
 from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport Parsed, frames_plain, key_read, key_read_plainly
 from ext.fast.lanes cimport LANES
 from ext.fast.megaflow cimport MegaHead
-from ext.fast.rows cimport abreast_run
+from ext.fast.pair cimport PAIR_APART, Pair, pair_adapts, pair_goes, pair_is_ready, pair_later, pair_meets, pair_opens, pair_parts
 from ext.fast.part cimport Window
 from ext.fast.routed cimport Entrance, WAYS_BLOCK, Ways, devices_apart, entrance_of, way_of, ways_go, ways_look, ways_some
+from ext.fast.rows cimport abreast_run
 from ext.fast.straight cimport Run, straight_run
+from ext.fast.window cimport STEP_PAIR
 from ext.fast.windows cimport (WINDOW_MOST, window_adapts, window_carry, window_free, window_is_open, window_new, window_rests, window_suits)
 from ext.stages.events cimport (FRAME_FLOWS_MAX, events_until, frame_begins, frame_flows, frame_goes_wide, frame_onward, frame_packet, frame_refused,
                                 frame_routed, frames_flow, packet_comes)
@@ -183,9 +185,9 @@ cdef inline void batch_close(Batch *b):
 
 cdef inline Window *batch_window(Core *c, Window **kept, int threads, int most) except? NULL:
     """What so many threads carry windows of up to ``most`` frames with, made when it is asked for first; NULL: nothing, one thread is
-    enough. ValueError: too many of either."""
-    if not 0 < threads <= CREW_MOST or not 0 < most <= WINDOW_MOST:
-        raise ValueError(f"threads are 1 to {CREW_MOST}, frames of a window 1 to {WINDOW_MOST}")
+    enough. 0: no windows, but eights by two threads, which wait for each other. ValueError: too many of either."""
+    if not 0 < threads <= CREW_MOST or not 0 <= most <= WINDOW_MOST:
+        raise ValueError(f"threads are 1 to {CREW_MOST}, frames of a window 0 to {WINDOW_MOST}")
     if threads == 1 or c.fast == NULL:
         return NULL
     if not window_suits(kept[0], threads, most):
@@ -461,6 +463,17 @@ cdef inline bint batch_goes_abreast(const Core *c) noexcept nogil:
     return c.fast != NULL and sight_is_wide() and frames_flow(c)
 
 
+cdef inline void batch_row(const Batch *b, Row *row, uint64_t past) noexcept nogil:
+    """Its frames in front of ``past``, for one thread."""
+    row.data = b.data
+    row.devs = b.devs
+    row.starts = b.starts
+    row.lengths = b.lengths
+    row.times = b.times
+    row.past = past
+    row.other = NULL
+
+
 cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint64_t past) noexcept nogil:
     """Inject each of these frames at its time, or now if that has passed, and carry what is due before it, and perhaps some behind them;
     the first that was not taken."""
@@ -469,12 +482,7 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
     cdef uint64_t i = first, gone, stop
     if not batch_goes_abreast(c):
         return batch_apart(c, b, first, past)
-    row.data = b.data
-    row.devs = b.devs
-    row.starts = b.starts
-    row.lengths = b.lengths
-    row.times = b.times
-    row.past = past
+    batch_row(b, &row, past)
     while i < past:
         if fc.waits == 0 and past - i >= <uint64_t>LANES:
             gone = abreast_run(c, &row, i)
@@ -491,8 +499,35 @@ cdef inline uint64_t batch_stretch(Core *c, const Batch *b, uint64_t first, uint
     return i
 
 
+cdef inline bint batch_pairs(const Core *c, const Window *w, uint64_t n) noexcept nogil:
+    """Are ``n`` frames to be tried by two threads, eight at a time?"""
+    return w.pair != NULL and w.crew.n_threads > 1 and w.pair.waits == 0 and n >= w.pair.least and batch_goes_abreast(c) and window_is_open(c)
+
+
+cdef inline uint64_t batch_paired(Core *c, Window *w, const Batch *b, uint64_t first) noexcept nogil:
+    """Carry frames from number ``first`` on, eight at a time, as far as that goes: alone until the other thread has come, then by both. How
+    many went."""
+    cdef Pair *p = w.pair
+    cdef uint64_t gone = 0
+    cdef Row row
+    batch_row(b, &row, b.n)
+    pair_opens(p)
+    crew_begins(w.crew, STEP_PAIR)
+    if p.meets:
+        pair_meets(p)
+    else:
+        row.other = &p.board.state.at
+        gone = abreast_run(c, &row, first)
+    if not pair_is_ready(p) or b.n - first - gone < p.least:
+        pair_parts(p)
+    else:
+        gone += pair_goes(c, p, &row, first + gone)
+    crew_ends(w.crew)
+    return gone
+
+
 cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept nogil:
-    """As batch_stretch() for the whole batch, in windows where that can be."""
+    """As batch_stretch() for the whole batch, by two threads or in windows where that can be."""
     cdef uint64_t i = 0, n, carried, past
     w.lot.data = b.data
     w.lot.devs = b.devs
@@ -500,11 +535,21 @@ cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept n
     w.lot.lengths = b.lengths
     w.lot.times = b.times
     while i < b.n:
-        if w.waits == 0 and b.n - i >= w.least and window_is_open(c):
+        if batch_pairs(c, w, b.n - i):
+            window_rests(w)
+            carried = batch_paired(c, w, b, i)
+            pair_adapts(w.pair, carried)
+            past = min(i + carried + PAIR_APART, b.n)
+            i = batch_stretch(c, b, i + carried, past)
+            if i < past:
+                break
+            continue
+        if w.windows and w.waits == 0 and b.n - i >= w.least and window_is_open(c):
             n = w.size if w.size < b.n - i else b.n - i
             w.wide = batch_goes_abreast(c)
             carried = window_carry(w, i, i + n)
             window_adapts(w, n, carried)
+            pair_later(w.pair, carried)
             i += carried
             if carried == n:
                 continue
@@ -512,6 +557,7 @@ cdef inline uint64_t batch_shared(Core *c, Window *w, const Batch *b) noexcept n
         n = w.waits if w.waits else w.least
         past = i + n if n < b.n - i else b.n
         w.waits -= <uint32_t>(past - i) if past - i < w.waits else w.waits
+        pair_later(w.pair, past - i)
         i = batch_stretch(c, b, i, past)
         if i < past:
             break

@@ -69,6 +69,7 @@ cdef struct Row:
     uint32_t turn  # which one that is,
     uint32_t lane  # and how many of its lanes have
     uint32_t again  # bits of its lanes whose connections are others than they were
+    const uint64_t *other  # PairState.at, if another thread may come to carry frames together; else NULL
     LaneKeys keys
     Eight eight[EIGHTS]
     Arrivals arrivals
@@ -179,9 +180,8 @@ cdef inline uint8_t *way_ct(const LaneWay *y, int i, CtRef ref) noexcept nogil:
     return <uint8_t *>ct_of(&(<const Ns *>y.tracks[i].ns).ct, ref)
 
 
-cdef inline bint lane_found(Row *r, Eight *e, uint32_t k, bint found) noexcept nogil:
-    """The packet's flow, program and connections are found, and these are asked for. ``found``: but for the connections lanes_find() has
-    found them."""
+cdef inline bint lane_connected(Row *r, Eight *e, uint32_t k, bint found) noexcept nogil:
+    """The packet's flow, program and connections are found. ``found``: but for the connections lanes_find() has found them."""
     cdef const uint32_t *refs = &e.refs[0][k]
     cdef const LaneWay *y
     cdef size_t tcp
@@ -191,10 +191,18 @@ cdef inline bint lane_found(Row *r, Eight *e, uint32_t k, bint found) noexcept n
     tcp = LANES * <size_t>y.tcp
     e.ref[k] = refs[tcp]
     e.ct[k] = way_ct(y, 0, e.ref[k])
-    connection_ahead(<const Ct *>e.ct[k], True)
     e.other[k] = NULL
     if y.n_tracks > 1:
         e.other[k] = way_ct(y, 1, refs[tcp ^ LANES])
+    return True
+
+
+cdef inline bint lane_found(Row *r, Eight *e, uint32_t k, bint found) noexcept nogil:
+    """lane_connected(), and connections are asked for."""
+    if not lane_connected(r, e, k, found):
+        return False
+    connection_ahead(<const Ct *>e.ct[k], True)
+    if e.other[k] != NULL:
         connection_ahead(<const Ct *>e.other[k], False)
     return True
 

@@ -195,13 +195,23 @@ cdef inline void crew_calls(Crew *crew) noexcept nogil:
     board_wake(&crew.board)
 
 
-cdef inline void crew_work(Crew *crew, int step) noexcept nogil:
-    """One piece of work; it is done when this returns."""
-    cdef uint64_t piece = crew.board.pieces.at
+cdef inline void crew_begins(Crew *crew, int step) noexcept nogil:
+    """A piece of work, of which others may begin their parts."""
     crew.doing = step
     board_begins(&crew.board)
+
+
+cdef inline void crew_ends(Crew *crew) noexcept nogil:
+    """What nobody has begun of the piece is done, and then all of it."""
+    cdef uint64_t piece = crew.board.pieces.at - 1
     crew_piece(crew, piece, 0)
     board_wait(&crew.board, &crew.board.done, (piece + 1) * <uint64_t>crew.n)
+
+
+cdef inline void crew_work(Crew *crew, int step) noexcept nogil:
+    """One piece of work; it is done when this returns."""
+    crew_begins(crew, step)
+    crew_ends(crew)
 
 
 cdef inline Crew *crew_new(int n, CrewStep step, void *what) noexcept nogil:

@@ -7,7 +7,7 @@
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
-from ext.devices.core cimport Ns
+from ext.devices.core cimport Core, Ns
 from ext.fast.lanes cimport KEY_MIX_FIRST, KEY_MIX_THEN, KEY_SEEDS, LaneFacts
 from ext.fast.routed cimport Routed, SPREAD, routed_free
 from ext.fast.sum cimport net16, raw32
@@ -338,6 +338,27 @@ cdef struct FlowCache:
     void *megaflows  # Megaflows of megaflow.pxd, NULL: none yet
     Routed routed
     uint8_t scratch[SCRATCH + SPREAD]
+
+
+cdef inline void world_seen(Core *core, FlowCache *cache, const Core *c) noexcept nogil:
+    """For a thread beside the one that carries: the world and its flows as they are, to be read; what it writes is its own."""
+    cdef const FlowCache *fc = <const FlowCache *>c.fast
+    core.ns = c.ns
+    core.dev = c.dev
+    core.tracing = c.tracing
+    core.generation = c.generation
+    core.moves = c.moves
+    cache.flow = fc.flow
+    cache.slots = fc.slots
+    cache.more = fc.more
+    cache.program = fc.program
+    memcpy(cache.shape, fc.shape, sizeof(fc.shape))
+    cache.n_shapes = fc.n_shapes
+    cache.seed = fc.seed
+    memcpy(cache.key_seed, fc.key_seed, sizeof(fc.key_seed))
+    cache.lane = fc.lane
+    cache.lanes_stamp = fc.lanes_stamp
+    cache.lanes_until = fc.lanes_until
 
 
 cdef inline uint64_t key_hash(const uint32_t *seed, const Key *k) noexcept nogil:

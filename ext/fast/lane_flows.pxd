@@ -51,6 +51,24 @@ cdef extern from *:
             memcpy(&e->way[k], e->lane[k] + LANE_WAY_AT, sizeof(e->way[k]));
         return LANE_BITS(right);
     }
+
+    /* Of packets whose programs' numbers and connections are known all else that is found with them; ``ref`` only tells connections apart,
+       and may take two for the same. ``lanes``: as in lanes_find(). */
+    SIGHT_AVX2 static void lanes_found(Eight *e, const void *lanes)
+    {
+        const __m256 first = _mm256_castsi256_ps(_mm256_srli_epi64(LANE_LOAD(e->ct), 2));
+        const __m256 then = _mm256_castsi256_ps(_mm256_srli_epi64(LANE_LOAD(e->ct + 4), 2));
+        __m256i facts[4];
+        int k;
+        LANE_STORE(e->ref, _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(first, then, 0x88)), 0xd8));
+        lane_places(e->lane, lanes, LANE_LOAD(e->number), 6);
+        for (k = 0; k < LANES; k++)
+            memcpy(&e->way[k], e->lane[k] + LANE_WAY_AT, sizeof(e->way[k]));
+        sight_words(e->way, 0, facts);
+        LANE_STORE(e->bits, facts[3]);
+        LANE_STORE(e->status, _mm256_srli_epi32(facts[2], 16));
+    }
+
     /* The connections of eight packets, that of TCP and the other one; bits of lanes that have another one, and of those whose ways have
        LANE_TOLD. */
     SIGHT_AVX2 static void lanes_connect(Eight *e, uint32_t *others, uint32_t *told)
@@ -63,9 +81,11 @@ cdef extern from *:
         *told = LANE_BITS(_mm256_slli_epi32(bits, 31 - 27));
     }
     #else
+    static inline void lanes_found(Eight *e, const void *lanes) { (void)e; (void)lanes; }
     static inline void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) { (void)e; *others = *told = 0; }
     static inline uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp) { (void)e; (void)lanes; (void)stamp; return 0; }
     #endif
     """
+    void lanes_found(Eight *e, const void *lanes) noexcept nogil
     void lanes_connect(Eight *e, uint32_t *others, uint32_t *told) noexcept nogil
     uint32_t lanes_find(Eight *e, const void *lanes, uint64_t stamp) noexcept nogil

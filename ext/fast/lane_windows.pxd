@@ -147,7 +147,7 @@ cdef extern from *:
 
     /* Not 0 where the frame is not as those that have been seen to go the program's way, or it cannot be said here how it is summed up.
        What it leaves with. */
-    SIGHT_AVX2 static inline __m256i lanes_strange(Eight *e)
+    SIGHT_AVX2 static inline __attribute__((always_inline)) __m256i lanes_strange(Eight *e)
     {
         const __m256i length = LANE_LOAD(e->length), total = LANE_LOAD(e->total), n = _mm256_sub_epi32(length, LANE_ALL(e->at));
         __m256i a[4], b[4], more[2], strange, trims, out;
@@ -192,16 +192,16 @@ cdef extern from *:
         return _mm256_and_si256(_mm256_and_si256(sport, LANE_ALL(0xffff)), LANE_BIT(LANE_LOAD(e->bits), 21));
     }
 
-    /* Eight.stands at a time up to ``latest``. Connections that end within the next seconds are left to others. */
-    SIGHT_AVX2 static inline uint32_t lanes_stand(const Eight *e, int64_t latest)
+    /* Eight.stands at a time up to ``latest``. Connections that end within the next seconds are left to others. ``others``: not 0 where the
+       tunnel is another than known. */
+    SIGHT_AVX2 static inline __attribute__((always_inline)) uint32_t lanes_stand(const Eight *e, int64_t latest, __m256i others)
     {
         const __m256i half = LANE_ALL(0xffff), serial = lane_turned(LANE_LOAD(e->serial), LANE_BIT(LANE_LOAD(e->bits), 20));
         __m256i c[4], other;
         sight_words((const uint8_t *const *)e->ct, LANE_CT_AT, c);
         other = _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi32(c[0], 16), serial), half);
         other = _mm256_or_si256(other, _mm256_xor_si256(_mm256_srli_epi32(c[1], 16), LANE_LOAD(e->status)));
-        if (e->at != LANE_ETHER)
-            other = _mm256_or_si256(other, lanes_in_others(e));
+        other = _mm256_or_si256(other, others);
         other = _mm256_cmpeq_epi32(other, _mm256_setzero_si256());
         return LANE_BITS(_mm256_and_si256(_mm256_cmpgt_epi32(c[3], LANE_ALL(latest >> 32)), other));
     }
@@ -227,12 +227,12 @@ cdef extern from *:
         return LANE_BITS(_mm256_and_si256(other, _mm256_cmpgt_epi32(c[3], LANE_ALL(latest >> 32))));
     }
 
-    SIGHT_AVX2 static uint32_t lanes_pass(Eight *e, int64_t latest)
+    /* Negative where lanes_fit() is, what its connection becomes is kept. */
+    SIGHT_AVX2 static inline __attribute__((always_inline)) __m256i lanes_follow_windows(Eight *e)
     {
         const uint8_t *const *ct = (const uint8_t *const *)e->ct;
         LaneSegments g;
-        __m256i s[4], r[4], q[4], side[8], flags, was, fits, misfits, strange = lanes_strange(e), back = LANE_BIT(LANE_LOAD(e->bits), 19);
-        e->stands = lanes_stand(e, latest);
+        __m256i s[4], r[4], q[4], side[8], flags, was, fits, misfits, back = LANE_BIT(LANE_LOAD(e->bits), 19);
         lanes_read(e, &g);
         sight_words(ct, LANE_TCP_AT, s);
         sight_words(ct, LANE_TCP_AT + 18, r);
@@ -252,12 +252,37 @@ cdef extern from *:
         lane_rows_kept(e->next_side[0], s[0], s[1], s[2], s[3]);
         lane_rows_kept(e->next_side[1], r[0], r[1], r[2], r[3]);
         lane_rows_kept(e->next_last, q[0], q[1], q[2], q[3]);
-        return LANE_BITS(_mm256_and_si256(fits, _mm256_cmpeq_epi32(strange, _mm256_setzero_si256())));
+        return fits;
+    }
+
+    SIGHT_AVX2 static uint32_t lanes_pass(Eight *e, int64_t latest)
+    {
+        const __m256i none = _mm256_setzero_si256(), strange = lanes_strange(e);
+        e->stands = lanes_stand(e, latest, e->at != LANE_ETHER ? lanes_in_others(e) : none);
+        return LANE_BITS(_mm256_and_si256(lanes_follow_windows(e), _mm256_cmpeq_epi32(strange, none)));
+    }
+
+    SIGHT_AVX2 static uint32_t lanes_known(Eight *e)
+    {
+        const __m256i strange = lanes_strange(e), none = _mm256_setzero_si256();
+        const __m256i other = e->at != LANE_ETHER ? _mm256_or_si256(strange, lanes_in_others(e)) : strange;
+        return LANE_BITS(_mm256_cmpeq_epi32(other, none));
+    }
+
+    SIGHT_AVX2 static uint32_t lanes_follow(Eight *e, int64_t latest)
+    {
+        e->stands = lanes_stand(e, latest, _mm256_setzero_si256());
+        return LANE_BITS(lanes_follow_windows(e));
     }
     #else
+    static inline uint32_t lanes_known(Eight *e) { (void)e; return 0; }
+    static inline uint32_t lanes_follow(Eight *e, int64_t latest) { (void)e; (void)latest; return 0; }
     static inline uint32_t lanes_pass(Eight *e, int64_t latest) { (void)e; (void)latest; return 0; }
     static inline uint32_t lanes_simple(const Eight *e, int64_t latest) { (void)e; (void)latest; return 0; }
     #endif
     """
     uint32_t lanes_simple(const Eight *e, int64_t latest) noexcept nogil
     uint32_t lanes_pass(Eight *e, int64_t latest) noexcept nogil  # bits of lanes that go as nearly all do, as far as connections' windows tell
+    # the same in two: bits of lanes whose frames and tunnels are as known; and of those whose connections let them through
+    uint32_t lanes_known(Eight *e) noexcept nogil
+    uint32_t lanes_follow(Eight *e, int64_t latest) noexcept nogil

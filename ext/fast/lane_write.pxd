@@ -1,9 +1,16 @@
 # Eight packets are written as they leave, where the processor can (AVX2). Lane by lane this is what shortcut.pxd writes.
 
+from libc.stdint cimport uint64_t
 from ext.fast.lanes cimport Eight
 
 cdef extern from *:
     """
+    /* What is needed to write packets that only their connections can say. */
+    typedef struct {
+        uint64_t draw[LANES];
+        uint32_t ends[3][LANES];  /* source, destination and ports that they are translated to */
+    } __attribute__((aligned(64))) LaneReply;
+
     #if defined(__x86_64__) && defined(__GNUC__)
     /* What a sum of 16-bit words loses where ``was`` goes and ``is`` comes, modulo 2^16 - 1. */
     SIGHT_AVX2 static inline __m256i lane_change(__m256i was, __m256i is)
@@ -58,19 +65,29 @@ cdef extern from *:
         LANE_STORE(e->udp, _mm256_or_si256(udp, _mm256_slli_epi32(_mm256_and_si256(sum, LANE_BIT(LANE_LOAD(e->bits), 17)), 16)));
     }
 
-    /* Addresses and ports that packets leave with; at first as they come. */
-    SIGHT_AVX2 static inline void lanes_translate(const Eight *e, __m256i bits, __m256i *src, __m256i *dst, __m256i *ports)
+    /* Are there lanes that are translated? */
+    #define LANES_TRANSLATED(bits) (!_mm256_testz_si256(bits, LANE_ALL(LANE_SOURCE | LANE_DESTINATION)))
+
+    /* Addresses and ports that connections say packets are translated to. */
+    SIGHT_AVX2 static inline void lanes_ends(const Eight *e, __m256i bits, __m256i ends[3])
     {
-        const __m256i half = LANE_ALL(0xffff), back = LANE_BIT(bits, 19), source = LANE_BIT(bits, 16), destination = LANE_BIT(bits, 22);
         const uint8_t *const *ct = (const uint8_t *const *)e->ct;
+        const __m256i back = LANE_BIT(bits, 19);
         __m256i there[2], answers[4];
-        if (_mm256_testz_si256(bits, LANE_ALL(LANE_SOURCE | LANE_DESTINATION)))
-            return;
         lane_pairs(ct, LANE_ENDS_AT, there);
         sight_words(ct, LANE_ENDS_AT + 8, answers);  /* and the ports of both */
-        *src = _mm256_blendv_epi8(*src, _mm256_blendv_epi8(answers[1], there[1], back), source);
-        *dst = _mm256_blendv_epi8(*dst, _mm256_blendv_epi8(answers[0], there[0], back), destination);
-        *ports = _mm256_blendv_epi8(*ports, lane_swapped(_mm256_blendv_epi8(answers[3], answers[2], back)),
+        ends[0] = _mm256_blendv_epi8(answers[1], there[1], back);
+        ends[1] = _mm256_blendv_epi8(answers[0], there[0], back);
+        ends[2] = lane_swapped(_mm256_blendv_epi8(answers[3], answers[2], back));
+    }
+
+    /* Addresses and ports that packets leave with; at first as they come. */
+    SIGHT_AVX2 static inline void lanes_translate(const __m256i ends[3], __m256i bits, __m256i *src, __m256i *dst, __m256i *ports)
+    {
+        const __m256i half = LANE_ALL(0xffff), source = LANE_BIT(bits, 16), destination = LANE_BIT(bits, 22);
+        *src = _mm256_blendv_epi8(*src, ends[0], source);
+        *dst = _mm256_blendv_epi8(*dst, ends[1], destination);
+        *ports = _mm256_blendv_epi8(*ports, ends[2],
                                     _mm256_or_si256(_mm256_and_si256(source, half), _mm256_andnot_si256(half, destination)));
     }
 
@@ -130,7 +147,7 @@ cdef extern from *:
     }
 
     /* All of them, where nobody looks: lane_write() of each. */
-    SIGHT_AVX2 static inline void lanes_write_nowhere(const Eight *e, __m256i bits, const __m256i row[4], const __m256i more[4])
+    SIGHT_AVX2 static inline __attribute__((always_inline)) void lanes_write_nowhere(const Eight *e, __m256i bits, const __m256i row[4], const __m256i more[4])
     {
         uint32_t k;
         if (lanes_alike(e, bits)) {
@@ -147,18 +164,22 @@ cdef extern from *:
         }
     }
 
-    SIGHT_AVX2 static void lanes_write(Eight *e)
+    SIGHT_AVX2 static inline __attribute__((always_inline)) void lanes_write_to(Eight *e, const __m256i *told)
     {
         const __m256i half = LANE_ALL(0xffff), byte = LANE_ALL(0xff), bits = LANE_LOAD(e->bits), w2 = LANE_LOAD(e->w[2]);
         const __m256i was_src = LANE_LOAD(e->src), was_dst = LANE_LOAD(e->dst), was_ports = LANE_LOAD(e->ports);
         const __m256i hops = _mm256_and_si256(bits, byte);
         __m256i src = was_src, dst = was_dst, ports = was_ports, check = _mm256_srli_epi32(w2, 16);
-        __m256i row[4], more[4], word, addresses, translated;
+        __m256i row[4], more[4], ends[3], word, addresses, translated;
         const int nowhere = e->n - e->wrote == LANES && !e->placed;
         uint32_t k;
         if (e->n == e->wrote)
             return;
-        lanes_translate(e, bits, &src, &dst, &ports);
+        if (LANES_TRANSLATED(bits)) {
+            if (!told)
+                lanes_ends(e, bits, ends);
+            lanes_translate(told ? told : ends, bits, &src, &dst, &ports);
+        }
         translated = _mm256_or_si256(LANE_BIT(bits, 16), LANE_BIT(bits, 22));
         addresses = _mm256_add_epi32(lane_change(was_src, src), lane_change(was_dst, dst));
         word = lane_patched(check, _mm256_add_epi32(addresses, _mm256_mullo_epi32(hops, LANE_ALL(0xfffe))));
@@ -182,8 +203,39 @@ cdef extern from *:
         }
         e->wrote = e->n;
     }
+
+    SIGHT_AVX2 static void lanes_write(Eight *e) { lanes_write_to(e, NULL); }
+
+    SIGHT_AVX2 static void lanes_tell(const Eight *e, LaneReply *r)
+    {
+        const __m256i bits = LANE_LOAD(e->bits);
+        __m256i ends[3];
+        LANE_STORE(r->draw, LANE_LOAD(e->draw));
+        LANE_STORE(r->draw + 4, LANE_LOAD(e->draw + 4));
+        if (!LANES_TRANSLATED(bits))
+            return;
+        lanes_ends(e, bits, ends);
+        LANE_STORE(r->ends[0], ends[0]);
+        LANE_STORE(r->ends[1], ends[1]);
+        LANE_STORE(r->ends[2], ends[2]);
+    }
+
+    SIGHT_AVX2 static void lanes_write_told(Eight *e, const LaneReply *r)
+    {
+        const __m256i ends[3] = {LANE_LOAD(r->ends[0]), LANE_LOAD(r->ends[1]), LANE_LOAD(r->ends[2])};
+        LANE_STORE(e->draw, LANE_LOAD(r->draw));
+        LANE_STORE(e->draw + 4, LANE_LOAD(r->draw + 4));
+        lanes_write_to(e, ends);
+    }
     #else
+    static inline void lanes_tell(const Eight *e, LaneReply *r) { (void)e; (void)r; }
+    static inline void lanes_write_told(Eight *e, const LaneReply *r) { (void)e; (void)r; }
     static inline void lanes_write(Eight *e) { (void)e; }
     #endif
     """
+    ctypedef struct LaneReply:
+        uint64_t draw[8]
+
     void lanes_write(Eight *e) noexcept nogil  # the packets of the first ``n`` lanes, but for those that are
+    void lanes_tell(const Eight *e, LaneReply *r) noexcept nogil  # of packets that have been seen
+    void lanes_write_told(Eight *e, const LaneReply *r) noexcept nogil  # lanes_write() with that

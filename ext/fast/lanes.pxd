@@ -83,25 +83,28 @@ cdef extern from *:
         uint32_t w[3][LANES];              /* the first three */
         uint32_t src[LANES], dst[LANES], ports[LANES];
         uint32_t low[LANES];               /* of the key's place the lower half */
-        uint32_t seq[LANES], ack[LANES], offset[LANES], check[LANES];  /* each as it is or begins there */
-        uint32_t total[LANES];             /* bytes of the packet */
+        uint32_t check[LANES];             /* it begins there */
         const uint8_t *slot[LANES];        /* where the flow should be */
         /* what is found with it */
-        uint32_t number[LANES];            /* of the program */
-        uint32_t serial[LANES];            /* of both connections, as in the flow, */
-        uint32_t refs[2][LANES];           /* and these */
+        uint32_t refs[2][LANES];           /* both connections */
         const uint8_t *lane[LANES];        /* the program's Lane */
         const uint8_t *way[LANES];         /* its LaneWay, which begins with LaneFacts */
+        uint32_t ref[LANES];
+        uint32_t bits[LANES], status[LANES];  /* of LaneFacts */
+        /* from here on LANE_SLIP bytes are what their connections are to be told with */
         uint8_t *ct[LANES];                /* the connection of TCP, */
         uint8_t *other[LANES];             /* and the other one */
-        uint32_t ref[LANES];
+        uint32_t number[LANES];            /* of the program */
+        uint32_t serial[LANES];            /* of both connections, as in the flow */
+        uint32_t seq[LANES], ack[LANES], offset[LANES];  /* of the packet, each as it is or begins there; */
+        uint32_t total[LANES];             /* its bytes */
         /* what lanes_pass() makes of it: of connections, */
         LaneRow next_side[2][LANES], next_last[LANES];
         uint32_t next_flags[LANES];        /* scale and flags of the first side, above them those of the other one */
         uint32_t lives[LANES];             /* LANE_* bits */
         /* and of what they leave with */
         uint32_t length_out[LANES];        /* bytes of the inner packet */
-        uint32_t push_sum[LANES], udp_sum[LANES], outer_total[LANES], bits[LANES], status[LANES];
+        uint32_t push_sum[LANES], udp_sum[LANES], outer_total[LANES];
         /* what is given besides, to write it */
         uint8_t *to[LANES];                /* where the IP header will stand; LANE_FRONT bytes in front of it are written, too, */
         uint32_t kept[LANES];              /* or, where this is not 0, of them as many as there are headers, and 1 is added */
@@ -125,6 +128,9 @@ cdef extern from *:
         uint32_t told;                     /* bits of lanes whose ways have LANE_TOLD */
         uint32_t placed;                   /* 1: ``to`` and ``kept`` of a lane say that it is written where somebody may look */
     } __attribute__((aligned(32))) Eight;
+
+    #define LANE_SLIP (sizeof(void *) * 2 * LANES + sizeof(uint32_t) * 6 * LANES)
+    _Static_assert(offsetof(Eight, next_side) - offsetof(Eight, ct) == LANE_SLIP, "what connections are told with stands together");
 
     /* How many lanes have their bits before the first one that has not. */
     static inline uint32_t first_of(uint32_t bits) { return (uint32_t)__builtin_ctz(~bits | 1u << LANES); }

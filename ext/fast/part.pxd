@@ -1,12 +1,12 @@
 # What the parts of a window work with, and what a frame leaves in them; what is done with it is in window.pxd and dealt.pxd.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 from ext.devices.core cimport Core
 from ext.fast.abreast cimport Row
 from ext.fast.crew cimport CREW_MOST, Crew
-from ext.fast.flows cimport Flow, FlowCache, Program, Track
+from ext.fast.flows cimport Flow, FlowCache, Program, Track, world_seen
 from ext.fast.lane_deals cimport DEAL_SHARD, Deal
+from ext.fast.pair cimport Pair
 from ext.fast.tally cimport Facts, ProgramFacts, Tally, draw_counted, program_joins, program_seen, tally_begin
 from ext.fast.track cimport Told, track_stands, track_told
 from ext.tables.conntrack cimport Ct, CtRef
@@ -111,6 +111,7 @@ cdef struct Part:
 cdef struct Window:
     Core *c
     Crew *crew
+    Pair *pair  # of two threads, NULL: there are more
     Lot lot
     uint64_t first
     uint64_t past
@@ -118,6 +119,7 @@ cdef struct Window:
     int64_t now  # before the first frame
     int64_t until  # something else is due then
     uint32_t next_packet
+    bint windows  # False: there are none, but for the pair's eights
     bint wide  # packets may go eight at a time
     uint64_t order[256]  # deal_orders()
     Facts facts
@@ -143,27 +145,11 @@ cdef inline int owner_of(CtRef ref, int n) noexcept nogil:
 
 cdef inline void part_begins(const Window *w, Part *me) noexcept nogil:
     """It gets its part of the frames, and sees the world as it is. The first one's records are the world's own: they come first."""
-    cdef const FlowCache *fc = <const FlowCache *>w.c.fast
     cdef uint64_t n = w.past - w.first
     cdef int part, number = me.number
     me.first = w.first + (n * <uint64_t>number + <uint64_t>w.n - 1) // <uint64_t>w.n
     me.past = w.first + (n * <uint64_t>(number + 1) + <uint64_t>w.n - 1) // <uint64_t>w.n
-    me.core.ns = w.c.ns
-    me.core.dev = w.c.dev
-    me.core.tracing = w.c.tracing
-    me.core.generation = w.c.generation
-    me.core.moves = w.c.moves
-    me.cache.flow = fc.flow
-    me.cache.slots = fc.slots
-    me.cache.more = fc.more
-    me.cache.program = fc.program
-    memcpy(me.cache.shape, fc.shape, sizeof(fc.shape))
-    me.cache.n_shapes = fc.n_shapes
-    me.cache.seed = fc.seed
-    memcpy(me.cache.key_seed, fc.key_seed, sizeof(fc.key_seed))
-    me.cache.lane = fc.lane
-    me.cache.lanes_stamp = fc.lanes_stamp
-    me.cache.lanes_until = fc.lanes_until
+    world_seen(&me.core, &me.cache, w.c)
     me.core.now = frame_time(w, me.first - 1) if number else w.now
     me.n_rest = me.n_stale = 0
     me.walked = 0

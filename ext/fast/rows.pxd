@@ -12,10 +12,12 @@ from ext.fast.lane_flows cimport lanes_find
 from ext.fast.lane_windows cimport lanes_pass, lanes_simple
 from ext.fast.lane_write cimport lanes_write
 from ext.fast.lanes cimport Eight, LANE_LEAST, LANES, lanes_due, lanes_repeat, lanes_with
+from ext.fast.pair_board cimport PAIR_HERE, pair_seen
 from ext.fast.straight cimport straight_until
 from ext.wire.bytes cimport ask_for, rarely
 
 cdef enum:
+    ALONE_LEAST = 8  # eights of one thread before another one joins in
     ARRAYS_AHEAD = 128  # frames
 
 
@@ -208,7 +210,7 @@ cdef inline uint64_t abreast_run(Core *c, Row *r, uint64_t first) noexcept nogil
         eights_step(r, e, &r.eight[(i - 1) & (EIGHTS - 1)], &r.eight[(i + 1) & (EIGHTS - 1)], later)
         r.gone += e.n
         i += 1
-        if e.n < LANES:
+        if e.n < LANES or (i >= <uint32_t>ALONE_LEAST and r.other != NULL and pair_seen(r.other) == PAIR_HERE):
             break
     lanes_write(&r.eight[(i - 1) & (EIGHTS - 1)])
     arrivals_left(r)

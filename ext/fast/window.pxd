@@ -18,6 +18,7 @@ from ext.fast.flows cimport (FLOW_TRACKS, Flow, FlowCache, LINE, Program, SCRATC
                              flow_track)
 from ext.fast.frame cimport Frame
 from ext.fast.key cimport Parsed, frames_plain, key_parse, key_read_plainly, packet_sound
+from ext.fast.pair cimport pair_helps
 from ext.fast.part cimport (Part, Rest, Turn, Turns, Undo, TcpUndo, Visit, Window, cut_before, cut_seen, frame_counted, frame_time, owner_of,
                             part_begins, program_known, visit_settled)
 from ext.fast.routed cimport spread
@@ -33,6 +34,7 @@ cdef enum:
     STEP_LOOK = 0
     STEP_SETTLE = 1
     STEP_GO = 2
+    STEP_PAIR = 3
     BURST = 16  # frames whose keys are read, and whose flows are asked for, before the first of them is looked at
     DATA_AHEAD = 32
     TURNS_AHEAD = 8
@@ -393,7 +395,9 @@ cdef inline void window_go(Window *w, Part *me) noexcept nogil:
 
 cdef inline void window_step(void *what, int part, int step) noexcept nogil:
     cdef Window *w = <Window *>what
-    if step == STEP_LOOK:
+    if step == STEP_PAIR:
+        pair_helps(w.pair)
+    elif step == STEP_LOOK:
         window_look(w, w.part[part])
     elif step == STEP_SETTLE:
         window_settle(w, w.part[part])

@@ -13,8 +13,9 @@ from ext.fast.key cimport Parsed, key_parse
 from ext.fast.lane cimport lane_fills, lanes_stamped
 from ext.fast.lane_deals cimport DEAL_FIELDS, Deal, deal_orders
 from ext.fast.lanes cimport LANES
-from ext.fast.tally cimport draws_told, facts_begin, facts_close, facts_open, programs_told, tally_close, tally_open
+from ext.fast.pair cimport pair_new
 from ext.fast.part cimport Part, Rest, STALE_MOST, TcpUndo, Turn, Undo, Visit, Window, frame_time
+from ext.fast.tally cimport draws_told, facts_begin, facts_close, facts_open, programs_told, tally_close, tally_open
 from ext.fast.window cimport STEP_GO, STEP_LOOK, STEP_SETTLE, window_step
 from ext.tables.memory cimport memory_lines, memory_lines_unset
 
@@ -264,28 +265,44 @@ cdef inline void window_free(Window *w) noexcept nogil:
     for i in range(CREW_MOST):
         part_free(w.part[i], i == 0)
     facts_close(&w.facts)
+    free(w.pair)
     free(w)
 
 
+cdef inline bint window_pairs(Window *w) noexcept nogil:
+    """Two threads carry eights together, but where windows are of a size that somebody has asked for; where there are none, any two of
+    them do. False: memory is out."""
+    if w.windows and (w.n != 2 or w.most != WINDOW_MOST):
+        return True
+    w.pair = pair_new(not w.windows)
+    return w.pair != NULL
+
+
+cdef inline void window_sizes(Window *w, uint32_t most) noexcept nogil:
+    w.windows = most != 0
+    w.most = w.size = most if most else 1
+    w.least = w.most if w.most < <uint32_t>WINDOW_LEAST else <uint32_t>WINDOW_LEAST
+    w.rest = 1
+
+
 cdef inline Window *window_new(Core *c, int n, uint32_t most, uint32_t n_reasons) noexcept nogil:
-    """For ``n`` threads, the caller's among them, and windows of up to ``most`` frames. NULL when memory is out."""
+    """For ``n`` threads, the caller's among them, and windows of up to ``most`` frames, 0: none, see batch_window(). NULL when memory is
+    out."""
     cdef Window *w = <Window *>calloc(1, sizeof(Window))
     cdef int i
     if w == NULL:
         return NULL
     w.c = c
+    w.n = n
     w.n_reasons = n_reasons
-    w.most = w.size = most
-    w.least = most if most < WINDOW_LEAST else <uint32_t>WINDOW_LEAST
-    w.rest = 1
+    window_sizes(w, most)
     deal_orders(w.order)
-    if not facts_open(&w.facts):
+    if not facts_open(&w.facts) or not window_pairs(w):
         window_free(w)
         return NULL
-    w.n = n
     for i in range(n):
         w.part[i] = <Part *>memory_lines(sizeof(Part))
-        if w.part[i] == NULL or not part_open(w.part[i], n, most, n_reasons):
+        if w.part[i] == NULL or not part_open(w.part[i], n, w.most, n_reasons):
             window_free(w)
             return NULL
         w.part[i].number = i
@@ -297,4 +314,4 @@ cdef inline Window *window_new(Core *c, int n, uint32_t most, uint32_t n_reasons
 
 
 cdef inline bint window_suits(const Window *w, int n, uint32_t most) noexcept nogil:
-    return w != NULL and w.most == most and w.n == n and crew_is_here(w.crew)
+    return w != NULL and (w.most if w.windows else 0) == most and w.n == n and crew_is_here(w.crew)

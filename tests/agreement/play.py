@@ -217,7 +217,7 @@ def play(script: Script, mode: Mode) -> Player:
 
 def several_threads(rng: Random) -> Mode:
     """Batches that several threads carry: how many of them, and of what size windows and batches are, is drawn."""
-    threads, window = rng.choice((2, 2, 3, 4)), rng.choice((1, 2, 3, 5, 8, 16, 24, 50, 300))
+    threads, window = rng.choice((2, 2, 3, 4)), rng.choice((0, 0, 1, 2, 3, 5, 8, 16, 24, 50, 300))
     batch = rng.choice((7, 64, ALL_AT_ONCE, ALL_AT_ONCE))
     size = "all" if batch == ALL_AT_ONCE else batch
     return Mode(f"batches of {size}, {threads} threads, windows of {window}", batch=batch, threads=threads, window=window)
@@ -225,7 +225,7 @@ def several_threads(rng: Random) -> Mode:
 
 def drawn(rng: Random, mode: Mode) -> Mode:
     """Another way of giving the same engine a burst: one by one, or in batches of some size by some threads."""
-    batch, window = rng.choice((0, 1, 2, 5, 16, 17, 33, 500, 2000)), rng.choice((1, 2, 4, 7, 16, 40, 1024))
+    batch, window = rng.choice((0, 1, 2, 5, 16, 17, 33, 500, 2000)), rng.choice((0, 1, 2, 4, 7, 16, 40, 1024))
     return replace(mode, batch=batch, threads=rng.choice((1, 1, 2, 3, 4)), window=window)
 
 

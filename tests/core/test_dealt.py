@@ -20,7 +20,7 @@ from dataplane.bench.service import Service
 
 CONNECTIONS = 240
 GAP = 67  # ns
-WAYS = [(1, 4096), (2, 1024), (2, 64), (2, 100), (3, 333), (5, 160)]  # threads, frames of a window
+WAYS = [(1, 4096), (2, 0), (2, 1024), (2, 64), (2, 100), (3, 333), (5, 160), (2, 4096)]  # threads, frames of a window: see Engine.carry()
 SEQ_AT = 20 + 4  # of a sequence number, in an IP packet
 FIN_ACK = 0x11
 
@@ -103,10 +103,10 @@ Make = Callable[[Node], list[tuple[bytes, int]]]
 
 
 def dealt(kind: str, threads: int, window: int, *bursts: Make, gap: int = GAP, sysctls: Sequence[tuple[str, int]] = ()) -> int:
-    """How many frames went eight at a time, all of them dealt where there are threads, once that has come to what the stages make of
-    it. Between bursts a setting changes."""
+    """How many frames went eight at a time, by two threads or dealt to all of them where that is certain, once that has come to what the
+    stages make of it. Between bursts a setting changes."""
     slow, fast = Node(kind, slow=True), Node(kind, threads=threads, window=window)
-    name = "abreast" if threads == 1 else "dealt"
+    name = {0: "shared", 4096: "abreast"}.get(window, "dealt")
     before = fast.engine.flow_cache()[name]
     for number, make in enumerate(bursts):
         for node in (slow, fast):
@@ -139,7 +139,7 @@ def test_segments_through_tunnels(kind: str, way: str, threads: int, window: int
 
 @pytest.mark.parametrize(("threads", "window"), WAYS)
 @pytest.mark.parametrize("place", [0, 1, 31, 32, 500, 511, 512, 700, 1020, 1499])
-@pytest.mark.parametrize("what", ["beyond", "end", "damaged", "unknown"])
+@pytest.mark.parametrize("what", ["beyond", "end", "damaged", "unknown", "another sender"])
 def test_one_packet_that_goes_another_way(what: str, place: int, threads: int, window: int) -> None:
     """Connections of all threads have seen later ones by then, and draws have been made for them."""
 
@@ -151,6 +151,7 @@ def test_one_packet_that_goes_another_way(what: str, place: int, threads: int, w
             "end": flagged(frame, FIN_ACK),
             "damaged": frame[:-1] + bytes([frame[-1] ^ 1]),
             "unknown": patched(frame, ETHERNET + 20, frame[ETHERNET + 20 : ETHERNET + 22], b"\x00\x07", ETHERNET + 20 + 16),
+            "another sender": frame[:6] + b"\x02\x00\x00\x00\x00\x07" + frame[12:],  # which the bridge learns
         }[what], device
         return frames
 
@@ -254,11 +255,11 @@ def test_a_frame_that_is_earlier_than_those_before_it_and_the_last_of_its_connec
 @pytest.mark.parametrize(("threads", "window"), WAYS)
 @pytest.mark.parametrize("place", [3, 700, 1490])
 def test_a_frame_that_waits_for_its_time_between_others(place: int, threads: int, window: int) -> None:
-    """It was queued at the node's end of a client's link, and draws a number of the tunnel's, too."""
+    """It was queued at the node's end of a client's link, and draws a number of the tunnel's, too. Its connection has no other one."""
 
     def step(node: Node) -> None:
-        frames = drawn("out", f"waits {place}", few=0)(node)
         frame, device = node.frames["out"][7]
+        frames = [each for each in drawn("out", f"waits {place}", few=0)(node) if each != (frame, device)]
         port = next(port for port, client in zip(node.service.node.ports, node.service.node.clients, strict=True) if client.eth0 == device)
         node.engine.receive(port, frame, at=node.engine.now + GAP * place + 1)
         node.carry(frames)
