@@ -15,7 +15,7 @@ from ext.tables.ct_tuples cimport (ASTRAY_ALL, ASTRAY_FAR, CtTuples, LINES_FIRST
                                    tags_first, tuple_tag)
 from ext.tables.memory cimport memory_give, memory_take
 from ext.tables.slabs cimport Slabs, slab_at, slab_more, slab_place, slabs_free
-from ext.wire.bytes cimport ask_for, rarely, zero_bytes
+from ext.wire.bytes cimport ask_for, rarely, raw32, zero_bytes
 
 cdef enum:
     CT_BUCKETS_FIRST = 16
@@ -446,6 +446,14 @@ cdef inline void ct_kill(CtTable *t, Ct *ct) noexcept nogil:
         ct_put(t, ct)
 
 
+cdef inline int found_in(const Ct *ct, CtRef ref, const CtKey *key) noexcept nogil:
+    """The direction that the tuple was found in. Where both have the same, as of a host that sends to itself through others, that is the
+    answer, which Linux puts in front (__nf_conntrack_hash_insert())."""
+    if ref & CT_REF_REPLY:
+        return 1
+    return rarely(raw32(key.src) == raw32(key.dst)) and ct_has_key(ct, 1, key)
+
+
 cdef inline Ct *line_find(const CtTable *t, const TupleLine *l, const CtKey *key, uint16_t tag, int *dir) noexcept nogil:
     """Who in this line has the key; NULL: nobody."""
     cdef uint32_t found = tags_equal(l.tag, tag)
@@ -458,7 +466,7 @@ cdef inline Ct *line_find(const CtTable *t, const TupleLine *l, const CtKey *key
             continue
         ct = ct_of(t, ref)
         if ct_has_key(ct, ref & CT_REF_REPLY, key):
-            dir[0] = ref & CT_REF_REPLY
+            dir[0] = found_in(ct, ref, key)
             return ct
     return NULL
 

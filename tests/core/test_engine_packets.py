@@ -232,3 +232,16 @@ def test_a_forwarded_packet_without_df_is_cut_to_fit_and_put_together_alike(payl
     assert [bool(word & MORE_FRAGMENTS) for word in words] == [True] * (len(parts) - 1) + [False]
     assert not any(word & DONT_FRAGMENT for word in words)
     assert unaccounted(router.engine) == 0
+
+
+def test_a_host_that_sends_to_itself_through_a_router_answers_itself() -> None:
+    """Question and answer of such a connection are one tuple, and Linux takes the second packet for the answer, whatever other
+    connections there have been meanwhile. (Seen on Linux 6.18: ``conntrack -L`` says UNREPLIED after the first packet alone.)"""
+    router, protocols = tracking(), range(90, 130)
+    itself = [ether(ipv4(b"x", src=CLIENT, dst=CLIENT, proto=proto)) for proto in protocols]
+    router.take(*(ether(udp_packet(sport=port)) for port in range(3000, 3100)), *itself)
+    assert not any(entry["seen_reply"] for entry in router.engine.conntrack(router.ns))
+    router.engine.run((UDP_SECONDS + 1) * SECOND)
+    assert len(router.engine.conntrack(router.ns)) == len(protocols)
+    router.take(*itself, at=router.engine.now)
+    assert all(entry["seen_reply"] for entry in router.engine.conntrack(router.ns))
