@@ -2,6 +2,7 @@
 # be told with, and a reply with what is needed to write it; how far both are, each number in a cache line of its own.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from ext.fast.crew cimport CREW_MOST  # for crew_pause(), which is written in C there
 from ext.fast.lane_write cimport LaneReply
 from ext.fast.lanes cimport Eight
 

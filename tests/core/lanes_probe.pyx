@@ -10,11 +10,12 @@ from ext.fast.flows cimport (Flow, FlowCache, HOW_TRANSMIT, HOW_TUNNELLED, Key, 
 from ext.fast.headers cimport sight_is_wide
 from ext.fast.key cimport ETH, tunnel_plain
 from ext.fast.lane cimport way_draft, way_joins
-from ext.fast.lane_flows cimport lanes_find
-from ext.fast.lane_windows cimport lanes_pass
-from ext.fast.lane_write cimport lanes_write
+from ext.fast.lane_flows cimport lanes_find, lanes_found
+from ext.fast.lane_windows cimport lanes_follow, lanes_known, lanes_pass
+from ext.fast.lane_write cimport LaneReply, lanes_tell, lanes_write, lanes_write_told
 from ext.fast.lanes cimport Eight, LaneKeys, lanes_frames, lanes_look, lanes_repeat
 from ext.fast.outer cimport lanes_tunnelled
+from ext.fast.pair_board cimport LaneSlip, slip_of, slip_told
 from ext.fast.rows cimport eight_opens
 from ext.fast.straight cimport straight_written
 from ext.tables.conntrack cimport Ct
@@ -227,9 +228,25 @@ cdef class Lanes:
         self.fc.lane = NULL
         return together, alone
 
-    def together(self, list draws, list sports, int64_t now):
-        """After looks(): lanes that passed, what connections are then, and what left."""
+    cdef uint32_t follows(self, Eight *hand, int64_t now):
+        """Bits of lanes that pass, as another thread finds that out which is handed their slip."""
+        cdef LaneSlip slip
+        cdef uint32_t known = lanes_known(self.e)
+        for k in range(8):
+            self.e.number[k] = 0
+        self.lane.way = &self.way
+        slip_of(&slip, self.e)
+        slip_told(hand, &slip)
+        lanes_found(hand, &self.lane)
+        memcpy(hand.draw, self.e.draw, sizeof(hand.draw))
+        return known & lanes_follow(hand, now)
+
+    def together(self, list draws, list sports, int64_t now, bint by_two):
+        """After looks(): lanes that passed, what connections are then, and what left. ``by_two``: as two threads do it."""
         cdef Eight *e = self.e
+        cdef Eight other
+        cdef Eight *hand = &other if by_two else e
+        cdef LaneReply reply
         cdef int k
         for k in range(8):
             e.lane[k] = <const uint8_t *>&self.lane
@@ -238,12 +255,16 @@ cdef class Lanes:
             e.other[k] = NULL
             e.draw[k] = draws[k]
             e.sport[k] = sports[k]
-        passed = lanes_pass(e, now)
+        passed = self.follows(hand, now) if by_two else lanes_pass(e, now)
         for k in range(8):
             if passed >> k & 1:
-                lane_told(e, k, &self.way, now)
+                lane_told(hand, k, &self.way, now)
         e.n = 8
-        lanes_write(e)
+        if by_two:
+            lanes_tell(hand, &reply)
+            lanes_write_told(e, &reply)
+        else:
+            lanes_write(e)
         left = []
         for k in range(8):
             if passed >> k & 1:

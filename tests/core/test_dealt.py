@@ -223,6 +223,21 @@ def compared(threads: int, window: int, *steps: Callable[[Node], None]) -> None:
 
 
 @pytest.mark.parametrize(("threads", "window"), WAYS)
+def test_packets_that_somebody_sees_behind_others_that_nobody_does(threads: int, window: int) -> None:
+    """Where they leave, and where some of them come in; then nobody again."""
+
+    def step(seen: bool) -> Callable[[Node], None]:
+        def carries(node: Node) -> None:
+            for device in (node.service.node.uplink, *node.service.node.ports[:2]):
+                node.service.node.watch(device, seen)
+            node.carry(drawn("out", f"seen {seen}")(node))
+
+        return carries
+
+    compared(threads, window, step(False), step(True), step(False))
+
+
+@pytest.mark.parametrize(("threads", "window"), WAYS)
 def test_frames_that_are_earlier_than_those_before_them(threads: int, window: int) -> None:
     """Each goes at once then."""
 

@@ -97,7 +97,7 @@ def eight(rng: random.Random) -> list[bytes]:
 def carried(
     lanes: ModuleType, rng: random.Random, *, usual: bool, frames: list[bytes] | None = None, flags: int = 0, **known: Any
 ) -> tuple[int, Any]:
-    """Eight packets go together and, each, alone; the lanes that went, which have been compared. ``flags``: of both sides of connections,
+    """Eight packets go together, by one thread or as two do it, and, each, alone; the lanes that went, which have been compared. ``flags``: of both sides of connections,
     beside others; ``known``: of the program."""
     frames = frames or eight(rng)
     states = [tcp_state(rng, frame, usual=usual) for frame in frames]
@@ -112,7 +112,7 @@ def carried(
     seen, _, homes, keys = together.looks(*laid(frames))
     assert seen == 0xFF
     assert homes == [together.home(*key) for key in keys]
-    passed, connected, left = together.together(draws, sports, now)
+    passed, connected, left = together.together(draws, sports, now, rng.random() < 0.5)
     for k, frame in enumerate(frames):
         padded = len(frame) > 14 + int.from_bytes(frame[16:18], "big")
         if passed >> k & 1:
