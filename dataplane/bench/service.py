@@ -152,7 +152,7 @@ def require_all_left(before: dict[str, int], after: dict[str, int], count: int) 
 class EstablishedWork(Work):
     """Segments of established connections, one of each in turn. ``back``: from the servers to the clients."""
 
-    threads = 1  # that carry them
+    threads, window = 1, 4096  # that carry them, as ``Engine.carry`` says
 
     def __init__(
         self, settings: Settings, flows: Flows, shape: Shape, kind: str = "vxlan", *, back: bool = False, slow_path_only: bool = False
@@ -187,7 +187,7 @@ class EstablishedWork(Work):
         self._counters = self.service.node.engine.counters()
 
     def run(self) -> None:
-        self.frames.carry(self.service.node.engine, self._times, threads=self.threads)
+        self.frames.carry(self.service.node.engine, self._times, threads=self.threads, window=self.window)
 
     def after(self) -> None:
         require_all_left(self._counters, self.service.node.engine.counters(), self.units)

@@ -61,9 +61,10 @@ class Frames:
         """Virtual nanoseconds of all frames when the first is due at ``start``."""
         return array("q", range(start, start + GAP_NS * len(self), GAP_NS))
 
-    def carry(self, engine: Engine, times: array[int], *, threads: int = 1) -> int:
-        """Hand them to the core, which carries them with so many threads; how many it took."""
-        return engine.carry(self.data, self.devices, self.starts, self.lengths, times, self.refused, threads=threads)
+    def carry(self, engine: Engine, times: array[int], *, threads: int = 1, window: int = 4096) -> int:
+        """Hand them to the core, which carries them with so many threads as ``Engine.carry`` says; how many it took."""
+        how = {"threads": threads, "window": window}
+        return engine.carry(self.data, self.devices, self.starts, self.lengths, times, self.refused, **how)
 
     def between(self, first: int, past: int) -> Frames:
         """Those numbers, in the same memory."""

@@ -76,7 +76,8 @@ def _detail_lines(document: Document) -> list[str]:
                 span = f"{times['least']:.1f} to {times['most']:.1f}, median {times['median']:.1f} {row['unit']}"
                 found.append(f"{row['name']}: {kind}: {span}")
             if "times_one_thread" in details:
-                found.append(f"{row['name']}: {details['times_one_thread']:.2f} times as fast as one thread")
+                together = f", {details['together']:.0%} of the packets by both" if "together" in details else ""
+                found.append(f"{row['name']}: {details['times_one_thread']:.2f} times as fast as one thread{together}")
             if "peak_bytes" in details:
                 found.append(f"{row['name']}: at most {details['peak_bytes'] / 2**30:.2f} GiB in memory")
             if "rules_walked" in details and len(row["points"]) == 1:

@@ -164,6 +164,7 @@ def test_two_threads_come_to_what_one_comes_to() -> None:
     measurement = both().measure(QUICK)
     assert measurement.checked.startswith("1000 frames, all connections and counters")
     assert measurement.details["times_one_thread"] > 0
+    assert measurement.details["together"] > 0.9
 
 
 def test_a_world_that_two_threads_leave_otherwise_has_no_numbers() -> None:

@@ -270,11 +270,14 @@ def test_a_frame_that_is_earlier_than_those_before_it_and_the_last_of_its_connec
 @pytest.mark.parametrize(("threads", "window"), WAYS)
 @pytest.mark.parametrize("place", [3, 700, 1490])
 def test_a_frame_that_waits_for_its_time_between_others(place: int, threads: int, window: int) -> None:
-    """It was queued at the node's end of a client's link, and draws a number of the tunnel's, too. Its connection has no other one."""
+    """It was queued at the node's end of a client's link, and draws a number of the tunnel's, too. A later one of its connection is
+    right behind it, and then the same comes three times again: four times in a row, and the connection would end within five minutes."""
 
     def step(node: Node) -> None:
         frame, device = node.frames["out"][7]
         frames = [each for each in drawn("out", f"waits {place}", few=0)(node) if each != (frame, device)]
+        frames.insert(place, (further(frame, 100), device))
+        frames += [(frame, device), *frames[:20]] * 3
         port = next(port for port, client in zip(node.service.node.ports, node.service.node.clients, strict=True) if client.eth0 == device)
         node.engine.receive(port, frame, at=node.engine.now + GAP * place + 1)
         node.carry(frames)

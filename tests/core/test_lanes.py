@@ -97,8 +97,8 @@ def eight(rng: random.Random) -> list[bytes]:
 def carried(
     lanes: ModuleType, rng: random.Random, *, usual: bool, frames: list[bytes] | None = None, flags: int = 0, **known: Any
 ) -> tuple[int, Any]:
-    """Eight packets go together, by one thread or as two do it, and, each, alone; the lanes that went, which have been compared. ``flags``: of both sides of connections,
-    beside others; ``known``: of the program."""
+    """Eight packets go together, by one thread or as two do it, and, each, alone; the lanes that went, which have been compared.
+    ``flags``: of both sides of connections, beside others; ``known``: of the program."""
     frames = frames or eight(rng)
     states = [tcp_state(rng, frame, usual=usual) for frame in frames]
     direction = states[0][1]
