@@ -99,7 +99,7 @@ cdef extern from *:
         uint64_t at
 
     ctypedef struct PairBoard:
-        LaneSlip slip[32]
+        LaneSlip slip[32]  # PAIR_EIGHTS
         LaneReply reply[32]
         PairReader reader
         PairFollower follower
